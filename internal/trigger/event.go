@@ -1,0 +1,112 @@
+package trigger
+
+import (
+	"crypto/sha256"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// Event is something that happened at a sender, as it is kept: append-only,
+// never updated. Its acceptance time is the time in its ID.
+type Event struct {
+	OrganizationID int64
+	ID             ID
+	Type           string // 1–255 bytes, UTF-8, no control characters
+	Payload        []byte // any JSON value, the very bytes that came in
+	DedupID        string // 1–255 bytes; "" if the sender gave none
+	Version        int64  // of its organization's webhooks, when it was matched
+}
+
+// NewEvent judges an event's type and dedup id. Invalid if one of them is
+// empty where it must not be, too long, or has characters it must not have.
+// The payload is taken as it is: valid JSON, by the caller's word.
+func NewEvent(orgID int64, eventType, dedupID string, payload []byte) (*Event, error) {
+	if err := checkText("type", eventType, MaxType); err != nil {
+		return nil, err
+	}
+	switch {
+	case len(dedupID) > MaxDedupID:
+		return nil, Errorf(Invalid, "dedup_id is over %d bytes", MaxDedupID)
+	case !utf8.ValidString(dedupID) || strings.IndexByte(dedupID, 0) >= 0:
+		return nil, Errorf(Invalid, "dedup_id must be UTF-8 without NUL")
+	}
+	return &Event{OrganizationID: orgID, Type: eventType, DedupID: dedupID, Payload: payload}, nil
+}
+
+// Size is about how many bytes of memory the event holds.
+func (e *Event) Size() int { return len(e.Type) + len(e.Payload) + len(e.DedupID) + 160 }
+
+// PayloadHash is what tells two payloads under one dedup id apart: the first
+// 128 bits of their SHA-256.
+func (e *Event) PayloadHash() (hash [16]byte) {
+	sum := sha256.Sum256(e.Payload)
+	return [16]byte(sum[:16])
+}
+
+// AppendBody appends the body of the event's deliveries, by Standard
+// Webhooks: {"id","type","timestamp","data"}, the data being the payload's own
+// bytes. It is the same for every attempt.
+func (e *Event) AppendBody(b []byte) []byte {
+	b = append(b, `{"id":"`...)
+	b = append(b, e.ID.String()...)
+	b = append(b, `","type":`...)
+	b = AppendString(b, e.Type)
+	b = append(b, `,"timestamp":"`...)
+	b = AppendTime(b, e.ID.Time())
+	b = append(b, `","data":`...)
+	b = append(b, e.Payload...)
+	return append(b, '}')
+}
+
+// AppendTime appends a time as RFC 3339 in UTC with milliseconds, as events
+// show it everywhere.
+func AppendTime(b []byte, t time.Time) []byte {
+	return t.UTC().AppendFormat(b, "2006-01-02T15:04:05.000Z")
+}
+
+// AppendString appends s as a JSON string and escapes nothing but what JSON
+// asks for. s must be valid UTF-8 without control characters, as types are.
+func AppendString(b []byte, s string) []byte {
+	b = append(b, '"')
+	for i := range len(s) {
+		if s[i] == '"' || s[i] == '\\' {
+			b = append(b, '\\')
+		}
+		b = append(b, s[i])
+	}
+	return append(b, '"')
+}
+
+// Status is what became of an event, derived from what it is still owed to.
+type Status string
+
+// The statuses. An event is pending as long as a delivery it was owed at its
+// acceptance is open; then failed if one of them ended without success, else
+// delivered.
+const (
+	Pending   Status = "pending"
+	Delivered Status = "delivered"
+	Failed    Status = "failed"
+)
+
+// ParseStatus reads a status's name. Invalid if there is no such status.
+func ParseStatus(s string) (Status, error) {
+	switch st := Status(s); st {
+	case Pending, Delivered, Failed:
+		return st, nil
+	}
+	return "", Errorf(Invalid, "status must be pending, delivered or failed")
+}
+
+// StatusOf derives an event's status from whether open or failed deliveries
+// of it (of job 0) are left.
+func StatusOf(open, failed bool) Status {
+	switch {
+	case open:
+		return Pending
+	case failed:
+		return Failed
+	}
+	return Delivered
+}

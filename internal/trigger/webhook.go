@@ -1,0 +1,81 @@
+package trigger
+
+import (
+	"net/netip"
+	"net/url"
+	"strings"
+)
+
+// Webhook is a subscriber's endpoint.
+type Webhook struct {
+	ID             int64 // from 1, never used again
+	OrganizationID int64
+	State          WebhookState
+	URL            string
+	Filter         Filter
+	Secret         Secret
+}
+
+// WebhookState says what an event that matches a webhook is owed.
+type WebhookState string
+
+// The states. Active: delivered. Paused: owed, but waiting. Gone: deleted, or
+// the receiver answered 410; nothing new is owed, what was open ends as
+// failed, and the row stays as a tombstone.
+const (
+	Active WebhookState = "active"
+	Paused WebhookState = "paused"
+	Gone   WebhookState = "gone"
+)
+
+// Subscribers are the webhooks of an organization at one version.
+type Subscribers struct {
+	OrganizationID int64
+	Version        int64
+	Webhooks       []Webhook
+}
+
+// Match appends to dst the webhooks that an event of the given type is owed
+// to. None means that it is owed to the inbox.
+func (s *Subscribers) Match(dst []*Webhook, eventType string) []*Webhook {
+	for i := range s.Webhooks {
+		if w := &s.Webhooks[i]; w.State != Gone && w.Filter.Match(eventType) {
+			dst = append(dst, w)
+		}
+	}
+	return dst
+}
+
+// ParseTarget judges the shape of a webhook's URL: absolute, http or https,
+// with a host, without userinfo, at most 2048 bytes of printable ASCII or
+// UTF-8. A host that ends in a number must be an IPv4 address in its usual
+// form, since resolvers read decimal, octal, hexadecimal and short forms as
+// addresses too. Invalid otherwise. Which addresses may be reached is judged
+// elsewhere, when they are known.
+func ParseTarget(raw string) (*url.URL, error) {
+	if err := checkText("url", raw, MaxURL); err != nil {
+		return nil, err
+	}
+	u, err := url.Parse(raw)
+	switch {
+	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "":
+		return nil, Errorf(Invalid, "url must be an absolute http or https URL")
+	case u.User != nil:
+		return nil, Errorf(Invalid, "url must not contain a user name or password")
+	}
+	if _, err := netip.ParseAddr(u.Hostname()); err != nil && endsInNumber(u.Hostname()) {
+		return nil, Errorf(Invalid, "url has a host that is no valid address")
+	}
+	return u, nil
+}
+
+// endsInNumber is the WHATWG URL rule of that name: the last label, a final
+// dot aside, is all digits or hexadecimal after "0x".
+func endsInNumber(host string) bool {
+	host = strings.TrimSuffix(host, ".")
+	label := strings.ToLower(host[strings.LastIndexByte(host, '.')+1:])
+	if hex, ok := strings.CutPrefix(label, "0x"); ok {
+		return strings.Trim(hex, "0123456789abcdef") == ""
+	}
+	return label != "" && strings.Trim(label, "0123456789") == ""
+}
