@@ -1,0 +1,115 @@
+package store
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"triggerd/internal/trigger"
+)
+
+const (
+	clockEvery   = 5 * time.Second  // between two measurements
+	clockStale   = 30 * time.Second // without one, the clock is not trusted
+	clockMaxJump = time.Second      // a larger one is not trusted until confirmed
+)
+
+// clock gives the database's time: the process's monotonic clock and an offset
+// that is measured every few seconds. So leases, due times and ids of all
+// nodes are of one clock, and a step of a node's own clock changes nothing.
+type clock struct {
+	local   func() time.Time
+	base    time.Time
+	measure func(context.Context) (time.Time, error)
+	offset  *atomic.Int64 // nanoseconds from local monotonic time to the database's
+
+	mu       *sync.Mutex
+	measured time.Time // local, when the last measurement was taken
+	jumped   bool
+}
+
+func newClock(now func() time.Time) clock {
+	return clock{local: now, base: now(), offset: new(atomic.Int64), mu: new(sync.Mutex)}
+}
+
+// monotonic is the process's time, unmoved by steps of its wall clock.
+func (c *clock) monotonic() time.Time { return c.base.Add(c.local().Sub(c.base)) }
+
+// own is the process's wall clock in place of the database's.
+func (c *clock) own(context.Context) (time.Time, error) { return c.local().Round(0), nil }
+
+// Now is the time of the database, in UTC, to the microsecond.
+func (s *Store) Now() time.Time {
+	t := s.clock.monotonic().Add(time.Duration(s.clock.offset.Load()))
+	return t.Round(0).UTC().Truncate(time.Microsecond)
+}
+
+// SyncClock measures the offset to the database's clock.
+func (s *Store) SyncClock(ctx context.Context) error {
+	c := &s.clock
+	before := c.monotonic()
+	theirs, err := c.measure(ctx)
+	if err != nil {
+		return wrap("read the database's clock", err)
+	}
+	after := c.monotonic()
+	offset := theirs.Sub(before.Add(after.Sub(before) / 2).Round(0))
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	jump := offset - time.Duration(c.offset.Swap(int64(offset)))
+	c.jumped = !c.measured.IsZero() && jump.Abs() > clockMaxJump
+	c.measured = after
+	return nil
+}
+
+// ClockTrusted reports whether the offset is known: measured in the last 30 s,
+// and no jump of over 1 s since the measurement before. Without it a node
+// must not claim.
+func (s *Store) ClockTrusted() bool {
+	s.clock.mu.Lock()
+	defer s.clock.mu.Unlock()
+	return !s.clock.jumped && s.clock.monotonic().Sub(s.clock.measured) < clockStale
+}
+
+// Run keeps the clock and shows that this node lives, until ctx ends. What
+// fails is tried again: [Store.ClockTrusted] tells how long it has.
+func (s *Store) Run(ctx context.Context) error {
+	tick := time.NewTicker(clockEvery)
+	defer tick.Stop()
+	for {
+		_ = s.touchNode(ctx)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			_ = s.SyncClock(ctx)
+		}
+	}
+}
+
+// touchNode notes that this node lives, and forgets nodes long silent.
+func (s *Store) touchNode(ctx context.Context) error {
+	return s.dialect.write(ctx, func(q querier) error {
+		now := s.Now()
+		if _, err := q.ExecContext(ctx, sqlTouchNode, s.NodeID[:], micros(now)); err != nil {
+			return err
+		}
+		_, err := q.ExecContext(ctx, `DELETE FROM nodes WHERE seen_at < $1`, micros(now.Add(-time.Hour)))
+		return err
+	})
+}
+
+const sqlTouchNode = `INSERT INTO nodes (id, seen_at) VALUES ($1, $2)
+	ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at`
+
+// Nodes counts the nodes that were seen in the last 15 s, this one included.
+func (s *Store) Nodes(ctx context.Context) (n int, err error) {
+	since := micros(s.Now().Add(-3 * clockEvery))
+	err = s.read.QueryRowContext(ctx, `SELECT count(*) FROM nodes WHERE seen_at >= $1 AND id <> $2`,
+		since, s.NodeID[:]).Scan(&n)
+	return n + 1, wrap("count nodes", err)
+}
+
+// NewClaim makes a claim id: fresh, and never used again.
+func (s *Store) NewClaim() trigger.ID { return newID(s.Now()) }

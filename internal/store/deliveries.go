@@ -1,0 +1,213 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"time"
+
+	"triggerd/internal/trigger"
+)
+
+// Lane names a webhook that has deliveries to make, and when the first of them
+// is due.
+type Lane struct {
+	Bucket    int16
+	WebhookID int64
+	DueAt     time.Time
+}
+
+// laneKey packs bucket and webhook into one number that sorts as they do.
+const laneKey = 1 << 48
+
+// sqlLanes is a loose scan of the index deliveries_due: one probe for each
+// webhook that has open deliveries, however many it has.
+const sqlLanes = `
+	WITH RECURSIVE lane(key) AS (
+		SELECT CAST($1 AS bigint)
+		UNION ALL
+		SELECT (SELECT d.bucket * 281474976710656 + d.webhook_id FROM deliveries d
+			WHERE d.state = 0 AND d.webhook_id > 0
+			AND (d.bucket, d.webhook_id) > (lane.key / 281474976710656, lane.key % 281474976710656)
+			ORDER BY d.bucket, d.webhook_id LIMIT 1)
+		FROM lane WHERE lane.key IS NOT NULL
+	)
+	SELECT key / 281474976710656, key % 281474976710656, (SELECT d.due_at FROM deliveries d
+		WHERE d.state = 0 AND d.webhook_id > 0
+		AND d.bucket = key / 281474976710656 AND d.webhook_id = key % 281474976710656
+		ORDER BY d.due_at LIMIT 1)
+	FROM lane WHERE key > $1 LIMIT $2`
+
+// Lanes lists up to limit webhooks with open deliveries, those after the given
+// one, in the order of their buckets and ids. Claimed ones count from the end
+// of their lease.
+func (s *Store) Lanes(ctx context.Context, after Lane, limit int) (lanes []Lane, err error) {
+	err = query(ctx, s.hot, func(rows *sql.Rows) error {
+		var l Lane
+		var due sql.NullInt64 // gone since the scan passed it
+		err := rows.Scan(&l.Bucket, &l.WebhookID, &due)
+		if l.DueAt = fromMicros(due.Int64); due.Valid {
+			lanes = append(lanes, l)
+		}
+		return err
+	}, sqlLanes, int64(after.Bucket)*laneKey+after.WebhookID, limit)
+	return lanes, wrap("list lanes", err)
+}
+
+// Want asks for up to Room due deliveries of one webhook.
+type Want struct {
+	Bucket    int16
+	WebhookID int64
+	Room      int
+}
+
+// Claim takes due deliveries for this node: they get the claim's id and are
+// nobody else's until the lease ends. Each webhook's are taken in the order
+// they are due; those that another node is taking are passed over.
+func (s *Store) Claim(ctx context.Context, wants []Want, claim trigger.ID, now, lease time.Time) ([]trigger.Delivery, error) {
+	taken, err := s.dialect.claim(ctx, wants, claim, now, lease)
+	return taken, wrap("claim", err)
+}
+
+// EventsOf reads the events of deliveries, for the engine. Those that no
+// longer exist are left out. It stops after about maxBytes: rest are the
+// deliveries whose events were not read.
+func (s *Store) EventsOf(ctx context.Context, ds []trigger.Delivery, maxBytes int) (found map[trigger.ID]*trigger.Event, rest []trigger.Delivery, err error) {
+	const step = 16 // events of one organization read at once
+	found = make(map[trigger.ID]*trigger.Event, len(ds))
+	for len(ds) > 0 && maxBytes > 0 {
+		n := 1
+		for n < min(len(ds), step) && ds[n].OrganizationID == ds[0].OrganizationID {
+			n++
+		}
+		ids := make([]trigger.ID, n)
+		for i := range ids {
+			ids[i] = ds[i].EventID
+		}
+		events, err := s.readEvents(ctx, s.hot, ds[0].OrganizationID, ids)
+		if err != nil {
+			return nil, nil, wrap("read claimed events", err)
+		}
+		for id, e := range events {
+			found[id] = e
+			maxBytes -= e.Size()
+		}
+		ds = ds[n:]
+	}
+	return found, ds, nil
+}
+
+// Result is what an attempt made of a delivery.
+type Result struct {
+	Attempt trigger.Attempt
+	Next    trigger.Delivery // by Delivery.After
+}
+
+// Finish records results in one synced transaction: deliveries that ended are
+// removed, the others get their next due time or fail, and the attempts are
+// appended. A result whose claim was lost changes nothing, except that a
+// success ends the delivery if it is still open. To finish twice is as to
+// finish once.
+//
+// An error is of all the results; [Store.Settle] knows what to do with it.
+func (s *Store) Finish(ctx context.Context, results []Result) error {
+	seen := make(map[trigger.DeliveryKey]bool, len(results))
+	var first, later []Result
+	for _, r := range results { // one statement changes a row at most once
+		if key := r.Attempt.DeliveryKey; !seen[key] {
+			seen[key] = true
+			first = append(first, r)
+		} else {
+			later = append(later, r)
+		}
+	}
+	if err := s.dialect.finish(ctx, first); err != nil || len(later) == 0 {
+		return err
+	}
+	return s.Finish(ctx, later)
+}
+
+// Release gives claimed deliveries back unsent: they are due now, for anyone.
+func (s *Store) Release(ctx context.Context, ds []trigger.Delivery) error {
+	now := micros(s.Now())
+	return wrap("release", s.dialect.write(ctx, func(q querier) error {
+		for _, d := range ds {
+			if _, err := q.ExecContext(ctx, `
+				UPDATE deliveries SET claim = $7, due_at = $8
+				WHERE bucket = $1 AND organization_id = $2 AND state = 0
+				AND event_id = $3 AND webhook_id = $4 AND job = $5 AND claim = $6`,
+				trigger.Bucket(d.OrganizationID), d.OrganizationID, d.EventID[:], d.WebhookID, d.Job,
+				d.Claim[:], nobody(), now); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+}
+
+// failSlice is how many deliveries one transaction ends at most.
+const failSlice = 500
+
+// FailWebhook ends open deliveries of a webhook as failed, some hundreds at a
+// time. done is false when there are more.
+func (s *Store) FailWebhook(ctx context.Context, orgID, webhookID int64, reason string) (n int, done bool, err error) {
+	return s.fail(ctx, reason, `
+		SELECT event_id, webhook_id, job FROM deliveries
+		WHERE bucket = $1 AND organization_id = $2 AND state = 0 AND webhook_id > 0 AND webhook_id = $3
+		ORDER BY due_at LIMIT $4`, orgID, webhookID)
+}
+
+// failBefore ends open deliveries of events below an id as failed.
+func (s *Store) failBefore(ctx context.Context, orgID int64, before trigger.ID, reason string) (n int, done bool, err error) {
+	return s.fail(ctx, reason, `
+		SELECT event_id, webhook_id, job FROM deliveries
+		WHERE bucket = $1 AND organization_id = $2 AND state = 0 AND event_id < $3
+		ORDER BY event_id LIMIT $4`, orgID, before[:])
+}
+
+// fail ends as failed the open deliveries that a query selects by
+// organization, one more parameter, and a limit.
+func (s *Store) fail(ctx context.Context, reason, selecting string, orgID int64, param any) (n int, done bool, err error) {
+	bucket := trigger.Bucket(orgID)
+	err = s.dialect.write(ctx, func(q querier) error {
+		var keys []trigger.DeliveryKey
+		err := query(ctx, q, func(rows *sql.Rows) error {
+			key := trigger.DeliveryKey{OrganizationID: orgID}
+			err := rows.Scan((*dbID)(&key.EventID), &key.WebhookID, &key.Job)
+			keys = append(keys, key)
+			return err
+		}, selecting, bucket, orgID, param, failSlice)
+		for _, key := range keys {
+			if err != nil {
+				break
+			}
+			_, err = q.ExecContext(ctx, `
+				UPDATE deliveries SET state = 1, claim = $6, reason = $7
+				WHERE bucket = $1 AND organization_id = $2 AND state = 0 AND event_id = $3 AND webhook_id = $4 AND job = $5`,
+				bucket, orgID, key.EventID[:], key.WebhookID, key.Job, nobody(), reason)
+		}
+		n = len(keys)
+		return err
+	})
+	return n, n < failSlice, wrap("fail deliveries", err)
+}
+
+// Backlog is the work that waits for webhooks.
+type Backlog struct {
+	Open   int           // open deliveries, counted up to 100,000
+	Oldest time.Duration // for how long the first of them has been due; 0 if none is
+}
+
+// Backlog measures the work that waits for webhooks. It reads the index, not
+// the rows, and is meant to be asked every few seconds.
+func (s *Store) Backlog(ctx context.Context) (b Backlog, err error) {
+	err = s.hot.QueryRowContext(ctx, `SELECT count(*) FROM (SELECT 1 FROM deliveries
+		WHERE state = 0 AND webhook_id > 0 LIMIT 100000) AS open`).Scan(&b.Open)
+	if err != nil {
+		return b, wrap("count deliveries", err)
+	}
+	lanes, err := s.Lanes(ctx, Lane{}, 10_000)
+	for _, l := range lanes {
+		b.Oldest = max(b.Oldest, s.Now().Sub(l.DueAt))
+	}
+	return b, err
+}

@@ -1,0 +1,204 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"encoding/binary"
+	"time"
+
+	"triggerd/internal/trigger"
+)
+
+// EventStatus is an event's id and what became of it.
+type EventStatus struct {
+	ID     trigger.ID
+	Status trigger.Status
+}
+
+// recentDays is how far back the newest events are looked for before all the
+// others are: most pages need no more, and a query over every day's partition
+// takes a lock on each.
+const recentDays = 2 * 24 * time.Hour
+
+// walk is how many events are looked at in one step in search of delivered
+// ones, which leave no rows to be listed by.
+const walk = 2000
+
+// ListEvents lists events of an organization, newest first: all, or those of a
+// status if it is not "". Their status is that of the moment of the listing.
+func (s *Store) ListEvents(ctx context.Context, orgID int64, status trigger.Status, limit int) (page []EventStatus, err error) {
+	switch status {
+	case trigger.Pending:
+		page, err = s.listOwed(ctx, orgID, status, limit, sqlListPending)
+	case trigger.Failed:
+		page, err = s.listOwed(ctx, orgID, status, limit, sqlListFailed)
+	case trigger.Delivered:
+		page, err = s.listDelivered(ctx, orgID, limit)
+	default:
+		page, err = s.listAll(ctx, orgID, lastID(), limit)
+	}
+	return page, wrap("list events", err)
+}
+
+const sqlListPending = `SELECT DISTINCT event_id FROM deliveries
+	WHERE bucket = $1 AND organization_id = $2 AND state = 0 AND job = 0
+	ORDER BY event_id DESC LIMIT $3`
+
+const sqlListFailed = `SELECT DISTINCT f.event_id FROM deliveries f
+	WHERE f.bucket = $1 AND f.organization_id = $2 AND f.state = 1 AND f.job = 0
+	AND NOT EXISTS (SELECT 1 FROM deliveries o
+		WHERE o.bucket = $1 AND o.organization_id = $2 AND o.state = 0 AND o.event_id = f.event_id AND o.job = 0)
+	ORDER BY f.event_id DESC LIMIT $3`
+
+func (s *Store) listOwed(ctx context.Context, orgID int64, status trigger.Status, limit int, text string) (page []EventStatus, err error) {
+	err = query(ctx, s.read, func(rows *sql.Rows) error {
+		e := EventStatus{Status: status}
+		err := rows.Scan((*dbID)(&e.ID))
+		page = append(page, e)
+		return err
+	}, text, trigger.Bucket(orgID), orgID, limit)
+	return page, err
+}
+
+// listDelivered walks the events and leaves out those that are still owed.
+// The steps are bounded; so is their sum, by the caller's deadline.
+func (s *Store) listDelivered(ctx context.Context, orgID int64, limit int) (page []EventStatus, err error) {
+	for before := lastID(); ; {
+		step, err := s.listAll(ctx, orgID, before, walk)
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range step {
+			if e.Status == trigger.Delivered {
+				page = append(page, e)
+			}
+			if len(page) == limit {
+				return page, nil
+			}
+		}
+		if len(step) < walk {
+			return page, nil
+		}
+		before = step[len(step)-1].ID
+	}
+}
+
+// lastID is above every event's id.
+func lastID() trigger.ID {
+	all := ^uint64(0)
+	var id trigger.ID
+	binary.BigEndian.PutUint64(id[:8], all)
+	binary.BigEndian.PutUint64(id[8:], all)
+	return id
+}
+
+// listAll lists the events below an id, newest first, with their status.
+func (s *Store) listAll(ctx context.Context, orgID int64, before trigger.ID, limit int) (page []EventStatus, err error) {
+	recent := trigger.MinID(s.Now().Add(-recentDays))
+	ids, err := s.idsBetween(ctx, orgID, recent, before, limit)
+	if err == nil && len(ids) < limit {
+		var older []trigger.ID
+		older, err = s.idsBetween(ctx, orgID, trigger.ID{}, minID(recent, before), limit-len(ids))
+		ids = append(ids, older...)
+	}
+	if err != nil || len(ids) == 0 {
+		return nil, err
+	}
+	states, err := s.statuses(ctx, orgID, ids[len(ids)-1], ids[0])
+	for _, id := range ids {
+		status, owed := states[id]
+		if !owed {
+			status = trigger.Delivered
+		}
+		page = append(page, EventStatus{id, status})
+	}
+	return page, err
+}
+
+func minID(a, b trigger.ID) trigger.ID {
+	if string(a[:]) < string(b[:]) {
+		return a
+	}
+	return b
+}
+
+func (s *Store) idsBetween(ctx context.Context, orgID int64, from, before trigger.ID, limit int) (ids []trigger.ID, err error) {
+	err = query(ctx, s.read, func(rows *sql.Rows) error {
+		var id dbID
+		err := rows.Scan(&id)
+		ids = append(ids, trigger.ID(id))
+		return err
+	}, `SELECT id FROM events WHERE bucket = $1 AND organization_id = $2 AND id >= $3 AND id < $4
+		ORDER BY id DESC LIMIT $5`, trigger.Bucket(orgID), orgID, from[:], before[:], limit)
+	return ids, err
+}
+
+// statuses are those of the events between two ids that are not delivered.
+func (s *Store) statuses(ctx context.Context, orgID int64, from, to trigger.ID) (map[trigger.ID]trigger.Status, error) {
+	found := make(map[trigger.ID]trigger.Status)
+	for _, state := range []trigger.DeliveryState{trigger.DeliveryFailed, trigger.DeliveryOpen} { // open wins
+		err := query(ctx, s.read, func(rows *sql.Rows) error {
+			var id dbID
+			err := rows.Scan(&id)
+			found[trigger.ID(id)] = trigger.StatusOf(state == trigger.DeliveryOpen, true)
+			return err
+		}, `SELECT event_id FROM deliveries
+			WHERE bucket = $1 AND organization_id = $2 AND state = $3 AND event_id >= $4 AND event_id <= $5 AND job = 0`,
+			trigger.Bucket(orgID), orgID, state, from[:], to[:])
+		if err != nil {
+			return nil, err
+		}
+	}
+	return found, nil
+}
+
+// Events reads events of an organization by their ids, in any order. Those
+// that it does not have, or no longer, are left out.
+func (s *Store) Events(ctx context.Context, orgID int64, ids []trigger.ID) (map[trigger.ID]*trigger.Event, error) {
+	found, err := s.readEvents(ctx, s.read, orgID, ids)
+	return found, wrap("read events", err)
+}
+
+func (s *Store) readEvents(ctx context.Context, q querier, orgID int64, ids []trigger.ID) (map[trigger.ID]*trigger.Event, error) {
+	found := make(map[trigger.ID]*trigger.Event, len(ids))
+	if len(ids) == 0 {
+		return found, nil
+	}
+	from, to := lastID(), trigger.ID{}
+	for _, id := range ids {
+		from = minID(from, id)
+		if to == minID(to, id) {
+			to = id
+		}
+	}
+	err := query(ctx, q, func(rows *sql.Rows) error {
+		e := &trigger.Event{OrganizationID: orgID}
+		err := rows.Scan((*dbID)(&e.ID), &e.Type, &e.Payload, &e.DedupID, &e.Version)
+		found[e.ID] = e
+		return err
+	}, `SELECT id, type, payload, dedup_id, version FROM events
+		WHERE bucket = $1 AND organization_id = $2 AND id >= $3 AND id <= $4 AND `+s.in("id", "$5", listOfIDs),
+		trigger.Bucket(orgID), orgID, from[:], to[:], s.dialect.ids(ids))
+	return found, err
+}
+
+// Event reads one event with its status. NotFound if the organization has none
+// such, or no longer.
+func (s *Store) Event(ctx context.Context, orgID int64, id trigger.ID) (*trigger.Event, trigger.Status, error) {
+	found, err := s.Events(ctx, orgID, []trigger.ID{id})
+	if err != nil {
+		return nil, "", err
+	}
+	if found[id] == nil {
+		return nil, "", wrap("read event", sql.ErrNoRows)
+	}
+	states, err := s.statuses(ctx, orgID, id, id)
+	if err != nil {
+		return nil, "", wrap("read status", err)
+	}
+	status, owed := states[id]
+	if !owed {
+		status = trigger.Delivered
+	}
+	return found[id], status, nil
+}

@@ -1,0 +1,39 @@
+package store
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"triggerd/internal/trigger"
+)
+
+// dbID scans an id from either database: PostgreSQL gives text, SQLite bytes.
+type dbID trigger.ID
+
+// Scan implements sql.Scanner.
+func (id *dbID) Scan(value any) error {
+	switch v := value.(type) {
+	case []byte:
+		if len(v) == len(id) {
+			copy(id[:], v)
+			return nil
+		}
+	case string:
+		parsed, err := trigger.ParseID(v)
+		*id = dbID(parsed)
+		return err
+	}
+	return fmt.Errorf("an id is stored as %T", value)
+}
+
+// nobody is the claim of a delivery that is nobody's.
+func nobody() []byte { return make([]byte, len(trigger.ID{})) }
+
+// newID makes an id that has no place in an order: of nodes and claims.
+func newID(at time.Time) trigger.ID { return trigger.NewID(at, 0, rand.Uint64()) }
+
+// fromMicros and micros turn stored times into times and back.
+func fromMicros(us int64) time.Time { return time.UnixMicro(us).UTC() }
+
+func micros(t time.Time) int64 { return t.UnixMicro() }

@@ -1,0 +1,45 @@
+package store
+
+import (
+	"context"
+	"time"
+
+	"triggerd/internal/trigger"
+)
+
+// Batch is a set of events and what they are owed to, decided once; every
+// repeat of an unknown commit writes exactly the same rows. No two events of a
+// batch have the same dedup id of the same organization.
+type Batch struct {
+	Events     []*trigger.Event
+	Deliveries [][]trigger.Delivery // of each event; claimed by this node, or due
+}
+
+// AddEvents commits the batch in one synced transaction: dedup ids, events and
+// deliveries. For each event it returns its own id if it is accepted; the id
+// of the first event if its dedup id was taken; or the zero id if neither can
+// be said, in which case nothing of the event was stored and it belongs into
+// another batch. Set again if the same batch may have been committed before.
+//
+// An error is of the whole batch; [Store.Settle] knows what to do with it.
+func (s *Store) AddEvents(ctx context.Context, b *Batch, again bool) ([]trigger.ID, error) {
+	return s.dialect.addEvents(ctx, b, again)
+}
+
+// slice is the part of the batch from lo to hi.
+func (b *Batch) Slice(lo, hi int) *Batch {
+	return &Batch{Events: b.Events[lo:hi], Deliveries: b.Deliveries[lo:hi]}
+}
+
+// days are the first and last moment of the batch's ids.
+func (b *Batch) days() (from, to time.Time) {
+	from, to = b.Events[0].ID.Time(), b.Events[0].ID.Time()
+	for _, e := range b.Events {
+		if t := e.ID.Time(); t.Before(from) {
+			from = t
+		} else if t.After(to) {
+			to = t
+		}
+	}
+	return from, to
+}

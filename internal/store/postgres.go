@@ -1,0 +1,243 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/stdlib"
+
+	"triggerd/internal/trigger"
+)
+
+// schema holds all our tables, so that others may stand beside them.
+const schema = "triggerd"
+
+// postgres is the dialect for production. Two pools keep ingest and the engine
+// apart from the requests: those may wait for each other, these never do.
+type postgres struct {
+	nodeID       trigger.ID
+	hot, reads   *pgxpool.Pool
+	hotDB, read  *sql.DB
+	partitioning chan struct{} // one at a time in this process
+}
+
+func openPostgres(ctx context.Context, s *Store, o Options) error {
+	config, err := pgxpool.ParseConfig(o.PostgresURL)
+	if err != nil {
+		return fmt.Errorf("the PostgreSQL settings cannot be read, check DATABASE_URL or the DB_* variables: %w", redactConfig(err))
+	}
+	p := &postgres{nodeID: s.NodeID, partitioning: make(chan struct{}, 1)}
+	hot := min(4, max(1, o.PoolSize/3))
+	if p.hot, err = newPool(ctx, config.Copy(), hot, map[string]string{
+		// Queues are small one day and huge the next; no statistics can follow.
+		"enable_seqscan": "off",
+	}); err != nil {
+		return err
+	}
+	if p.reads, err = newPool(ctx, config, max(1, o.PoolSize-hot), map[string]string{
+		"plan_cache_mode": "force_custom_plan", // a generic plan locks every day's partition
+	}); err != nil {
+		p.hot.Close()
+		return err
+	}
+	p.hotDB, p.read = stdlib.OpenDBFromPool(p.hot), stdlib.OpenDBFromPool(p.reads)
+	s.dialect, s.hot, s.read = p, p.hotDB, p.read
+	if err := p.prepare(ctx, s, o); err != nil {
+		return errors.Join(err, p.close())
+	}
+	return nil
+}
+
+// redactConfig keeps the connection string, which may hold a password, out of
+// the message.
+func redactConfig(err error) error {
+	if _, ok := errors.AsType[*pgconn.ParseConfigError](err); ok {
+		return errors.New("not a PostgreSQL connection string")
+	}
+	return err
+}
+
+func newPool(ctx context.Context, c *pgxpool.Config, size int, settings map[string]string) (*pgxpool.Pool, error) {
+	c.MaxConns = int32(size)
+	c.MinConns = 0
+	conn := c.ConnConfig
+	conn.ConnectTimeout = 3 * time.Second
+	conn.DialFunc = dialer().DialContext
+	conn.OnNotice = noteWarning
+	if len(conn.Fallbacks) > 0 && conn.ValidateConnect == nil {
+		conn.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
+	}
+	for name, value := range map[string]string{
+		"search_path":                         schema,
+		"application_name":                    "triggerd",
+		"statement_timeout":                   "5s",
+		"lock_timeout":                        "2s",
+		"idle_in_transaction_session_timeout": "10s",
+		"client_min_messages":                 "warning",
+	} {
+		conn.RuntimeParams[name] = value
+	}
+	for name, value := range settings {
+		conn.RuntimeParams[name] = value
+	}
+	return pgxpool.NewWithConfig(ctx, c)
+}
+
+// unreplicated marks a connection whose last commit may not have reached the
+// standby it waits for: success is then no success.
+const unreplicated = "unreplicated"
+
+// noteWarning sees what the server says beside its answers. A cancelled wait
+// for a synchronous standby is a warning, and the commit looks like a success.
+func noteWarning(c *pgconn.PgConn, n *pgconn.Notice) {
+	if n.SeverityUnlocalized == "WARNING" && (n.Code == "01000" || n.Code == "57P01") {
+		c.CustomData()[unreplicated] = true
+	}
+}
+
+var errUnreplicated = errors.New("the commit may not have reached the synchronous standby")
+
+// checkReplicated reports a commit that the connection was warned about.
+func checkReplicated(c *pgx.Conn) error {
+	if data := c.PgConn().CustomData(); data[unreplicated] != nil {
+		delete(data, unreplicated)
+		return errUnreplicated
+	}
+	return nil
+}
+
+// prepare judges the database and migrates it.
+func (p *postgres) prepare(ctx context.Context, s *Store, o Options) error {
+	if err := p.hotDB.PingContext(ctx); err != nil {
+		return fmt.Errorf("PostgreSQL cannot be reached, check that it runs and that DATABASE_URL or the DB_* variables are right: %w", err)
+	}
+	settings := map[string]string{}
+	for _, name := range []string{"server_version_num", "server_encoding", "fsync", "full_page_writes", "synchronous_commit", "synchronous_standby_names"} {
+		var value string
+		if err := p.hotDB.QueryRowContext(ctx, "SHOW "+name).Scan(&value); err != nil {
+			return fmt.Errorf("read PostgreSQL's setting %s: %w", name, err)
+		}
+		settings[name] = value
+	}
+	if err := checkSettings(s, o, settings); err != nil {
+		return err
+	}
+	if _, err := p.hotDB.ExecContext(ctx, "CREATE SCHEMA IF NOT EXISTS "+schema); err != nil && !isCode(err, "23505", "42P06") {
+		return fmt.Errorf("the schema %q cannot be made, grant CREATE on the database to this role: %w", schema, err)
+	}
+	return migratePostgres(ctx, p.hotDB)
+}
+
+func checkSettings(s *Store, o Options, settings map[string]string) error {
+	if version, _ := strconv.Atoi(settings["server_version_num"]); version < 140000 {
+		return errors.New("this PostgreSQL is too old: version 14 or newer is needed")
+	}
+	if settings["server_encoding"] != "UTF8" {
+		return fmt.Errorf("the database's encoding is %s: make one with ENCODING 'UTF8'", settings["server_encoding"])
+	}
+	for _, name := range []string{"fsync", "full_page_writes", "synchronous_commit"} {
+		if settings[name] != "off" {
+			continue
+		}
+		line := fmt.Sprintf("PostgreSQL runs with %s=off and would lose acknowledged events in a crash: set it on", name)
+		if !o.Unsafe {
+			return errors.New(line)
+		}
+		s.Warnings = append(s.Warnings, line)
+	}
+	if strings.Contains(o.PostgresURL, ",") && settings["synchronous_standby_names"] == "" {
+		s.Warnings = append(s.Warnings,
+			"several PostgreSQL hosts are given, but no synchronous standby is set: a failover may lose acknowledged events")
+	}
+	return nil
+}
+
+func (p *postgres) write(ctx context.Context, fn func(querier) error) error {
+	tx, err := p.hotDB.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = tx.Rollback() }() // after a commit it does nothing
+	if err := fn(tx); err != nil {
+		return err
+	}
+	return tx.Commit()
+}
+
+func (p *postgres) list(param string, _ listType) string { return " = ANY(" + param + ")" }
+func (p *postgres) ints(list []int64) any                { return list }
+
+func (p *postgres) ids(list []trigger.ID) any {
+	ids := make([][16]byte, len(list))
+	for i, id := range list {
+		ids[i] = id
+	}
+	return ids
+}
+
+// now is the one place that asks the server for its time.
+func (p *postgres) now(ctx context.Context) (time.Time, error) {
+	var us int64
+	err := p.hot.QueryRow(ctx, `SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint`).Scan(&us)
+	return fromMicros(us), err
+}
+
+func (p *postgres) stats() Stats {
+	var sum Stats
+	for _, pool := range []*pgxpool.Pool{p.hot, p.reads} {
+		s := pool.Stat()
+		sum.InUse += int(s.AcquiredConns())
+		sum.Idle += int(s.IdleConns())
+		sum.Max += int(s.MaxConns())
+	}
+	return sum
+}
+
+func (p *postgres) close() error {
+	err := errors.Join(p.hotDB.Close(), p.read.Close())
+	p.hot.Close()
+	p.reads.Close()
+	return err
+}
+
+// classifyPostgres reads PostgreSQL's own errors. An ERROR is a definite
+// rollback; anything worse may have come after the commit.
+func classifyPostgres(err error) (failure, bool) {
+	e, ok := errors.AsType[*pgconn.PgError](err)
+	if !ok {
+		return unknown, false
+	}
+	if e.SeverityUnlocalized != "ERROR" {
+		return unknown, true
+	}
+	switch e.Code {
+	case "40001", "40P01", "55P03", "23514": // 23514: a day without a partition, made since
+		return again, true
+	case "42P01", "42703", "42883", "42601":
+		return rejected, true
+	}
+	switch e.Code[:2] {
+	case "22", "23":
+		return rejected, true
+	}
+	return unknown, true
+}
+
+// isCode reports a PostgreSQL error of one of the codes.
+func isCode(err error, codes ...string) bool {
+	e, ok := errors.AsType[*pgconn.PgError](err)
+	for _, code := range codes {
+		if ok && e.Code == code {
+			return true
+		}
+	}
+	return false
+}

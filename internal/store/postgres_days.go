@@ -1,0 +1,150 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"triggerd/internal/trigger"
+)
+
+// partitionName is what the partitions of a day are called: the table, and the
+// day in UTC.
+var partitionName = regexp.MustCompile(`^(events|attempts)_(\d{8})$`)
+
+const dayFormat = "20060102"
+
+// makeDays makes the partitions of the days from..to that are missing: a table
+// like its parent, then attached, which waits for no reader and stalls no
+// insert. Another node may do the same at the same time.
+func (p *postgres) makeDays(ctx context.Context, from, to time.Time) error {
+	p.partitioning <- struct{}{}
+	defer func() { <-p.partitioning }()
+	have, err := p.partitions(ctx)
+	if err != nil {
+		return err
+	}
+	for d := day(from); !d.After(to); d = d.Add(24 * time.Hour) {
+		for _, parent := range []string{"events", "attempts"} {
+			name := parent + "_" + d.Format(dayFormat)
+			if have[name] != attached {
+				if err := p.makeDay(ctx, parent, name, d); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// makeDay repeats while others hold locks or make the same partition.
+func (p *postgres) makeDay(ctx context.Context, parent, name string, d time.Time) error {
+	low, high := trigger.MinID(d), trigger.MinID(d.Add(24*time.Hour))
+	for tries := 0; ; tries++ {
+		err := p.ddl(ctx, fmt.Sprintf("CREATE TABLE %s (LIKE %s INCLUDING ALL)", name, parent),
+			fmt.Sprintf("ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM ('%s') TO ('%s')", parent, name, low, high))
+		if err == nil {
+			return nil
+		}
+		have, listErr := p.partitions(ctx)
+		if listErr == nil && have[name] == attached {
+			return nil
+		}
+		if tries == 20 {
+			return fmt.Errorf("make partition %s: %w", name, err)
+		}
+		if err := pause(ctx, settlePause(tries)); err != nil {
+			return err
+		}
+	}
+}
+
+// ddl runs statements in one transaction that waits for locks 200 ms at most.
+func (p *postgres) ddl(ctx context.Context, statements ...string) error {
+	return pgx.BeginFunc(ctx, p.hot, func(tx pgx.Tx) error {
+		for _, text := range append([]string{"SET LOCAL lock_timeout = '200ms'"}, statements...) {
+			if _, err := tx.Exec(ctx, text); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+type partitionState int
+
+const (
+	detached  partitionState = iota + 1 // a table of its own
+	detaching                           // begun, and not finalized
+	attached
+)
+
+// partitions lists the days' tables in our schema.
+func (p *postgres) partitions(ctx context.Context) (map[string]partitionState, error) {
+	rows, err := p.hot.Query(ctx, `
+		SELECT c.relname, i.inhrelid IS NOT NULL, coalesce(i.inhdetachpending, false)
+		FROM pg_class c LEFT JOIN pg_inherits i ON i.inhrelid = c.oid
+		WHERE c.relnamespace = $1::regnamespace AND c.relkind = 'r'`, schema)
+	if err != nil {
+		return nil, err
+	}
+	have := make(map[string]partitionState)
+	var name string
+	var child, pending bool
+	_, err = pgx.ForEachRow(rows, []any{&name, &child, &pending}, func() error {
+		switch {
+		case !partitionName.MatchString(name):
+		case pending:
+			have[name] = detaching
+		case child:
+			have[name] = attached
+		default:
+			have[name] = detached
+		}
+		return nil
+	})
+	return have, err
+}
+
+// cutoff is the beginning of a day: days go whole.
+func (p *postgres) cutoff(before time.Time) time.Time { return day(before) }
+
+// dropDays detaches and drops the partitions of days before a day. What was
+// begun by a process that died is taken up where it stands.
+func (p *postgres) dropDays(ctx context.Context, before time.Time) (done bool, err error) {
+	p.partitioning <- struct{}{}
+	defer func() { <-p.partitioning }()
+	have, err := p.partitions(ctx)
+	if err != nil {
+		return false, err
+	}
+	for name, state := range have {
+		parts := partitionName.FindStringSubmatch(name)
+		if d, err := time.Parse(dayFormat, parts[2]); err != nil || !d.Before(before) {
+			continue
+		}
+		if err := p.dropDay(ctx, parts[1], name, state); err != nil {
+			return false, fmt.Errorf("drop partition %s: %w", name, err)
+		}
+	}
+	return true, nil
+}
+
+func (p *postgres) dropDay(ctx context.Context, parent, name string, state partitionState) error {
+	var how string
+	switch state {
+	case attached:
+		how = "CONCURRENTLY"
+	case detaching:
+		how = "FINALIZE"
+	}
+	if how != "" { // outside a transaction, and no reader waits for it
+		if _, err := p.hot.Exec(ctx, fmt.Sprintf("ALTER TABLE %s DETACH PARTITION %s %s", parent, name, how)); err != nil {
+			return err
+		}
+	}
+	return p.ddl(ctx, "DROP TABLE IF EXISTS "+name)
+}

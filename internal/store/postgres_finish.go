@@ -1,0 +1,92 @@
+package store
+
+import (
+	"cmp"
+	"context"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+
+	"triggerd/internal/trigger"
+)
+
+// sqlFinish moves deliveries and appends their attempts in one statement. A
+// success (state 2) ends an open delivery whoever has claimed it; everything
+// else needs the claim. Where nothing moved, no attempt is noted: a repeat of
+// an unknown commit finds nothing to do.
+const sqlFinish = `
+	WITH r AS MATERIALIZED (
+		SELECT * FROM unnest($1::smallint[], $2::bigint[], $3::uuid[], $4::bigint[], $5::bigint[], $6::uuid[],
+			$7::smallint[], $8::integer[], $9::bigint[], $10::text[],
+			$11::bigint[], $12::bigint[], $13::text[], $14::integer[], $15::text[], $16::bytea[])
+		AS r (bucket, organization_id, event_id, webhook_id, job, claim, state, attempts, due_at, reason,
+			at, took, outcome, status, error, response)
+	), ended AS (
+		DELETE FROM deliveries AS d USING r
+		WHERE r.state = 2 AND d.bucket = r.bucket AND d.organization_id = r.organization_id AND d.state = 0
+		AND d.event_id = r.event_id AND d.webhook_id = r.webhook_id AND d.job = r.job
+		RETURNING d.event_id, d.webhook_id, d.job
+	), kept AS (
+		UPDATE deliveries AS d
+		SET state = r.state, attempts = r.attempts, due_at = r.due_at, reason = r.reason,
+			claim = '00000000-0000-0000-0000-000000000000'
+		FROM r
+		WHERE r.state < 2 AND d.bucket = r.bucket AND d.organization_id = r.organization_id AND d.state = 0
+		AND d.event_id = r.event_id AND d.webhook_id = r.webhook_id AND d.job = r.job AND d.claim = r.claim
+		RETURNING d.event_id, d.webhook_id, d.job
+	)
+	INSERT INTO attempts (bucket, organization_id, event_id, webhook_id, job, claim, number, at, took, outcome, status, error, response)
+	SELECT bucket, organization_id, event_id, webhook_id, job, claim, attempts, at, took, outcome, status, error, response
+	FROM r JOIN (SELECT * FROM ended UNION ALL SELECT * FROM kept) AS moved USING (event_id, webhook_id, job)
+	ON CONFLICT DO NOTHING`
+
+func (p *postgres) finish(ctx context.Context, results []Result) error {
+	slices.SortFunc(results, func(a, b Result) int { // as every node does, so that none deadlock
+		return cmp.Or(
+			cmp.Compare(a.Attempt.OrganizationID, b.Attempt.OrganizationID),
+			slices.Compare(a.Attempt.EventID[:], b.Attempt.EventID[:]),
+			cmp.Compare(a.Attempt.WebhookID, b.Attempt.WebhookID))
+	})
+	err := onConn(ctx, p.hot, func(ctx context.Context, conn *pgx.Conn) error {
+		_, err := conn.Exec(ctx, sqlFinish, finishArgs(results)...)
+		return err
+	})
+	if isCode(err, "23514") {
+		for _, r := range results {
+			at := r.Attempt.EventID.Time()
+			if made := p.makeDays(ctx, at, at); made != nil {
+				return made
+			}
+		}
+	}
+	return err
+}
+
+func finishArgs(results []Result) []any {
+	n := len(results)
+	var (
+		buckets, states          = make([]int16, n), make([]int16, n)
+		orgs, hooks, jobs, dues  = make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n)
+		ats, tooks               = make([]int64, n), make([]int64, n)
+		events, claims           = make([][16]byte, n), make([][16]byte, n)
+		attempts, statuses       = make([]int32, n), make([]int32, n)
+		reasons, outcomes, fails = make([]string, n), make([]string, n), make([]string, n)
+		responses                = make([][]byte, n)
+	)
+	for i, r := range results {
+		a := r.Attempt
+		buckets[i], orgs[i], events[i] = trigger.Bucket(a.OrganizationID), a.OrganizationID, a.EventID
+		hooks[i], jobs[i], claims[i] = a.WebhookID, a.Job, a.Claim
+		states[i], attempts[i], dues[i] = int16(r.Next.State), int32(r.Next.Attempts), micros(r.Next.DueAt)
+		reasons[i], ats[i], tooks[i] = r.Next.Reason, micros(a.At), a.Took.Microseconds()
+		outcomes[i], statuses[i], fails[i] = string(a.Outcome), int32(a.Status), a.Error
+		responses[i] = a.Response
+		if responses[i] == nil {
+			responses[i] = []byte{}
+		}
+	}
+	return []any{
+		buckets, orgs, events, hooks, jobs, claims, states, attempts, dues, reasons,
+		ats, tooks, outcomes, statuses, fails, responses,
+	}
+}

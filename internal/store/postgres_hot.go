@@ -1,0 +1,217 @@
+package store
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"triggerd/internal/trigger"
+)
+
+// sqlAddEvents is one round trip and one commit for a whole batch. Dedup ids
+// are inserted in the order of their key: two nodes with the same ids in
+// another order would deadlock.
+const sqlAddEvents = `
+	WITH input AS MATERIALIZED (
+		SELECT * FROM unnest($1::smallint[], $2::bigint[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::bytea[], $8::bigint[])
+		AS e (bucket, organization_id, id, type, payload, dedup_id, payload_hash, version)
+	), won AS (
+		INSERT INTO dedup (bucket, organization_id, dedup_id, event_id, payload_hash)
+		SELECT bucket, organization_id, dedup_id, id, payload_hash FROM input WHERE dedup_id <> ''
+		ORDER BY bucket, organization_id, dedup_id COLLATE "C"
+		ON CONFLICT DO NOTHING RETURNING event_id
+	), fresh AS (
+		INSERT INTO events (bucket, organization_id, id, type, payload, dedup_id, version)
+		SELECT bucket, organization_id, id, type, payload, dedup_id, version FROM input
+		WHERE dedup_id = '' OR id IN (SELECT event_id FROM won)
+		ON CONFLICT DO NOTHING RETURNING id
+	), owed AS (
+		INSERT INTO deliveries (bucket, organization_id, state, event_id, webhook_id, job, attempts, due_at, claim, reason)
+		SELECT bucket, organization_id, 0, event_id, webhook_id, 0, 0, due_at, claim, ''
+		FROM unnest($9::smallint[], $10::bigint[], $11::uuid[], $12::bigint[], $13::bigint[], $14::uuid[])
+		AS d (bucket, organization_id, event_id, webhook_id, due_at, claim)
+		WHERE event_id IN (SELECT id FROM fresh)
+	)
+	SELECT id FROM fresh`
+
+func (p *postgres) addEvents(ctx context.Context, b *Batch, again bool) ([]trigger.ID, error) {
+	var verdicts []trigger.ID
+	err := onConn(ctx, p.hot, func(ctx context.Context, conn *pgx.Conn) error {
+		fresh, err := collectIDs(ctx, conn, sqlAddEvents, addEventsArgs(b)...)
+		if err != nil {
+			return err
+		}
+		verdicts = make([]trigger.ID, len(b.Events))
+		accepted := make(map[[16]byte]bool, len(fresh))
+		for _, id := range fresh {
+			accepted[id] = true
+		}
+		for i, e := range b.Events {
+			if accepted[e.ID] {
+				verdicts[i] = e.ID
+			}
+		}
+		if len(fresh) == len(b.Events) {
+			return nil
+		}
+		return secondLook(ctx, conn, b, verdicts)
+	})
+	if isCode(err, "23514") {
+		from, to := b.days()
+		if made := p.makeDays(ctx, from, to); made != nil {
+			return nil, made
+		}
+	}
+	if err == nil && again {
+		err = p.barrier(ctx)
+	}
+	return verdicts, err
+}
+
+func addEventsArgs(b *Batch) []any {
+	n := len(b.Events)
+	var (
+		buckets, versions    = make([]int16, n), make([]int64, n)
+		orgs, ids            = make([]int64, n), make([][16]byte, n)
+		types, payloads      = make([]string, n), make([][]byte, n)
+		dedupIDs, hashes     = make([]string, n), make([][]byte, n)
+		dBuckets             = make([]int16, 0, n)
+		dOrgs, dHooks, dDues = make([]int64, 0, n), make([]int64, 0, n), make([]int64, 0, n)
+		dEvents, dClaims     = make([][16]byte, 0, n), make([][16]byte, 0, n)
+	)
+	for i, e := range b.Events {
+		buckets[i], orgs[i], ids[i], versions[i] = trigger.Bucket(e.OrganizationID), e.OrganizationID, e.ID, e.Version
+		types[i], payloads[i], dedupIDs[i] = e.Type, e.Payload, e.DedupID
+		if e.DedupID != "" {
+			hash := e.PayloadHash()
+			hashes[i] = hash[:]
+		}
+		for _, d := range b.Deliveries[i] {
+			dBuckets = append(dBuckets, buckets[i])
+			dOrgs = append(dOrgs, orgs[i])
+			dEvents = append(dEvents, ids[i])
+			dHooks = append(dHooks, d.WebhookID)
+			dDues = append(dDues, micros(d.DueAt))
+			dClaims = append(dClaims, d.Claim)
+		}
+	}
+	return []any{
+		buckets, orgs, ids, types, payloads, dedupIDs, hashes, versions,
+		dBuckets, dOrgs, dEvents, dHooks, dDues, dClaims,
+	}
+}
+
+// secondLook finds the events that the losers lost to, which the statement
+// that lost cannot see; and those that an earlier try of the same batch has
+// committed, which are accepted.
+func secondLook(ctx context.Context, conn *pgx.Conn, b *Batch, verdicts []trigger.ID) error {
+	var (
+		places   []int32 // of the losers, in the batch
+		buckets  []int16
+		orgs     []int64
+		dedupIDs []string
+		ids      [][16]byte
+	)
+	for i, e := range b.Events {
+		if verdicts[i].IsZero() {
+			places, buckets = append(places, int32(i)), append(buckets, trigger.Bucket(e.OrganizationID))
+			orgs, dedupIDs, ids = append(orgs, e.OrganizationID), append(dedupIDs, e.DedupID), append(ids, e.ID)
+		}
+	}
+	rows, err := conn.Query(ctx, `
+		WITH loser AS MATERIALIZED (
+			SELECT * FROM unnest($1::integer[], $2::smallint[], $3::bigint[], $4::text[], $5::uuid[])
+			AS l (place, bucket, organization_id, dedup_id, id)
+		)
+		SELECT place, d.event_id FROM loser JOIN dedup d USING (bucket, organization_id, dedup_id) WHERE dedup_id <> ''
+		UNION ALL
+		SELECT place, id FROM loser JOIN events e USING (bucket, organization_id, id) WHERE loser.dedup_id = ''`,
+		places, buckets, orgs, dedupIDs, ids)
+	if err != nil {
+		return err
+	}
+	var place int32
+	var id [16]byte
+	_, err = pgx.ForEachRow(rows, []any{&place, &id}, func() error {
+		verdicts[place] = id
+		return nil
+	})
+	return err
+}
+
+// barrier is a commit of its own: when it returns, everything committed before
+// it has reached the synchronous standby too. Rows that were only found need
+// it, since finding writes nothing and waits for nobody.
+func (p *postgres) barrier(ctx context.Context) error {
+	return onConn(ctx, p.hot, func(ctx context.Context, conn *pgx.Conn) error {
+		_, err := conn.Exec(ctx, `INSERT INTO nodes (id, seen_at) VALUES ($1, 0)
+			ON CONFLICT (id) DO UPDATE SET seen_at = nodes.seen_at`, [16]byte(p.nodeID))
+		return err
+	})
+}
+
+const sqlClaim = `
+	WITH due AS MATERIALIZED (
+		SELECT d.organization_id, d.event_id, d.webhook_id, d.job
+		FROM unnest($2::bigint[], $3::integer[]) AS w (id, room), LATERAL (
+			SELECT organization_id, event_id, webhook_id, job FROM deliveries
+			WHERE bucket = $1 AND state = 0 AND webhook_id > 0 AND webhook_id = w.id AND due_at <= $4
+			ORDER BY due_at LIMIT w.room FOR UPDATE SKIP LOCKED
+		) AS d
+	)
+	UPDATE deliveries AS d SET claim = $5, due_at = $6 FROM due
+	WHERE d.bucket = $1 AND d.organization_id = due.organization_id AND d.state = 0
+	AND d.event_id = due.event_id AND d.webhook_id = due.webhook_id AND d.job = due.job
+	RETURNING d.organization_id, d.event_id, d.webhook_id, d.job, d.attempts`
+
+// claim sends a statement for each bucket, all in one round trip.
+func (p *postgres) claim(ctx context.Context, wants []Want, claim trigger.ID, now, lease time.Time) ([]trigger.Delivery, error) {
+	var taken []trigger.Delivery
+	batch := &pgx.Batch{}
+	for len(wants) > 0 {
+		var hooks []int64
+		var rooms []int32
+		bucket := wants[0].Bucket
+		for len(wants) > 0 && wants[0].Bucket == bucket {
+			hooks, rooms = append(hooks, wants[0].WebhookID), append(rooms, int32(wants[0].Room))
+			wants = wants[1:]
+		}
+		batch.Queue(sqlClaim, bucket, hooks, rooms, micros(now), [16]byte(claim), micros(lease)).Query(func(rows pgx.Rows) error {
+			var d trigger.Delivery
+			_, err := pgx.ForEachRow(rows,
+				[]any{&d.OrganizationID, (*[16]byte)(&d.EventID), &d.WebhookID, &d.Job, &d.Attempts}, func() error {
+					d.Claim, d.DueAt = claim, lease
+					taken = append(taken, d)
+					return nil
+				})
+			return err
+		})
+	}
+	err := onConn(ctx, p.hot, func(ctx context.Context, conn *pgx.Conn) error { return conn.SendBatch(ctx, batch).Close() })
+	return taken, err
+}
+
+// onConn runs do on a connection of its own. Waiting for the connection may be
+// cancelled; what do sends is not, so that a commit's answer is always heard
+// if one comes.
+func onConn(ctx context.Context, pool *pgxpool.Pool, do func(context.Context, *pgx.Conn) error) error {
+	conn, err := pool.Acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Release()
+	if err := do(context.WithoutCancel(ctx), conn.Conn()); err != nil {
+		return err
+	}
+	return checkReplicated(conn.Conn())
+}
+
+func collectIDs(ctx context.Context, conn *pgx.Conn, text string, args ...any) ([][16]byte, error) {
+	rows, err := conn.Query(ctx, text, args...)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[[16]byte])
+}

@@ -1,0 +1,123 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"time"
+
+	"triggerd/internal/trigger"
+)
+
+// failure says what a database's error means for the work that met it.
+type failure int
+
+const (
+	unknown  failure = iota // it may be committed: only the identical work may run again
+	again                   // it is not committed, and may go through now
+	rejected                // it is not committed, and something in it never will be
+)
+
+// settlePauses are the waits before the identical work runs again; the last
+// one repeats until patience ends.
+func settlePause(tries int) time.Duration {
+	return min(5*time.Millisecond<<min(tries, 10), 500*time.Millisecond)
+}
+
+// Settle brings work to an answer. It runs do over all items; where the
+// database says that the transaction was rolled back for a passing reason, or
+// where nobody knows, the identical items run again (told so by again) until
+// patience is over; where it says that something in them can never be stored,
+// they are halved until the bad one stands alone, and refuse is told. The
+// error is that of the items that were given up, which may be committed or
+// not.
+func Settle[T any](ctx context.Context, s *Store, patience time.Duration, items []T,
+	do func(items []T, again bool) error, refuse func(item T, err error),
+) error {
+	begun := s.clock.monotonic()
+	maybe := false
+	for tries := 0; ; tries++ {
+		err := do(items, maybe)
+		if err == nil {
+			return nil
+		}
+		kind := classify(err)
+		if kind == rejected {
+			if len(items) == 1 {
+				refuse(items[0], err)
+				return nil
+			}
+			half := len(items) / 2
+			return errors.Join(
+				Settle(ctx, s, patience, items[:half], do, refuse),
+				Settle(ctx, s, patience, items[half:], do, refuse))
+		}
+		maybe = maybe || kind == unknown
+		if s.clock.monotonic().Sub(begun) > patience {
+			return err
+		}
+		if kind == again && tries < 3 {
+			continue
+		}
+		if err := pause(ctx, settlePause(tries)); err != nil {
+			return err
+		}
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return nil
+	}
+}
+
+// wrap gives a database's error the kind that it has for clients: NotFound for
+// a row that is not there, else Unavailable, since no request is to be judged
+// by a database that cannot answer. Errors that are already judged stay.
+func wrap(doing string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if _, ok := errors.AsType[*trigger.Error](err); ok {
+		return err
+	}
+	cause := &doingError{doing, err}
+	if errors.Is(err, sql.ErrNoRows) {
+		return &trigger.Error{Kind: trigger.NotFound, Message: "Not found", Cause: cause}
+	}
+	if permanent(err) {
+		return &trigger.Error{Kind: trigger.Internal, Message: "Internal error", Cause: cause}
+	}
+	return trigger.NewUnavailable(cause, retryAfterDatabase)
+}
+
+// retryAfterDatabase is when a client may ask again after the database failed.
+const retryAfterDatabase = 2 * time.Second
+
+type doingError struct {
+	doing string
+	cause error
+}
+
+func (e *doingError) Error() string { return e.doing + ": " + e.cause.Error() }
+func (e *doingError) Unwrap() error { return e.cause }
+
+// classify and permanent ask the dialect that the error came from.
+func classify(err error) failure {
+	if kind, ok := classifyPostgres(err); ok {
+		return kind
+	}
+	if kind, ok := classifySQLite(err); ok {
+		return kind
+	}
+	return unknown
+}
+
+// permanent reports an error that is a fault of our own: a statement that
+// the database does not understand, or a value that it does not take.
+func permanent(err error) bool { return classify(err) == rejected }

@@ -1,0 +1,199 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/pressly/goose/v3"
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+
+	"triggerd/internal/trigger"
+)
+
+// embedded is the dialect of the SQLite file in the data folder: no set-up,
+// one process. All writes go through one writer, see [writer].
+type embedded struct {
+	lock   *os.File
+	read   *sql.DB
+	writer *writer
+	local  func(context.Context) (time.Time, error)
+	slice  int // events that one slice of dropDays deletes; adapts to its time
+}
+
+// The names in the data folder.
+const (
+	databaseFile = "triggerd.db"
+	lockFile     = "triggerd.lock"
+)
+
+// readers is how many connections read the file at the same time.
+const readers = 4
+
+func openSQLite(ctx context.Context, s *Store, o Options) error {
+	if err := os.MkdirAll(o.DataDir, 0o700); err != nil {
+		return fmt.Errorf("the data folder cannot be made, choose another with --data-dir: %w", err)
+	}
+	lock, err := lockFolder(filepath.Join(o.DataDir, lockFile))
+	if err != nil {
+		return err
+	}
+	e := &embedded{lock: lock, local: s.clock.own, slice: 64}
+	s.dialect = e
+	if err := e.open(ctx, filepath.Join(o.DataDir, databaseFile)); err != nil {
+		return errors.Join(fmt.Errorf("the database in %s cannot be opened: %w", o.DataDir, err), e.close())
+	}
+	s.read, s.hot = e.read, e.read
+	if err := e.freeLeases(ctx, s); err != nil {
+		return errors.Join(err, e.close())
+	}
+	return nil
+}
+
+func (e *embedded) open(ctx context.Context, file string) (err error) {
+	writing, err := openFile(file, "journal_mode(WAL)", "synchronous(FULL)", "wal_autocheckpoint(2000)", "journal_size_limit(67108864)")
+	if err != nil {
+		return err
+	}
+	writing.SetMaxOpenConns(1)
+	if err := migrate(ctx, goose.DialectSQLite3, writing); err != nil {
+		return errors.Join(err, writing.Close())
+	}
+	if e.read, err = openFile(file, "query_only(1)"); err != nil {
+		return errors.Join(err, writing.Close())
+	}
+	e.read.SetMaxOpenConns(readers)
+	e.read.SetMaxIdleConns(readers)
+	e.writer, err = newWriter(ctx, writing)
+	return err
+}
+
+func openFile(file string, pragmas ...string) (*sql.DB, error) {
+	settings := url.Values{"_pragma": append(pragmas, "busy_timeout(5000)", "foreign_keys(1)", "cache_size(-16384)")}
+	return sql.Open("sqlite", "file:"+(&url.URL{Path: file}).EscapedPath()+"?"+settings.Encode())
+}
+
+// freeLeases gives back what a process that died had claimed: with the lock on
+// the folder it is certain that nobody is at it any more.
+func (e *embedded) freeLeases(ctx context.Context, s *Store) error {
+	return e.write(ctx, func(q querier) error {
+		_, err := q.ExecContext(ctx, `UPDATE deliveries SET claim = $1, due_at = $2
+			WHERE state = 0 AND webhook_id > 0 AND claim <> $1`, nobody(), micros(s.Now()))
+		return err
+	})
+}
+
+func (e *embedded) write(ctx context.Context, fn func(querier) error) error {
+	return e.writer.do(ctx, fn)
+}
+
+func (e *embedded) list(param string, of listType) string {
+	if of == listOfIDs {
+		return " IN (SELECT unhex(value) FROM json_each(" + param + "))"
+	}
+	return " IN (SELECT value FROM json_each(" + param + "))"
+}
+
+func (e *embedded) ints(list []int64) any {
+	text, _ := json.Marshal(list) // cannot fail for numbers
+	return string(text)
+}
+
+func (e *embedded) ids(list []trigger.ID) any {
+	texts := make([]string, len(list))
+	for i, id := range list {
+		texts[i] = hex.EncodeToString(id[:])
+	}
+	text, _ := json.Marshal(texts) // cannot fail for strings
+	return string(text)
+}
+
+// now is the process's own time: nobody else is there.
+func (e *embedded) now(ctx context.Context) (time.Time, error) { return e.local(ctx) }
+
+// makeDays has nothing to do: there are no partitions.
+func (e *embedded) makeDays(context.Context, time.Time, time.Time) error { return nil }
+
+func (e *embedded) cutoff(before time.Time) time.Time { return before }
+
+// dropSlice is how long one slice of deletions may hold the writer.
+const dropSlice = 5 * time.Millisecond
+
+// dropDays deletes one slice of events and attempts in a transaction that
+// ingest does not notice; it takes as many as fit into 5 ms.
+func (e *embedded) dropDays(ctx context.Context, before time.Time) (done bool, err error) {
+	low := trigger.MinID(before)
+	begun, _ := e.local(ctx)
+	var deleted int64
+	err = e.write(ctx, func(q querier) error {
+		for _, text := range []string{ // rows lie in the order they came in, so the old ones come first
+			`DELETE FROM events WHERE rowid IN (SELECT rowid FROM
+				(SELECT rowid, id FROM events ORDER BY rowid LIMIT $2) WHERE id < $1)`,
+			`DELETE FROM attempts WHERE rowid IN (SELECT rowid FROM
+				(SELECT rowid, event_id FROM attempts ORDER BY rowid LIMIT $2) WHERE event_id < $1)`,
+		} {
+			result, err := q.ExecContext(ctx, text, low[:], e.slice)
+			if err != nil {
+				return err
+			}
+			n, err := result.RowsAffected()
+			if err != nil {
+				return err
+			}
+			deleted += n
+		}
+		return nil
+	})
+	ended, _ := e.local(ctx)
+	if took := ended.Sub(begun); took > dropSlice {
+		e.slice = max(1, e.slice/2)
+	} else {
+		e.slice = min(1000, e.slice+e.slice/4+1)
+	}
+	return deleted == 0, err
+}
+
+func (e *embedded) stats() Stats {
+	s := e.read.Stats()
+	return Stats{InUse: s.InUse, Idle: s.Idle, Max: s.MaxOpenConnections}
+}
+
+func (e *embedded) close() error {
+	var errs []error
+	if e.read != nil {
+		errs = append(errs, e.read.Close())
+	}
+	if e.writer != nil {
+		errs = append(errs, e.writer.close())
+	}
+	return errors.Join(append(errs, e.lock.Close())...)
+}
+
+// classifySQLite reads SQLite's own errors. Its writer rolls back whatever
+// does not commit, but a failing disk may have synced anyway.
+func classifySQLite(err error) (failure, bool) {
+	e, ok := errors.AsType[*sqlite.Error](err)
+	if !ok {
+		return unknown, false
+	}
+	switch e.Code() & 0xff {
+	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED:
+		return again, true
+	case sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_RANGE:
+		return rejected, true
+	case sqlite3.SQLITE_ERROR:
+		if strings.Contains(e.Error(), "no such") || strings.Contains(e.Error(), "syntax error") {
+			return rejected, true
+		}
+	}
+	return unknown, true
+}

@@ -1,0 +1,207 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"sync"
+)
+
+// writer owns SQLite's one writing connection. Whatever is ready when the last
+// commit ends, ingest, results, claims and the rest, goes into one transaction
+// with one sync, each in a savepoint of its own, so that the failure of one is
+// not the others'.
+type writer struct {
+	db   *sql.DB
+	conn *sql.Conn
+
+	stmts map[string]*sql.Stmt // used by the loop alone
+	jobs  chan *writeJob
+	ended chan struct{}
+	once  sync.Once
+}
+
+type writeJob struct {
+	ctx  context.Context
+	fn   func(querier) error
+	done chan error
+}
+
+// writesPerCommit bounds how many jobs share a transaction.
+const writesPerCommit = 64
+
+var errClosed = errors.New("the store is closed")
+
+func newWriter(ctx context.Context, db *sql.DB) (*writer, error) {
+	conn, err := db.Conn(ctx)
+	if err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	w := &writer{
+		db: db, conn: conn, stmts: map[string]*sql.Stmt{},
+		jobs: make(chan *writeJob, writesPerCommit), ended: make(chan struct{}),
+	}
+	go w.run(context.WithoutCancel(ctx))
+	return w, nil
+}
+
+// do runs fn within a transaction and returns when it is synced. A context
+// that ends while fn waits for its turn takes it out; after that nothing does.
+func (w *writer) do(ctx context.Context, fn func(querier) error) error {
+	job := &writeJob{ctx, fn, make(chan error, 1)}
+	select {
+	case w.jobs <- job:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-w.ended:
+		return errClosed
+	}
+	select {
+	case err := <-job.done:
+		return err
+	case <-w.ended:
+		return errClosed
+	}
+}
+
+// close ends the loop after the jobs it has taken.
+func (w *writer) close() error {
+	w.once.Do(func() { w.jobs <- nil })
+	<-w.ended
+	return errors.Join(w.conn.Close(), w.db.Close())
+}
+
+func (w *writer) run(ctx context.Context) {
+	defer close(w.ended)
+	for {
+		jobs, open := w.gather()
+		if len(jobs) > 0 {
+			w.commit(ctx, jobs)
+		}
+		if !open {
+			return
+		}
+	}
+}
+
+// gather waits for a job and takes all that are ready. open is false when the
+// writer is to end after them.
+func (w *writer) gather() (jobs []*writeJob, open bool) {
+	job := <-w.jobs
+	for {
+		if job == nil {
+			return jobs, false
+		}
+		if err := job.ctx.Err(); err != nil {
+			job.done <- err
+		} else {
+			jobs = append(jobs, job)
+		}
+		if len(jobs) == writesPerCommit {
+			return jobs, true
+		}
+		select {
+		case job = <-w.jobs:
+		default:
+			return jobs, true
+		}
+	}
+}
+
+func (w *writer) commit(ctx context.Context, jobs []*writeJob) {
+	errs := make([]error, len(jobs))
+	err := w.exec(ctx, "BEGIN IMMEDIATE")
+	if err == nil {
+		for i, job := range jobs {
+			if errs[i] = w.nested(ctx, job.fn); errs[i] != nil && w.broken(ctx) {
+				err = errs[i]
+				break
+			}
+		}
+		if err == nil {
+			err = w.exec(ctx, "COMMIT")
+		}
+		if err != nil {
+			_ = w.exec(ctx, "ROLLBACK") // it may have rolled back by itself
+		}
+	}
+	for i, job := range jobs {
+		if err != nil {
+			errs[i] = err
+		}
+		job.done <- errs[i]
+	}
+}
+
+// nested runs fn in a savepoint.
+func (w *writer) nested(ctx context.Context, fn func(querier) error) (err error) {
+	if err := w.exec(ctx, "SAVEPOINT job"); err != nil {
+		return err
+	}
+	if err = fn(w); err != nil {
+		err = errors.Join(err, w.exec(ctx, "ROLLBACK TO job"))
+	}
+	return errors.Join(err, w.exec(ctx, "RELEASE job"))
+}
+
+// broken reports that SQLite has ended the whole transaction, as it does when
+// the disk is full or fails.
+func (w *writer) broken(ctx context.Context) bool {
+	return w.exec(ctx, "SAVEPOINT probe") != nil || w.exec(ctx, "RELEASE probe") != nil || !w.inTransaction(ctx)
+}
+
+// inTransaction asks whether BEGIN is refused, as it is inside of one.
+func (w *writer) inTransaction(ctx context.Context) bool {
+	if w.exec(ctx, "BEGIN IMMEDIATE") != nil {
+		return true
+	}
+	_ = w.exec(ctx, "ROLLBACK")
+	return false
+}
+
+func (w *writer) exec(ctx context.Context, text string) error {
+	_, err := w.ExecContext(ctx, text)
+	return err
+}
+
+// prepared keeps each statement for as long as the writer lives. Their texts
+// are constants, so there are only some dozens.
+func (w *writer) prepared(ctx context.Context, text string) (*sql.Stmt, error) {
+	if stmt := w.stmts[text]; stmt != nil {
+		return stmt, nil
+	}
+	stmt, err := w.conn.PrepareContext(context.WithoutCancel(ctx), text)
+	if err == nil {
+		w.stmts[text] = stmt
+	}
+	return stmt, err
+}
+
+// ExecContext, QueryContext and QueryRowContext make the writer a querier for
+// the jobs. Contexts do not interrupt them: an interrupt would roll back the
+// others' work too.
+func (w *writer) ExecContext(ctx context.Context, text string, args ...any) (sql.Result, error) {
+	stmt, err := w.prepared(ctx, text)
+	if err != nil {
+		return nil, err
+	}
+	return stmt.ExecContext(context.WithoutCancel(ctx), args...)
+}
+
+// QueryContext implements querier.
+func (w *writer) QueryContext(ctx context.Context, text string, args ...any) (*sql.Rows, error) {
+	stmt, err := w.prepared(ctx, text)
+	if err != nil {
+		return nil, err
+	}
+	return stmt.QueryContext(context.WithoutCancel(ctx), args...)
+}
+
+// QueryRowContext implements querier.
+func (w *writer) QueryRowContext(ctx context.Context, text string, args ...any) *sql.Row {
+	stmt, err := w.prepared(ctx, text)
+	if err != nil {
+		return w.conn.QueryRowContext(context.WithoutCancel(ctx), text, args...) // carries the error
+	}
+	return stmt.QueryRowContext(context.WithoutCancel(ctx), args...)
+}

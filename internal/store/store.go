@@ -1,0 +1,160 @@
+// Package store keeps everything that must survive, in PostgreSQL or in an
+// embedded SQLite file, and holds the only SQL of the server.
+//
+// There is one [Store] and one text of each statement for both databases. What
+// differs between them is a dialect: how a store is opened and how a write
+// becomes a transaction, the three hot statements (AddEvents, Claim, Finish),
+// and how days of events are made and dropped.
+//
+// Reading it: [Store.AddEvents] is where an event becomes durable,
+// [Store.Claim] and [Store.Finish] are the life of a delivery, and
+// [Store.Settle] says what is done when a database says no, or nothing.
+//
+// Methods return a [trigger.Error]: NotFound where a thing does not exist or
+// belongs to another organization, Unavailable where the database cannot be
+// reached or does not answer in time.
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"time"
+
+	"triggerd/internal/trigger"
+)
+
+// Options say which database to open and how.
+type Options struct {
+	PostgresURL string // connection string or URL; "" means SQLite
+	PoolSize    int    // PostgreSQL connections in all, at least 2
+	DataDir     string // SQLite: the folder, made if it is missing
+	Unsafe      bool   // take a database that does not sync, and say so in Warnings
+
+	// Now is the process's clock, with its monotonic reading. OwnClock takes
+	// it for the database's too: for tests that move it.
+	Now      func() time.Time
+	OwnClock bool
+}
+
+// Store is the database, whichever it is. Make one with [Open].
+type Store struct {
+	NodeID   trigger.ID // of this process, for as long as it runs
+	Warnings []string   // what the operator should know about this database
+
+	read    *sql.DB // requests and everything that is not hot
+	hot     *sql.DB // the few connections of ingest and the engine
+	dialect dialect
+	clock   clock
+	subs    *subscribers
+}
+
+// dialect is what differs between the databases.
+type dialect interface {
+	// addEvents runs one transaction and returns what became of each event.
+	// again says that the same batch may have been committed before.
+	addEvents(ctx context.Context, b *Batch, again bool) ([]trigger.ID, error)
+	claim(ctx context.Context, wants []Want, claim trigger.ID, now, lease time.Time) ([]trigger.Delivery, error)
+	finish(ctx context.Context, results []Result) error
+
+	// write runs fn in a transaction of its own, which is synced when write
+	// returns nil. It may run together with others, never in part.
+	write(ctx context.Context, fn func(querier) error) error
+	// list is the text after a column that asks for membership in the list
+	// parameter, and listArg the parameter's value.
+	list(param string, of listType) string
+	ints(list []int64) any
+	ids(list []trigger.ID) any
+
+	// now is the time of the database.
+	now(ctx context.Context) (time.Time, error)
+	// makeDays prepares the days from..to for events. dropDays removes some of
+	// the events and attempts before a time that cutoff gave; done is false
+	// when there are more.
+	makeDays(ctx context.Context, from, to time.Time) error
+	cutoff(before time.Time) time.Time
+	dropDays(ctx context.Context, before time.Time) (done bool, err error)
+
+	stats() Stats
+	close() error
+}
+
+type listType int
+
+const (
+	listOfInts listType = iota
+	listOfIDs
+)
+
+// querier is what *sql.DB, *sql.Tx and the SQLite writer have in common.
+type querier interface {
+	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}
+
+// Stats are the connections to the database.
+type Stats struct {
+	InUse, Idle, Max int
+}
+
+// daysAhead is for how many days from now on room for events is kept ready.
+const daysAhead = 14
+
+// Open opens the database, migrates it to this version's schema, and refuses
+// one that would not keep the promise: that does not sync. ctx bounds the
+// opening alone. The error's text says what to do.
+func Open(ctx context.Context, o Options) (*Store, error) {
+	s := &Store{NodeID: newID(o.Now()), clock: newClock(o.Now), subs: newSubscribers()}
+	open := openSQLite
+	if o.PostgresURL != "" {
+		open = openPostgres
+	}
+	if err := open(ctx, s, o); err != nil {
+		return nil, err
+	}
+	if o.OwnClock {
+		s.clock.measure = s.clock.own
+	} else {
+		s.clock.measure = s.dialect.now
+	}
+	err := s.SyncClock(ctx)
+	if err == nil {
+		err = s.MakeDays(ctx)
+	}
+	if err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+// Close ends the connections. Everything that uses the store must have ended.
+func (s *Store) Close() error { return s.dialect.close() }
+
+// Ping asks the database for a sign of life.
+func (s *Store) Ping(ctx context.Context) error {
+	return wrap("ping", s.read.PingContext(ctx))
+}
+
+// Stats are the connections in use at this moment.
+func (s *Store) Stats() Stats { return s.dialect.stats() }
+
+// in asks for membership of a column in a list parameter.
+func (s *Store) in(column, param string, of listType) string {
+	return column + s.dialect.list(param, of)
+}
+
+// query runs a query and hands each row to scan.
+func query(ctx context.Context, q querier, scan func(*sql.Rows) error, text string, args ...any) error {
+	rows, err := q.QueryContext(ctx, text, args...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := scan(rows); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}

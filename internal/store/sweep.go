@@ -1,0 +1,124 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"time"
+
+	"triggerd/internal/trigger"
+)
+
+// MakeDays keeps room for the events of today and of the days ahead.
+func (s *Store) MakeDays(ctx context.Context) error {
+	now := s.Now()
+	return wrap("make days", s.dialect.makeDays(ctx, now.Add(-24*time.Hour), now.Add(daysAhead*24*time.Hour)))
+}
+
+// Expire ends the open deliveries of events before the given time as failed,
+// visibly, and returns how many. Each step is a short transaction.
+func (s *Store) Expire(ctx context.Context, before time.Time) (expired int, err error) {
+	err = s.eachOrganization(ctx, func(orgID int64) (bool, error) {
+		n, done, err := s.failBefore(ctx, orgID, trigger.MinID(before), trigger.ReasonExpired)
+		expired += n
+		return done, err
+	})
+	return expired, err
+}
+
+// DropBefore removes what is older than the given time: first the deliveries
+// that failed, then the events with their attempts. Deliveries that are still
+// open keep nothing: call Expire before. On PostgreSQL a day goes as a whole,
+// when all of it is older.
+func (s *Store) DropBefore(ctx context.Context, before time.Time) error {
+	before = s.dialect.cutoff(before)
+	err := s.eachOrganization(ctx, func(orgID int64) (bool, error) {
+		return s.deleteFailed(ctx, orgID, trigger.MinID(before))
+	})
+	for done := false; !done && err == nil; {
+		done, err = s.dialect.dropDays(ctx, before)
+	}
+	return wrap("drop days", err)
+}
+
+// deleteFailed removes failed deliveries of events below an id, in slices.
+func (s *Store) deleteFailed(ctx context.Context, orgID int64, before trigger.ID) (done bool, err error) {
+	err = s.dialect.write(ctx, func(q querier) error {
+		result, err := q.ExecContext(ctx, `
+			DELETE FROM deliveries WHERE bucket = $1 AND organization_id = $2 AND state = 1
+			AND (event_id, webhook_id, job) IN (SELECT event_id, webhook_id, job FROM deliveries
+				WHERE bucket = $1 AND organization_id = $2 AND state = 1 AND event_id < $3
+				ORDER BY event_id LIMIT $4)`, trigger.Bucket(orgID), orgID, before[:], failSlice)
+		if err != nil {
+			return err
+		}
+		n, err := result.RowsAffected()
+		done = n < failSlice
+		return err
+	})
+	return done, wrap("delete failed deliveries", err)
+}
+
+// eachOrganization calls step for each organization until it is done.
+func (s *Store) eachOrganization(ctx context.Context, step func(orgID int64) (done bool, err error)) error {
+	for after := int64(0); ; {
+		ids, err := s.organizationIDs(ctx, after)
+		if err != nil || len(ids) == 0 {
+			return err
+		}
+		for _, id := range ids {
+			for done := false; !done; {
+				if err := ctx.Err(); err != nil {
+					return err
+				}
+				if done, err = step(id); err != nil {
+					return err
+				}
+			}
+			after = id
+		}
+	}
+}
+
+// DropDedup forgets dedup ids of events before the given time. It walks the
+// whole table, a page and a short transaction at a time.
+func (s *Store) DropDedup(ctx context.Context, before time.Time) error {
+	return wrap("drop dedup ids", s.eachOrganization(ctx, func() func(int64) (bool, error) {
+		var last string
+		return func(orgID int64) (bool, error) {
+			next, done, err := s.dropDedupPage(ctx, orgID, last, trigger.MinID(before))
+			if last = next; done {
+				last = ""
+			}
+			return done, err
+		}
+	}()))
+}
+
+func (s *Store) dropDedupPage(ctx context.Context, orgID int64, after string, before trigger.ID) (last string, done bool, err error) {
+	const page = 1000
+	seen, old := 0, []string(nil)
+	err = query(ctx, s.hot, func(rows *sql.Rows) error {
+		var event dbID
+		err := rows.Scan(&last, &event)
+		seen++
+		if trigger.ID(event) == minID(trigger.ID(event), before) {
+			old = append(old, last)
+		}
+		return err
+	}, `SELECT dedup_id, event_id FROM dedup WHERE bucket = $1 AND organization_id = $2 AND dedup_id > $3
+		ORDER BY dedup_id LIMIT $4`, trigger.Bucket(orgID), orgID, after, page)
+	if err != nil || len(old) == 0 {
+		return last, seen < page, err
+	}
+	err = s.dialect.write(ctx, func(q querier) error {
+		for _, id := range old {
+			if _, err := q.ExecContext(ctx, `DELETE FROM dedup
+				WHERE bucket = $1 AND organization_id = $2 AND dedup_id = $3 AND event_id < $4`,
+				trigger.Bucket(orgID), orgID, id, before[:]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return last, seen < page, err
+}
