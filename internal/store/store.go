@@ -133,6 +133,8 @@ func (s *Store) Close() error { return s.dialect.close() }
 
 // Ping asks the database for a sign of life.
 func (s *Store) Ping(ctx context.Context) error {
+	ctx, cancel := reading(ctx)
+	defer cancel()
 	return wrap("ping", s.read.PingContext(ctx))
 }
 
@@ -142,6 +144,14 @@ func (s *Store) Stats() Stats { return s.dialect.stats() }
 // in asks for membership of a column in a list parameter.
 func (s *Store) in(column, param string, of listType) string {
 	return column + s.dialect.list(param, of)
+}
+
+// readTimeout bounds every read for a request: the wait for a connection and
+// the query. What takes longer is Unavailable.
+const readTimeout = 5 * time.Second
+
+func reading(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, readTimeout)
 }
 
 // query runs a query and hands each row to scan.

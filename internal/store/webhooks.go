@@ -85,6 +85,8 @@ func addVersion(ctx context.Context, q querier, w trigger.Webhook, version, now 
 
 // Webhook reads one webhook of an organization. NotFound if it has none such.
 func (s *Store) Webhook(ctx context.Context, orgID, id int64) (trigger.Webhook, error) {
+	ctx, cancel := reading(ctx)
+	defer cancel()
 	w, err := scanWebhook(s.read.QueryRowContext(ctx,
 		`SELECT `+webhookColumns+` FROM webhooks w WHERE w.organization_id = $1 AND w.id = $2`, orgID, id))
 	return w, wrap("find webhook", err)

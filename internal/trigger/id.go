@@ -17,18 +17,19 @@ type ID [16]byte
 // 46 of its bits are used.
 func NewID(at time.Time, seq uint16, random uint64) ID {
 	id := MinID(at)
-	id[6] |= 0x70
 	tail := uint64(0b10)<<62 | uint64(seq)<<46 | random>>18
 	binary.BigEndian.PutUint64(id[8:], tail)
 	return id
 }
 
-// MinID is the lowest value that an id of the given time, or later, can have:
-// the bound of ranges over time. It is no valid id itself.
+// MinID is the lowest id of the given time: all ids of that time or later are
+// at or above it, all earlier ones below. It is the bound of ranges over time.
+// The time is one that UUIDv7 can hold, from 1970 to 10889.
 func MinID(at time.Time) (id ID) {
 	micros := uint64(at.UnixMicro())
 	fraction := micros % 1000 * 4096 / 1000
-	binary.BigEndian.PutUint64(id[:8], micros/1000<<16|fraction)
+	binary.BigEndian.PutUint64(id[:8], micros/1000<<16|0x7000|fraction)
+	id[8] = 0x80
 	return id
 }
 

@@ -22,11 +22,17 @@ func NewSecret(random [32]byte) Secret { return random[:] }
 // Reveal gives the secret as its owner gets to see it, once.
 func (s Secret) Reveal() string { return secretPrefix + base64.StdEncoding.EncodeToString(s) }
 
-// String and LogValue keep the secret out of logs and messages.
+// String, and the three below, keep the secret out of logs and messages.
 func (s Secret) String() string { return "whsec_[redacted]" }
+
+// GoString is String, for %#v.
+func (s Secret) GoString() string { return s.String() }
 
 // LogValue is String, for slog.
 func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
+
+// MarshalText is String, for what is written as JSON.
+func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
 // ParseSecret reads the shown form. Invalid if it is none.
 func ParseSecret(shown string) (Secret, error) {

@@ -1,9 +1,12 @@
 package trigger
 
 import (
+	"cmp"
 	"net/netip"
 	"net/url"
+	"strconv"
 	"strings"
+	"unicode"
 )
 
 // Webhook is a subscriber's endpoint.
@@ -47,8 +50,8 @@ func (s *Subscribers) Match(dst []*Webhook, eventType string) []*Webhook {
 }
 
 // ParseTarget judges the shape of a webhook's URL: absolute, http or https,
-// with a host, without userinfo, at most 2048 bytes of printable ASCII or
-// UTF-8. A host that ends in a number must be an IPv4 address in its usual
+// with a host of ASCII characters (an international name in its xn-- form),
+// a port up to 65535 if any, without userinfo, at most 2048 bytes. A host that ends in a number must be an IPv4 address in its usual
 // form, since resolvers read decimal, octal, hexadecimal and short forms as
 // addresses too. Invalid otherwise. Which addresses may be reached is judged
 // elsewhere, when they are known.
@@ -62,6 +65,11 @@ func ParseTarget(raw string) (*url.URL, error) {
 		return nil, Errorf(Invalid, "url must be an absolute http or https URL")
 	case u.User != nil:
 		return nil, Errorf(Invalid, "url must not contain a user name or password")
+	case strings.ContainsFunc(u.Hostname(), func(r rune) bool { return r > unicode.MaxASCII }):
+		return nil, Errorf(Invalid, "url must have an ASCII host: write an international name in its xn-- form")
+	}
+	if _, err := strconv.ParseUint(cmp.Or(u.Port(), "0"), 10, 16); err != nil {
+		return nil, Errorf(Invalid, "url has a port over 65535")
 	}
 	if _, err := netip.ParseAddr(u.Hostname()); err != nil && endsInNumber(u.Hostname()) {
 		return nil, Errorf(Invalid, "url has a host that is no valid address")

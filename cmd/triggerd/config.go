@@ -1,0 +1,178 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"triggerd/internal/store"
+	"triggerd/internal/trigger"
+)
+
+// settings are what a server can be told, by flags or by the environment.
+type settings struct {
+	Listen  string `help:"Address to listen on, host:port. Default: 127.0.0.1 and the port below."`
+	Port    int    `help:"Port to listen on, where --listen is not given." default:"5001"`
+	DataDir string `help:"Folder of the embedded SQLite store." default:"./data" type:"path"`
+
+	DatabaseURL string  `name:"database-url" help:"PostgreSQL to use instead, as a URL or connection string. It wins over the DB settings."`
+	DBName      *string `name:"db-name" help:"PostgreSQL database. Default: zapier_triggers, where any DB setting is given."`
+	DBUser      *string `name:"db-user" help:"PostgreSQL user. Default: postgres."`
+	DBPassword  *string `name:"db-password" help:"PostgreSQL password. Default: none."`
+	DBHost      *string `name:"db-host" help:"PostgreSQL host. Default: localhost."`
+	DBPort      *int    `name:"db-port" help:"PostgreSQL port. Default: 5432."`
+	DBPoolSize  int     `name:"db-pool-size" help:"Connections kept to PostgreSQL, at least 2." default:"10"`
+	DBSSLMode   string  `name:"db-sslmode" help:"As PostgreSQL's sslmode." default:"prefer"`
+
+	AdminToken string `help:"Token that making organizations and reading metrics want, as Authorization: Bearer. Needed to listen beyond loopback, unless signup is open."`
+	OpenSignup bool   `help:"Let anyone make an organization and its key."`
+
+	RateLimitRPM             int  `name:"rate-limit-rpm" help:"Events an organization may post in a minute, tier free. 0: no limit." default:"1000"`
+	RateLimitRPMProfessional *int `name:"rate-limit-rpm-professional" help:"The same, tier professional. Default: 10 times that of free."`
+	RateLimitRPMEnterprise   *int `name:"rate-limit-rpm-enterprise" help:"The same, tier enterprise. Default: 100 times that of free."`
+	DedupMaxSize             int  `help:"Dedup ids kept in memory." default:"10000"`
+	MaxBodyBytes             int  `help:"Largest body of a request, in bytes." default:"1048576"`
+
+	AllowedTargets  []netip.Prefix `help:"Networks that webhooks may reach beside the public internet, as CIDRs: 10.0.0.0/8,fd00::/8."`
+	RetrySchedule   schedule       `help:"Pauses before the retries of a delivery." default:"${retry_schedule}"`
+	DeliveryTimeout time.Duration  `help:"Time for one attempt, 1s to 30s." default:"15s"`
+	Retention       days           `help:"How long events are kept, as 30d or 720h. At least the longest retry span and a day." default:"30d"`
+	DedupRetention  days           `help:"How long dedup ids are kept. 0: for ever." default:"0"`
+
+	LogLevel string `help:"Least level that is logged: debug, info, warn or error." default:"info" enum:"debug,info,warn,error"`
+	Dev      bool   `help:"For development: webhooks may reach loopback, logs are for people, and a database that does not sync is taken."`
+}
+
+// schedule and days are settings in the forms that people write.
+type schedule struct{ trigger.Schedule }
+
+// UnmarshalText reads a list of durations.
+func (s *schedule) UnmarshalText(text []byte) (err error) {
+	s.Schedule, err = trigger.ParseSchedule(string(text))
+	return err
+}
+
+type days struct{ time.Duration }
+
+// UnmarshalText reads a number of days as 30d, 0, or a duration as 36h.
+func (d *days) UnmarshalText(text []byte) (err error) {
+	s := string(text)
+	if number, ok := strings.CutSuffix(s, "d"); ok {
+		n, err := strconv.ParseUint(number, 10, 16)
+		d.Duration = time.Duration(n) * 24 * time.Hour
+		if err != nil {
+			return fmt.Errorf("%q is no number of days", s)
+		}
+		return nil
+	}
+	d.Duration, err = time.ParseDuration(s)
+	if err != nil || d.Duration < 0 {
+		return fmt.Errorf("%q is no duration: want days as 30d, or hours as 720h", s)
+	}
+	return nil
+}
+
+// check refuses what cannot work, with a line that says what to do.
+func (s *settings) check() error {
+	switch {
+	case s.Listen == "" && (s.Port < 0 || s.Port > 65535):
+		return errors.New("PORT must be from 0 to 65535")
+	case s.DBPoolSize < 2 || s.DBPoolSize > 1000:
+		return errors.New("DB_POOL_SIZE must be from 2 to 1000")
+	case s.DedupMaxSize < 1:
+		return errors.New("DEDUP_MAX_SIZE must be at least 1")
+	case s.MaxBodyBytes < 1<<10 || s.MaxBodyBytes > 64<<20:
+		return errors.New("MAX_BODY_BYTES must be from 1024 to 67108864")
+	case s.DeliveryTimeout < time.Second || s.DeliveryTimeout > 30*time.Second:
+		return errors.New("DELIVERY_TIMEOUT must be from 1s to 30s")
+	case s.DedupRetention.Duration != 0 && s.DedupRetention.Duration < time.Hour:
+		return errors.New("DEDUP_RETENTION must be 0, for ever, or at least 1h")
+	}
+	for tier, n := range s.limits() {
+		if n < 0 {
+			return fmt.Errorf("the rate limit of tier %s must not be negative: 0 means no limit", tier)
+		}
+	}
+	if least := s.RetrySchedule.Span() + 24*time.Hour; s.Retention.Duration < least {
+		return fmt.Errorf("RETENTION must be at least %s, the longest span of RETRY_SCHEDULE and a day", least.Round(time.Minute))
+	}
+	if _, _, err := net.SplitHostPort(s.listen()); err != nil {
+		return fmt.Errorf("LISTEN must be host:port, as 127.0.0.1:5001: %w", err)
+	}
+	if !s.onLoopback() && s.AdminToken == "" && !s.OpenSignup {
+		return fmt.Errorf("to listen on %s, beyond this machine, set ADMIN_TOKEN, or OPEN_SIGNUP=true to let anyone make a key", s.listen())
+	}
+	return nil
+}
+
+func (s *settings) listen() string {
+	if s.Listen != "" {
+		return s.Listen
+	}
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.Port))
+}
+
+// onLoopback judges the address by its text: a name other than localhost may
+// resolve to anything.
+func (s *settings) onLoopback() bool {
+	host, _, _ := net.SplitHostPort(s.listen())
+	addr, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && addr.IsLoopback()
+}
+
+func (s *settings) limits() map[trigger.Tier]int {
+	limits := map[trigger.Tier]int{
+		trigger.Free:         s.RateLimitRPM,
+		trigger.Professional: 10 * s.RateLimitRPM,
+		trigger.Enterprise:   100 * s.RateLimitRPM,
+	}
+	if s.RateLimitRPMProfessional != nil {
+		limits[trigger.Professional] = *s.RateLimitRPMProfessional
+	}
+	if s.RateLimitRPMEnterprise != nil {
+		limits[trigger.Enterprise] = *s.RateLimitRPMEnterprise
+	}
+	return limits
+}
+
+// store says which database to open: PostgreSQL if anything of it is set.
+func (s *settings) store(now func() time.Time) store.Options {
+	return store.Options{
+		PostgresURL: s.postgresURL(), PoolSize: s.DBPoolSize, DataDir: s.DataDir, Unsafe: s.Dev, Now: now,
+	}
+}
+
+func (s *settings) postgresURL() string {
+	if s.DatabaseURL != "" {
+		return s.DatabaseURL
+	}
+	if s.DBName == nil && s.DBUser == nil && s.DBPassword == nil && s.DBHost == nil && s.DBPort == nil {
+		return ""
+	}
+	or := func(value *string, fallback string) string {
+		if value == nil {
+			return fallback
+		}
+		return *value
+	}
+	port := 5432
+	if s.DBPort != nil {
+		port = *s.DBPort
+	}
+	user := url.User(or(s.DBUser, "postgres"))
+	if s.DBPassword != nil {
+		user = url.UserPassword(or(s.DBUser, "postgres"), *s.DBPassword)
+	}
+	u := url.URL{
+		Scheme: "postgres", User: user,
+		Host:     net.JoinHostPort(or(s.DBHost, "localhost"), strconv.Itoa(port)),
+		Path:     "/" + or(s.DBName, "zapier_triggers"),
+		RawQuery: url.Values{"sslmode": {s.DBSSLMode}}.Encode(),
+	}
+	return u.String()
+}

@@ -1,0 +1,114 @@
+// Command triggerd accepts events over HTTP, commits them durably, and brings
+// each of them to everyone who asked for it. One file per subcommand; serve.go
+// wires the server together.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/alecthomas/kong"
+
+	"triggerd/internal/trigger"
+)
+
+// version is set by the linker.
+var version = "dev"
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	if err := run(ctx, os.Args[1:], os.Getenv, os.Stdout, os.Stderr); err != nil {
+		fmt.Fprintf(os.Stderr, "triggerd: %s\n", oneLine(err))
+		os.Exit(1)
+	}
+}
+
+// commands are the program's, with their settings.
+type commands struct {
+	Version kong.VersionFlag `help:"Show the version and exit."`
+	Serve   serveCommand     `cmd:"" help:"Run the server."`
+	Demo    demoCommand      `cmd:"" help:"Post real events to a temporary server and show what arrives."`
+}
+
+// run is the program. It ends when ctx does, or with the command.
+func run(ctx context.Context, args []string, env func(string) string, out, errOut io.Writer) error {
+	var cli commands
+	exited := errors.New("exited") // by --help or --version
+	parser, err := kong.New(
+		&cli,
+		kong.Name("triggerd"),
+		kong.Description("Accepts events, commits them durably, and delivers each to everyone who asked for it."),
+		kong.Vars{"version": version, "retry_schedule": trigger.DefaultSchedule().String()},
+		kong.Writers(out, errOut),
+		kong.Resolvers(fromEnvironment(env)),
+		kong.ValueFormatter(helpWithEnvironment),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 110}),
+		kong.Exit(func(int) { panic(exited) }),
+	)
+	if err != nil {
+		return err
+	}
+	parsed, err := parse(parser, args, exited)
+	if parsed == nil {
+		return err
+	}
+	if parsed.Command() == "demo" {
+		return cli.Demo.run(ctx, out, errOut)
+	}
+	return cli.Serve.run(ctx, errOut, time.Now)
+}
+
+// parse reads the arguments; nil without an error after --help or --version.
+func parse(parser *kong.Kong, args []string, exited error) (parsed *kong.Context, err error) {
+	defer func() {
+		if p := recover(); p != nil && p != exited {
+			panic(p)
+		}
+	}()
+	if len(args) == 0 {
+		args = []string{"--help"}
+	}
+	parsed, err = parser.Parse(args)
+	if err != nil {
+		return nil, fmt.Errorf("%w (see triggerd --help)", err)
+	}
+	return parsed, nil
+}
+
+// fromEnvironment gives flags their values from the environment: --data-dir
+// from DATA_DIR. An empty value counts as unset.
+func fromEnvironment(env func(string) string) kong.Resolver {
+	return kong.ResolverFunc(func(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
+		if flag.Tag.Get("noenv") != "" {
+			return nil, nil
+		}
+		if value := env(environmentName(flag.Name)); value != "" {
+			return value, nil
+		}
+		return nil, nil
+	})
+}
+
+func environmentName(flag string) string {
+	return strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+}
+
+// helpWithEnvironment shows where else a flag's value comes from.
+func helpWithEnvironment(value *kong.Value) string {
+	if value.Flag == nil || value.Name == "help" || value.Name == "version" || value.Tag.Get("noenv") != "" {
+		return value.Help
+	}
+	return fmt.Sprintf("%s [$%s]", value.Help, environmentName(value.Name))
+}
+
+// oneLine keeps a message that joins several on one line.
+func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }

@@ -1,0 +1,204 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"triggerd/internal/api"
+	"triggerd/internal/deliver"
+	"triggerd/internal/ingest"
+	"triggerd/internal/store"
+	"triggerd/internal/telemetry"
+)
+
+// Bounds of the start and of the stop.
+const (
+	openTimeout  = 5 * time.Second // to reach the database; migrations have longer
+	drainTimeout = 6 * time.Second // for requests under way
+)
+
+// Deadlines of connections.
+const (
+	headerTimeout = 5 * time.Second
+	readTimeout   = headerTimeout + 15*time.Second // header and body
+	writeTimeout  = 60 * time.Second
+	idleTimeout   = 60 * time.Second
+	maxHeader     = 16 << 10 // bytes; net/http allows 4 KiB more
+)
+
+type serveCommand struct {
+	settings
+}
+
+func (c *serveCommand) run(ctx context.Context, errOut io.Writer, now func() time.Time) error {
+	s, err := newServer(ctx, c.settings, newLog(errOut, c.settings), now)
+	if err != nil {
+		return err
+	}
+	return s.run(ctx)
+}
+
+// newLog writes JSON, or text for people.
+func newLog(out io.Writer, s settings) *slog.Logger {
+	var level slog.Level
+	_ = level.UnmarshalText([]byte(s.LogLevel)) // kong has checked it
+	options := &slog.HandlerOptions{Level: level}
+	if s.Dev {
+		return slog.New(slog.NewTextHandler(out, options))
+	}
+	return slog.New(slog.NewJSONHandler(out, options))
+}
+
+// server is everything that runs, wired together.
+type server struct {
+	settings settings
+	log      *slog.Logger
+	listener net.Listener
+	store    *store.Store
+	writer   *ingest.Writer
+	engine   *deliver.Engine
+	sweeper  *deliver.Sweeper
+	http     *http.Server
+	stopping atomic.Bool
+}
+
+// newServer takes the address, opens the database, and wires the parts. It
+// serves nothing yet.
+func newServer(ctx context.Context, set settings, log *slog.Logger, now func() time.Time) (*server, error) {
+	if err := set.check(); err != nil {
+		return nil, err
+	}
+	listener, err := net.Listen("tcp", set.listen())
+	if errors.Is(err, syscall.EADDRINUSE) {
+		err = fmt.Errorf("the address %s is already in use: stop what listens there, or choose another with --listen", set.listen())
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot listen: %w", err)
+	}
+	opening, cancel := context.WithTimeout(ctx, openTimeout)
+	defer cancel()
+	st, err := store.Open(opening, set.store(now))
+	if err != nil {
+		return nil, errors.Join(err, listener.Close())
+	}
+	s := &server{settings: set, log: log, listener: listener, store: st}
+	if err := s.wire(now); err != nil {
+		return nil, errors.Join(err, listener.Close(), st.Close())
+	}
+	return s, nil
+}
+
+// wire makes the parts and connects them.
+func (s *server) wire(now func() time.Time) error {
+	metrics := telemetry.New()
+	guard := deliver.NewGuard(s.settings.AllowedTargets, s.settings.Dev)
+	s.engine = deliver.New(deliver.Config{
+		Store: s.store, Guard: guard, Schedule: s.settings.RetrySchedule.Schedule, Timeout: s.settings.DeliveryTimeout,
+		Now: now, UserAgent: "triggerd/" + version, Metrics: metrics, Log: s.log,
+	})
+	cache, err := ingest.NewCache(s.settings.DedupMaxSize, s.settings.DedupRetention.Duration)
+	if err != nil {
+		return err
+	}
+	s.writer = ingest.New(ingest.Config{
+		Store: s.store, HandOff: s.engine, Cache: cache, Lease: s.engine.Lease(), Now: now, Metrics: metrics,
+	})
+	s.sweeper = &deliver.Sweeper{
+		Store: s.store, Retention: s.settings.Retention.Duration, DedupRetention: s.settings.DedupRetention.Duration,
+		Metrics: metrics, Log: s.log,
+	}
+	handler := (&api.API{
+		Store: s.store, Writer: s.writer, Guard: guard, Metrics: metrics, Log: s.log, Now: now,
+		Limits: s.settings.limits(), MaxBody: s.settings.MaxBodyBytes,
+		AdminToken: s.settings.AdminToken, OpenSignup: s.settings.OpenSignup, Ready: s.ready,
+	}).Handler()
+	s.http = &http.Server{
+		Handler: handler, MaxHeaderBytes: maxHeader - 4096,
+		ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
+		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+	}
+	metrics.Gauge("database_connections_in_use", "Connections to the database in use.",
+		func() float64 { return float64(s.store.Stats().InUse) })
+	metrics.Gauge("database_connections_max", "Most connections to the database.",
+		func() float64 { return float64(s.store.Stats().Max) })
+	metrics.Gauge("delivery_queue", "Deliveries in this node's memory, those under way included.",
+		func() float64 { return float64(s.engine.Load().Queued) })
+	metrics.Gauge("ingest_queue_bytes", "Events in this node's memory that are not yet committed, in bytes.",
+		func() float64 { return float64(s.writer.QueuedBytes()) })
+	metrics.Backlog(func() (int, time.Duration) {
+		b := s.engine.Backlog()
+		return b.Open, b.Oldest
+	})
+	return nil
+}
+
+func (s *server) ready() error {
+	if s.stopping.Load() {
+		return errors.New("stopping")
+	}
+	return nil
+}
+
+// run serves until ctx ends or a part fails, then stops in stages, each with a
+// context of its own: not ready; nothing more claimed; requests under way
+// answered; their events committed; attempts under way ended and recorded;
+// what is left given back; the store closed.
+func (s *server) run(ctx context.Context) error {
+	for _, warning := range s.store.Warnings {
+		s.log.Warn(warning)
+	}
+	s.log.Info("listening", "address", s.listener.Addr().String(), "version", version, "node", s.store.NodeID.String())
+	base := context.WithoutCancel(ctx)
+	group, failed := errgroup.WithContext(ctx)
+	claiming, stopClaiming := context.WithCancel(base)
+	accepting, stopAccepting := context.WithCancel(base)
+	working, stopWorking := context.WithCancel(base)
+	ingested := make(chan struct{})
+	group.Go(func() error {
+		if err := s.http.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
+			return err
+		}
+		return nil
+	})
+	group.Go(func() error {
+		defer close(ingested)
+		return s.writer.Run(accepting)
+	})
+	group.Go(func() error { return s.engine.Run(claiming, working) })
+	group.Go(func() error { return s.sweeper.Run(claiming) })
+	group.Go(func() error { return s.store.Run(working) })
+	group.Go(func() error {
+		<-failed.Done()
+		s.stopping.Store(true)
+		s.log.Info("stopping")
+		stopClaiming()
+		err := s.shutdown(base)
+		stopAccepting()
+		<-ingested
+		stopWorking()
+		return err
+	})
+	err := errors.Join(group.Wait(), s.store.Close())
+	s.log.Info("stopped")
+	return err
+}
+
+// shutdown lets requests under way finish, and cuts those that do not.
+func (s *server) shutdown(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, drainTimeout)
+	defer cancel()
+	if err := s.http.Shutdown(ctx); err != nil {
+		return s.http.Close()
+	}
+	return nil
+}

@@ -1,0 +1,96 @@
+package api
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strconv"
+	"time"
+
+	"triggerd/internal/trigger"
+)
+
+// recorder notes what was answered.
+type recorder struct {
+	http.ResponseWriter
+	status, bytes int
+}
+
+func (w *recorder) WriteHeader(status int) {
+	if w.status == 0 {
+		w.status = status
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *recorder) Write(b []byte) (int, error) {
+	if w.status == 0 {
+		w.status = http.StatusOK
+	}
+	n, err := w.ResponseWriter.Write(b)
+	w.bytes += n
+	return n, err
+}
+
+// Unwrap lets http.ResponseController reach the connection.
+func (w *recorder) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// statusOf is the one table from kinds of errors to HTTP.
+func statusOf(k trigger.Kind) int {
+	switch k {
+	case trigger.Invalid:
+		return http.StatusBadRequest
+	case trigger.Unauthorized:
+		return http.StatusUnauthorized
+	case trigger.NotFound:
+		return http.StatusNotFound
+	case trigger.MethodNotAllowed:
+		return http.StatusMethodNotAllowed
+	case trigger.TooLarge:
+		return http.StatusRequestEntityTooLarge
+	case trigger.URITooLong:
+		return http.StatusRequestURITooLong
+	case trigger.UnsupportedMedia:
+		return http.StatusUnsupportedMediaType
+	case trigger.RateLimited:
+		return http.StatusTooManyRequests
+	case trigger.Unavailable:
+		return http.StatusServiceUnavailable
+	}
+	return http.StatusInternalServerError
+}
+
+// answerError writes an error as the original contract has it.
+func answerError(w http.ResponseWriter, err error) {
+	e, ok := errors.AsType[*trigger.Error](err)
+	if !ok || e.Kind == trigger.Internal {
+		e = &trigger.Error{Kind: trigger.Internal, Message: "Internal error"}
+	}
+	body := map[string]any{"error": e.Message}
+	if e.Kind == trigger.RateLimited {
+		body["limit"], body["window"] = e.Limit, "60 seconds"
+	}
+	if e.RetryAfter > 0 {
+		seconds := (e.RetryAfter + time.Second - 1) / time.Second
+		w.Header().Set("Retry-After", strconv.Itoa(int(seconds)))
+	}
+	if e.Kind == trigger.Unauthorized {
+		w.Header().Set("WWW-Authenticate", `ApiKey realm="triggerd"`)
+	}
+	answer(w, statusOf(e.Kind), body)
+}
+
+// answer writes a small value as JSON.
+func answer(w http.ResponseWriter, status int, v any) {
+	body, err := json.Marshal(v)
+	if err != nil {
+		status, body = http.StatusInternalServerError, []byte(`{"error":"Internal error"}`)
+	}
+	answerJSON(w, status, body)
+}
+
+func answerJSON(w http.ResponseWriter, status int, body []byte) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_, _ = w.Write(body) // a client that is gone needs no answer
+}

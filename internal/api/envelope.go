@@ -1,0 +1,192 @@
+package api
+
+import (
+	"encoding/json"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf16"
+	"unicode/utf8"
+
+	"github.com/tidwall/gjson"
+
+	"triggerd/internal/trigger"
+)
+
+// maxNesting is how deep a body may be nested; its outermost value is level 1.
+const maxNesting = 64
+
+// maxMembers bounds how many members of one object are read.
+const maxMembers = 8
+
+// parseEnvelope reads an event that an organization sends:
+// {"type","payload","dedup_id"}. Its payload is a part of body, byte for byte.
+// Invalid where parseObject or [trigger.NewEvent] say so; type and payload must
+// be there; a dedup_id that is neither absent nor null must not be empty.
+func parseEnvelope(orgID int64, body []byte) (*trigger.Event, error) {
+	o, err := parseObject(body, "type", "payload", "dedup_id")
+	if err != nil {
+		return nil, err
+	}
+	eventType, err := o.required("type")
+	if err != nil {
+		return nil, err
+	}
+	payload := o.raw("payload")
+	if payload == nil {
+		return nil, trigger.Errorf(trigger.Invalid, "payload is missing")
+	}
+	dedupID, present, err := o.str("dedup_id")
+	switch {
+	case err != nil:
+		return nil, err
+	case present && dedupID == "":
+		return nil, trigger.Errorf(trigger.Invalid, "dedup_id must not be empty")
+	}
+	return trigger.NewEvent(orgID, eventType, dedupID, payload)
+}
+
+// object holds those members of a JSON object that were asked for.
+type object struct {
+	names  [maxMembers]string
+	values [maxMembers][]byte // of the names; nil: absent
+}
+
+// parseObject reads the named members of a body that is a JSON object, at most
+// maxMembers of them. Names are compared after decoding, case included.
+// Members of other names are ignored, whatever they hold. Invalid where
+// checkJSON says so, if the body is no object, and if one of the names is
+// there twice.
+func parseObject(body []byte, names ...string) (o object, err error) {
+	if err := checkJSON(body); err != nil {
+		return o, err
+	}
+	root := gjson.ParseBytes(body)
+	if !root.IsObject() {
+		return o, trigger.Errorf(trigger.Invalid, "body is not a JSON object")
+	}
+	copy(o.names[:], names)
+	root.ForEach(func(key, value gjson.Result) bool {
+		i := slices.Index(names, key.Str)
+		if i < 0 {
+			return true
+		}
+		if o.values[i] != nil {
+			err = trigger.Errorf(trigger.Invalid, "%s is there twice", names[i])
+			return false
+		}
+		end := value.Index + len(value.Raw)
+		o.values[i] = body[value.Index:end:end] // an append must not write on
+		return true
+	})
+	return o, err
+}
+
+// checkJSON judges a whole body. Invalid unless it is UTF-8, not nested over
+// 64 levels, and valid JSON (RFC 8259).
+func checkJSON(body []byte) error {
+	switch {
+	case !utf8.Valid(body):
+		return trigger.Errorf(trigger.Invalid, "body is not UTF-8")
+	case nestedOver(body, maxNesting): // first, so that nothing can recurse deeper
+		return trigger.Errorf(trigger.Invalid, "body is nested over %d levels", maxNesting)
+	case !json.Valid(body): // not gjson's to judge: it reads what is valid, and more
+		return trigger.Errorf(trigger.Invalid, "body is not valid JSON")
+	}
+	return nil
+}
+
+// nestedOver reports whether arrays and objects stand in each other more than
+// limit levels deep. It needs no valid JSON and does not recurse.
+func nestedOver(body []byte, limit int) bool {
+	depth, inString := 0, false
+	for i := 0; i < len(body); i++ {
+		switch c := body[i]; {
+		case inString && c == '\\':
+			i++
+		case c == '"':
+			inString = !inString
+		case inString:
+		case c == '{' || c == '[':
+			if depth++; depth > limit {
+				return true
+			}
+		case c == '}' || c == ']':
+			depth--
+		}
+	}
+	return false
+}
+
+// raw gives the bytes of a member's value, without the white space around it;
+// nil if it is absent. The name must be one that was asked for.
+func (o *object) raw(name string) []byte {
+	return o.values[slices.Index(o.names[:], name)]
+}
+
+// str reads a member that is a string; null counts as absent. Invalid if it is
+// something else, or has a NUL or a lone surrogate (which has no form in
+// UTF-8, so that different strings would become one).
+func (o *object) str(name string) (value string, present bool, err error) {
+	raw := o.raw(name)
+	switch {
+	case raw == nil || raw[0] == 'n':
+		return "", false, nil
+	case raw[0] != '"':
+		return "", false, trigger.Errorf(trigger.Invalid, "%s must be a string", name)
+	case hasLoneSurrogate(raw):
+		return "", false, trigger.Errorf(trigger.Invalid, "%s has a lone surrogate", name)
+	}
+	value = gjson.ParseBytes(raw).Str
+	if strings.IndexByte(value, 0) >= 0 {
+		return "", false, trigger.Errorf(trigger.Invalid, "%s has a NUL", name)
+	}
+	return value, true, nil
+}
+
+// required reads a member that must be a string with something in it. Invalid
+// otherwise.
+func (o *object) required(name string) (string, error) {
+	value, present, err := o.str(name)
+	switch {
+	case err != nil:
+		return "", err
+	case !present:
+		return "", trigger.Errorf(trigger.Invalid, "%s is missing", name)
+	case value == "":
+		return "", trigger.Errorf(trigger.Invalid, "%s must not be empty", name)
+	}
+	return value, nil
+}
+
+// hasLoneSurrogate reports whether a valid JSON string has one half of a
+// surrogate pair, as \ud800 to \udfff, without the other.
+func hasLoneSurrogate(raw []byte) bool {
+	for i := 0; i < len(raw); i++ {
+		if raw[i] != '\\' {
+			continue
+		}
+		unit := escapedUnit(raw[i:])
+		switch {
+		case unit < 0:
+			i++ // an escape of two bytes
+		case !utf16.IsSurrogate(unit):
+			i += 5
+		case utf16.DecodeRune(unit, escapedUnit(raw[i+6:])) == utf8.RuneError:
+			return true
+		default:
+			i += 11
+		}
+	}
+	return false
+}
+
+// escapedUnit gives the UTF-16 unit of the \u escape that raw begins with, or
+// -1 if it begins with none.
+func escapedUnit(raw []byte) rune {
+	if len(raw) < 6 || raw[0] != '\\' || raw[1] != 'u' {
+		return -1
+	}
+	unit, _ := strconv.ParseUint(string(raw[2:6]), 16, 16) // valid JSON has 4 digits here
+	return rune(unit)
+}

@@ -1,0 +1,34 @@
+package api
+
+import (
+	"net/http"
+	"strings"
+
+	"triggerd/internal/ingest"
+	"triggerd/internal/trigger"
+)
+
+// acceptEvent judges a posted event, in the order of the contract (rate limit,
+// type of the body, its size, what it says), and commits it.
+func (a *API) acceptEvent(w http.ResponseWriter, r *request) (result ingest.Result, err error) {
+	org := r.key.Organization
+	limit := a.Limits[org.Tier]
+	if ok, wait := a.rates.Allow(org.ID, limit, 1, a.Now()); !ok {
+		return result, rateLimited(limit, wait)
+	}
+	body, free, err := a.readJSON(w, r)
+	if err != nil {
+		return result, err
+	}
+	defer free()
+	event, err := parseEnvelope(org.ID, body)
+	if err != nil {
+		return result, err
+	}
+	return a.Writer.Add(r.Context(), event)
+}
+
+// reasonOf names the kind of a refusal for the metrics.
+func reasonOf(err error) string {
+	return strings.ToLower(http.StatusText(statusOf(trigger.KindOf(err))))
+}

@@ -1,0 +1,221 @@
+package api
+
+import (
+	"crypto/rand"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"triggerd/internal/trigger"
+)
+
+// The original contract: keys of answers are kebab-case, those of requests
+// snake_case. Its behaviour is fixed; what is new goes elsewhere.
+
+func (a *API) getHealth(w http.ResponseWriter, _ *request) error {
+	answer(w, http.StatusOK, map[string]string{
+		"status": "ok", "timestamp": a.Now().UTC().Format("2006-01-02T15:04:05.000000Z"),
+	})
+	return nil
+}
+
+func (a *API) getCacheStats(w http.ResponseWriter, _ *request) error {
+	s := a.Writer.Cache.Stats()
+	answer(w, http.StatusOK, map[string]any{"size": s.Size, "max-size": s.Max, "hit-rate": s.HitRate})
+	return nil
+}
+
+// postKey makes an organization with a key, which is shown this once.
+func (a *API) postKey(w http.ResponseWriter, r *request) error {
+	body, free, err := a.readJSON(w, r)
+	if err != nil {
+		return err
+	}
+	defer free()
+	o, err := parseObject(body, "organization_name", "tier")
+	if err != nil {
+		return err
+	}
+	org, err := parseOrganization(o)
+	if err != nil {
+		return err
+	}
+	var random [32]byte
+	_, _ = rand.Read(random[:]) // never fails
+	shown := trigger.NewAPIKey(random)
+	hash, _ := trigger.HashAPIKey(shown)
+	key := trigger.APIKey{Hash: hash, Prefix: trigger.KeyPrefix(shown)}
+	if _, err := a.Store.AddOrganization(r.Context(), org, key); err != nil {
+		return err
+	}
+	answer(w, http.StatusOK, map[string]string{
+		"api-key": shown, "organization-name": org.Name, "tier": string(org.Tier),
+	})
+	return nil
+}
+
+func parseOrganization(o object) (org trigger.Organization, err error) {
+	if org.Name, err = o.required("organization_name"); err != nil {
+		return org, err
+	}
+	if err := trigger.CheckName(org.Name); err != nil {
+		return org, err
+	}
+	tier, given, err := o.str("tier")
+	switch {
+	case err != nil:
+		return org, err
+	case given:
+		org.Tier, err = trigger.ParseTier(tier)
+	default:
+		org.Tier = trigger.Free
+	}
+	return org, err
+}
+
+// postEvent accepts an event: it is answered when it is durable.
+func (a *API) postEvent(w http.ResponseWriter, r *request) error {
+	result, err := a.acceptEvent(w, r)
+	if err != nil {
+		a.Metrics.Rejected.WithLabelValues(reasonOf(err)).Inc()
+		return err
+	}
+	b := make([]byte, 0, 128)
+	if result.Duplicate {
+		b = append(b, `{"status":"duplicate","event-id":"`...)
+		b = append(b, result.EventID.String()...)
+		b = append(b, `","message":"Event already exists"}`...)
+	} else {
+		b = append(b, `{"status":"accepted","event-id":"`...)
+		b = append(b, result.EventID.String()...)
+		b = append(b, `"}`...)
+	}
+	answerJSON(w, http.StatusOK, b)
+	return nil
+}
+
+// getInbox lists events with their status, newest first.
+func (a *API) getInbox(w http.ResponseWriter, r *request) error {
+	status, limit, err := parseInbox(r.URL.RawQuery)
+	if err != nil {
+		return err
+	}
+	orgID := r.key.Organization.ID
+	page, err := a.Store.ListEvents(r.Context(), orgID, status, limit)
+	if err != nil {
+		return err
+	}
+	count := 0
+	b := []byte(`{"events":[`)
+	const step = 10 // events read and written at a time, for their payloads may be large
+	for at := 0; at < len(page); at += step {
+		part := page[at:min(at+step, len(page))]
+		ids := make([]trigger.ID, len(part))
+		for i, e := range part {
+			ids[i] = e.ID
+		}
+		events, err := a.Store.Events(r.Context(), orgID, ids)
+		if err != nil {
+			return err
+		}
+		for _, e := range part {
+			event := events[e.ID]
+			if event == nil { // gone since it was listed
+				continue
+			}
+			if count++; count > 1 {
+				b = append(b, ',')
+			}
+			b = appendInboxEvent(b, event, e.Status)
+		}
+		if at+step < len(page) && len(b) > firstRead {
+			w.Header().Set("Content-Type", "application/json")
+			if _, err := w.Write(b); err != nil {
+				return err
+			}
+			b = b[:0]
+		}
+	}
+	b = append(b, `],"count":`...)
+	b = strconv.AppendInt(b, int64(count), 10)
+	answerJSON(w, http.StatusOK, append(b, '}'))
+	return nil
+}
+
+func appendInboxEvent(b []byte, e *trigger.Event, status trigger.Status) []byte {
+	b = append(b, `{"id":"`...)
+	b = append(b, e.ID.String()...)
+	b = append(b, `","type":`...)
+	b = trigger.AppendString(b, e.Type)
+	b = append(b, `,"payload":`...)
+	b = append(b, e.Payload...)
+	b = append(b, `,"status":"`...)
+	b = append(b, status...)
+	b = append(b, `","created-at":"`...)
+	b = trigger.AppendTime(b, e.ID.Time())
+	return append(b, `"}`...)
+}
+
+const (
+	defaultPage = 10
+	maxPage     = 100
+)
+
+// parseInbox reads status and limit; each may be given once, and never empty.
+func parseInbox(rawQuery string) (status trigger.Status, limit int, err error) {
+	q, err := url.ParseQuery(rawQuery)
+	if err != nil {
+		return "", 0, trigger.Errorf(trigger.Invalid, "The query cannot be read")
+	}
+	limit = defaultPage
+	if values, given := q["limit"]; given {
+		limit, err = strconv.Atoi(values[0])
+		if err != nil || len(values) > 1 || limit < 1 || limit > maxPage || strings.HasPrefix(values[0], "+") {
+			return "", 0, trigger.Errorf(trigger.Invalid, "limit must be a number from 1 to %d", maxPage)
+		}
+	}
+	if values, given := q["status"]; given {
+		if len(values) > 1 {
+			return "", 0, trigger.Errorf(trigger.Invalid, "status is there twice")
+		}
+		status, err = trigger.ParseStatus(values[0])
+	}
+	return status, limit, err
+}
+
+// postWebhook registers a webhook, with a secret that is shown this once.
+func (a *API) postWebhook(w http.ResponseWriter, r *request) error {
+	body, free, err := a.readJSON(w, r)
+	if err != nil {
+		return err
+	}
+	defer free()
+	o, err := parseObject(body, "url", "event_type_filter")
+	if err != nil {
+		return err
+	}
+	hook := trigger.Webhook{State: trigger.Active}
+	if hook.URL, err = o.required("url"); err != nil {
+		return err
+	}
+	pattern, _, err := o.str("event_type_filter")
+	if err != nil {
+		return err
+	}
+	if hook.Filter, err = trigger.ParseFilter(pattern); err != nil {
+		return err
+	}
+	if err := a.Guard.Target(r.Context(), hook.URL); err != nil {
+		return err
+	}
+	var random [32]byte
+	_, _ = rand.Read(random[:]) // never fails
+	hook.Secret = trigger.NewSecret(random)
+	id, err := a.Store.AddWebhook(r.Context(), r.key.Organization.ID, hook)
+	if err != nil {
+		return err
+	}
+	answer(w, http.StatusOK, map[string]any{"status": "registered", "webhook-id": id, "secret": hook.Secret.Reveal()})
+	return nil
+}

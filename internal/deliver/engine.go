@@ -1,0 +1,201 @@
+// Package deliver brings committed events to webhooks. The [Engine] takes
+// fresh deliveries from ingest in memory and claims due ones, retries, orphans
+// and overflow, from the store; sorts them into lanes, one for each webhook,
+// so that a slow receiver fills its own lane and nothing else; sends; lets
+// [trigger.Delivery.After] decide; and records results in groups.
+//
+// A claim is a lease. Just before it sends, the engine judges whether enough
+// of the lease is left for the whole attempt, and drops the delivery
+// otherwise: it comes due when the lease ends, for any node to claim.
+//
+// The [Guard] judges which addresses may be reached. The [Sweeper] ends and
+// removes what is too old.
+package deliver
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"triggerd/internal/store"
+	"triggerd/internal/telemetry"
+	"triggerd/internal/trigger"
+)
+
+// Bounds of what is in memory at once.
+const (
+	concurrency  = 16       // attempts of one webhook at a time
+	laneQueue    = 256      // deliveries of one webhook that wait for their turn
+	workers      = 1024     // attempts at a time in all
+	maxItems     = 20_000   // deliveries in all lanes
+	maxItemBytes = 64 << 20 // their events
+)
+
+// margin is what a lease must hold beside the timeout of an attempt: time to
+// record its result, and the error of clocks.
+const margin = 2 * time.Second
+
+// drainTime is for how long attempts under way may go on when the engine
+// stops; then they are cut, and their deliveries given back.
+const drainTime = 6 * time.Second
+
+// Config is what an Engine works with.
+type Config struct {
+	Store     *store.Store
+	Guard     *Guard
+	Schedule  trigger.Schedule
+	Timeout   time.Duration    // of one attempt, from dial to the end of the answer
+	Now       func() time.Time // the process's clock, with its monotonic reading
+	UserAgent string
+	Metrics   *telemetry.Metrics
+	Log       *slog.Logger
+}
+
+// Engine delivers. Make one with [New]; its Run does the work.
+type Engine struct {
+	Config
+	client  *http.Client
+	slots   chan struct{} // one token for each attempt under way
+	results chan store.Result
+	woken   chan struct{} // holds one token when a look at the store is worth it
+	workers sync.WaitGroup
+	backlog atomic.Pointer[store.Backlog]
+
+	mu     sync.Mutex
+	lanes  map[int64]*lane
+	items  int                // in all lanes, promised ones included
+	bytes  int                // of their events
+	closed bool               // nothing new is taken
+	unsent []trigger.Delivery // claimed, and given back at the end
+	abort  context.Context    // ends when attempts under way are cut
+}
+
+// New makes an Engine.
+func New(c Config) *Engine {
+	return &Engine{
+		Config:  c,
+		client:  newClient(c.Guard),
+		slots:   make(chan struct{}, workers),
+		results: make(chan store.Result, 1024),
+		woken:   make(chan struct{}, 1),
+		lanes:   map[int64]*lane{},
+	}
+}
+
+// Lease is for how long a delivery is claimed: so that an attempt which begins
+// when half of it is over still ends and is recorded within it.
+func (c *Config) Lease() time.Duration { return 2*c.Timeout + margin }
+
+// Run delivers. When claiming ends, nothing more is claimed or handed off;
+// when working ends, attempts under way get six seconds, results are
+// recorded, what was not sent is given back, and Run returns. claiming must
+// end first, or both together.
+func (e *Engine) Run(claiming, working context.Context) error {
+	abort, cut := context.WithCancel(context.WithoutCancel(working))
+	defer cut()
+	e.mu.Lock()
+	e.abort = abort
+	e.mu.Unlock()
+
+	var recording, looking sync.WaitGroup
+	recording.Go(func() { e.record(abort) })
+	looking.Go(func() { e.look(claiming) })
+	looking.Go(func() { e.measure(claiming) })
+	<-working.Done()
+	looking.Wait()
+	e.close()
+
+	drained := make(chan struct{})
+	go func() { e.workers.Wait(); close(drained) }()
+	timer := time.NewTimer(drainTime)
+	defer timer.Stop()
+	select {
+	case <-drained:
+	case <-timer.C:
+		cut()
+		<-drained
+	}
+	close(e.results)
+	recording.Wait()
+	return e.giveBack(context.WithoutCancel(working))
+}
+
+// close refuses everything new and takes what waits out of the lanes.
+func (e *Engine) close() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.closed = true
+	for _, l := range e.lanes {
+		for _, it := range l.queue {
+			e.unsent = append(e.unsent, it.delivery)
+		}
+		l.queue = nil
+	}
+}
+
+// giveBack releases what was claimed and not sent: our stop is not its failed
+// attempt. Where that fails, the leases run out.
+func (e *Engine) giveBack(ctx context.Context) error {
+	e.mu.Lock()
+	unsent := e.unsent
+	e.unsent = nil
+	e.mu.Unlock()
+	if len(unsent) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	return e.Store.Release(ctx, unsent)
+}
+
+// Wake says that there are due deliveries in the store.
+func (e *Engine) Wake() {
+	select {
+	case e.woken <- struct{}{}:
+	default:
+	}
+}
+
+// Load is what the engine has in memory.
+type Load struct {
+	Queued int // deliveries in lanes, those under way included
+	Lanes  int
+}
+
+// Load is that of this moment.
+func (e *Engine) Load() Load {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return Load{Queued: e.items, Lanes: len(e.lanes)}
+}
+
+// Backlog is the work in the store that waits for webhooks, as it was some
+// seconds ago.
+func (e *Engine) Backlog() store.Backlog {
+	if b := e.backlog.Load(); b != nil {
+		return *b
+	}
+	return store.Backlog{}
+}
+
+// backlogEvery is how often the backlog is measured.
+const backlogEvery = 5 * time.Second
+
+// measure keeps the backlog until ctx ends. It is for the metrics alone.
+func (e *Engine) measure(ctx context.Context) {
+	tick := time.NewTicker(backlogEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			if b, err := e.Store.Backlog(ctx); err == nil {
+				e.backlog.Store(&b)
+			}
+		}
+	}
+}

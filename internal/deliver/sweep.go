@@ -1,0 +1,69 @@
+package deliver
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"triggerd/internal/store"
+	"triggerd/internal/telemetry"
+)
+
+// Sweeper ends and removes what is too old, and keeps room for the days to
+// come. Any number of nodes may sweep at the same time.
+type Sweeper struct {
+	Store          *store.Store
+	Retention      time.Duration // of events; open deliveries end as failed before them
+	DedupRetention time.Duration // of dedup ids; 0: for ever
+	Metrics        *telemetry.Metrics
+	Log            *slog.Logger
+}
+
+const (
+	// sweepEvery is the pause between two sweeps.
+	sweepEvery = 10 * time.Minute
+	// visible is for how long at least an expired delivery can be seen as
+	// failed before its event goes.
+	visible = time.Hour
+)
+
+// Run sweeps every ten minutes until ctx ends.
+func (s *Sweeper) Run(ctx context.Context) error {
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	for {
+		if err := s.Sweep(ctx); err != nil && ctx.Err() == nil {
+			s.Log.Error("the sweep is incomplete and will be tried again", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// Sweep makes the days ahead, ends open deliveries of events older than the
+// retention as expired, and an hour later removes the events with all that
+// belongs to them; dedup ids go by a retention of their own.
+func (s *Sweeper) Sweep(ctx context.Context) error {
+	if err := s.Store.MakeDays(ctx); err != nil {
+		return err
+	}
+	now := s.Store.Now()
+	expired, err := s.Store.Expire(ctx, now.Add(-s.Retention))
+	if expired > 0 {
+		s.Metrics.Ended.WithLabelValues("expired").Add(float64(expired))
+		s.Log.Warn("open deliveries ended as expired", "deliveries", expired)
+	}
+	if err != nil {
+		return err
+	}
+	if err := s.Store.DropBefore(ctx, now.Add(-s.Retention-visible)); err != nil {
+		return err
+	}
+	if s.DedupRetention == 0 {
+		return nil
+	}
+	return s.Store.DropDedup(ctx, now.Add(-s.DedupRetention))
+}

@@ -1,0 +1,72 @@
+package ingest
+
+import (
+	"strings"
+	"sync/atomic"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+
+	"triggerd/internal/trigger"
+)
+
+// Cache remembers the dedup ids of committed events. A bounded LRU, it only
+// saves work: the store knows the truth.
+type Cache struct {
+	entries   *lru.Cache[dedupKey, trigger.ID]
+	size      int
+	retention time.Duration
+	hits      atomic.Int64
+	misses    atomic.Int64
+}
+
+type dedupKey struct {
+	orgID   int64
+	dedupID string
+}
+
+// NewCache makes a cache of a size, at least 1. What is older than retention
+// counts as forgotten; 0 is for ever.
+func NewCache(size int, retention time.Duration) (*Cache, error) {
+	entries, err := lru.New[dedupKey, trigger.ID](size)
+	return &Cache{entries: entries, size: size, retention: retention}, err
+}
+
+// CacheStats are the fill and the use of a cache since start.
+type CacheStats struct {
+	Size, Max int
+	HitRate   float64 // hits/(hits+misses), 0 before the first look-up
+}
+
+// Stats are those of this moment.
+func (c *Cache) Stats() CacheStats {
+	hits, misses := c.hits.Load(), c.misses.Load()
+	s := CacheStats{Size: c.entries.Len(), Max: c.size}
+	if hits+misses > 0 {
+		s.HitRate = float64(hits) / float64(hits+misses)
+	}
+	return s
+}
+
+func (c *Cache) find(e *trigger.Event, now time.Time) (trigger.ID, bool) {
+	if e.DedupID == "" {
+		return trigger.ID{}, false
+	}
+	id, ok := c.entries.Get(dedupKey{e.OrganizationID, e.DedupID})
+	if ok && c.retention > 0 && now.Sub(id.Time()) > c.retention {
+		ok = false
+	}
+	if ok {
+		c.hits.Add(1)
+	} else {
+		c.misses.Add(1)
+	}
+	return id, ok
+}
+
+// add remembers a committed event. Keys keep no reference to the request.
+func (c *Cache) add(e *trigger.Event, id trigger.ID) {
+	if e.DedupID != "" {
+		c.entries.Add(dedupKey{e.OrganizationID, strings.Clone(e.DedupID)}, id)
+	}
+}

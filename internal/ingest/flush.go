@@ -1,0 +1,233 @@
+package ingest
+
+import (
+	"cmp"
+	"context"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"triggerd/internal/store"
+	"triggerd/internal/trigger"
+)
+
+// entry is an event on its way through one commit.
+type entry struct {
+	*waiting
+	followers []*waiting // of the same dedup id, in the same group
+	webhooks  []*trigger.Webhook
+	owed      []trigger.Delivery // to them, or to the inbox
+	settled   bool
+	verdict   trigger.ID
+	err       error
+}
+
+// flush brings a group to its answers. Every line after commit is a place
+// where the process may die: then leases run out, and other claims follow.
+func (w *Writer) flush(ctx context.Context, group []*waiting) {
+	entries := w.unite(group)
+	subs, err := w.subscribers(ctx, entries)
+	if err != nil {
+		w.refuse(entries, err)
+		return
+	}
+	claimedAt := w.Now()
+	entries = w.decide(entries, subs)
+	w.commit(ctx, entries)
+	var unjudged []*waiting
+	overflow := false
+	for _, e := range entries {
+		unjudged = append(unjudged, w.conclude(e)...)
+		overflow = overflow || e.isAccepted() && e.unclaimed()
+	}
+	for _, e := range entries {
+		if e.isAccepted() {
+			w.handOff(e, claimedAt)
+		}
+	}
+	if overflow {
+		w.HandOff.Wake()
+	}
+	w.putBack(unjudged)
+}
+
+// unite makes an entry of each event, and of the first one only where several
+// have the same dedup id.
+func (w *Writer) unite(group []*waiting) []*entry {
+	entries := make([]*entry, 0, len(group))
+	first := make(map[dedupKey]*entry, len(group))
+	for _, wait := range group {
+		key := dedupKey{wait.event.OrganizationID, wait.event.DedupID}
+		if leader := first[key]; leader != nil {
+			leader.followers = append(leader.followers, wait)
+			continue
+		}
+		e := &entry{waiting: wait}
+		if key.dedupID != "" {
+			first[key] = e
+		}
+		entries = append(entries, e)
+	}
+	return entries
+}
+
+// subscribers reads who subscribes, after the requests came in: a webhook that
+// was there before an event is seen by it.
+func (w *Writer) subscribers(ctx context.Context, entries []*entry) (subs map[int64]*trigger.Subscribers, err error) {
+	var orgs []int64
+	for _, e := range entries {
+		if !slices.Contains(orgs, e.event.OrganizationID) {
+			orgs = append(orgs, e.event.OrganizationID)
+		}
+	}
+	var refused error
+	err = store.Settle(ctx, w.Store, patience, [][]int64{orgs}, func(_ [][]int64, _ bool) (err error) {
+		subs, err = w.Store.Subscribers(ctx, orgs)
+		return err
+	}, func(_ []int64, err error) { refused = err })
+	return subs, cmp.Or(err, refused)
+}
+
+// decide stamps the events and writes down what each is owed to, once and for
+// all. What would make the batch too large goes back to the queue.
+func (w *Writer) decide(entries []*entry, subs map[int64]*trigger.Subscribers) []*entry {
+	at, claim := w.stamp(), w.Store.NewClaim()
+	lease := at.Add(w.Lease)
+	total := 0
+	for i, e := range entries {
+		s := subs[e.event.OrganizationID]
+		if total > 0 && total+len(s.Webhooks) > maxBatchDeliveries {
+			var late []*waiting
+			for _, e := range entries[i:] {
+				late = append(append(late, e.waiting), e.followers...)
+			}
+			w.putBack(late)
+			return entries[:i]
+		}
+		e.event.ID = trigger.NewID(at, uint16(i), rand.Uint64())
+		e.event.Version = s.Version
+		e.webhooks = s.Match(nil, e.event.Type)
+		e.owed = w.owe(e, claim, at, lease)
+		total += len(e.owed)
+	}
+	return entries
+}
+
+// owe makes the deliveries of an event: claimed, as far as there is room for
+// them here, else due now.
+func (w *Writer) owe(e *entry, claim trigger.ID, at, lease time.Time) []trigger.Delivery {
+	key := trigger.DeliveryKey{OrganizationID: e.event.OrganizationID, EventID: e.event.ID}
+	if len(e.webhooks) == 0 {
+		key.WebhookID = trigger.InboxID
+		return []trigger.Delivery{{DeliveryKey: key, DueAt: at}}
+	}
+	owed := make([]trigger.Delivery, len(e.webhooks))
+	for i, hook := range e.webhooks {
+		key.WebhookID = hook.ID
+		owed[i] = trigger.Delivery{DeliveryKey: key, DueAt: at}
+		if hook.State == trigger.Active && w.HandOff.Reserve(hook.ID, e.event.Size()) {
+			owed[i].Claim, owed[i].DueAt = claim, lease
+		}
+	}
+	return owed
+}
+
+// commit stores the entries, or finds out why not.
+func (w *Writer) commit(ctx context.Context, entries []*entry) {
+	begun := w.Now()
+	err := store.Settle(ctx, w.Store, patience, entries, func(part []*entry, again bool) error {
+		batch := &store.Batch{
+			Events:     make([]*trigger.Event, len(part)),
+			Deliveries: make([][]trigger.Delivery, len(part)),
+		}
+		for i, e := range part {
+			batch.Events[i], batch.Deliveries[i] = e.event, e.owed
+		}
+		verdicts, err := w.Store.AddEvents(ctx, batch, again)
+		for i, e := range part {
+			if err == nil {
+				e.settled, e.verdict = true, verdicts[i]
+			}
+		}
+		return err
+	}, func(e *entry, err error) {
+		e.settled = true
+		e.err = &trigger.Error{Kind: trigger.Invalid, Message: "The event cannot be stored", Cause: err}
+	})
+	for _, e := range entries {
+		if !e.settled {
+			e.err = trigger.NewUnavailable(err, retryAfter)
+		}
+	}
+	w.Metrics.BatchEvents.Observe(float64(len(entries)))
+	w.Metrics.CommitSeconds.Observe(w.Now().Sub(begun).Seconds())
+}
+
+// conclude answers the requests of an entry, and returns those for which there
+// is no answer yet: another batch brings it.
+func (w *Writer) conclude(e *entry) (unjudged []*waiting) {
+	if !e.isAccepted() {
+		w.giveBack(e)
+	}
+	switch {
+	case e.err != nil:
+		w.reply(e.waiting, answer{err: e.err})
+		if trigger.KindOf(e.err) == trigger.Invalid {
+			return e.followers // not theirs
+		}
+		for _, f := range e.followers {
+			w.reply(f, answer{err: e.err})
+		}
+		return nil
+	case e.verdict.IsZero():
+		return append([]*waiting{e.waiting}, e.followers...)
+	}
+	w.Cache.add(e.event, e.verdict)
+	duplicate := e.verdict != e.event.ID
+	if duplicate {
+		w.Metrics.Duplicates.WithLabelValues("store").Inc()
+	} else {
+		w.Metrics.Accepted.Inc()
+	}
+	w.reply(e.waiting, answer{result: Result{e.verdict, duplicate}})
+	for _, f := range e.followers {
+		w.Metrics.Duplicates.WithLabelValues("store").Inc()
+		w.reply(f, answer{result: Result{e.verdict, true}})
+	}
+	return nil
+}
+
+func (e *entry) isAccepted() bool { return e.err == nil && e.verdict == e.event.ID }
+
+func (e *entry) unclaimed() bool {
+	return slices.ContainsFunc(e.owed, func(d trigger.Delivery) bool {
+		return d.Claim.IsZero() && d.WebhookID != trigger.InboxID
+	})
+}
+
+// handOff brings the claimed deliveries of an accepted event to the engine,
+// which judges whether their lease still allows to send them.
+func (w *Writer) handOff(e *entry, claimedAt time.Time) {
+	for i, d := range e.owed {
+		if !d.Claim.IsZero() {
+			w.HandOff.Take(d, e.event, e.webhooks[i], claimedAt)
+		}
+	}
+}
+
+// giveBack returns the room that was reserved for an event that is not
+// accepted.
+func (w *Writer) giveBack(e *entry) {
+	for _, d := range e.owed {
+		if !d.Claim.IsZero() {
+			w.HandOff.Return(d.WebhookID, e.event.Size())
+		}
+	}
+}
+
+func (w *Writer) refuse(entries []*entry, err error) {
+	for _, e := range entries {
+		e.err = trigger.NewUnavailable(err, retryAfter)
+		w.conclude(e)
+	}
+}

@@ -1,0 +1,225 @@
+// Package ingest accepts events. Requests hand their events to the [Writer]
+// and wait; one loop commits whatever has gathered while the last commit ran,
+// so that there is no added delay when the server is idle and one sync for
+// many events under load. Only what is committed is answered, remembered as
+// seen, and handed to the engine.
+package ingest
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"triggerd/internal/store"
+	"triggerd/internal/telemetry"
+	"triggerd/internal/trigger"
+)
+
+// Bounds of what is in memory at once.
+const (
+	maxBatchEvents     = 1000
+	maxBatchBytes      = 8 << 20
+	maxBatchDeliveries = 8000
+	maxQueueEvents     = 20_000
+	maxQueueBytes      = 64 << 20
+)
+
+const (
+	// patience is for how long a batch is tried again when the database fails.
+	patience = 3 * time.Second
+	// maxWait is for how long a request waits for its answer. The event it
+	// gave up on may be committed all the same: its answer is unknown.
+	maxWait = 5 * time.Second
+	// retryAfter is when a client may come back to a full queue.
+	retryAfter = time.Second
+)
+
+// HandOff takes fresh deliveries without a detour over the database. The
+// delivery engine is one.
+type HandOff interface {
+	// Reserve asks for room for one delivery of a webhook. Each room that was
+	// given is used by Take or given back by Return, exactly once.
+	Reserve(webhookID int64, size int) bool
+	Return(webhookID int64, size int)
+	// Take brings a committed delivery, claimed at the given time of the
+	// process's clock.
+	Take(d trigger.Delivery, e *trigger.Event, w *trigger.Webhook, claimedAt time.Time)
+	// Wake says that there are due deliveries in the store.
+	Wake()
+}
+
+// Config is what a Writer works with.
+type Config struct {
+	Store   *store.Store
+	HandOff HandOff
+	Cache   *Cache
+	Lease   time.Duration    // of deliveries that are handed off
+	Now     func() time.Time // the process's clock, with its monotonic reading
+	Metrics *telemetry.Metrics
+}
+
+// New makes a Writer; its Run does the work.
+func New(c Config) *Writer { return &Writer{Config: c, ready: make(chan struct{}, 1)} }
+
+// Writer commits events in groups.
+type Writer struct {
+	Config
+
+	mu     sync.Mutex
+	queue  []*waiting
+	bytes  int           // of all events that are not yet answered
+	closed bool          // nothing new is taken
+	ready  chan struct{} // holds one token when there is something to do
+
+	lastID time.Time // used by the loop alone
+}
+
+// Result is what became of an accepted event.
+type Result struct {
+	EventID   trigger.ID // of the event, or of the first one with its dedup id
+	Duplicate bool
+}
+
+// waiting is an event and the request that waits for it.
+type waiting struct {
+	event *trigger.Event
+	done  chan answer
+}
+
+type answer struct {
+	result Result
+	err    error
+}
+
+// Add commits an event, or finds the one that has its dedup id, and returns
+// when that is durable. Invalid if the database can never take the event,
+// Unavailable if the queue is full or there was no answer in time; then the
+// event may be stored or not.
+func (w *Writer) Add(ctx context.Context, e *trigger.Event) (Result, error) {
+	if id, ok := w.Cache.find(e, w.Store.Now()); ok {
+		w.Metrics.Duplicates.WithLabelValues("cache").Inc()
+		return Result{id, true}, nil
+	}
+	wait := &waiting{e, make(chan answer, 1)}
+	if err := w.enqueue(wait); err != nil {
+		return Result{}, err
+	}
+	timer := time.NewTimer(maxWait)
+	defer timer.Stop()
+	select {
+	case a := <-wait.done:
+		return a.result, a.err
+	case <-timer.C:
+		return Result{}, trigger.NewUnavailable(errors.New("no commit in time"), retryAfter)
+	case <-ctx.Done():
+		return Result{}, trigger.NewUnavailable(ctx.Err(), retryAfter)
+	}
+}
+
+func (w *Writer) enqueue(wait *waiting) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	size := wait.event.Size()
+	switch {
+	case w.closed:
+		return trigger.NewUnavailable(errors.New("stopping"), retryAfter)
+	case len(w.queue) >= maxQueueEvents || w.bytes+size > maxQueueBytes:
+		return trigger.NewUnavailable(errors.New("the queue is full"), retryAfter)
+	}
+	w.queue = append(w.queue, wait)
+	w.bytes += size
+	w.signal()
+	return nil
+}
+
+// signal tells the loop that there is something to do. The caller holds mu.
+func (w *Writer) signal() {
+	select {
+	case w.ready <- struct{}{}:
+	default:
+	}
+}
+
+// Run commits events until ctx ends, then those that are queued, then returns.
+func (w *Writer) Run(ctx context.Context) error {
+	work := context.WithoutCancel(ctx)
+	for {
+		if group := w.take(); len(group) > 0 {
+			w.flush(work, group)
+			continue
+		}
+		select {
+		case <-w.ready:
+		case <-ctx.Done():
+			if w.close() {
+				return nil
+			}
+		}
+	}
+}
+
+// close refuses everything new and reports whether nothing is left.
+func (w *Writer) close() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.closed = true
+	return len(w.queue) == 0
+}
+
+// take cuts the next group from the queue.
+func (w *Writer) take() []*waiting {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	n, size := 0, 0
+	for n < min(len(w.queue), maxBatchEvents) {
+		size += w.queue[n].event.Size()
+		if n > 0 && size > maxBatchBytes {
+			break
+		}
+		n++
+	}
+	if n == len(w.queue) {
+		group := w.queue
+		w.queue = nil
+		return group
+	}
+	group := w.queue[:n:n]
+	w.queue = append([]*waiting(nil), w.queue[n:]...)
+	return group
+}
+
+// putBack queues again, before all others, what could not be judged.
+func (w *Writer) putBack(group []*waiting) {
+	if len(group) == 0 {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.queue = append(group, w.queue...)
+	w.signal()
+}
+
+func (w *Writer) reply(wait *waiting, a answer) {
+	w.mu.Lock()
+	w.bytes -= wait.event.Size()
+	w.mu.Unlock()
+	wait.done <- a
+}
+
+// stamp is the time of a batch's ids: now, and later than that of any before.
+func (w *Writer) stamp() time.Time {
+	now := w.Store.Now()
+	if !now.After(w.lastID) {
+		now = w.lastID.Add(time.Microsecond)
+	}
+	w.lastID = now
+	return now
+}
+
+// QueuedBytes is the size of the events that are not yet answered.
+func (w *Writer) QueuedBytes() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.bytes
+}

@@ -1,0 +1,143 @@
+// Package limit counts what people ask for, and says when it is too much.
+//
+// A [Limiter] keeps a sliding window of a minute for each of its keys: an
+// organization that sends events, or an address (by [Address]) that tries API
+// keys. All of it is in memory, nothing runs in the background, and the time
+// is a parameter of each call.
+package limit
+
+import (
+	"math"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/golang-lru/v2/simplelru"
+)
+
+// DefaultKeys is how many keys a [Limiter] keeps unless told otherwise.
+const DefaultKeys = 10_000
+
+// Limiter counts events per key in a sliding window of 60 s, in one-second
+// steps. A step counts for as long as any part of it is in the window: so
+// never more than the limit passes in any 60 s, and after 61 s of silence all
+// of it is free again.
+//
+// The zero Limiter is ready for use, also concurrently. It measures time from
+// its first call on, by the monotonic clock where the given times carry it.
+// Where they go backwards all the same, events count as if they came at the
+// latest time that their key has seen, which frees nothing.
+type Limiter[K comparable] struct {
+	// Keys bounds how many keys are kept, at about 500 bytes each;
+	// DefaultKeys if 0. To keep another one, the key is forgotten that was
+	// counted longest ago: a key can lose what it has used up only when more
+	// than Keys keys were counted within 61 s.
+	Keys int
+
+	mu      sync.Mutex
+	start   time.Time
+	windows *simplelru.LRU[K, *window] // nil before the first call
+}
+
+// Allow counts n events of a key at the time now, provided that no more than
+// limit are then in its window. Otherwise it counts nothing and tells when
+// they will fit if nothing else comes: in 1 to 61 whole seconds, rounded up,
+// or 60 where n is over the limit and they never will. A limit of 0 is no
+// limit and counts nothing; one over 2^31-1 counts as that.
+func (l *Limiter[K]) Allow(key K, limit, n int, now time.Time) (ok bool, retryAfter time.Duration) {
+	if limit <= 0 || n <= 0 {
+		return true, 0
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	since := l.since(now)
+	w, kept := l.windows.Peek(key)
+	if !kept {
+		w = new(window)
+	}
+	if wait := w.wait(limit, n, since); wait > 0 {
+		return false, wait
+	}
+	w.add(n)
+	l.windows.Add(key, w) // only what counts makes a key a recent one
+	return true, 0
+}
+
+// Blocked reports whether Allow would refuse one more event of the key at the
+// time now, and for how long. It counts nothing.
+func (l *Limiter[K]) Blocked(key K, limit int, now time.Time) (blocked bool, retryAfter time.Duration) {
+	if limit <= 0 {
+		return false, 0
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	since := l.since(now)
+	w, kept := l.windows.Peek(key)
+	if !kept {
+		return false, 0
+	}
+	wait := w.wait(limit, 1, since)
+	return wait > 0, wait
+}
+
+// since is the time from the first call to now, which it prepares for; never
+// negative.
+func (l *Limiter[K]) since(now time.Time) time.Duration {
+	if l.windows == nil {
+		keys := l.Keys
+		if keys <= 0 {
+			keys = DefaultKeys
+		}
+		l.windows, _ = simplelru.NewLRU[K, *window](keys, nil) // fails for no keys only
+		l.start = now
+	}
+	return max(now.Sub(l.start), 0)
+}
+
+// steps is how many one-second steps a window of 60 s can touch.
+const steps = 61
+
+// window holds the events of one key in the steps last-60 to last. A step is
+// numbered by the seconds before it.
+type window struct {
+	counts [steps]uint32 // of step s at s % steps
+	used   int           // the sum of counts
+	last   int64
+}
+
+// wait moves the window on to the given time and says how long n more events
+// must wait to fit in; 0 if they do now.
+func (w *window) wait(limit, n int, since time.Duration) time.Duration {
+	limit = min(limit, math.MaxInt32)
+	if n > limit {
+		return time.Minute
+	}
+	w.moveTo(int64(since / time.Second))
+	over := w.used + n - limit
+	if over <= 0 {
+		return 0
+	}
+	next := w.last
+	for over > 0 {
+		next++ // takes the place of the oldest step left
+		over -= int(w.counts[next%steps])
+	}
+	wait := time.Duration(next)*time.Second - since
+	wait = (wait + time.Second - 1).Truncate(time.Second)
+	return min(wait, steps*time.Second) // longer only if time went backwards
+}
+
+// moveTo makes the given step the last one, unless it is behind it already.
+func (w *window) moveTo(step int64) {
+	for w.last < step && w.used > 0 {
+		w.last++
+		w.used -= int(w.counts[w.last%steps])
+		w.counts[w.last%steps] = 0
+	}
+	w.last = max(w.last, step)
+}
+
+// add counts n events in the last step.
+func (w *window) add(n int) {
+	w.counts[w.last%steps] += uint32(n)
+	w.used += n
+}

@@ -1,0 +1,87 @@
+// Package telemetry holds the server's metrics, for Prometheus: names begin
+// with triggerd_, units are seconds and bytes, and no label ever names an
+// organization, a webhook, a URL or an event type.
+package telemetry
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// Metrics are what the server counts and measures. Make them with [New].
+type Metrics struct {
+	Accepted   prometheus.Counter     // events committed
+	Duplicates *prometheus.CounterVec // by where the first was found: cache or store
+	Rejected   *prometheus.CounterVec // posted events that were refused, by reason
+
+	BatchEvents   prometheus.Histogram // events in one commit
+	CommitSeconds prometheus.Histogram // of one commit of events
+
+	Attempts       *prometheus.CounterVec // by outcome
+	AttemptSeconds prometheus.Histogram
+	Ended          *prometheus.CounterVec // deliveries: delivered, failed, expired
+	Dropped        prometheus.Counter     // claimed, and not sent because the lease ran short
+	Requests       *prometheus.HistogramVec
+
+	registry *prometheus.Registry
+}
+
+// New makes the metrics in a registry of their own.
+func New() *Metrics {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	f := promauto.With(registry)
+	counter := func(name, help string) prometheus.Counter {
+		return f.NewCounter(prometheus.CounterOpts{Name: "triggerd_" + name, Help: help})
+	}
+	counters := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return f.NewCounterVec(prometheus.CounterOpts{Name: "triggerd_" + name, Help: help}, labels)
+	}
+	histogram := func(name, help string, buckets []float64) prometheus.Histogram {
+		return f.NewHistogram(prometheus.HistogramOpts{Name: "triggerd_" + name, Help: help, Buckets: buckets})
+	}
+	seconds := prometheus.ExponentialBuckets(0.0005, 2, 16)
+	return &Metrics{
+		Accepted:       counter("events_accepted_total", "Events committed and answered as accepted."),
+		Duplicates:     counters("events_duplicate_total", "Events answered as duplicates, by where the first one was found.", "found"),
+		Rejected:       counters("events_rejected_total", "Posted events that were refused, by reason.", "reason"),
+		BatchEvents:    histogram("ingest_batch_events", "Events in one commit.", prometheus.ExponentialBuckets(1, 2, 11)),
+		CommitSeconds:  histogram("ingest_commit_seconds", "Time of one commit of events.", seconds),
+		Attempts:       counters("delivery_attempts_total", "Attempts to deliver, by outcome.", "outcome"),
+		AttemptSeconds: histogram("delivery_attempt_seconds", "Time of one attempt to deliver.", seconds),
+		Ended:          counters("deliveries_total", "Deliveries that ended, by how: delivered, failed or expired.", "outcome"),
+		Dropped:        counter("deliveries_dropped_total", "Claimed deliveries that were not sent because their lease ran short; they are claimed again."),
+		Requests: f.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "triggerd_http_request_seconds", Help: "Time of one request, by route and status.", Buckets: seconds,
+		}, []string{"route", "status"}),
+		registry: registry,
+	}
+}
+
+// Gauge adds a value that is asked for at each scrape.
+func (m *Metrics) Gauge(name, help string, value func() float64) {
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "triggerd_" + name, Help: help}, value))
+}
+
+// Backlog adds what waits in the store: how many deliveries are open, and for
+// how long the oldest has been due.
+func (m *Metrics) Backlog(read func() (open int, oldest time.Duration)) {
+	m.Gauge("deliveries_open", "Open deliveries to webhooks, counted up to 100000.", func() float64 {
+		open, _ := read()
+		return float64(open)
+	})
+	m.Gauge("delivery_oldest_due_seconds", "For how long the oldest due delivery has been waiting.", func() float64 {
+		_, oldest := read()
+		return oldest.Seconds()
+	})
+}
+
+// Handler serves the metrics in Prometheus's text format.
+func (m *Metrics) Handler() http.Handler {
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
+}

@@ -1,0 +1,197 @@
+package trigger_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"triggerd/internal/trigger"
+)
+
+func TestOutcomeOf(t *testing.T) {
+	t.Parallel()
+	for status := 100; status <= 599; status++ {
+		want := trigger.Transient
+		switch {
+		case status/100 == 2:
+			want = trigger.Success
+		case status == 410:
+			want = trigger.ReceiverGone
+		}
+		if got := trigger.OutcomeOf(status); got != want {
+			t.Errorf("OutcomeOf(%d) = %s, want %s", status, got, want)
+		}
+	}
+	for _, status := range []int{-1, 0, 99, 600, 1 << 20} {
+		if got := trigger.OutcomeOf(status); got != trigger.Transient {
+			t.Errorf("OutcomeOf(%d) = %s, want transient", status, got)
+		}
+	}
+}
+
+// now is when the attempts of the tables end.
+func now() time.Time { return time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC) }
+
+// delivery is one that is claimed, after its second attempt.
+func delivery(state trigger.DeliveryState) trigger.Delivery {
+	return trigger.Delivery{
+		DeliveryKey: trigger.DeliveryKey{OrganizationID: 1, EventID: trigger.ID{2}, WebhookID: 3, Job: 4},
+		State:       state,
+		Attempts:    2,
+		DueAt:       now().Add(time.Minute),
+		Claim:       trigger.ID{5},
+		Reason:      "as before",
+	}
+}
+
+// with is delivery(DeliveryOpen) after one more attempt, changed.
+func with(change func(*trigger.Delivery)) trigger.Delivery {
+	d := delivery(trigger.DeliveryOpen)
+	d.Attempts, d.Claim = 3, trigger.ID{}
+	change(&d)
+	return d
+}
+
+func failed(reason string) trigger.Delivery {
+	return with(func(d *trigger.Delivery) { d.State, d.Reason = trigger.DeliveryFailed, reason })
+}
+
+func due(pause time.Duration) trigger.Delivery {
+	return with(func(d *trigger.Delivery) { d.DueAt = now().Add(pause) })
+}
+
+func TestAfterFromOpen(t *testing.T) {
+	t.Parallel()
+	long := trigger.Schedule{time.Second, time.Minute, 10 * time.Minute}
+	tests := []struct {
+		name     string
+		attempt  trigger.Attempt
+		schedule trigger.Schedule
+		random   float64
+		want     trigger.Delivery
+	}{
+		{"success", trigger.Attempt{Outcome: trigger.Success}, long, 0, with(func(d *trigger.Delivery) { d.State = trigger.DeliveryEnded })},
+		{"success at last", trigger.Attempt{Outcome: trigger.Success}, long[:2], 0, with(func(d *trigger.Delivery) { d.State = trigger.DeliveryEnded })},
+		{"gone", trigger.Attempt{Outcome: trigger.ReceiverGone, Status: 410}, long, 0, failed(trigger.ReasonGone)},
+		{"gone, with Retry-After", trigger.Attempt{Outcome: trigger.ReceiverGone, RetryAfter: time.Hour}, long, 0, failed(trigger.ReasonGone)},
+		{"permanent", trigger.Attempt{Outcome: trigger.Permanent, Error: "address refused"}, long, 0, failed("address refused")},
+		{"transient", trigger.Attempt{Outcome: trigger.Transient}, long, 0, due(10 * time.Minute)},
+		{"transient, earliest", trigger.Attempt{Outcome: trigger.Transient}, long, -1, due(8 * time.Minute)},
+		{"transient, latest", trigger.Attempt{Outcome: trigger.Transient}, long, 1, due(12 * time.Minute)},
+		{"shorter Retry-After", trigger.Attempt{Outcome: trigger.Transient, RetryAfter: time.Minute}, long, 0, due(10 * time.Minute)},
+		{"longer Retry-After", trigger.Attempt{Outcome: trigger.Transient, RetryAfter: 11 * time.Minute}, long, 0, due(11 * time.Minute)},
+		{"Retry-After at the cap", trigger.Attempt{Outcome: trigger.Transient, RetryAfter: time.Hour}, long, 0, due(time.Hour)},
+		{"Retry-After over the cap", trigger.Attempt{Outcome: trigger.Transient, RetryAfter: 48 * time.Hour}, long, 0, due(time.Hour)},
+		{"Retry-After under a long pause", trigger.Attempt{Outcome: trigger.Transient, RetryAfter: 48 * time.Hour}, trigger.Schedule{0, 0, 5 * time.Hour}, 0, due(5 * time.Hour)},
+		{"negative Retry-After", trigger.Attempt{Outcome: trigger.Transient, RetryAfter: -time.Hour}, long, 0, due(10 * time.Minute)},
+		{"no pause", trigger.Attempt{Outcome: trigger.Transient}, trigger.Schedule{0, 0, 0}, 1, due(0)},
+		{"exhausted", trigger.Attempt{Outcome: trigger.Transient}, long[:2], 0, failed(trigger.ReasonExhausted)},
+		{"exhausted, with Retry-After", trigger.Attempt{Outcome: trigger.Transient, RetryAfter: time.Minute}, long[:2], 0, failed(trigger.ReasonExhausted)},
+		{"schedule shortened since", trigger.Attempt{Outcome: trigger.Transient}, nil, 0, failed(trigger.ReasonExhausted)},
+	}
+	for _, tt := range tests {
+		got := delivery(trigger.DeliveryOpen).After(tt.attempt, tt.schedule, now(), tt.random)
+		if diff := cmp.Diff(tt.want, got); diff != "" {
+			t.Errorf("%s: %s", tt.name, diff)
+		}
+	}
+}
+
+func TestAfterLeavesFinalStates(t *testing.T) {
+	t.Parallel()
+	for _, state := range []trigger.DeliveryState{trigger.DeliveryFailed, trigger.DeliveryEnded} {
+		for _, outcome := range outcomes {
+			d := delivery(state)
+			got := d.After(trigger.Attempt{Outcome: outcome, Error: "e"}, trigger.DefaultSchedule(), now(), 0)
+			if diff := cmp.Diff(d, got); diff != "" {
+				t.Errorf("%s in state %d: %s", outcome, state, diff)
+			}
+		}
+	}
+}
+
+var outcomes = [...]trigger.Outcome{trigger.Success, trigger.Transient, trigger.Permanent, trigger.ReceiverGone}
+
+func drawAttempt(t *rapid.T) trigger.Attempt {
+	return trigger.Attempt{
+		Outcome:    rapid.SampledFrom(outcomes[:]).Draw(t, "outcome"),
+		Error:      rapid.SampledFrom([]string{"", "refused"}).Draw(t, "error"),
+		RetryAfter: time.Duration(rapid.Int64Range(-1e9, 100*3600e9).Draw(t, "retry after")),
+	}
+}
+
+func TestAfterOfAnyDelivery(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		d := delivery(trigger.DeliveryState(rapid.Int16Range(0, 2).Draw(t, "state")))
+		d.Attempts = rapid.IntRange(0, 12).Draw(t, "attempts")
+		schedule := drawSchedule(t, 0)
+		attempt, random := drawAttempt(t), rapid.Float64Range(-1, 1).Draw(t, "random")
+		got := d.After(attempt, schedule, now(), random)
+		if d.State != trigger.DeliveryOpen {
+			if got != d {
+				t.Fatalf("%+v left its final state: %+v", d, got)
+			}
+			return
+		}
+		if got.DeliveryKey != d.DeliveryKey || !got.Claim.IsZero() || got.Attempts != d.Attempts+1 {
+			t.Fatalf("%+v becomes %+v", d, got)
+		}
+		if got.State == trigger.DeliveryOpen {
+			checkPause(t, got, attempt, schedule, random)
+		}
+		if got.State == trigger.DeliveryFailed && attempt.Outcome == trigger.Transient && got.Attempts <= len(schedule) {
+			t.Fatalf("%+v failed with retries left", got)
+		}
+	})
+}
+
+// checkPause holds a delivery that stays open to the bounds of its pause.
+func checkPause(t *rapid.T, got trigger.Delivery, attempt trigger.Attempt, schedule trigger.Schedule, random float64) {
+	if attempt.Outcome != trigger.Transient || got.Attempts > len(schedule) {
+		t.Fatalf("%+v is open again after %s", got, attempt.Outcome)
+	}
+	base, wait := schedule[got.Attempts-1], got.DueAt.Sub(now())
+	jittered := base + time.Duration(float64(base)*0.2*random)
+	asked := min(attempt.RetryAfter, time.Hour)
+	if wait < jittered-1 || wait < asked || wait > max(jittered+1, asked) {
+		t.Fatalf("waits %v; the pause is %v, the receiver asked for %v", wait, jittered, attempt.RetryAfter)
+	}
+}
+
+// A delivery whose receiver never answers is tried len(schedule)+1 times, and
+// no sequence of outcomes makes it more.
+func TestADeliveryEnds(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		schedule := drawSchedule(t, 0)
+		onlyTransient := rapid.Bool().Draw(t, "only transient")
+		d, at := trigger.Delivery{Claim: trigger.ID{1}}, now()
+		tries := 0
+		for ; d.State == trigger.DeliveryOpen; tries++ {
+			if tries > len(schedule) {
+				t.Fatalf("open after %d attempts, with %d pauses", tries, len(schedule))
+			}
+			attempt := drawAttempt(t)
+			if onlyTransient {
+				attempt = trigger.Attempt{Outcome: trigger.Transient}
+			}
+			d = d.After(attempt, schedule, at, rapid.Float64Range(-1, 1).Draw(t, "random"))
+			if d.State == trigger.DeliveryOpen && d.DueAt.Before(at) {
+				t.Fatalf("due %v, before %v", d.DueAt, at)
+			}
+			at = d.DueAt
+		}
+		if d.Attempts != tries || onlyTransient && tries != len(schedule)+1 {
+			t.Fatalf("%d attempts in %d tries, with %d pauses", d.Attempts, tries, len(schedule))
+		}
+		if onlyTransient && d.Reason != trigger.ReasonExhausted {
+			t.Fatalf("failed as %q", d.Reason)
+		}
+		if onlyTransient && at.Sub(now()) > schedule.Span() {
+			t.Fatalf("tried over %v, more than the span %v", at.Sub(now()), schedule.Span())
+		}
+	})
+}
