@@ -66,9 +66,13 @@ func answerError(w http.ResponseWriter, err error) {
 	if !ok || e.Kind == trigger.Internal {
 		e = &trigger.Error{Kind: trigger.Internal, Message: "Internal error"}
 	}
-	body := map[string]any{"error": e.Message}
+	body := struct {
+		Error  string `json:"error"`
+		Limit  int    `json:"limit,omitzero"`
+		Window string `json:"window,omitzero"`
+	}{Error: e.Message}
 	if e.Kind == trigger.RateLimited {
-		body["limit"], body["window"] = e.Limit, "60 seconds"
+		body.Limit, body.Window = e.Limit, "60 seconds"
 	}
 	if e.RetryAfter > 0 {
 		seconds := (e.RetryAfter + time.Second - 1) / time.Second

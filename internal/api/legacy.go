@@ -14,15 +14,20 @@ import (
 // snake_case. Its behaviour is fixed; what is new goes elsewhere.
 
 func (a *API) getHealth(w http.ResponseWriter, _ *request) error {
-	answer(w, http.StatusOK, map[string]string{
-		"status": "ok", "timestamp": a.Now().UTC().Format("2006-01-02T15:04:05.000000Z"),
-	})
+	answer(w, http.StatusOK, struct {
+		Status    string `json:"status"`
+		Timestamp string `json:"timestamp"`
+	}{"ok", a.Now().UTC().Format("2006-01-02T15:04:05.000000Z")})
 	return nil
 }
 
 func (a *API) getCacheStats(w http.ResponseWriter, _ *request) error {
 	s := a.Writer.Cache.Stats()
-	answer(w, http.StatusOK, map[string]any{"size": s.Size, "max-size": s.Max, "hit-rate": s.HitRate})
+	answer(w, http.StatusOK, struct {
+		Size    int     `json:"size"`
+		MaxSize int     `json:"max-size"`
+		HitRate float64 `json:"hit-rate"`
+	}{s.Size, s.Max, s.HitRate})
 	return nil
 }
 
@@ -49,9 +54,11 @@ func (a *API) postKey(w http.ResponseWriter, r *request) error {
 	if _, err := a.Store.AddOrganization(r.Context(), org, key); err != nil {
 		return err
 	}
-	answer(w, http.StatusOK, map[string]string{
-		"api-key": shown, "organization-name": org.Name, "tier": string(org.Tier),
-	})
+	answer(w, http.StatusOK, struct {
+		APIKey           string       `json:"api-key"`
+		OrganizationName string       `json:"organization-name"`
+		Tier             trigger.Tier `json:"tier"`
+	}{shown, org.Name, org.Tier})
 	return nil
 }
 
@@ -216,6 +223,10 @@ func (a *API) postWebhook(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	answer(w, http.StatusOK, map[string]any{"status": "registered", "webhook-id": id, "secret": hook.Secret.Reveal()})
+	answer(w, http.StatusOK, struct {
+		Status    string `json:"status"`
+		WebhookID int64  `json:"webhook-id"`
+		Secret    string `json:"secret"`
+	}{"registered", id, hook.Secret.Reveal()})
 	return nil
 }

@@ -10,7 +10,7 @@ import (
 	"triggerd/internal/trigger"
 )
 
-const webhookColumns = `w.id, w.organization_id, w.state, w.url, w.filter, w.secret`
+const webhookColumns = `id, organization_id, state, url, filter, secret`
 
 // AddWebhook stores a webhook of an organization and returns its id. Invalid
 // if the organization has 50 already.
@@ -50,8 +50,8 @@ func (s *Store) SetWebhookState(ctx context.Context, orgID, webhookID int64, sta
 			return err
 		}
 		w, err := scanWebhook(q.QueryRowContext(ctx, `
-			UPDATE webhooks AS w SET state = $3
-			WHERE w.organization_id = $1 AND w.id = $2 AND w.state <> 'gone' RETURNING `+webhookColumns,
+			UPDATE webhooks SET state = $3
+			WHERE organization_id = $1 AND id = $2 AND state <> 'gone' RETURNING `+webhookColumns,
 			orgID, webhookID, string(state)))
 		if err != nil {
 			return err
@@ -88,7 +88,7 @@ func (s *Store) Webhook(ctx context.Context, orgID, id int64) (trigger.Webhook, 
 	ctx, cancel := reading(ctx)
 	defer cancel()
 	w, err := scanWebhook(s.read.QueryRowContext(ctx,
-		`SELECT `+webhookColumns+` FROM webhooks w WHERE w.organization_id = $1 AND w.id = $2`, orgID, id))
+		`SELECT `+webhookColumns+` FROM webhooks WHERE organization_id = $1 AND id = $2`, orgID, id))
 	return w, wrap("find webhook", err)
 }
 
@@ -100,7 +100,7 @@ func (s *Store) WebhooksByID(ctx context.Context, ids []int64) (map[int64]*trigg
 		w, err := scanWebhook(rows)
 		found[w.ID] = &w
 		return err
-	}, `SELECT `+webhookColumns+` FROM webhooks w WHERE `+s.in("w.id", "$1", listOfInts), s.dialect.ints(ids))
+	}, `SELECT `+webhookColumns+` FROM webhooks WHERE `+s.in("id", "$1", listOfInts), s.dialect.ints(ids))
 	return found, wrap("find webhooks", err)
 }
 

@@ -29,6 +29,12 @@ type DB struct {
 func Each(t *testing.T, test func(t *testing.T, db *DB)) {
 	t.Helper()
 	t.Run("sqlite", func(t *testing.T) { test(t, SQLite(t)) })
+	OnPostgres(t, test)
+}
+
+// OnPostgres is Each for what SQLite has not.
+func OnPostgres(t *testing.T, test func(t *testing.T, db *DB)) {
+	t.Helper()
 	if os.Getenv("TEST_DATABASE_URL") == "" {
 		message := "NOT TESTED on PostgreSQL: TEST_DATABASE_URL is not set, run make test or scripts/with-postgres go test ./..."
 		if os.Getenv("CI") != "" {

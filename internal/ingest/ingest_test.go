@@ -1,0 +1,292 @@
+package ingest_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"triggerd/internal/ingest"
+	"triggerd/internal/store"
+	"triggerd/internal/store/storetest"
+	"triggerd/internal/telemetry"
+	"triggerd/internal/trigger"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// lanes is a hand-off that keeps what it is given, up to a number.
+type lanes struct {
+	mu       sync.Mutex
+	room     int
+	reserved int
+	taken    []trigger.Delivery
+	woken    int
+}
+
+func (l *lanes) Reserve(int64, int) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.room == 0 {
+		return false
+	}
+	l.room--
+	l.reserved++
+	return true
+}
+
+func (l *lanes) Return(int64, int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.room++
+	l.reserved--
+}
+
+func (l *lanes) Take(d trigger.Delivery, _ *trigger.Event, _ *trigger.Webhook, _ time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.reserved--
+	l.taken = append(l.taken, d)
+}
+
+func (l *lanes) Wake() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.woken++
+}
+
+// fixture is a running writer with an organization that has one webhook.
+type fixture struct {
+	*ingest.Writer
+	store *store.Store
+	lanes *lanes
+	org   int64
+	hook  int64
+	stop  func()
+}
+
+func start(t *testing.T, db *storetest.DB, s *store.Store, room int) *fixture {
+	t.Helper()
+	cache, err := ingest.NewCache(100, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &fixture{store: s, lanes: &lanes{room: room}}
+	f.Writer = ingest.New(ingest.Config{
+		Store: s, HandOff: f.lanes, Cache: cache, Lease: 32 * time.Second, Now: db.Clock.Now, Metrics: telemetry.New(),
+	})
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	done := make(chan error, 1)
+	go func() { done <- f.Run(ctx) }()
+	f.stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	})
+	t.Cleanup(f.stop)
+	var hash [32]byte
+	for i := range hash {
+		hash[i] = byte(rand.Uint32())
+	}
+	if f.org, err = s.AddOrganization(t.Context(), trigger.Organization{Name: "O", Tier: trigger.Free}, trigger.APIKey{Hash: hash}); err != nil {
+		t.Fatal(err)
+	}
+	filter, _ := trigger.ParseFilter("user.*")
+	f.hook, err = s.AddWebhook(t.Context(), f.org, trigger.Webhook{
+		State: trigger.Active, URL: "http://127.0.0.1:9", Filter: filter, Secret: trigger.NewSecret([32]byte{}),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+func (f *fixture) event(eventType, dedupID string) *trigger.Event {
+	return &trigger.Event{OrganizationID: f.org, Type: eventType, DedupID: dedupID, Payload: []byte(`{"a": 1}`)}
+}
+
+// counts lists how many events have which status.
+func (f *fixture) counts(t *testing.T) map[trigger.Status]int {
+	t.Helper()
+	page, err := f.store.ListEvents(t.Context(), f.org, "", 100_000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := map[trigger.Status]int{}
+	for _, e := range page {
+		n[e.Status]++
+	}
+	return n
+}
+
+func TestOneDedupIDFromManyClientsOnTwoNodes(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, db *storetest.DB) {
+		first := db.Open(t)
+		nodes := []*fixture{start(t, db, first, 1000)}
+		second := first
+		if db.IsPostgres() {
+			second = db.Open(t)
+		}
+		nodes = append(nodes, start(t, db, second, 1000))
+		nodes[1].org = nodes[0].org
+		const clients, ids = 100, 5
+		var mu sync.Mutex
+		accepted, seen := map[string]int{}, map[string]map[trigger.ID]bool{}
+		var wg sync.WaitGroup
+		for c := range clients {
+			wg.Go(func() {
+				for i := range ids {
+					dedup := fmt.Sprint("d", i)
+					r, err := nodes[c%2].Add(t.Context(), nodes[c%2].event("user.created", dedup))
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					mu.Lock()
+					if !r.Duplicate {
+						accepted[dedup]++
+					}
+					if seen[dedup] == nil {
+						seen[dedup] = map[trigger.ID]bool{}
+					}
+					seen[dedup][r.EventID] = true
+					mu.Unlock()
+				}
+			})
+		}
+		wg.Wait()
+		for dedup, n := range accepted {
+			if n != 1 || len(seen[dedup]) != 1 {
+				t.Errorf("%s: accepted %d times, with %d ids", dedup, n, len(seen[dedup]))
+			}
+		}
+		if n := nodes[0].counts(t)[trigger.Pending]; n != ids {
+			t.Errorf("%d events stored, want %d", n, ids)
+		}
+		for i, node := range nodes {
+			node.stop() // hand-offs come after the answers
+			if node.lanes.reserved != 0 {
+				t.Errorf("node %d keeps %d rooms reserved", i, node.lanes.reserved)
+			}
+		}
+		if n := len(nodes[0].lanes.taken) + len(nodes[1].lanes.taken); n != ids {
+			t.Errorf("%d deliveries handed off, want %d", n, ids)
+		}
+	})
+}
+
+func TestHandOffAndOverflow(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, db *storetest.DB) {
+		f := start(t, db, db.Open(t), 3)
+		for range 5 {
+			if _, err := f.Add(t.Context(), f.event("user.created", "")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := f.Add(t.Context(), f.event("nobody.wants", "")); err != nil {
+			t.Fatal(err)
+		}
+		f.stop()
+		if len(f.lanes.taken) != 3 || f.lanes.woken == 0 {
+			t.Errorf("%d handed off, woken %d times; want 3 and more than 0", len(f.lanes.taken), f.lanes.woken)
+		}
+		now := f.store.Now()
+		due, err := f.store.Claim(t.Context(), []store.Want{{Bucket: trigger.Bucket(f.org), WebhookID: f.hook, Room: 10}},
+			f.store.NewClaim(), now, now.Add(time.Minute))
+		if err != nil || len(due) != 2 {
+			t.Errorf("%d due in the store, %v; want the 2 that found no room", len(due), err)
+		}
+	})
+}
+
+// A dedup id enters the cache only after its commit, and a hit asks nobody.
+func TestCache(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, db *storetest.DB) {
+		f := start(t, db, db.Open(t), 1000)
+		for i := range 150 { // the cache holds 100
+			if _, err := f.Add(t.Context(), f.event("a", fmt.Sprint(i))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := f.Cache.Stats(); got.Size != 100 || got.Max != 100 || got.HitRate != 0 {
+			t.Errorf("cache %+v, want it full of 100 without a hit", got)
+		}
+		for _, id := range []string{"149", "0"} { // from the cache, from the store
+			if r, err := f.Add(t.Context(), f.event("a", id)); err != nil || !r.Duplicate {
+				t.Errorf("%s again: %+v, %v; want a duplicate", id, r, err)
+			}
+		}
+		if got := f.Cache.Stats().HitRate; got != 1.0/152 {
+			t.Errorf("hit rate %v, want 1/152", got)
+		}
+	})
+}
+
+// One event that the database can never take gets its own answer, and the
+// others of its batch are stored.
+func TestBadEventStandsAlone(t *testing.T) {
+	t.Parallel()
+	storetest.OnPostgres(t, func(t *testing.T, db *storetest.DB) { // SQLite takes any text
+		f := start(t, db, db.Open(t), 1000)
+		var wg sync.WaitGroup
+		for i := range 64 {
+			wg.Go(func() {
+				e := f.event("user.created", fmt.Sprint(i))
+				if i == 17 {
+					e.Type = "nul\x00" // the parser would have refused it
+				}
+				_, err := f.Add(t.Context(), e)
+				if bad := trigger.KindOf(err) == trigger.Invalid && err != nil; bad != (i == 17) {
+					t.Errorf("event %d: %v", i, err)
+				}
+			})
+		}
+		wg.Wait()
+		if n := f.counts(t)[trigger.Pending]; n != 63 {
+			t.Errorf("%d stored, want 63", n)
+		}
+	})
+}
+
+// Run ends only when everything queued is answered; after that nothing is
+// taken.
+func TestDrain(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, db *storetest.DB) {
+		f := start(t, db, db.Open(t), 10_000)
+		var wg sync.WaitGroup
+		var mu sync.Mutex
+		accepted := 0
+		for range 50 {
+			wg.Go(func() {
+				for {
+					_, err := f.Add(t.Context(), f.event("user.created", ""))
+					if err != nil {
+						if trigger.KindOf(err) != trigger.Unavailable {
+							t.Error(err)
+						}
+						return
+					}
+					mu.Lock()
+					if accepted++; accepted == 500 {
+						go f.stop()
+					}
+					mu.Unlock()
+				}
+			})
+		}
+		wg.Wait()
+		f.stop()
+		if n := f.counts(t)[trigger.Pending]; n != accepted {
+			t.Errorf("%d stored, %d accepted", n, accepted)
+		}
+	})
+}
