@@ -2,9 +2,161 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"io"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/alecthomas/kong"
+	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
+	"golang.org/x/sync/errgroup"
+
+	"triggerd/internal/trigger"
 )
 
-type demoCommand struct{}
+// demoPatience is for how long the demo waits after its last POST.
+const demoPatience = 30 * time.Second
 
-func (c *demoCommand) run(ctx context.Context, out, errOut io.Writer) error { return nil }
+type demoCommand struct {
+	Count   int  `help:"How many events to post; where there are fewer examples, in rounds. 0: each example once." default:"0" noenv:"true"`
+	Rate    int  `help:"POSTs a second. 0: as fast as it goes." default:"200" noenv:"true"`
+	Verbose bool `help:"Show the server's log." noenv:"true"`
+}
+
+// run is the demo: a server, a sender and a receiver in one process. It fails
+// if anything that was accepted does not arrive, once and as it was sent.
+func (c *demoCommand) run(ctx context.Context, out, errOut io.Writer) (err error) {
+	if c.Count < 0 || c.Rate < 0 {
+		return errors.New("--count and --rate must not be negative")
+	}
+	examples, err := loadExamples()
+	if err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "triggerd-demo-")
+	if err != nil {
+		return fmt.Errorf("cannot make a temporary folder: %w", err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return fmt.Errorf("cannot listen: %w", err)
+	}
+	defer listener.Close()
+	set, err := c.settings(dir)
+	if err != nil {
+		return err
+	}
+	srv, err := newServer(ctx, set, newLog(errOut, set), time.Now)
+	if err != nil {
+		return err
+	}
+	d := &demo{
+		server: srv, listener: listener, out: out,
+		sender: newSender("http://"+srv.listener.Addr().String(), examples, c.Count, c.Rate),
+		ledger: newLedger(func(p posting, a arrival, trouble string) { writeArrival(out, p, a, trouble) }),
+	}
+	return d.run(ctx)
+}
+
+// settings are those of a server on a free port, with its data in dir, that
+// may deliver to this machine.
+func (c *demoCommand) settings(dir string) (settings, error) {
+	set, err := defaultSettings()
+	set.Listen, set.DataDir, set.Dev = "127.0.0.1:0", dir, true
+	set.RateLimitRPM = 0
+	set.LogLevel = "error"
+	if c.Verbose {
+		set.LogLevel = "info"
+	}
+	return set, err
+}
+
+// defaultSettings are the settings of a server that is told nothing.
+func defaultSettings() (set settings, err error) {
+	err = kong.ApplyDefaults(&set, kong.Vars{"retry_schedule": trigger.DefaultSchedule().String()})
+	return set, err
+}
+
+// demo is what plays together.
+type demo struct {
+	server   *server
+	sender   *sender
+	ledger   *ledger
+	listener net.Listener // of the receiver
+	receiver http.Server
+	out      io.Writer
+}
+
+// run ends when all is said, a part fails, or ctx ends. The receiver is there
+// for as long as the server is.
+func (d *demo) run(ctx context.Context) error {
+	group, playing := errgroup.WithContext(ctx)
+	serving, stop := context.WithCancel(playing)
+	defer stop()
+	group.Go(func() error {
+		defer d.receiver.Close()
+		return d.server.run(serving)
+	})
+	group.Go(func() error {
+		defer stop()
+		err := d.play(playing, group)
+		if err != nil && ctx.Err() != nil {
+			return fmt.Errorf("interrupted, after %d events had arrived", d.ledger.tally().Delivered)
+		}
+		return err
+	})
+	return group.Wait()
+}
+
+// play posts everything, waits until all of it has arrived, and tells.
+func (d *demo) play(ctx context.Context, group *errgroup.Group) error {
+	defer d.sender.client.CloseIdleConnections() // the server would wait for those that were never used
+	if err := d.sender.signUp(ctx); err != nil {
+		return err
+	}
+	secret, err := d.sender.register(ctx, "http://"+d.listener.Addr().String()+"/webhook")
+	if err != nil {
+		return err
+	}
+	webhook, err := standardwebhooks.NewWebhook(secret)
+	if err != nil {
+		return err
+	}
+	d.receiver.Handler = receive(webhook, d.ledger)
+	group.Go(func() error {
+		if err := d.receiver.Serve(d.listener); !errors.Is(err, http.ErrServerClosed) {
+			return err
+		}
+		return nil
+	})
+	fmt.Fprintf(d.out, "%d real events go to %s, and from there to a webhook at %s\n\n",
+		d.sender.count, d.sender.url, d.listener.Addr())
+	begun := time.Now()
+	if err := d.sender.postAll(ctx, d.ledger.answered); err != nil {
+		return err
+	}
+	if err := d.wait(ctx); err != nil {
+		return err
+	}
+	t := d.ledger.tally()
+	writeSummary(d.out, t, time.Since(begun))
+	return t.err()
+}
+
+// wait ends when all that was accepted has arrived, or at the deadline.
+func (d *demo) wait(ctx context.Context) error {
+	deadline := time.NewTimer(demoPatience)
+	defer deadline.Stop()
+	d.ledger.allPosted()
+	select {
+	case <-d.ledger.complete:
+	case <-deadline.C:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return nil
+}

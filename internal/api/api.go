@@ -187,9 +187,9 @@ func (a *API) admin(r *request) error {
 	if a.AdminToken == "" {
 		return nil
 	}
-	token, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	token, isBearer := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 	given, want := sha256.Sum256([]byte(token)), sha256.Sum256([]byte(a.AdminToken))
-	if subtle.ConstantTimeCompare(given[:], want[:]) == 0 {
+	if subtle.ConstantTimeCompare(given[:], want[:]) == 0 || !isBearer {
 		return trigger.Errorf(trigger.Unauthorized, "Missing or wrong admin token")
 	}
 	return nil

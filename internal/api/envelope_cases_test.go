@@ -21,6 +21,7 @@ func goodEnvelopes() map[string]string {
 		`{"\\\"":0,"type":"t","payload":{"payload":1,"payload":2}}`:                     `{"payload":1,"payload":2}`,
 		`{"\ud800\u0022,\"payload\":":1,"type":"t","payload":2}`:                        `2`,
 		`{"type":"\"\\\/\ud83d\ude00\u00e9é😀","payload":0}`:                             `0`,
+		`{"type":"\\ud800","payload":1,"dedup_id":"\"\\\\udfff"}`:                       `1`,
 		`{"type":"t","payload":1,"dedup_id":null}`:                                      `1`,
 		`{"type":"` + strings.Repeat("t", 255) + `","payload":1}`:                       `1`,
 		`{"type":"t","payload":1,"dedup_id":"` + strings.Repeat(`\u0064`, 255) + `"}`:   `1`,

@@ -113,11 +113,11 @@ func TestParseEnvelopeHuge(t *testing.T) {
 		"wide":            strings.Repeat(`"x":1,`, 100_000),
 		"wide and alike":  strings.Repeat(`"payloaD":{"payload":1},`, 100_000),
 		"escaped names":   strings.Repeat(`"\u0070\ud800":[],`, 100_000),
-		"long name":       `"` + strings.Repeat(`\\\"`, n) + `":1,`,
-		"long string":     `"x":"` + strings.Repeat(`\\\"{[`, n) + `",`,
-		"long number":     `"x":` + strings.Repeat("1", n) + `e` + strings.Repeat("9", n) + `,`,
-		"many brackets":   `"x":[` + strings.Repeat("[],", n) + `{}],`,
-		"much whitespace": strings.Repeat(" \n", n),
+		"long name":       `"` + strings.Repeat(`\\\"`, n/10) + `":1,`,
+		"long string":     `"x":"` + strings.Repeat(`\\\"{[`, n/10) + `",`,
+		"long number":     `"x":` + strings.Repeat("1", n/10) + `e` + strings.Repeat("9", n/10) + `,`,
+		"many brackets":   `"x":[` + strings.Repeat("[],", n/10) + `{}],`,
+		"much whitespace": strings.Repeat(" \n", n/10),
 	} {
 		event, err := parseEnvelope(1, []byte(`{"type":"t",`+member+`"payload":2}`))
 		if err != nil || string(event.Payload) != "2" {

@@ -79,8 +79,8 @@ func (l *Limiter[K]) Blocked(key K, limit int, now time.Time) (blocked bool, ret
 	return wait > 0, wait
 }
 
-// since is the time from the first call to now, which it prepares for; never
-// negative.
+// since is the time from the first call, for which it makes things ready, to
+// now; negative if time went backwards.
 func (l *Limiter[K]) since(now time.Time) time.Duration {
 	if l.windows == nil {
 		keys := l.Keys
@@ -90,7 +90,7 @@ func (l *Limiter[K]) since(now time.Time) time.Duration {
 		l.windows, _ = simplelru.NewLRU[K, *window](keys, nil) // fails for no keys only
 		l.start = now
 	}
-	return max(now.Sub(l.start), 0)
+	return now.Sub(l.start)
 }
 
 // steps is how many one-second steps a window of 60 s can touch.

@@ -174,6 +174,21 @@ func TestForgetsTheLongestUncounted(t *testing.T) {
 	count(2, 65*second, true)
 }
 
+func TestCountingAgainKeepsAKey(t *testing.T) {
+	t.Parallel()
+	l := &Limiter[int]{Keys: 2}
+	l.Allow(1, 2, 1, at(0))
+	l.Allow(2, 2, 1, at(1*second))
+	l.Allow(1, 2, 1, at(2*second))
+	l.Allow(3, 2, 1, at(3*second)) // forgets 2
+	if blocked, _ := l.Blocked(1, 2, at(4*second)); !blocked {
+		t.Error("the key that was counted again is forgotten")
+	}
+	if blocked, _ := l.Blocked(2, 1, at(4*second)); blocked {
+		t.Error("the other one is kept")
+	}
+}
+
 func TestKeysAreBounded(t *testing.T) {
 	t.Parallel()
 	l := &Limiter[int]{}

@@ -46,14 +46,23 @@ func OnPostgres(t *testing.T, test func(t *testing.T, db *DB)) {
 	t.Run("postgres", func(t *testing.T) { test(t, Postgres(t)) })
 }
 
+// EachBench is Each for benchmarks; without PostgreSQL it measures SQLite.
+func EachBench(b *testing.B, bench func(b *testing.B, db *DB)) {
+	b.Helper()
+	b.Run("sqlite", func(b *testing.B) { bench(b, SQLite(b)) })
+	if os.Getenv("TEST_DATABASE_URL") != "" {
+		b.Run("postgres", func(b *testing.B) { bench(b, Postgres(b)) })
+	}
+}
+
 // SQLite makes an empty data folder.
-func SQLite(t *testing.T) *DB {
+func SQLite(t testing.TB) *DB {
 	t.Helper()
 	return newDB(store.Options{DataDir: t.TempDir()})
 }
 
 // Postgres makes an empty database in the test's cluster.
-func Postgres(t *testing.T) *DB {
+func Postgres(t testing.TB) *DB {
 	t.Helper()
 	ctx := t.Context()
 	admin, err := pgx.Connect(ctx, os.Getenv("TEST_DATABASE_URL"))
@@ -143,7 +152,7 @@ func databaseURL(name string) string {
 	return u.String()
 }
 
-func drop(t *testing.T, name string) {
+func drop(t testing.TB, name string) {
 	ctx := context.WithoutCancel(t.Context())
 	admin, err := pgx.Connect(ctx, os.Getenv("TEST_DATABASE_URL"))
 	if err != nil {
