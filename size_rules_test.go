@@ -183,6 +183,8 @@ func complexity(decl *ast.FuncDecl) int {
 func (c *checker) checkTypes() {
 	ast.Inspect(c.syntax, func(node ast.Node) bool {
 		switch node := node.(type) {
+		case *ast.TypeSpec:
+			return !slices.Contains(allowedInterfaces(), c.path+": "+node.Name.Name)
 		case *ast.InterfaceType:
 			c.report(node.Pos(), "methods of an interface", node.Methods.NumFields(), maxMethods)
 		case *ast.FuncLit:

@@ -21,7 +21,15 @@ const (
 
 // allowedVars are package-level variables, as "path: name", that are neither
 // errors nor embedded files, patterns or assertions. Each needs a reason.
-func allowedVars() []string { return nil }
+func allowedVars() []string {
+	return []string{"cmd/triggerd/main.go: version"} // the linker sets it
+}
+
+// allowedInterfaces may have more methods, as "path: name". Each needs a
+// reason.
+func allowedInterfaces() []string {
+	return []string{"internal/store/store.go: dialect"} // the one seam between the two databases
+}
 
 func TestSizes(t *testing.T) {
 	t.Parallel()

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/netip"
 	"net/url"
@@ -79,28 +80,35 @@ func (d *days) UnmarshalText(text []byte) (err error) {
 
 // check refuses what cannot work, with a line that says what to do.
 func (s *settings) check() error {
-	switch {
-	case s.Listen == "" && (s.Port < 0 || s.Port > 65535):
-		return errors.New("PORT must be from 0 to 65535")
-	case s.DBPoolSize < 2 || s.DBPoolSize > 1000:
-		return errors.New("DB_POOL_SIZE must be from 2 to 1000")
-	case s.DedupMaxSize < 1:
-		return errors.New("DEDUP_MAX_SIZE must be at least 1")
-	case s.MaxBodyBytes < 1<<10 || s.MaxBodyBytes > 64<<20:
-		return errors.New("MAX_BODY_BYTES must be from 1024 to 67108864")
-	case s.DeliveryTimeout < time.Second || s.DeliveryTimeout > 30*time.Second:
-		return errors.New("DELIVERY_TIMEOUT must be from 1s to 30s")
-	case s.DedupRetention.Duration != 0 && s.DedupRetention.Duration < time.Hour:
-		return errors.New("DEDUP_RETENTION must be 0, for ever, or at least 1h")
-	}
-	for tier, n := range s.limits() {
-		if n < 0 {
-			return fmt.Errorf("the rate limit of tier %s must not be negative: 0 means no limit", tier)
+	for _, number := range []struct {
+		name             string
+		is, least, limit int
+	}{
+		{"PORT", s.Port, 0, 65535},
+		{"DB_POOL_SIZE", s.DBPoolSize, 2, 1000},
+		{"DEDUP_MAX_SIZE", s.DedupMaxSize, 1, 100_000_000},
+		{"MAX_BODY_BYTES", s.MaxBodyBytes, 1 << 10, 64 << 20},
+		{"RATE_LIMIT_RPM", s.limits()[trigger.Free], 0, math.MaxInt32 / 100},
+		{"RATE_LIMIT_RPM_PROFESSIONAL", s.limits()[trigger.Professional], 0, math.MaxInt32},
+		{"RATE_LIMIT_RPM_ENTERPRISE", s.limits()[trigger.Enterprise], 0, math.MaxInt32},
+	} {
+		if number.is < number.least || number.is > number.limit {
+			return fmt.Errorf("%s must be from %d to %d", number.name, number.least, number.limit)
 		}
+	}
+	if s.DeliveryTimeout < time.Second || s.DeliveryTimeout > 30*time.Second {
+		return errors.New("DELIVERY_TIMEOUT must be from 1s to 30s")
+	}
+	if s.DedupRetention.Duration != 0 && s.DedupRetention.Duration < time.Hour {
+		return errors.New("DEDUP_RETENTION must be 0, for ever, or at least 1h")
 	}
 	if least := s.RetrySchedule.Span() + 24*time.Hour; s.Retention.Duration < least {
 		return fmt.Errorf("RETENTION must be at least %s, the longest span of RETRY_SCHEDULE and a day", least.Round(time.Minute))
 	}
+	return s.checkListen()
+}
+
+func (s *settings) checkListen() error {
 	if _, _, err := net.SplitHostPort(s.listen()); err != nil {
 		return fmt.Errorf("LISTEN must be host:port, as 127.0.0.1:5001: %w", err)
 	}

@@ -8,6 +8,8 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/signal"
+	"syscall"
 	"time"
 
 	"github.com/alecthomas/kong"
@@ -27,7 +29,7 @@ type demoCommand struct {
 }
 
 // run is the demo: a server, a sender and a receiver in one process. It fails
-// if anything that was accepted does not arrive, once and as it was sent.
+// if anything that was accepted does not arrive as it was sent.
 func (c *demoCommand) run(ctx context.Context, out, errOut io.Writer) (err error) {
 	if c.Count < 0 || c.Rate < 0 {
 		return errors.New("--count and --rate must not be negative")
@@ -41,6 +43,11 @@ func (c *demoCommand) run(ctx context.Context, out, errOut io.Writer) (err error
 		return fmt.Errorf("cannot make a temporary folder: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	signal.Ignore(syscall.SIGPIPE) // it would leave the folder behind
+	defer signal.Reset(syscall.SIGPIPE)
+	ctx, end := context.WithCancel(ctx)
+	defer end()
+	out = output{out, end}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return fmt.Errorf("cannot listen: %w", err)
@@ -91,15 +98,30 @@ type demo struct {
 	out      io.Writer
 }
 
+// output ends the demo when nobody reads it any more.
+type output struct {
+	io.Writer
+	end func()
+}
+
+func (o output) Write(b []byte) (n int, err error) {
+	if n, err = o.Writer.Write(b); err != nil {
+		o.end()
+	}
+	return n, err
+}
+
 // run ends when all is said, a part fails, or ctx ends. The receiver is there
 // for as long as the server is.
 func (d *demo) run(ctx context.Context) error {
+	var served error
 	group, playing := errgroup.WithContext(ctx)
 	serving, stop := context.WithCancel(playing)
 	defer stop()
 	group.Go(func() error {
 		defer d.receiver.Close()
-		return d.server.run(serving)
+		served = d.server.run(serving)
+		return served
 	})
 	group.Go(func() error {
 		defer stop()
@@ -109,7 +131,10 @@ func (d *demo) run(ctx context.Context) error {
 		}
 		return err
 	})
-	return group.Wait()
+	if err := group.Wait(); served == nil {
+		return err
+	}
+	return served // why the rest failed
 }
 
 // play posts everything, waits until all of it has arrived, and tells.

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"io"
 	"os"
 	"regexp"
 	"strings"
@@ -39,29 +40,32 @@ func TestDemo(t *testing.T) {
 	wantEmpty(t, temporary)
 }
 
-// onFirst is an output that calls a function at the first line of an arrival.
-type onFirst struct {
-	bytes.Buffer
-	call func()
-}
+// onArrival is an output that calls a function for each line of an arrival.
+type onArrival func() error
 
-func (o *onFirst) Write(b []byte) (int, error) {
+func (o onArrival) Write(b []byte) (int, error) {
 	if bytes.Contains(b, []byte(" bytes ")) {
-		o.call()
+		return 0, o()
 	}
-	return o.Buffer.Write(b)
+	return len(b), nil
 }
 
 func TestDemoInterrupted(t *testing.T) {
 	temporary := t.TempDir()
 	t.Setenv("TMPDIR", temporary)
-	ctx, interrupt := context.WithCancel(t.Context())
-	out := &onFirst{call: interrupt}
-	err := run(ctx, []string{"demo", "--count", "100000"}, noEnvironment, out, t.Output())
-	if err == nil || !strings.HasPrefix(err.Error(), "interrupted, after ") {
-		t.Errorf("error %v, want it to say that it was interrupted", err)
+	for name, arrival := range map[string]func(interrupt func()) error{
+		"nobody reads": func(func()) error { return io.ErrClosedPipe },
+		"a signal":     func(interrupt func()) error { interrupt(); return nil },
+	} {
+		ctx, interrupt := context.WithCancel(t.Context())
+		defer interrupt()
+		out := onArrival(func() error { return arrival(interrupt) })
+		err := run(ctx, []string{"demo", "--count", "100000"}, noEnvironment, out, t.Output())
+		if err == nil || !strings.HasPrefix(err.Error(), "interrupted, after ") {
+			t.Errorf("%s: error %v, want it to say that it was interrupted", name, err)
+		}
+		wantEmpty(t, temporary)
 	}
-	wantEmpty(t, temporary)
 }
 
 func wantEmpty(t *testing.T, dir string) {

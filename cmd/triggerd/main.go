@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"regexp"
 	"strings"
 	"syscall"
 	"time"
@@ -43,17 +44,7 @@ type commands struct {
 func run(ctx context.Context, args []string, env func(string) string, out, errOut io.Writer) error {
 	var cli commands
 	exited := errors.New("exited") // by --help or --version
-	parser, err := kong.New(
-		&cli,
-		kong.Name("triggerd"),
-		kong.Description("Accepts events, commits them durably, and delivers each to everyone who asked for it."),
-		kong.Vars{"version": version, "retry_schedule": trigger.DefaultSchedule().String()},
-		kong.Writers(out, errOut),
-		kong.Resolvers(fromEnvironment(env)),
-		kong.ValueFormatter(helpWithEnvironment),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 110}),
-		kong.Exit(func(int) { panic(exited) }),
-	)
+	parser, err := newParser(&cli, env, out, errOut, func(int) { panic(exited) })
 	if err != nil {
 		return err
 	}
@@ -67,6 +58,24 @@ func run(ctx context.Context, args []string, env func(string) string, out, errOu
 	return cli.Serve.run(ctx, errOut, time.Now)
 }
 
+func newParser(cli *commands, env func(string) string, out, errOut io.Writer, exit func(int)) (*kong.Kong, error) {
+	return kong.New(
+		cli,
+		kong.Name("triggerd"),
+		kong.Description("Accepts events, commits them durably, and delivers each to everyone who asked for it."),
+		kong.Vars{"version": version, "retry_schedule": trigger.DefaultSchedule().String()},
+		kong.Writers(out, errOut),
+		kong.Resolvers(fromEnvironment(env)),
+		kong.ValueFormatter(helpWithEnvironment),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 110}),
+		kong.Exit(exit),
+	)
+}
+
+// wrongFlag is the flag at the beginning of a message about its value, which
+// may have come from the environment.
+var wrongFlag = regexp.MustCompile(`^--[a-z-]+`)
+
 // parse reads the arguments; nil without an error after --help or --version.
 func parse(parser *kong.Kong, args []string, exited error) (parsed *kong.Context, err error) {
 	defer func() {
@@ -79,7 +88,9 @@ func parse(parser *kong.Kong, args []string, exited error) (parsed *kong.Context
 	}
 	parsed, err = parser.Parse(args)
 	if err != nil {
-		return nil, fmt.Errorf("%w (see triggerd --help)", err)
+		return nil, errors.New(wrongFlag.ReplaceAllStringFunc(err.Error(), func(flag string) string {
+			return environmentName(strings.TrimLeft(flag, "-")) + " (" + flag + ")"
+		}) + " (see triggerd serve --help)")
 	}
 	return parsed, nil
 }
@@ -111,4 +122,6 @@ func helpWithEnvironment(value *kong.Value) string {
 }
 
 // oneLine keeps a message that joins several on one line.
-func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
+func oneLine(err error) string {
+	return strings.NewReplacer(":\n\t", ": ", "\n\t", "; ", "\n", "; ").Replace(err.Error())
+}

@@ -21,11 +21,9 @@ import (
 	"triggerd/internal/telemetry"
 )
 
-// Bounds of the start and of the stop.
-const (
-	openTimeout  = 5 * time.Second // to reach the database; migrations have longer
-	drainTimeout = 6 * time.Second // for requests under way
-)
+// drainTimeout is for how long requests under way may go on when the server
+// stops.
+const drainTimeout = 6 * time.Second
 
 // Deadlines of connections.
 const (
@@ -85,9 +83,7 @@ func newServer(ctx context.Context, set settings, log *slog.Logger, now func() t
 	if err != nil {
 		return nil, fmt.Errorf("cannot listen: %w", err)
 	}
-	opening, cancel := context.WithTimeout(ctx, openTimeout)
-	defer cancel()
-	st, err := store.Open(opening, set.store(now))
+	st, err := store.Open(ctx, set.store(now))
 	if err != nil {
 		return nil, errors.Join(err, listener.Close())
 	}

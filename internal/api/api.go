@@ -9,6 +9,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -221,7 +222,7 @@ func rateLimited(limit int, wait time.Duration) error {
 func (a *API) note(rt route, r *request, out *recorder, err error, took time.Duration) {
 	a.Metrics.Requests.WithLabelValues(rt.path, strconv.Itoa(out.status)).Observe(took.Seconds())
 	level := slog.LevelInfo
-	if out.status >= 500 {
+	if out.status >= 500 && !errors.Is(err, context.Canceled) { // the client left before its answer
 		level = slog.LevelError
 	}
 	if !a.Log.Enabled(r.Context(), level) {

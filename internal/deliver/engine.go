@@ -82,6 +82,7 @@ func New(c Config) *Engine {
 		results: make(chan store.Result, 1024),
 		woken:   make(chan struct{}, 1),
 		lanes:   map[int64]*lane{},
+		closed:  true, // until Run opens it
 	}
 }
 
@@ -97,7 +98,7 @@ func (e *Engine) Run(claiming, working context.Context) error {
 	abort, cut := context.WithCancel(context.WithoutCancel(working))
 	defer cut()
 	e.mu.Lock()
-	e.abort = abort
+	e.abort, e.closed = abort, false
 	e.mu.Unlock()
 
 	var recording, looking sync.WaitGroup
@@ -105,11 +106,14 @@ func (e *Engine) Run(claiming, working context.Context) error {
 	looking.Go(func() { e.look(claiming) })
 	looking.Go(func() { e.measure(claiming) })
 	<-working.Done()
-	looking.Wait()
 	e.close()
 
 	drained := make(chan struct{})
-	go func() { e.workers.Wait(); close(drained) }()
+	go func() {
+		defer close(drained)
+		looking.Wait()
+		e.workers.Wait()
+	}()
 	timer := time.NewTimer(drainTime)
 	defer timer.Stop()
 	select {

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"runtime/debug"
 	"strconv"
 	"syscall"
 	"time"
@@ -95,11 +96,17 @@ func (e *Engine) leased(it *item) bool {
 
 // send makes one HTTP request, with one deadline for all of it. It takes no
 // decision: it tells what happened.
-func (e *Engine) send(ctx context.Context, it *item) trigger.Attempt {
+func (e *Engine) send(ctx context.Context, it *item) (a trigger.Attempt) {
 	ctx, cancel := context.WithTimeout(ctx, e.Timeout)
 	defer cancel()
 	begun := e.Now()
-	a := trigger.Attempt{At: e.Store.Now(), Outcome: trigger.Transient}
+	a = trigger.Attempt{At: e.Store.Now(), Outcome: trigger.Transient}
+	defer func() { // what panics costs its own attempts, and nobody else's
+		if p := recover(); p != nil {
+			e.Log.Error("panic in an attempt", "event_id", it.event.ID.String(), "panic", p, "stack", string(debug.Stack()))
+			a.Outcome, a.Error = trigger.Transient, "internal error"
+		}
+	}()
 	a.Status, a.Response, a.RetryAfter, a.Error = e.post(ctx, it)
 	if a.Error == "" {
 		a.Outcome = trigger.OutcomeOf(a.Status)

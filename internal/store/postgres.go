@@ -20,8 +20,9 @@ import (
 // schema holds all our tables, so that others may stand beside them.
 const schema = "triggerd"
 
-// postgres is the dialect for production. Two pools keep ingest and the engine
-// apart from the requests: those may wait for each other, these never do.
+// postgres is the dialect for production. Two pools keep the three hot
+// statements, and the reads that go with them, apart from everything else:
+// requests may wait for each other, ingest and the engine never for them.
 type postgres struct {
 	nodeID       trigger.ID
 	hot, reads   *pgxpool.Pool
@@ -116,7 +117,7 @@ func checkReplicated(c *pgx.Conn) error {
 
 // prepare judges the database and migrates it.
 func (p *postgres) prepare(ctx context.Context, s *Store, o Options) error {
-	if err := p.hotDB.PingContext(ctx); err != nil {
+	if err := p.reach(ctx); err != nil {
 		return fmt.Errorf("PostgreSQL cannot be reached, check that it runs and that DATABASE_URL or the DB_* variables are right: %w", err)
 	}
 	settings := map[string]string{}
@@ -134,6 +135,15 @@ func (p *postgres) prepare(ctx context.Context, s *Store, o Options) error {
 		return fmt.Errorf("the schema %q cannot be made, grant CREATE on the database to this role: %w", schema, err)
 	}
 	return migratePostgres(ctx, p.hotDB)
+}
+
+// reachTimeout is for how long a start waits for PostgreSQL to answer.
+const reachTimeout = 4 * time.Second
+
+func (p *postgres) reach(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, reachTimeout)
+	defer cancel()
+	return p.hotDB.PingContext(ctx)
 }
 
 func checkSettings(s *Store, o Options, settings map[string]string) error {
@@ -161,15 +171,25 @@ func checkSettings(s *Store, o Options, settings map[string]string) error {
 }
 
 func (p *postgres) write(ctx context.Context, fn func(querier) error) error {
-	tx, err := p.hotDB.BeginTx(ctx, nil)
+	tx, err := p.read.BeginTx(ctx, nil)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = tx.Rollback() }() // after a commit it does nothing
-	if err := fn(tx); err != nil {
-		return err
+	if err = fn(tx); err == nil {
+		err = tx.Commit()
 	}
-	return tx.Commit()
+	p.notice(err)
+	return err
+}
+
+// notice drops all connections when one of them turns out to lead to a server
+// that is no longer the primary.
+func (p *postgres) notice(err error) {
+	if isCode(err, "25006") { // read_only_sql_transaction
+		p.hot.Reset()
+		p.reads.Reset()
+	}
 }
 
 func (p *postgres) list(param string, _ listType) string { return " = ANY(" + param + ")" }

@@ -1,9 +1,12 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"regexp"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -121,16 +124,28 @@ func (p *postgres) dropDays(ctx context.Context, before time.Time) (done bool, e
 	if err != nil {
 		return false, err
 	}
-	for name, state := range have {
+	names := slices.Collect(maps.Keys(have))
+	slices.SortFunc(names, func(a, b string) int { // one detaching at a time is all that PostgreSQL allows
+		return cmp.Or(cmp.Compare(begun(have[a]), begun(have[b])), cmp.Compare(a, b))
+	})
+	for _, name := range names {
 		parts := partitionName.FindStringSubmatch(name)
 		if d, err := time.Parse(dayFormat, parts[2]); err != nil || !d.Before(before) {
 			continue
 		}
-		if err := p.dropDay(ctx, parts[1], name, state); err != nil {
+		if err := p.dropDay(ctx, parts[1], name, have[name]); err != nil {
 			return false, fmt.Errorf("drop partition %s: %w", name, err)
 		}
 	}
 	return true, nil
+}
+
+// begun orders what was begun before what was not.
+func begun(state partitionState) int {
+	if state == detaching {
+		return 0
+	}
+	return 1
 }
 
 func (p *postgres) dropDay(ctx context.Context, parent, name string, state partitionState) error {

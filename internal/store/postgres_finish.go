@@ -47,7 +47,7 @@ func (p *postgres) finish(ctx context.Context, results []Result) error {
 			slices.Compare(a.Attempt.EventID[:], b.Attempt.EventID[:]),
 			cmp.Compare(a.Attempt.WebhookID, b.Attempt.WebhookID))
 	})
-	err := onConn(ctx, p.hot, func(ctx context.Context, conn *pgx.Conn) error {
+	err := p.onConn(ctx, func(ctx context.Context, conn *pgx.Conn) error {
 		_, err := conn.Exec(ctx, sqlFinish, finishArgs(results)...)
 		return err
 	})

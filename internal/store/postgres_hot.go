@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	"triggerd/internal/trigger"
 )
@@ -38,7 +37,7 @@ const sqlAddEvents = `
 
 func (p *postgres) addEvents(ctx context.Context, b *Batch, again bool) ([]trigger.ID, error) {
 	var verdicts []trigger.ID
-	err := onConn(ctx, p.hot, func(ctx context.Context, conn *pgx.Conn) error {
+	err := p.onConn(ctx, func(ctx context.Context, conn *pgx.Conn) error {
 		fresh, err := collectIDs(ctx, conn, sqlAddEvents, addEventsArgs(b)...)
 		if err != nil {
 			return err
@@ -145,7 +144,7 @@ func secondLook(ctx context.Context, conn *pgx.Conn, b *Batch, verdicts []trigge
 // it has reached the synchronous standby too. Rows that were only found need
 // it, since finding writes nothing and waits for nobody.
 func (p *postgres) barrier(ctx context.Context) error {
-	return onConn(ctx, p.hot, func(ctx context.Context, conn *pgx.Conn) error {
+	return p.onConn(ctx, func(ctx context.Context, conn *pgx.Conn) error {
 		_, err := conn.Exec(ctx, `INSERT INTO nodes (id, seen_at) VALUES ($1, 0)
 			ON CONFLICT (id) DO UPDATE SET seen_at = nodes.seen_at`, [16]byte(p.nodeID))
 		return err
@@ -189,20 +188,21 @@ func (p *postgres) claim(ctx context.Context, wants []Want, claim trigger.ID, no
 			return err
 		})
 	}
-	err := onConn(ctx, p.hot, func(ctx context.Context, conn *pgx.Conn) error { return conn.SendBatch(ctx, batch).Close() })
+	err := p.onConn(ctx, func(ctx context.Context, conn *pgx.Conn) error { return conn.SendBatch(ctx, batch).Close() })
 	return taken, err
 }
 
 // onConn runs do on a connection of its own. Waiting for the connection may be
 // cancelled; what do sends is not, so that a commit's answer is always heard
 // if one comes.
-func onConn(ctx context.Context, pool *pgxpool.Pool, do func(context.Context, *pgx.Conn) error) error {
-	conn, err := pool.Acquire(ctx)
+func (p *postgres) onConn(ctx context.Context, do func(context.Context, *pgx.Conn) error) error {
+	conn, err := p.hot.Acquire(ctx)
 	if err != nil {
 		return err
 	}
 	defer conn.Release()
 	if err := do(context.WithoutCancel(ctx), conn.Conn()); err != nil {
+		p.notice(err)
 		return err
 	}
 	return checkReplicated(conn.Conn())

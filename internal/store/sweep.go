@@ -25,19 +25,25 @@ func (s *Store) Expire(ctx context.Context, before time.Time) (expired int, err 
 	return expired, err
 }
 
-// DropBefore removes what is older than the given time: first the deliveries
-// that failed, then the events with their attempts. Deliveries that are still
+// DropBefore removes what is older than the given time: the events with their
+// attempts, then the deliveries that failed, in this order, since an event
+// without its failed delivery would look delivered. Deliveries that are still
 // open keep nothing: call Expire before. On PostgreSQL a day goes as a whole,
 // when all of it is older.
 func (s *Store) DropBefore(ctx context.Context, before time.Time) error {
 	before = s.dialect.cutoff(before)
-	err := s.eachOrganization(ctx, func(orgID int64) (bool, error) {
+	for done := false; !done; {
+		var err error
+		if done, err = s.dialect.dropDays(ctx, before); err != nil {
+			return wrap("drop days", err)
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+	}
+	return s.eachOrganization(ctx, func(orgID int64) (bool, error) {
 		return s.deleteFailed(ctx, orgID, trigger.MinID(before))
 	})
-	for done := false; !done && err == nil; {
-		done, err = s.dialect.dropDays(ctx, before)
-	}
-	return wrap("drop days", err)
 }
 
 // deleteFailed removes failed deliveries of events below an id, in slices.

@@ -1,0 +1,170 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"triggerd/internal/store/storetest"
+	"triggerd/internal/trigger"
+)
+
+// runProgram runs the program with an environment, and returns what it said.
+func runProgram(ctx context.Context, env map[string]string, args ...string) (out string, err error) {
+	var stdout, stderr bytes.Buffer
+	err = run(ctx, args, func(name string) string { return env[name] }, &stdout, &stderr)
+	return stdout.String() + stderr.String(), err
+}
+
+// silent is an address where somebody listens and says nothing.
+func silent(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	return l.Addr().String()
+}
+
+// What cannot work is refused with one line that names the setting.
+func TestStartErrors(t *testing.T) {
+	t.Parallel()
+	busy := silent(t)
+	folder := t.TempDir()
+	file := filepath.Join(folder, "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	tests := []struct{ name, value, want string }{
+		{"PORT", "abc", "PORT (--port)"},
+		{"PORT", "70000", "PORT must be from 0 to 65535"},
+		{"LISTEN", "here", "LISTEN must be host:port"},
+		{"LISTEN", "0.0.0.0:0", "set ADMIN_TOKEN"},
+		{"LISTEN", ":0", "set ADMIN_TOKEN"},
+		{"LISTEN", busy, "already in use"},
+		{"DATA_DIR", file, "--data-dir"},
+		{"DATABASE_URL", "postgres://" + busy + "/x?sslmode=disable", "PostgreSQL cannot be reached"},
+		{"DATABASE_URL", "postgres://127.0.0.1:1/x", "PostgreSQL cannot be reached"},
+		{"DATABASE_URL", "nonsense password=hidden", "not a PostgreSQL connection string"},
+		{"DB_PORT", "x", "DB_PORT (--db-port)"},
+		{"DB_POOL_SIZE", "1", "DB_POOL_SIZE must be from 2"},
+		{"RATE_LIMIT_RPM", "-1", "RATE_LIMIT_RPM must be from 0"},
+		{"RATE_LIMIT_RPM_ENTERPRISE", "-1", "RATE_LIMIT_RPM_ENTERPRISE must be"},
+		{"DEDUP_MAX_SIZE", "0", "DEDUP_MAX_SIZE must be from 1"},
+		{"MAX_BODY_BYTES", "10", "MAX_BODY_BYTES must be"},
+		{"ALLOWED_TARGETS", "10.0.0.1", "ALLOWED_TARGETS (--allowed-targets)"},
+		{"RETRY_SCHEDULE", "5s,soon", "RETRY_SCHEDULE (--retry-schedule)"},
+		{"DELIVERY_TIMEOUT", "31s", "DELIVERY_TIMEOUT must be"},
+		{"RETENTION", "2d", "RETENTION must be at least"},
+		{"RETENTION", "x", "RETENTION (--retention)"},
+		{"DEDUP_RETENTION", "1s", "DEDUP_RETENTION must be"},
+		{"OPEN_SIGNUP", "perhaps", "OPEN_SIGNUP (--open-signup)"},
+		{"LOG_LEVEL", "loud", "LOG_LEVEL (--log-level)"},
+	}
+	for _, test := range tests {
+		t.Run(test.name+"="+filepath.Base(test.value), func(t *testing.T) {
+			t.Parallel()
+			env := map[string]string{"PORT": "0", "DATA_DIR": t.TempDir(), test.name: test.value}
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			_, err := runProgram(ctx, env, "serve")
+			if err == nil || !strings.Contains(err.Error(), test.want) || ctx.Err() != nil {
+				t.Fatalf("error %v, want one with %q", err, test.want)
+			}
+			if line := oneLine(err); strings.ContainsAny(line, "\n\t") || strings.Contains(line, "hidden") {
+				t.Errorf("not one clear line: %q", line)
+			}
+		})
+	}
+}
+
+// The data folder belongs to one server at a time.
+func TestSecondServerIsRefused(t *testing.T) {
+	t.Parallel()
+	db := storetest.SQLite(t)
+	startServer(t, db, nil)
+	_, err := runProgram(t.Context(), map[string]string{"PORT": "0", "DATA_DIR": db.Options.DataDir}, "serve")
+	if err == nil || !strings.Contains(err.Error(), "another triggerd") {
+		t.Errorf("error %v, want another triggerd", err)
+	}
+}
+
+func TestHelpAndVersion(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct{ args, want string }{
+		{"--version", "dev"}, {"--help", "serve"}, {"", "Usage"}, {"serve --help", "[$RETRY_SCHEDULE]"}, {"demo --help", "--count"},
+	} {
+		out, err := runProgram(t.Context(), nil, strings.Fields(test.args)...)
+		if err != nil || !strings.Contains(out, test.want) {
+			t.Errorf("triggerd %s: %v, %q is not in %s", test.args, err, test.want, out)
+		}
+	}
+}
+
+// parsed is what settings the environment and the arguments make.
+func parsed(t *testing.T, env map[string]string, args ...string) settings {
+	t.Helper()
+	var cli commands
+	parser, err := newParser(&cli, func(name string) string { return env[name] }, t.Output(), t.Output(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := parser.Parse(append([]string{"serve"}, args...)); err != nil {
+		t.Fatal(err)
+	}
+	return cli.Serve.settings
+}
+
+// Which database it is follows from what is set; an empty value is not.
+func TestDatabaseChoice(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		env  map[string]string
+		want string
+	}{
+		{nil, ""},
+		{map[string]string{"DB_NAME": "", "DATABASE_URL": "", "DB_POOL_SIZE": "5", "DB_SSLMODE": "disable"}, ""},
+		{map[string]string{"DB_NAME": "x"}, "postgres://postgres@localhost:5432/x?sslmode=prefer"},
+		{map[string]string{"DB_HOST": "h", "DB_SSLMODE": "disable"}, "postgres://postgres@h:5432/zapier_triggers?sslmode=disable"},
+		{
+			map[string]string{"DB_PORT": "6543", "DB_USER": "u", "DB_PASSWORD": "p@/ :"},
+			"postgres://u:p%40%2F%20%3A@localhost:6543/zapier_triggers?sslmode=prefer",
+		},
+		{map[string]string{"DB_NAME": "x", "DATABASE_URL": "postgres://z/y"}, "postgres://z/y"},
+	} {
+		set := parsed(t, test.env)
+		if got := set.postgresURL(); got != test.want {
+			t.Errorf("%v makes %q, want %q", test.env, got, test.want)
+		}
+	}
+}
+
+func TestDefaultsAndOverrides(t *testing.T) {
+	t.Parallel()
+	set := parsed(t, nil)
+	if err := set.check(); err != nil {
+		t.Error(err)
+	}
+	if set.listen() != "127.0.0.1:5001" || set.RetrySchedule.String() != trigger.DefaultSchedule().String() ||
+		set.Retention.Duration != 30*24*time.Hour || set.DedupMaxSize != 10_000 || set.DBPoolSize != 10 {
+		t.Errorf("defaults %+v", set)
+	}
+	want := "map[enterprise:100000 free:1000 professional:10000]"
+	if got := fmt.Sprint(set.limits()); got != want {
+		t.Errorf("limits %s, want %s", got, want)
+	}
+	set = parsed(t, map[string]string{
+		"RATE_LIMIT_RPM": "50", "RATE_LIMIT_RPM_ENTERPRISE": "0", "PORT": "6001", "RETENTION": "45d",
+	}, "--port", "6002")
+	if set.listen() != "127.0.0.1:6002" || set.Retention.Duration != 45*24*time.Hour ||
+		fmt.Sprint(set.limits()) != "map[enterprise:0 free:50 professional:500]" {
+		t.Errorf("overrides %+v, limits %v", set, set.limits())
+	}
+}
