@@ -124,6 +124,7 @@ func (e *Engine) Run(claiming, working context.Context) error {
 	}
 	close(e.results)
 	recording.Wait()
+	e.client.CloseIdleConnections()
 	return e.giveBack(context.WithoutCancel(working))
 }
 
