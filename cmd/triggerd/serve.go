@@ -184,7 +184,11 @@ func (s *server) run(ctx context.Context) error {
 		stopWorking()
 		return err
 	})
-	err := errors.Join(group.Wait(), s.store.Close())
+	err := group.Wait()
+	if left := s.store.Leave(base); left != nil {
+		s.log.Warn("this node is still counted as alive for some seconds", "error", left)
+	}
+	err = errors.Join(err, s.store.Close())
 	s.log.Info("stopped")
 	return err
 }

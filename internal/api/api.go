@@ -52,7 +52,7 @@ type API struct {
 	OpenSignup bool                 // anyone may make a key
 	Ready      func() error         // why this node should get no requests, if so
 
-	rates limit.Limiter[int64]        // by organization
+	rates limit.Shared                // by organization
 	wrong limit.Limiter[netip.Prefix] // by address
 	keys  *keyCache
 	used  budget // bytes of bodies
@@ -102,6 +102,7 @@ type request struct {
 func (a *API) Handler() http.Handler {
 	a.keys = newKeyCache(a.Store)
 	a.used.max = maxBodies
+	a.rates.Nodes, a.rates.Take = a.Store.Nodes, a.Store.TakePermits
 	mux := http.NewServeMux()
 	allow := map[string][]string{}
 	for _, r := range a.routes() {

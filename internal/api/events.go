@@ -13,7 +13,7 @@ import (
 func (a *API) acceptEvent(w http.ResponseWriter, r *request) (result ingest.Result, err error) {
 	org := r.key.Organization
 	limit := a.Limits[org.Tier]
-	if ok, wait := a.rates.Allow(org.ID, limit, 1, a.Now()); !ok {
+	if ok, wait := a.rates.Allow(r.Context(), org.ID, limit, 1, a.Now()); !ok {
 		return result, rateLimited(limit, wait)
 	}
 	body, free, err := a.readJSON(w, r)

@@ -78,7 +78,7 @@ func (s *Store) Run(ctx context.Context) error {
 	tick := time.NewTicker(clockEvery)
 	defer tick.Stop()
 	for {
-		_ = s.touchNode(ctx)
+		_ = s.TouchNode(ctx)
 		select {
 		case <-ctx.Done():
 			return nil
@@ -86,29 +86,6 @@ func (s *Store) Run(ctx context.Context) error {
 			_ = s.SyncClock(ctx)
 		}
 	}
-}
-
-// touchNode notes that this node lives, and forgets nodes long silent.
-func (s *Store) touchNode(ctx context.Context) error {
-	return s.dialect.write(ctx, func(q querier) error {
-		now := s.Now()
-		if _, err := q.ExecContext(ctx, sqlTouchNode, s.NodeID[:], micros(now)); err != nil {
-			return err
-		}
-		_, err := q.ExecContext(ctx, `DELETE FROM nodes WHERE seen_at < $1`, micros(now.Add(-time.Hour)))
-		return err
-	})
-}
-
-const sqlTouchNode = `INSERT INTO nodes (id, seen_at) VALUES ($1, $2)
-	ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at`
-
-// Nodes counts the nodes that were seen in the last 15 s, this one included.
-func (s *Store) Nodes(ctx context.Context) (n int, err error) {
-	since := micros(s.Now().Add(-3 * clockEvery))
-	err = s.read.QueryRowContext(ctx, `SELECT count(*) FROM nodes WHERE seen_at >= $1 AND id <> $2`,
-		since, s.NodeID[:]).Scan(&n)
-	return n + 1, wrap("count nodes", err)
 }
 
 // NewClaim makes a claim id: fresh, and never used again.

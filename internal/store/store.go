@@ -19,6 +19,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"triggerd/internal/trigger"
@@ -47,6 +48,7 @@ type Store struct {
 	dialect dialect
 	clock   clock
 	subs    *subscribers
+	nodes   atomic.Int64 // alive, as last counted
 }
 
 // dialect is what differs between the databases.
@@ -121,6 +123,9 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	err := s.SyncClock(ctx)
 	if err == nil {
 		err = s.MakeDays(ctx)
+	}
+	if err == nil {
+		err = s.TouchNode(ctx)
 	}
 	if err != nil {
 		return nil, errors.Join(err, s.Close())

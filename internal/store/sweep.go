@@ -8,9 +8,13 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// MakeDays keeps room for the events of today and of the days ahead.
+// MakeDays keeps room for the events of today and of the days ahead, and
+// clears away what passes by the second.
 func (s *Store) MakeDays(ctx context.Context) error {
 	now := s.Now()
+	if err := s.dropPermits(ctx); err != nil {
+		return wrap("drop permits", err)
+	}
 	return wrap("make days", s.dialect.makeDays(ctx, now.Add(-24*time.Hour), now.Add(daysAhead*24*time.Hour)))
 }
 

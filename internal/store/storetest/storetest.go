@@ -6,6 +6,7 @@ package storetest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	"os"
@@ -136,7 +137,7 @@ func ensureTemplate(ctx context.Context, admin *pgx.Conn) (name string, err erro
 	if err != nil {
 		return "", err
 	}
-	if err := s.Close(); err != nil {
+	if err := errors.Join(s.Leave(ctx), s.Close()); err != nil {
 		return "", err
 	}
 	_, err = admin.Exec(ctx, "ALTER DATABASE building RENAME TO "+name)

@@ -109,3 +109,12 @@ CREATE TABLE nodes (
     id      uuid   PRIMARY KEY,
     seen_at bigint NOT NULL
 );
+
+-- What organizations have used of their rate limits, while there are several
+-- nodes: blocks of permits, by the second in which they were taken.
+CREATE TABLE permits (
+    organization_id bigint NOT NULL,
+    step            bigint NOT NULL, -- seconds of Unix time
+    used            bigint NOT NULL,
+    PRIMARY KEY (organization_id, step)
+);

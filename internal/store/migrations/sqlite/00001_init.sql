@@ -95,3 +95,10 @@ CREATE TABLE nodes (
     id      BLOB    PRIMARY KEY,
     seen_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+CREATE TABLE permits (
+    organization_id INTEGER NOT NULL,
+    step            INTEGER NOT NULL,
+    used            INTEGER NOT NULL,
+    PRIMARY KEY (organization_id, step)
+) STRICT, WITHOUT ROWID;

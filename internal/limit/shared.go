@@ -1,0 +1,95 @@
+package limit
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// Shared is a limit by organization that holds over all nodes: while this node
+// is alone it counts in memory; with others it takes permits from the store,
+// in blocks of 2 % of the limit, so that few events ask it. What nodes take at
+// the same moment, and spend later than they took it, may exceed the limit by
+// a block for each node. Without the store each node counts for itself.
+//
+// Set Nodes and Take before use.
+type Shared struct {
+	// Nodes is how many nodes there are.
+	Nodes func() int
+	// Take takes n of limit permits a minute from what all nodes share, or
+	// says when to come back.
+	Take func(ctx context.Context, orgID int64, limit, n int) (ok bool, retryAfter time.Duration, err error)
+
+	local  Limiter[int64]
+	mu     sync.Mutex
+	blocks map[int64]*block
+}
+
+// block is what is left of an organization's permits on this node.
+type block struct {
+	mu      sync.Mutex // also lets one ask the store for all that wait
+	left    int
+	refused time.Time // until when the store said no
+}
+
+// maxBlocks bounds how many organizations' blocks are kept. Forgetting them
+// all wastes at most 2 % of each limit, once.
+const maxBlocks = 10_000
+
+// Allow counts n events of an organization at the time now, or refuses them,
+// counts nothing, and says when to come back: in whole seconds, at least 1. A
+// limit of 0 is no limit.
+func (s *Shared) Allow(ctx context.Context, orgID int64, limit, n int, now time.Time) (ok bool, retryAfter time.Duration) {
+	if limit <= 0 {
+		return true, 0
+	}
+	if s.Nodes() > 1 {
+		if blocked, wait := s.local.Blocked(orgID, limit, now); blocked {
+			return false, wait
+		}
+		if ok, wait := s.takeShared(ctx, orgID, limit, n, now); !ok {
+			return false, wait
+		}
+	}
+	return s.local.Allow(orgID, limit, n, now)
+}
+
+func (s *Shared) takeShared(ctx context.Context, orgID int64, limit, n int, now time.Time) (ok bool, retryAfter time.Duration) {
+	b := s.block(orgID)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.left >= n {
+		b.left -= n
+		return true, 0
+	}
+	if wait := b.refused.Sub(now); wait > 0 {
+		return false, wait.Truncate(time.Second) + time.Second
+	}
+	for _, size := range []int{max(n, limit/50), n} { // the last ones go one by one
+		ok, wait, err := s.Take(ctx, orgID, limit, size)
+		if err != nil {
+			return true, 0 // what this node counts alone decides
+		}
+		if ok {
+			b.left += size - n
+			return true, 0
+		}
+		retryAfter = wait
+	}
+	b.refused = now.Add(time.Second) // so that refusing costs the store little
+	return false, retryAfter
+}
+
+func (s *Shared) block(orgID int64) *block {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b := s.blocks[orgID]
+	if b == nil {
+		if s.blocks == nil || len(s.blocks) >= maxBlocks {
+			s.blocks = map[int64]*block{}
+		}
+		b = &block{}
+		s.blocks[orgID] = b
+	}
+	return b
+}
