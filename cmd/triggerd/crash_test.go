@@ -36,7 +36,7 @@ func TestKill(t *testing.T) {
 		p.register(t, key, rec.URL+"/hook", "user.*")
 		acks := &known{acked: map[string]string{}}
 		for _, killAt := range []int{400, 1100} {
-			postUntilKilled(t, p, key, acks, killAt)
+			postUntil(t, p, key, acks, killAt, syscall.SIGKILL)
 			p = startProcess(t, db)
 		}
 		for dedupID, eventID := range acks.acked {
@@ -62,13 +62,40 @@ func TestKill(t *testing.T) {
 	})
 }
 
+// SIGTERM under load: requests under way are answered, the exit code is 0, and
+// after the next start everything acknowledged is there and delivered.
+func TestTerminate(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, db *storetest.DB) {
+		rec := newRecorder(t, nil)
+		p := startProcess(t, db)
+		key := p.newKey(t, "enterprise")
+		p.register(t, key, rec.URL+"/hook", "")
+		acks := &known{acked: map[string]string{}}
+		if code := postUntil(t, p, key, acks, 500, syscall.SIGTERM); code != 0 {
+			t.Fatalf("exit code %d:\n%s", code, p.log)
+		}
+		if strings.Contains(p.log.String(), "level=ERROR") {
+			t.Errorf("errors while stopping:\n%s", p.log)
+		}
+		p = startProcess(t, db)
+		for dedupID, eventID := range acks.acked {
+			if answer, ok := p.tryEvent(key, crashEvent(dedupID)); !ok || answer.EventID != eventID {
+				t.Errorf("%s was acknowledged as %s, and now is %+v", dedupID, eventID, answer)
+			}
+		}
+		untilReceived(t, rec, acks)
+		waitForEmpty(t, p, key)
+	})
+}
+
 func crashEvent(dedupID string) string {
 	return fmt.Sprintf(`{"type":"user.created","dedup_id":%q,"payload":{"id":%q}}`, dedupID, dedupID)
 }
 
-// postUntilKilled posts events from 32 clients and kills the server when a
-// number of them is acknowledged.
-func postUntilKilled(t *testing.T, p *process, key string, acks *known, killAt int) {
+// postUntil posts events from 32 clients, sends the server a signal when a
+// number of them is acknowledged, and returns its exit code.
+func postUntil(t *testing.T, p *process, key string, acks *known, killAt int, signal syscall.Signal) int {
 	t.Helper()
 	next := make(chan string)
 	killed := make(chan struct{})
@@ -95,8 +122,8 @@ func postUntilKilled(t *testing.T, p *process, key string, acks *known, killAt i
 		}
 	}()
 	<-killed
-	p.end(t, syscall.SIGKILL)
-	clients.Wait()
+	defer clients.Wait()
+	return p.end(t, signal)
 }
 
 // untilReceived waits until each acknowledged event has come.
