@@ -87,7 +87,7 @@ func (s *settings) check() error {
 		{"PORT", s.Port, 0, 65535},
 		{"DB_POOL_SIZE", s.DBPoolSize, 2, 1000},
 		{"DEDUP_MAX_SIZE", s.DedupMaxSize, 1, 100_000_000},
-		{"MAX_BODY_BYTES", s.MaxBodyBytes, 1 << 10, 64 << 20},
+		{"MAX_BODY_BYTES", s.MaxBodyBytes, 1 << 10, 32 << 20},
 		{"RATE_LIMIT_RPM", s.limits()[trigger.Free], 0, math.MaxInt32 / 100},
 		{"RATE_LIMIT_RPM_PROFESSIONAL", s.limits()[trigger.Professional], 0, math.MaxInt32},
 		{"RATE_LIMIT_RPM_ENTERPRISE", s.limits()[trigger.Enterprise], 0, math.MaxInt32},
@@ -175,6 +175,10 @@ func (s *settings) postgresURL() string {
 	user := url.User(or(s.DBUser, "postgres"))
 	if s.DBPassword != nil {
 		user = url.UserPassword(or(s.DBUser, "postgres"), *s.DBPassword)
+	}
+	if strings.HasPrefix(or(s.DBHost, ""), "/") { // the folder of a socket
+		query := url.Values{"host": {*s.DBHost}, "port": {strconv.Itoa(port)}, "sslmode": {"disable"}}
+		return (&url.URL{Scheme: "postgres", User: user, Path: "/" + or(s.DBName, "zapier_triggers"), RawQuery: query.Encode()}).String()
 	}
 	u := url.URL{
 		Scheme: "postgres", User: user,

@@ -26,10 +26,24 @@ var version = "dev"
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	// A second signal ends the process at once; what comes within half a second
+	// is the same one, sent to the process and to its group.
+	context.AfterFunc(ctx, func() { time.AfterFunc(time.Second/2, stop) })
+	forgetPostgres()
 	if err := run(ctx, os.Args[1:], os.Getenv, os.Stdout, os.Stderr); err != nil {
 		fmt.Fprintf(os.Stderr, "triggerd: %s\n", oneLine(err))
 		os.Exit(1)
+	}
+}
+
+// forgetPostgres takes PostgreSQL's own variables (PGHOST, PGPASSWORD and so
+// on) out of the environment, where its driver would find them: only ours say
+// which database it is.
+func forgetPostgres() {
+	for _, variable := range os.Environ() {
+		if name, _, _ := strings.Cut(variable, "="); strings.HasPrefix(name, "PG") {
+			_ = os.Unsetenv(name) // fails for no name that Environ gives
+		}
 	}
 }
 

@@ -21,9 +21,11 @@ import (
 	"triggerd/internal/telemetry"
 )
 
-// drainTimeout is for how long requests under way may go on when the server
-// stops.
-const drainTimeout = 6 * time.Second
+// Bounds of the stop.
+const (
+	drainTimeout = 6 * time.Second  // for requests under way
+	stopTimeout  = 14 * time.Second // for all of it
+)
 
 // Deadlines of connections.
 const (
@@ -184,13 +186,34 @@ func (s *server) run(ctx context.Context) error {
 		stopWorking()
 		return err
 	})
-	err := group.Wait()
+	err := s.wait(group, failed)
+	if err != nil {
+		return err // whatever hangs ends with the process; what was acknowledged is committed
+	}
 	if left := s.store.Leave(base); left != nil {
 		s.log.Warn("this node is still counted as alive for some seconds", "error", left)
 	}
-	err = errors.Join(err, s.store.Close())
 	s.log.Info("stopped")
-	return err
+	return s.store.Close()
+}
+
+// wait returns when all parts have ended, or when the time to stop is over.
+func (s *server) wait(group *errgroup.Group, stopping context.Context) error {
+	ended := make(chan error, 1)
+	go func() { ended <- group.Wait() }()
+	select {
+	case err := <-ended:
+		return err
+	case <-stopping.Done():
+	}
+	timer := time.NewTimer(stopTimeout)
+	defer timer.Stop()
+	select {
+	case err := <-ended:
+		return err
+	case <-timer.C:
+		return fmt.Errorf("stopped hard: the database did not answer within %v", stopTimeout)
+	}
 }
 
 // shutdown lets requests under way finish, and cuts those that do not.

@@ -78,9 +78,6 @@ func answerError(w http.ResponseWriter, err error) {
 		seconds := (e.RetryAfter + time.Second - 1) / time.Second
 		w.Header().Set("Retry-After", strconv.Itoa(int(seconds)))
 	}
-	if e.Kind == trigger.Unauthorized {
-		w.Header().Set("WWW-Authenticate", `ApiKey realm="triggerd"`)
-	}
 	answer(w, statusOf(e.Kind), body)
 }
 

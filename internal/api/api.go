@@ -127,7 +127,7 @@ func (a *API) Handler() http.Handler {
 	}})
 	mux.Handle("/", unknown)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path != path.Clean(r.URL.Path) { // ServeMux would redirect
+		if r.URL.Path != path.Clean("/"+r.URL.Path) { // ServeMux would redirect, or refuse "*" by itself
 			unknown.ServeHTTP(w, r)
 			return
 		}
@@ -165,6 +165,9 @@ func (a *API) handle(rt route, w http.ResponseWriter, r *request) (err error) {
 		return trigger.Errorf(trigger.URITooLong, "URL is over %d bytes", maxURL)
 	}
 	if err := a.authorize(rt.scope, r); err != nil {
+		if trigger.KindOf(err) == trigger.Unauthorized {
+			w.Header().Set("WWW-Authenticate", challengeOf(rt.scope))
+		}
 		return err
 	}
 	return rt.handle(w, r)
@@ -182,6 +185,14 @@ func (a *API) authorize(s scope, r *request) (err error) {
 		err = a.admin(r)
 	}
 	return err
+}
+
+// challengeOf says how to ask with the right to it (RFC 9110, section 11.6.1).
+func challengeOf(s scope) string {
+	if s == scopeOrganization {
+		return `ApiKey realm="triggerd"`
+	}
+	return `Bearer realm="triggerd"`
 }
 
 // admin wants the admin token, where there is one.

@@ -28,6 +28,15 @@ func (b *budget) take(n int) error {
 
 func (b *budget) give(n int) { b.used.Add(int64(-n)) }
 
+// hold counts the memory of events that are being answered.
+func (a *API) hold(events map[trigger.ID]*trigger.Event) (free func(), err error) {
+	size := 0
+	for _, e := range events {
+		size += 2 * e.Size() // as it was read, and as it is written
+	}
+	return func() { a.used.give(size) }, a.used.take(size)
+}
+
 // firstRead is how much memory a body gets before more of it has come, in
 // bytes: a large Content-Length alone costs nothing.
 const firstRead = 64 << 10
@@ -71,10 +80,10 @@ func (a *API) readJSON(w http.ResponseWriter, r *request) (body []byte, free fun
 		return body, free, nil
 	}
 	free()
+	w.Header().Set("Connection", "close") // else net/http waits for the rest before it answers
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return nil, nil, a.tooLarge()
 	}
-	w.Header().Set("Connection", "close")
 	return nil, nil, &trigger.Error{Kind: trigger.Invalid, Message: "The body ended early", Cause: err}
 }
 

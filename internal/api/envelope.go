@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"encoding/json"
 	"slices"
 	"strconv"
@@ -20,7 +21,8 @@ const maxNesting = 64
 const maxMembers = 8
 
 // parseEnvelope reads an event that an organization sends:
-// {"type","payload","dedup_id"}. Its payload is a part of body, byte for byte.
+// {"type","payload","dedup_id"}. Its payload is a part of body, byte for byte,
+// or a copy where body holds much else; the event keeps nothing else of it.
 // Invalid where parseObject or [trigger.NewEvent] say so; type and payload must
 // be there; a dedup_id that is neither absent nor null must not be empty.
 func parseEnvelope(orgID int64, body []byte) (*trigger.Event, error) {
@@ -43,7 +45,10 @@ func parseEnvelope(orgID int64, body []byte) (*trigger.Event, error) {
 	case present && dedupID == "":
 		return nil, trigger.Errorf(trigger.Invalid, "dedup_id must not be empty")
 	}
-	return trigger.NewEvent(orgID, eventType, dedupID, payload)
+	if cap(body) > 2*len(payload)+1024 { // the event lives longer than its request
+		payload = bytes.Clone(payload)
+	}
+	return trigger.NewEvent(orgID, strings.Clone(eventType), strings.Clone(dedupID), payload)
 }
 
 // object holds those members of a JSON object that were asked for.

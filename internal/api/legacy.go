@@ -126,6 +126,11 @@ func (a *API) getInbox(w http.ResponseWriter, r *request) error {
 		if err != nil {
 			return err
 		}
+		free, err := a.hold(events)
+		if err != nil {
+			return err
+		}
+		defer free()
 		for _, e := range part {
 			event := events[e.ID]
 			if event == nil { // gone since it was listed

@@ -2,6 +2,8 @@ package deliver
 
 import (
 	"context"
+	"errors"
+	"maps"
 	"time"
 
 	"triggerd/internal/store"
@@ -59,11 +61,18 @@ func (e *Engine) wait(ctx context.Context, d time.Duration) {
 // after the cursor, and claims what is due and what there is room for. It
 // returns when to look again.
 func (e *Engine) round(ctx context.Context, cursor *store.Lane) (next time.Duration, err error) {
+	more, err := e.endSome(ctx)
+	if err != nil {
+		return 0, err
+	}
 	lanes, err := e.Store.Lanes(ctx, *cursor, lookLanes)
 	if err != nil {
 		return 0, err
 	}
 	next, *cursor = lookEvery, store.Lane{}
+	if more {
+		next = 0
+	}
 	if len(lanes) == lookLanes {
 		next, *cursor = 0, lanes[len(lanes)-1]
 	}
@@ -89,13 +98,13 @@ func (e *Engine) round(ctx context.Context, cursor *store.Lane) (next time.Durat
 // claim takes due deliveries of these webhooks and puts them into their lanes.
 // full says that a webhook may have more, and room for them.
 func (e *Engine) claim(ctx context.Context, due []store.Lane) (full bool, err error) {
-	hooks, err := e.activeWebhooks(ctx, due)
+	hooks, full, err := e.activeWebhooks(ctx, due)
 	if err != nil {
 		return false, err
 	}
 	wants := e.wants(due, hooks)
 	if len(wants) == 0 {
-		return false, nil
+		return full, nil
 	}
 	unused := make(map[int64]int, len(wants)) // rooms by webhook
 	for _, w := range wants {
@@ -111,48 +120,82 @@ func (e *Engine) claim(ctx context.Context, due []store.Lane) (full bool, err er
 	claimedAt, now := e.Now(), e.Store.Now()
 	taken, err := e.Store.Claim(ctx, wants, e.Store.NewClaim(), now, now.Add(e.Lease()))
 	if err != nil || len(taken) == 0 {
-		return false, err
+		return full, err
 	}
-	events, rest, err := e.Store.EventsOf(ctx, taken, e.freeBytes())
-	if err != nil {
-		rest, taken = taken, nil
-	}
-	for _, d := range taken[:max(0, len(taken)-len(rest))] {
-		event := events[d.EventID]
+	err = e.load(context.WithoutCancel(ctx), taken, func(d trigger.Delivery, event *trigger.Event) {
 		if event == nil {
 			e.conclude(d, trigger.Attempt{At: now, Outcome: trigger.Permanent, Error: trigger.ReasonNoEvent})
-			continue
+			return
 		}
 		unused[d.WebhookID]--
 		e.hold(event)
 		e.Take(d, event, hooks[d.WebhookID], claimedAt)
-	}
+	})
 	for _, w := range wants {
 		full = full || unused[w.WebhookID] == 0
 	}
-	if len(rest) > 0 {
-		return false, e.Store.Release(ctx, rest)
-	}
-	return full, err
+	return full && err == nil, err
 }
 
-// activeWebhooks reads the webhooks of lanes and keeps the active ones. What
-// those that are gone were owed is ended.
-func (e *Engine) activeWebhooks(ctx context.Context, due []store.Lane) (map[int64]*trigger.Webhook, error) {
+// load reads the events of what was claimed and hands each to take, nil for an
+// event that is gone. What cannot be read now is given back, though the engine
+// may be stopping.
+func (e *Engine) load(ctx context.Context, taken []trigger.Delivery, take func(trigger.Delivery, *trigger.Event)) error {
+	ctx, cancel := context.WithTimeout(ctx, e.Timeout)
+	defer cancel()
+	events, rest, err := e.Store.EventsOf(ctx, taken, e.freeBytes())
+	if err != nil {
+		rest = taken
+	}
+	for _, d := range taken[:len(taken)-len(rest)] {
+		take(d, events[d.EventID])
+	}
+	return errors.Join(err, e.Store.Release(ctx, rest))
+}
+
+// activeWebhooks reads the webhooks of lanes and keeps the active ones. Of
+// what those that are gone were owed, some hundreds are ended; more says that
+// there is more of that.
+func (e *Engine) activeWebhooks(ctx context.Context, due []store.Lane) (hooks map[int64]*trigger.Webhook, more bool, err error) {
 	ids := make([]int64, len(due))
 	for i, l := range due {
 		ids[i] = l.WebhookID
 	}
-	hooks, err := e.Store.WebhooksByID(ctx, ids)
+	hooks, err = e.Store.WebhooksByID(ctx, ids)
 	for id, w := range hooks {
 		if w.State == trigger.Gone {
-			e.failWebhook(ctx, w.OrganizationID, id)
+			undone, failed := e.fail(ctx, w.OrganizationID, id)
+			more, err = more || undone, errors.Join(err, failed)
 		}
 		if w.State != trigger.Active {
 			delete(hooks, id)
 		}
 	}
-	return hooks, err
+	return hooks, more, err
+}
+
+// endSome ends some of what webhooks are owed that were found gone here.
+func (e *Engine) endSome(ctx context.Context) (more bool, err error) {
+	e.mu.Lock()
+	ending := maps.Clone(e.ending)
+	e.mu.Unlock()
+	for id, orgID := range ending {
+		undone, failed := e.fail(ctx, orgID, id)
+		if more, err = more || undone, errors.Join(err, failed); undone || failed != nil {
+			continue
+		}
+		e.mu.Lock()
+		delete(e.ending, id)
+		e.mu.Unlock()
+	}
+	return more, err
+}
+
+// fail ends some hundred deliveries of a webhook that is gone.
+func (e *Engine) fail(ctx context.Context, orgID, webhookID int64) (more bool, err error) {
+	n, done, err := e.Store.FailWebhook(ctx, orgID, webhookID, trigger.ReasonGone)
+	e.Metrics.Ended.WithLabelValues("failed").Add(float64(n))
+	return !done, err
 }
 
 // wants reserves room in the lanes of active webhooks: each gets the same

@@ -27,9 +27,10 @@ import (
 
 // Bounds of what is in memory at once.
 const (
-	concurrency  = 16       // attempts of one webhook at a time
+	firstWorkers = 4        // attempts of one webhook at a time, at first
+	concurrency  = 16       // the same, once its receiver has proved quick
 	laneQueue    = 256      // deliveries of one webhook that wait for their turn
-	workers      = 1024     // attempts at a time in all
+	workers      = 2048     // attempts at a time in all
 	maxItems     = 20_000   // deliveries in all lanes
 	maxItemBytes = 64 << 20 // their events
 )
@@ -68,6 +69,7 @@ type Engine struct {
 	lanes  map[int64]*lane
 	items  int                // in all lanes, promised ones included
 	bytes  int                // of their events
+	ending map[int64]int64    // webhooks that are gone, and their organizations
 	closed bool               // nothing new is taken
 	unsent []trigger.Delivery // claimed, and given back at the end
 	abort  context.Context    // ends when attempts under way are cut
@@ -82,6 +84,7 @@ func New(c Config) *Engine {
 		results: make(chan store.Result, 1024),
 		woken:   make(chan struct{}, 1),
 		lanes:   map[int64]*lane{},
+		ending:  map[int64]int64{},
 		closed:  true, // until Run opens it
 	}
 }
@@ -125,7 +128,8 @@ func (e *Engine) Run(claiming, working context.Context) error {
 	close(e.results)
 	recording.Wait()
 	e.client.CloseIdleConnections()
-	return e.giveBack(context.WithoutCancel(working))
+	e.giveBack(context.WithoutCancel(working))
+	return nil
 }
 
 // close refuses everything new and takes what waits out of the lanes.
@@ -143,20 +147,19 @@ func (e *Engine) close() {
 
 // giveBack releases what was claimed and not sent: our stop is not its failed
 // attempt. Where that fails, the leases run out.
-func (e *Engine) giveBack(ctx context.Context) error {
+func (e *Engine) giveBack(ctx context.Context) {
 	e.mu.Lock()
 	unsent := e.unsent
 	e.unsent = nil
 	e.mu.Unlock()
-	if len(unsent) == 0 {
-		return nil
-	}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	return e.Store.Release(ctx, unsent)
+	if err := e.Store.Release(ctx, unsent); err != nil {
+		e.Log.Warn("claimed deliveries wait for the end of their leases", "deliveries", len(unsent), "error", err)
+	}
 }
 
-// Wake says that there are due deliveries in the store.
+// Wake says that a look at the store is worth it.
 func (e *Engine) Wake() {
 	select {
 	case e.woken <- struct{}{}:

@@ -280,7 +280,7 @@ func TestHangingReceiverHoldsUpNobody(t *testing.T) {
 		late := post(t, s, newWebhook(t, s, org, slow.URL), 300)
 		quick := post(t, s, newWebhook(t, s, org, fast.URL), 300)
 		n := startNode(t, db, s, nil)
-		slow.wait(t, 16)
+		slow.wait(t, 4)
 		for _, e := range quick {
 			untilStatus(t, s, e, trigger.Delivered)
 		}
@@ -306,7 +306,7 @@ func TestStopGivesBack(t *testing.T) {
 		hook := newWebhook(t, s, newOrg(t, s), r.URL)
 		post(t, s, hook, 100)
 		n := startNode(t, db, s, nil)
-		r.wait(t, 16)
+		r.wait(t, 4)
 		stopped := make(chan struct{})
 		go func() { defer close(stopped); n.stop() }()
 		until(t, "it takes nothing new", func() bool {

@@ -13,8 +13,10 @@ type lane struct {
 	promised  int // room given and not yet used
 	queue     []*item
 	running   int
+	workers   int           // how many may run: grows by successes, halves by timeouts
 	took      time.Duration // a moving average of its attempts; 0: none yet
 	gone      bool          // the receiver has answered 410
+	hungry    bool          // it had no room for all it was asked for
 }
 
 // item is a claimed delivery in memory.
@@ -25,21 +27,23 @@ type item struct {
 	claimedAt time.Time // by the process's clock, taken before the claim
 }
 
-// room is how many more deliveries the lane takes: as many as it can start
-// within the leases, by how long its attempts take.
-func (l *lane) room(timeout time.Duration) int {
-	limit := concurrency + laneQueue
-	if l.took > 0 {
-		limit = concurrency + min(laneQueue, int(concurrency*timeout/l.took))
+// limit is how many deliveries the lane takes: as many as it can start within
+// the leases, by how long its attempts take.
+func (l *lane) limit(timeout time.Duration) int {
+	if l.took == 0 {
+		return l.workers + laneQueue
 	}
-	return limit - l.promised - len(l.queue) - l.running
+	return l.workers + min(laneQueue, int(time.Duration(l.workers)*timeout/l.took))
 }
+
+// held is how many deliveries the lane has taken or promised to take.
+func (l *lane) held() int { return l.promised + len(l.queue) + l.running }
 
 // lane finds or makes the lane of a webhook.
 func (e *Engine) lane(webhookID int64) *lane {
 	l := e.lanes[webhookID]
 	if l == nil {
-		l = &lane{webhookID: webhookID}
+		l = &lane{webhookID: webhookID, workers: firstWorkers}
 		e.lanes[webhookID] = l
 	}
 	return l
@@ -55,18 +59,19 @@ func (e *Engine) Reserve(webhookID int64, size int) bool {
 func (e *Engine) reserve(webhookID int64, n, size int) int {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.closed || e.bytes+size > maxItemBytes {
+	if e.closed || e.bytes+size > maxItemBytes || !e.Store.ClockTrusted() {
 		return 0
 	}
 	l := e.lane(webhookID)
-	n = max(0, min(n, l.room(e.Timeout), maxItems-e.items))
-	if n > 0 {
-		l.promised += n
-		e.items += n
+	given := max(0, min(n, l.limit(e.Timeout)-l.held(), maxItems-e.items))
+	l.hungry = l.hungry || given < n
+	if given > 0 {
+		l.promised += given
+		e.items += given
 		e.bytes += size
 	}
 	e.tidy(l)
-	return n
+	return given
 }
 
 // Return implements ingest's hand-off: the room was not needed.
@@ -93,9 +98,14 @@ func (e *Engine) Take(d trigger.Delivery, event *trigger.Event, w *trigger.Webho
 		return
 	}
 	l.queue = append(l.queue, &item{d, event, w, claimedAt})
-	if l.running < concurrency {
+	e.staff(l)
+}
+
+// staff starts workers, as many as the lane has work and leave for.
+func (e *Engine) staff(l *lane) {
+	abort := e.abort
+	for n := min(len(l.queue), l.workers-l.running); n > 0; n-- {
 		l.running++
-		abort := e.abort
 		e.workers.Go(func() { e.work(abort, l) })
 	}
 }
@@ -104,7 +114,7 @@ func (e *Engine) Take(d trigger.Delivery, event *trigger.Event, w *trigger.Webho
 func (e *Engine) next(l *lane) *item {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if len(l.queue) == 0 {
+	if len(l.queue) == 0 || l.running > l.workers {
 		l.running--
 		e.tidy(l)
 		return nil
@@ -112,8 +122,9 @@ func (e *Engine) next(l *lane) *item {
 	it := l.queue[0]
 	l.queue[0] = nil
 	l.queue = l.queue[1:]
-	if len(l.queue) == laneQueue/4 {
-		e.Wake() // half empty again: perhaps more waits in the store
+	if l.hungry && l.held() <= l.limit(e.Timeout)/2 {
+		l.hungry = false
+		e.Wake() // more waits in the store
 	}
 	return it
 }
@@ -144,4 +155,11 @@ func (e *Engine) done(l *lane, it *item, a *trigger.Attempt) {
 	}
 	l.took += (a.Took - l.took) / 8
 	l.gone = l.gone || a.Outcome == trigger.ReceiverGone
+	switch {
+	case a.Outcome == trigger.Success:
+		l.workers = min(l.workers+1, concurrency)
+		e.staff(l)
+	case a.Status == 0 && a.Took >= e.Timeout: // it hangs
+		l.workers = max(1, l.workers/2)
+	}
 }

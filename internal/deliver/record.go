@@ -16,6 +16,10 @@ const maxResults = 500
 // given up then: they are tried again, since a success is a fact.
 const recordPatience = 5 * time.Second
 
+// maxRounds is how often a group is tried before each of its results is tried
+// alone: an hour.
+const maxRounds = 720
+
 // record writes results in groups, whatever has gathered while the last one
 // was written, until the channel is closed. Once ctx has ended each group is
 // tried only for as long as Settle's patience.
@@ -38,7 +42,7 @@ func (e *Engine) record(ctx context.Context) {
 
 func (e *Engine) finish(ctx context.Context, group []store.Result) {
 	work := context.WithoutCancel(ctx)
-	for {
+	for round := 1; ; round++ {
 		err := store.Settle(work, e.Store, recordPatience, group, func(part []store.Result, _ bool) error {
 			return e.Store.Finish(work, part)
 		}, func(r store.Result, err error) {
@@ -48,8 +52,14 @@ func (e *Engine) finish(ctx context.Context, group []store.Result) {
 			break
 		}
 		e.Log.Error("results are not recorded yet", "results", len(group), "error", err)
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || round == maxRounds && len(group) == 1 {
 			return // leases run out, and the deliveries are sent again
+		}
+		if round == maxRounds { // perhaps one of them is all that is wrong
+			for _, r := range group {
+				e.finish(ctx, []store.Result{r})
+			}
+			return
 		}
 	}
 	for _, r := range group {
@@ -67,27 +77,18 @@ func (e *Engine) finish(ctx context.Context, group []store.Result) {
 	}
 }
 
-// endWebhook makes a webhook gone whose receiver said so, then ends what it
-// is still owed. If the process dies in between, the next claim goes on.
+// endWebhook makes a webhook gone whose receiver said so. What it is still
+// owed is ended by look, here, or by the next claim of any node, which finds
+// it gone.
 func (e *Engine) endWebhook(ctx context.Context, orgID, webhookID int64) {
 	err := e.Store.SetWebhookState(ctx, orgID, webhookID, trigger.Gone)
 	if err != nil && trigger.KindOf(err) != trigger.NotFound { // gone already
 		e.Log.Error("a webhook that is gone cannot be marked", "webhook_id", webhookID, "error", err)
-		return
 	}
-	e.failWebhook(ctx, orgID, webhookID)
-}
-
-func (e *Engine) failWebhook(ctx context.Context, orgID, webhookID int64) {
-	for done := false; !done; {
-		n, finished, err := e.Store.FailWebhook(ctx, orgID, webhookID, trigger.ReasonGone)
-		if err != nil {
-			e.Log.Error("the deliveries of a gone webhook cannot be ended", "webhook_id", webhookID, "error", err)
-			return
-		}
-		e.Metrics.Ended.WithLabelValues("failed").Add(float64(n))
-		done = finished
-	}
+	e.mu.Lock()
+	e.ending[webhookID] = orgID
+	e.mu.Unlock()
+	e.Wake()
 }
 
 func levelOf(o trigger.Outcome) slog.Level {
@@ -98,8 +99,8 @@ func levelOf(o trigger.Outcome) slog.Level {
 }
 
 // attemptAttrs are all the facts of an attempt, for its one line in the log.
-func attemptAttrs(it *item, a trigger.Attempt) []slog.Attr {
-	return []slog.Attr{
+func attemptAttrs(it *item, a trigger.Attempt, next trigger.Delivery) []slog.Attr {
+	attrs := []slog.Attr{
 		slog.String("event_id", it.event.ID.String()),
 		slog.Int64("organization_id", it.event.OrganizationID),
 		slog.Int64("webhook_id", it.webhook.ID),
@@ -109,4 +110,11 @@ func attemptAttrs(it *item, a trigger.Attempt) []slog.Attr {
 		slog.String("error", a.Error),
 		slog.Duration("took", a.Took),
 	}
+	switch next.State {
+	case trigger.DeliveryOpen:
+		return append(attrs, slog.Time("next_attempt", next.DueAt))
+	case trigger.DeliveryFailed:
+		return append(attrs, slog.String("failed", next.Reason))
+	}
+	return attrs
 }

@@ -73,16 +73,17 @@ func (e *Engine) attempt(abort context.Context, l *lane, it *item) *trigger.Atte
 		e.mu.Unlock()
 		return nil
 	}
-	e.conclude(it.delivery, a)
-	e.Log.LogAttrs(abort, levelOf(a.Outcome), "attempt", attemptAttrs(it, a)...)
+	next := e.conclude(it.delivery, a)
+	e.Log.LogAttrs(abort, levelOf(a.Outcome), "attempt", attemptAttrs(it, a, next)...)
 	return &a
 }
 
 // conclude decides what follows from an attempt, and has it recorded.
-func (e *Engine) conclude(d trigger.Delivery, a trigger.Attempt) {
+func (e *Engine) conclude(d trigger.Delivery, a trigger.Attempt) trigger.Delivery {
 	a.DeliveryKey, a.Claim, a.Number = d.DeliveryKey, d.Claim, d.Attempts+1
 	next := d.After(a, e.Schedule, e.Store.Now(), 2*rand.Float64()-1)
 	e.results <- store.Result{Attempt: a, Next: next}
+	return next
 }
 
 // leased judges whether the lease is long enough for a whole attempt: by the

@@ -17,11 +17,15 @@ type Sweeper struct {
 	DedupRetention time.Duration // of dedup ids; 0: for ever
 	Metrics        *telemetry.Metrics
 	Log            *slog.Logger
+
+	dedupSwept time.Time
 }
 
 const (
 	// sweepEvery is the pause between two sweeps.
 	sweepEvery = 10 * time.Minute
+	// dedupSweepEvery is the pause between two walks over all dedup ids.
+	dedupSweepEvery = 6 * time.Hour
 	// visible is for how long at least an expired delivery can be seen as
 	// failed before its event goes.
 	visible = time.Hour
@@ -62,8 +66,9 @@ func (s *Sweeper) Sweep(ctx context.Context) error {
 	if err := s.Store.DropBefore(ctx, now.Add(-s.Retention-visible)); err != nil {
 		return err
 	}
-	if s.DedupRetention == 0 {
+	if s.DedupRetention == 0 || now.Sub(s.dedupSwept) < dedupSweepEvery {
 		return nil
 	}
+	s.dedupSwept = now
 	return s.Store.DropDedup(ctx, now.Add(-s.DedupRetention))
 }

@@ -35,18 +35,13 @@ func (w *Writer) flush(ctx context.Context, group []*waiting) {
 	entries = w.decide(entries, subs)
 	w.commit(ctx, entries)
 	var unjudged []*waiting
-	overflow := false
 	for _, e := range entries {
 		unjudged = append(unjudged, w.conclude(e)...)
-		overflow = overflow || e.isAccepted() && e.unclaimed()
 	}
 	for _, e := range entries {
 		if e.isAccepted() {
 			w.handOff(e, claimedAt)
 		}
-	}
-	if overflow {
-		w.HandOff.Wake()
 	}
 	w.putBack(unjudged)
 }
@@ -198,12 +193,6 @@ func (w *Writer) conclude(e *entry) (unjudged []*waiting) {
 }
 
 func (e *entry) isAccepted() bool { return e.err == nil && e.verdict == e.event.ID }
-
-func (e *entry) unclaimed() bool {
-	return slices.ContainsFunc(e.owed, func(d trigger.Delivery) bool {
-		return d.Claim.IsZero() && d.WebhookID != trigger.InboxID
-	})
-}
 
 // handOff brings the claimed deliveries of an accepted event to the engine,
 // which judges whether their lease still allows to send them.

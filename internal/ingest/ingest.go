@@ -8,7 +8,9 @@ package ingest
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"triggerd/internal/store"
@@ -45,8 +47,6 @@ type HandOff interface {
 	// Take brings a committed delivery, claimed at the given time of the
 	// process's clock.
 	Take(d trigger.Delivery, e *trigger.Event, w *trigger.Webhook, claimedAt time.Time)
-	// Wake says that there are due deliveries in the store.
-	Wake()
 }
 
 // Config is what a Writer works with.
@@ -83,8 +83,9 @@ type Result struct {
 
 // waiting is an event and the request that waits for it.
 type waiting struct {
-	event *trigger.Event
-	done  chan answer
+	event     *trigger.Event
+	done      chan answer
+	abandoned atomic.Bool // the request has given up: not to be stored any more
 }
 
 type answer struct {
@@ -101,8 +102,9 @@ func (w *Writer) Add(ctx context.Context, e *trigger.Event) (Result, error) {
 		w.Metrics.Duplicates.WithLabelValues("cache").Inc()
 		return Result{id, true}, nil
 	}
-	wait := &waiting{e, make(chan answer, 1)}
-	if err := w.enqueue(wait); err != nil {
+	wait := &waiting{event: e, done: make(chan answer, 1)}
+	err := w.enqueue(wait)
+	if err != nil {
 		return Result{}, err
 	}
 	timer := time.NewTimer(maxWait)
@@ -111,10 +113,12 @@ func (w *Writer) Add(ctx context.Context, e *trigger.Event) (Result, error) {
 	case a := <-wait.done:
 		return a.result, a.err
 	case <-timer.C:
-		return Result{}, trigger.NewUnavailable(errors.New("no commit in time"), retryAfter)
+		err = errors.New("no commit in time")
 	case <-ctx.Done():
-		return Result{}, trigger.NewUnavailable(ctx.Err(), retryAfter)
+		err = ctx.Err()
 	}
+	wait.abandoned.Store(true)
+	return Result{}, trigger.NewUnavailable(err, retryAfter)
 }
 
 func (w *Writer) enqueue(wait *waiting) error {
@@ -167,10 +171,18 @@ func (w *Writer) close() bool {
 	return len(w.queue) == 0
 }
 
-// take cuts the next group from the queue.
+// take cuts the next group from the queue. What nobody waits for any more has
+// been answered by a 503, and is left out.
 func (w *Writer) take() []*waiting {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.queue = slices.DeleteFunc(w.queue, func(wait *waiting) bool {
+		gone := wait.abandoned.Load()
+		if gone {
+			w.bytes -= wait.event.Size()
+		}
+		return gone
+	})
 	n, size := 0, 0
 	for n < min(len(w.queue), maxBatchEvents) {
 		size += w.queue[n].event.Size()

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,6 +14,7 @@ const (
 	clockEvery   = 5 * time.Second  // between two measurements
 	clockStale   = 30 * time.Second // without one, the clock is not trusted
 	clockMaxJump = time.Second      // a larger one is not trusted until confirmed
+	clockMaxTrip = 500 * time.Millisecond
 )
 
 // clock gives the database's time: the process's monotonic clock and an offset
@@ -26,7 +28,8 @@ type clock struct {
 
 	mu       *sync.Mutex
 	measured time.Time // local, when the last measurement was taken
-	jumped   bool
+	jumped   bool      // the last measurement was far from the one before
+	jumpedTo time.Duration
 }
 
 func newClock(now func() time.Time) clock {
@@ -45,21 +48,32 @@ func (s *Store) Now() time.Time {
 	return t.Round(0).UTC().Truncate(time.Microsecond)
 }
 
-// SyncClock measures the offset to the database's clock.
+// SyncClock measures the offset to the database's clock. What took too long
+// measures nothing; a jump is believed when the next measurement confirms it.
 func (s *Store) SyncClock(ctx context.Context) error {
 	c := &s.clock
 	before := c.monotonic()
 	theirs, err := c.measure(ctx)
+	after := c.monotonic()
+	took := after.Sub(before)
+	if err == nil && took > clockMaxTrip {
+		err = fmt.Errorf("it took %v", took)
+	}
 	if err != nil {
 		return wrap("read the database's clock", err)
 	}
-	after := c.monotonic()
-	offset := theirs.Sub(before.Add(after.Sub(before) / 2).Round(0))
+	offset := theirs.Sub(before.Add(took / 2).Round(0))
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	jump := offset - time.Duration(c.offset.Swap(int64(offset)))
-	c.jumped = !c.measured.IsZero() && jump.Abs() > clockMaxJump
-	c.measured = after
+	known := time.Duration(c.offset.Load())
+	if c.jumped {
+		known = c.jumpedTo
+	}
+	c.jumped = !c.measured.IsZero() && (offset-known).Abs() > clockMaxJump
+	c.jumpedTo, c.measured = offset, after
+	if !c.jumped {
+		c.offset.Store(int64(offset))
+	}
 	return nil
 }
 

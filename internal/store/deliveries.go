@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"fmt"
 	"time"
 
 	"triggerd/internal/trigger"
@@ -128,67 +129,74 @@ func (s *Store) Finish(ctx context.Context, results []Result) error {
 
 // Release gives claimed deliveries back unsent: they are due now, for anyone.
 func (s *Store) Release(ctx context.Context, ds []trigger.Delivery) error {
-	now := micros(s.Now())
-	return wrap("release", s.dialect.write(ctx, func(q querier) error {
-		for _, d := range ds {
-			if _, err := q.ExecContext(ctx, `
-				UPDATE deliveries SET claim = $7, due_at = $8
-				WHERE bucket = $1 AND organization_id = $2 AND state = 0
-				AND event_id = $3 AND webhook_id = $4 AND job = $5 AND claim = $6`,
-				trigger.Bucket(d.OrganizationID), d.OrganizationID, d.EventID[:], d.WebhookID, d.Job,
-				d.Claim[:], nobody(), now); err != nil {
-				return err
-			}
+	const step = 1000
+	now := s.Now()
+	for len(ds) > 0 {
+		n := min(len(ds), step)
+		results := make([]Result, n)
+		for i, d := range ds[:n] {
+			results[i].Attempt = trigger.Attempt{DeliveryKey: d.DeliveryKey, Claim: d.Claim}
+			d.DueAt = now
+			results[i].Next = d
 		}
-		return nil
-	}))
+		if err := s.Finish(ctx, results); err != nil {
+			return wrap("release", err)
+		}
+		ds = ds[n:]
+	}
+	return nil
 }
 
-// failSlice is how many deliveries one transaction ends at most.
-const failSlice = 500
+// slice is how many deliveries one transaction ends or removes at most, where
+// it may be any number.
+const slice = 500
+
+// sqlFail ends deliveries as failed; $5 is nobody's claim, $6 the reason.
+const sqlFail = `UPDATE deliveries SET state = 1, claim = $5, reason = $6`
 
 // FailWebhook ends open deliveries of a webhook as failed, some hundreds at a
 // time. done is false when there are more.
 func (s *Store) FailWebhook(ctx context.Context, orgID, webhookID int64, reason string) (n int, done bool, err error) {
-	return s.fail(ctx, reason, `
-		SELECT event_id, webhook_id, job FROM deliveries
-		WHERE bucket = $1 AND organization_id = $2 AND state = 0 AND webhook_id > 0 AND webhook_id = $3
-		ORDER BY due_at LIMIT $4`, orgID, webhookID)
+	which := sliceOf{trigger.DeliveryOpen, `AND webhook_id > 0 AND webhook_id = $3 ORDER BY due_at`}
+	return s.changeSlice(ctx, orgID, sqlFail, which, webhookID, nobody(), reason)
 }
 
 // failBefore ends open deliveries of events below an id as failed.
 func (s *Store) failBefore(ctx context.Context, orgID int64, before trigger.ID, reason string) (n int, done bool, err error) {
-	return s.fail(ctx, reason, `
-		SELECT event_id, webhook_id, job FROM deliveries
-		WHERE bucket = $1 AND organization_id = $2 AND state = 0 AND event_id < $3
-		ORDER BY event_id LIMIT $4`, orgID, before[:])
+	which := sliceOf{trigger.DeliveryOpen, `AND event_id < $3 ORDER BY event_id`}
+	return s.changeSlice(ctx, orgID, sqlFail, which, before[:], nobody(), reason)
 }
 
-// fail ends as failed the open deliveries that a query selects by
-// organization, one more parameter, and a limit.
-func (s *Store) fail(ctx context.Context, reason, selecting string, orgID int64, param any) (n int, done bool, err error) {
-	bucket := trigger.Bucket(orgID)
+// deleteFailed removes failed deliveries of events below an id.
+func (s *Store) deleteFailed(ctx context.Context, orgID int64, before trigger.ID) (n int, done bool, err error) {
+	which := sliceOf{trigger.DeliveryFailed, `AND event_id < $3 ORDER BY event_id`}
+	return s.changeSlice(ctx, orgID, `DELETE FROM deliveries`, which, before[:])
+}
+
+// sliceOf picks the first hundreds of an organization's deliveries of a state,
+// by a condition on $3 and an order.
+type sliceOf struct {
+	state     trigger.DeliveryState
+	condition string
+}
+
+// changeSlice changes a slice of an organization's deliveries in a transaction
+// of its own. params are those from $3 on, without $4, the length of the
+// slice.
+func (s *Store) changeSlice(ctx context.Context, orgID int64, change string, which sliceOf, params ...any) (n int, done bool, err error) {
+	text := change + s.dialect.sliceOf(fmt.Sprintf(
+		`deliveries WHERE bucket = $1 AND organization_id = $2 AND state = %d %s LIMIT $4`, which.state, which.condition), which.state)
+	args := append([]any{trigger.Bucket(orgID), orgID, params[0], slice}, params[1:]...)
 	err = s.dialect.write(ctx, func(q querier) error {
-		var keys []trigger.DeliveryKey
-		err := query(ctx, q, func(rows *sql.Rows) error {
-			key := trigger.DeliveryKey{OrganizationID: orgID}
-			err := rows.Scan((*dbID)(&key.EventID), &key.WebhookID, &key.Job)
-			keys = append(keys, key)
+		result, err := q.ExecContext(ctx, text, args...)
+		if err != nil {
 			return err
-		}, selecting, bucket, orgID, param, failSlice)
-		for _, key := range keys {
-			if err != nil {
-				break
-			}
-			_, err = q.ExecContext(ctx, `
-				UPDATE deliveries SET state = 1, claim = $6, reason = $7
-				WHERE bucket = $1 AND organization_id = $2 AND state = 0 AND event_id = $3 AND webhook_id = $4 AND job = $5`,
-				bucket, orgID, key.EventID[:], key.WebhookID, key.Job, nobody(), reason)
 		}
-		n = len(keys)
+		changed, err := result.RowsAffected()
+		n = int(changed)
 		return err
 	})
-	return n, n < failSlice, wrap("fail deliveries", err)
+	return n, n < slice, wrap("change deliveries", err)
 }
 
 // Backlog is the work that waits for webhooks.

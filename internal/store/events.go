@@ -135,23 +135,21 @@ func (s *Store) idsBetween(ctx context.Context, orgID int64, from, before trigge
 	return ids, err
 }
 
-// statuses are those of the events between two ids that are not delivered.
+// statuses are those of the events between two ids that are not delivered, all
+// of one moment: what goes from open to failed is one of both.
 func (s *Store) statuses(ctx context.Context, orgID int64, from, to trigger.ID) (map[trigger.ID]trigger.Status, error) {
 	found := make(map[trigger.ID]trigger.Status)
-	for _, state := range []trigger.DeliveryState{trigger.DeliveryFailed, trigger.DeliveryOpen} { // open wins
-		err := query(ctx, s.read, func(rows *sql.Rows) error {
-			var id dbID
-			err := rows.Scan(&id)
-			found[trigger.ID(id)] = trigger.StatusOf(state == trigger.DeliveryOpen, true)
-			return err
-		}, `SELECT event_id FROM deliveries
-			WHERE bucket = $1 AND organization_id = $2 AND state = $3 AND event_id >= $4 AND event_id <= $5 AND job = 0`,
-			trigger.Bucket(orgID), orgID, state, from[:], to[:])
-		if err != nil {
-			return nil, err
-		}
-	}
-	return found, nil
+	err := query(ctx, s.read, func(rows *sql.Rows) error {
+		var id dbID
+		var state trigger.DeliveryState
+		err := rows.Scan(&id, &state)
+		open := state == trigger.DeliveryOpen || found[trigger.ID(id)] == trigger.Pending
+		found[trigger.ID(id)] = trigger.StatusOf(open, true)
+		return err
+	}, `SELECT event_id, state FROM deliveries
+		WHERE bucket = $1 AND organization_id = $2 AND state IN (0, 1) AND event_id >= $3 AND event_id <= $4 AND job = 0`,
+		trigger.Bucket(orgID), orgID, from[:], to[:])
+	return found, err
 }
 
 // Events reads events of an organization by their ids, in any order. Those

@@ -19,7 +19,7 @@ import (
 var migrations embed.FS
 
 func migratePostgres(ctx context.Context, db *sql.DB) error {
-	locker, err := lock.NewPostgresSessionLocker()
+	locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 300)) // every second, for 5 minutes
 	if err != nil {
 		return err
 	}

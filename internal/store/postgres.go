@@ -73,6 +73,10 @@ func newPool(ctx context.Context, c *pgxpool.Config, size int, settings map[stri
 	conn.ConnectTimeout = 3 * time.Second
 	conn.DialFunc = dialer().DialContext
 	conn.OnNotice = noteWarning
+	c.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
+		_ = checkReplicated(conn) // warnings of the connecting say nothing about commits
+		return nil
+	}
 	if len(conn.Fallbacks) > 0 && conn.ValidateConnect == nil {
 		conn.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
 	}
@@ -83,6 +87,7 @@ func newPool(ctx context.Context, c *pgxpool.Config, size int, settings map[stri
 		"lock_timeout":                        "2s",
 		"idle_in_transaction_session_timeout": "10s",
 		"client_min_messages":                 "warning",
+		"jit":                                 "off", // our statements are short, however they are estimated
 	} {
 		conn.RuntimeParams[name] = value
 	}
@@ -131,10 +136,34 @@ func (p *postgres) prepare(ctx context.Context, s *Store, o Options) error {
 	if err := checkSettings(s, o, settings); err != nil {
 		return err
 	}
-	if _, err := p.hotDB.ExecContext(ctx, "CREATE SCHEMA IF NOT EXISTS "+schema); err != nil && !isCode(err, "23505", "42P06") {
+	if err := p.makeSchema(ctx); err != nil {
 		return fmt.Errorf("the schema %q cannot be made, grant CREATE on the database to this role: %w", schema, err)
 	}
-	return migratePostgres(ctx, p.hotDB)
+	return p.migrate(ctx)
+}
+
+func (p *postgres) makeSchema(ctx context.Context) error {
+	var exists bool
+	err := p.hotDB.QueryRowContext(ctx, "SELECT to_regnamespace($1) IS NOT NULL", schema).Scan(&exists)
+	if err != nil || exists {
+		return err
+	}
+	_, err = p.hotDB.ExecContext(ctx, "CREATE SCHEMA IF NOT EXISTS "+schema)
+	if isCode(err, "23505", "42P06") { // another node made it just now
+		return nil
+	}
+	return err
+}
+
+// migrate runs on connections of its own, since a migration may take its time.
+func (p *postgres) migrate(ctx context.Context) error {
+	pool, err := newPool(ctx, p.hot.Config(), 2, map[string]string{"statement_timeout": "0", "lock_timeout": "0"})
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	db := stdlib.OpenDBFromPool(pool)
+	return errors.Join(migratePostgres(ctx, db), db.Close())
 }
 
 // reachTimeout is for how long a start waits for PostgreSQL to answer.
@@ -171,13 +200,21 @@ func checkSettings(s *Store, o Options, settings map[string]string) error {
 }
 
 func (p *postgres) write(ctx context.Context, fn func(querier) error) error {
-	tx, err := p.read.BeginTx(ctx, nil)
+	conn, err := p.read.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	tx, err := conn.BeginTx(ctx, nil)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = tx.Rollback() }() // after a commit it does nothing
 	if err = fn(tx); err == nil {
 		err = tx.Commit()
+	}
+	if err == nil {
+		err = conn.Raw(func(c any) error { return checkReplicated(c.(*stdlib.Conn).Conn()) })
 	}
 	p.notice(err)
 	return err
@@ -193,7 +230,13 @@ func (p *postgres) notice(err error) {
 }
 
 func (p *postgres) list(param string, _ listType) string { return " = ANY(" + param + ")" }
-func (p *postgres) ints(list []int64) any                { return list }
+
+// sliceOf picks rows by their place, as sqlClaim does.
+func (p *postgres) sliceOf(from string, _ trigger.DeliveryState) string {
+	return " WHERE ctid = ANY (ARRAY(SELECT ctid FROM " + from + " FOR UPDATE))"
+}
+
+func (p *postgres) ints(list []int64) any { return list }
 
 func (p *postgres) ids(list []trigger.ID) any {
 	ids := make([][16]byte, len(list))
@@ -241,8 +284,6 @@ func classifyPostgres(err error) (failure, bool) {
 	switch e.Code {
 	case "40001", "40P01", "55P03", "23514": // 23514: a day without a partition, made since
 		return again, true
-	case "42P01", "42703", "42883", "42601":
-		return rejected, true
 	}
 	switch e.Code[:2] {
 	case "22", "23":

@@ -133,7 +133,11 @@ func (p *postgres) dropDays(ctx context.Context, before time.Time) (done bool, e
 		if d, err := time.Parse(dayFormat, parts[2]); err != nil || !d.Before(before) {
 			continue
 		}
-		if err := p.dropDay(ctx, parts[1], name, have[name]); err != nil {
+		err := p.dropDay(ctx, parts[1], name, have[name])
+		if isCode(err, "55000", "42P01") { // another node is at it, or was
+			return true, nil
+		}
+		if err != nil {
 			return false, fmt.Errorf("drop partition %s: %w", name, err)
 		}
 	}

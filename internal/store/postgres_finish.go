@@ -12,7 +12,7 @@ import (
 
 // sqlFinish moves deliveries and appends their attempts in one statement. A
 // success (state 2) ends an open delivery whoever has claimed it; everything
-// else needs the claim. Where nothing moved, no attempt is noted: a repeat of
+// else needs the claim. What was not tried (no outcome) makes no attempt. Where nothing moved, no attempt is noted: a repeat of
 // an unknown commit finds nothing to do.
 const sqlFinish = `
 	WITH r AS MATERIALIZED (
@@ -38,6 +38,7 @@ const sqlFinish = `
 	INSERT INTO attempts (bucket, organization_id, event_id, webhook_id, job, claim, number, at, took, outcome, status, error, response)
 	SELECT bucket, organization_id, event_id, webhook_id, job, claim, attempts, at, took, outcome, status, error, response
 	FROM r JOIN (SELECT * FROM ended UNION ALL SELECT * FROM kept) AS moved USING (event_id, webhook_id, job)
+	WHERE outcome <> ''
 	ON CONFLICT DO NOTHING`
 
 func (p *postgres) finish(ctx context.Context, results []Result) error {

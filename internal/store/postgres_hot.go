@@ -151,19 +151,21 @@ func (p *postgres) barrier(ctx context.Context) error {
 	})
 }
 
+// sqlClaim locks rows and changes them by their place, which they keep while
+// they are locked: a join by key would be planned by statistics, and those of
+// a queue are always old.
 const sqlClaim = `
 	WITH due AS MATERIALIZED (
-		SELECT d.organization_id, d.event_id, d.webhook_id, d.job
+		SELECT d.place
 		FROM unnest($2::bigint[], $3::integer[]) AS w (id, room), LATERAL (
-			SELECT organization_id, event_id, webhook_id, job FROM deliveries
+			SELECT ctid AS place FROM deliveries
 			WHERE bucket = $1 AND state = 0 AND webhook_id > 0 AND webhook_id = w.id AND due_at <= $4
 			ORDER BY due_at LIMIT w.room FOR UPDATE SKIP LOCKED
 		) AS d
 	)
-	UPDATE deliveries AS d SET claim = $5, due_at = $6 FROM due
-	WHERE d.bucket = $1 AND d.organization_id = due.organization_id AND d.state = 0
-	AND d.event_id = due.event_id AND d.webhook_id = due.webhook_id AND d.job = due.job
-	RETURNING d.organization_id, d.event_id, d.webhook_id, d.job, d.attempts`
+	UPDATE deliveries SET claim = $5, due_at = $6
+	WHERE bucket = $1 AND ctid = ANY (ARRAY(SELECT place FROM due))
+	RETURNING organization_id, event_id, webhook_id, job, attempts`
 
 // claim sends a statement for each bucket, all in one round trip.
 func (p *postgres) claim(ctx context.Context, wants []Want, claim trigger.ID, now, lease time.Time) ([]trigger.Delivery, error) {

@@ -18,8 +18,7 @@ const (
 	rejected                // it is not committed, and something in it never will be
 )
 
-// settlePauses are the waits before the identical work runs again; the last
-// one repeats until patience ends.
+// settlePause is the wait before the identical work runs again.
 func settlePause(tries int) time.Duration {
 	return min(5*time.Millisecond<<min(tries, 10), 500*time.Millisecond)
 }
@@ -34,35 +33,36 @@ func settlePause(tries int) time.Duration {
 func Settle[T any](ctx context.Context, s *Store, patience time.Duration, items []T,
 	do func(items []T, again bool) error, refuse func(item T, err error),
 ) error {
-	begun := s.clock.monotonic()
-	maybe := false
-	for tries := 0; ; tries++ {
-		err := do(items, maybe)
-		if err == nil {
-			return nil
-		}
-		kind := classify(err)
-		if kind == rejected {
-			if len(items) == 1 {
+	deadline := s.clock.monotonic().Add(patience)
+	var settle func(items []T, maybe bool) error
+	settle = func(items []T, maybe bool) error {
+		for tries := 0; ; tries++ {
+			err := do(items, maybe)
+			if err == nil {
+				return nil
+			}
+			kind := classify(err)
+			if kind == rejected && len(items) == 1 {
 				refuse(items[0], err)
 				return nil
 			}
-			half := len(items) / 2
-			return errors.Join(
-				Settle(ctx, s, patience, items[:half], do, refuse),
-				Settle(ctx, s, patience, items[half:], do, refuse))
-		}
-		maybe = maybe || kind == unknown
-		if s.clock.monotonic().Sub(begun) > patience {
-			return err
-		}
-		if kind == again && tries < 3 {
-			continue
-		}
-		if err := pause(ctx, settlePause(tries)); err != nil {
-			return err
+			if kind == rejected {
+				half := len(items) / 2
+				return errors.Join(settle(items[:half], maybe), settle(items[half:], maybe))
+			}
+			maybe = maybe || kind == unknown
+			if s.clock.monotonic().After(deadline) {
+				return err
+			}
+			if kind == again && tries < 3 {
+				continue
+			}
+			if err := pause(ctx, settlePause(tries)); err != nil {
+				return err
+			}
 		}
 	}
+	return settle(items, false)
 }
 
 func pause(ctx context.Context, d time.Duration) error {
@@ -118,6 +118,6 @@ func classify(err error) failure {
 	return unknown
 }
 
-// permanent reports an error that is a fault of our own: a statement that
-// the database does not understand, or a value that it does not take.
+// permanent reports an error that is a fault of our own: a value that the
+// database does not take.
 func permanent(err error) bool { return classify(err) == rejected }

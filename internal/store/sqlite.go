@@ -10,7 +10,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/pressly/goose/v3"
@@ -25,6 +24,7 @@ import (
 type embedded struct {
 	lock   *os.File
 	read   *sql.DB
+	hot    *sql.DB // of ingest and the engine, so that requests never hold them up
 	writer *writer
 	local  func(context.Context) (time.Time, error)
 	slice  int // events that one slice of dropDays deletes; adapts to its time
@@ -36,7 +36,7 @@ const (
 	lockFile     = "triggerd.lock"
 )
 
-// readers is how many connections read the file at the same time.
+// readers is how many connections of each kind read the file at the same time.
 const readers = 4
 
 func openSQLite(ctx context.Context, s *Store, o Options) error {
@@ -52,7 +52,7 @@ func openSQLite(ctx context.Context, s *Store, o Options) error {
 	if err := e.open(ctx, filepath.Join(o.DataDir, databaseFile)); err != nil {
 		return errors.Join(fmt.Errorf("the database in %s cannot be opened: %w", o.DataDir, err), e.close())
 	}
-	s.read, s.hot = e.read, e.read
+	s.read, s.hot = e.read, e.hot
 	if err := e.freeLeases(ctx, s); err != nil {
 		return errors.Join(err, e.close())
 	}
@@ -68,11 +68,13 @@ func (e *embedded) open(ctx context.Context, file string) (err error) {
 	if err := migrate(ctx, goose.DialectSQLite3, writing); err != nil {
 		return errors.Join(err, writing.Close())
 	}
-	if e.read, err = openFile(file, "query_only(1)"); err != nil {
-		return errors.Join(err, writing.Close())
+	for _, db := range []**sql.DB{&e.read, &e.hot} {
+		if *db, err = openFile(file, "query_only(1)"); err != nil {
+			return errors.Join(err, writing.Close())
+		}
+		(*db).SetMaxOpenConns(readers)
+		(*db).SetMaxIdleConns(readers)
 	}
-	e.read.SetMaxOpenConns(readers)
-	e.read.SetMaxIdleConns(readers)
 	e.writer, err = newWriter(ctx, writing)
 	return err
 }
@@ -101,6 +103,11 @@ func (e *embedded) list(param string, of listType) string {
 		return " IN (SELECT unhex(value) FROM json_each(" + param + "))"
 	}
 	return " IN (SELECT value FROM json_each(" + param + "))"
+}
+
+func (e *embedded) sliceOf(from string, state trigger.DeliveryState) string {
+	return fmt.Sprintf(` WHERE bucket = $1 AND organization_id = $2 AND state = %d
+		AND (event_id, webhook_id, job) IN (SELECT event_id, webhook_id, job FROM %s)`, state, from)
 }
 
 func (e *embedded) ints(list []int64) any {
@@ -163,14 +170,16 @@ func (e *embedded) dropDays(ctx context.Context, before time.Time) (done bool, e
 }
 
 func (e *embedded) stats() Stats {
-	s := e.read.Stats()
-	return Stats{InUse: s.InUse, Idle: s.Idle, Max: s.MaxOpenConnections}
+	r, h := e.read.Stats(), e.hot.Stats()
+	return Stats{InUse: r.InUse + h.InUse, Idle: r.Idle + h.Idle, Max: r.MaxOpenConnections + h.MaxOpenConnections}
 }
 
 func (e *embedded) close() error {
 	var errs []error
-	if e.read != nil {
-		errs = append(errs, e.read.Close())
+	for _, db := range []*sql.DB{e.read, e.hot} {
+		if db != nil {
+			errs = append(errs, db.Close())
+		}
 	}
 	if e.writer != nil {
 		errs = append(errs, e.writer.close())
@@ -190,10 +199,6 @@ func classifySQLite(err error) (failure, bool) {
 		return again, true
 	case sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_RANGE:
 		return rejected, true
-	case sqlite3.SQLITE_ERROR:
-		if strings.Contains(e.Error(), "no such") || strings.Contains(e.Error(), "syntax error") {
-			return rejected, true
-		}
 	}
 	return unknown, true
 }

@@ -98,10 +98,10 @@ func (e *embedded) finish(ctx context.Context, results []Result) error {
 			if err != nil {
 				return err
 			}
-			if !moved {
+			a := r.Attempt
+			if !moved || a.Outcome == "" {
 				continue
 			}
-			a := r.Attempt
 			response := a.Response
 			if response == nil {
 				response = []byte{}

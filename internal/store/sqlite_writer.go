@@ -68,7 +68,11 @@ func (w *writer) do(ctx context.Context, fn func(querier) error) error {
 func (w *writer) close() error {
 	w.once.Do(func() { w.jobs <- nil })
 	<-w.ended
-	return errors.Join(w.conn.Close(), w.db.Close())
+	var errs []error
+	for _, stmt := range w.stmts { // while one is open, so is the file
+		errs = append(errs, stmt.Close())
+	}
+	return errors.Join(append(errs, w.conn.Close(), w.db.Close())...)
 }
 
 func (w *writer) run(ctx context.Context) {
@@ -121,9 +125,9 @@ func (w *writer) commit(ctx context.Context, jobs []*writeJob) {
 		if err == nil {
 			err = w.exec(ctx, "COMMIT")
 		}
-		if err != nil {
-			_ = w.exec(ctx, "ROLLBACK") // it may have rolled back by itself
-		}
+	}
+	if err != nil {
+		_ = w.exec(ctx, "ROLLBACK") // it may have rolled back by itself
 	}
 	for i, job := range jobs {
 		if err != nil {

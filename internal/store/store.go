@@ -65,6 +65,9 @@ type dialect interface {
 	// list is the text after a column that asks for membership in the list
 	// parameter, and listArg the parameter's value.
 	list(param string, of listType) string
+	// sliceOf is the WHERE that picks the deliveries, all of one state and one
+	// organization, that a query (from its FROM on) selects.
+	sliceOf(from string, state trigger.DeliveryState) string
 	ints(list []int64) any
 	ids(list []trigger.ID) any
 

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"time"
 
 	"triggerd/internal/trigger"
@@ -46,34 +47,19 @@ func (s *Store) DropBefore(ctx context.Context, before time.Time) error {
 		}
 	}
 	return s.eachOrganization(ctx, func(orgID int64) (bool, error) {
-		return s.deleteFailed(ctx, orgID, trigger.MinID(before))
+		_, done, err := s.deleteFailed(ctx, orgID, trigger.MinID(before))
+		return done, err
 	})
 }
 
-// deleteFailed removes failed deliveries of events below an id, in slices.
-func (s *Store) deleteFailed(ctx context.Context, orgID int64, before trigger.ID) (done bool, err error) {
-	err = s.dialect.write(ctx, func(q querier) error {
-		result, err := q.ExecContext(ctx, `
-			DELETE FROM deliveries WHERE bucket = $1 AND organization_id = $2 AND state = 1
-			AND (event_id, webhook_id, job) IN (SELECT event_id, webhook_id, job FROM deliveries
-				WHERE bucket = $1 AND organization_id = $2 AND state = 1 AND event_id < $3
-				ORDER BY event_id LIMIT $4)`, trigger.Bucket(orgID), orgID, before[:], failSlice)
-		if err != nil {
-			return err
-		}
-		n, err := result.RowsAffected()
-		done = n < failSlice
-		return err
-	})
-	return done, wrap("delete failed deliveries", err)
-}
-
-// eachOrganization calls step for each organization until it is done.
+// eachOrganization calls step for each organization until it is done. One
+// that fails holds up no other.
 func (s *Store) eachOrganization(ctx context.Context, step func(orgID int64) (done bool, err error)) error {
+	var failed error
 	for after := int64(0); ; {
 		ids, err := s.organizationIDs(ctx, after)
 		if err != nil || len(ids) == 0 {
-			return err
+			return errors.Join(failed, err)
 		}
 		for _, id := range ids {
 			for done := false; !done; {
@@ -81,7 +67,7 @@ func (s *Store) eachOrganization(ctx context.Context, step func(orgID int64) (do
 					return err
 				}
 				if done, err = step(id); err != nil {
-					return err
+					failed, done = err, true
 				}
 			}
 			after = id

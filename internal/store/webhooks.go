@@ -108,10 +108,8 @@ type row interface{ Scan(dest ...any) error }
 
 func scanWebhook(r row) (w trigger.Webhook, err error) {
 	var filter string
-	if err := r.Scan(&w.ID, &w.OrganizationID, &w.State, &w.URL, &filter, (*[]byte)(&w.Secret)); err != nil {
-		return w, err
-	}
-	w.Filter, err = trigger.ParseFilter(filter)
+	err = r.Scan(&w.ID, &w.OrganizationID, &w.State, &w.URL, &filter, (*[]byte)(&w.Secret))
+	w.Filter = trigger.StoredFilter(filter)
 	return w, err
 }
 
@@ -169,9 +167,7 @@ func (s *Store) loadSubscribers(ctx context.Context, orgID int64) (*trigger.Subs
 		}
 		w.ID, w.OrganizationID, w.URL = id.Int64, orgID, url.String
 		w.State = trigger.WebhookState(state.String)
-		if w.Filter, err = trigger.ParseFilter(filter.String); err != nil {
-			return err
-		}
+		w.Filter = trigger.StoredFilter(filter.String)
 		subs.Webhooks = append(subs.Webhooks, w)
 		return nil
 	}, `SELECT o.version, w.id, w.state, w.url, w.filter, w.secret

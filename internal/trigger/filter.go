@@ -22,7 +22,16 @@ func ParseFilter(pattern string) (Filter, error) {
 	if strings.Count(pattern, "*") > MaxStars {
 		return Filter{}, Errorf(Invalid, "event_type_filter has more than %d stars", MaxStars)
 	}
-	return Filter{pattern: pattern, parts: strings.Split(pattern, "*")}, nil
+	return StoredFilter(pattern), nil
+}
+
+// StoredFilter reads a pattern that ParseFilter has passed once, whatever the
+// limits are by now.
+func StoredFilter(pattern string) Filter {
+	if pattern == "" {
+		return Filter{}
+	}
+	return Filter{pattern: pattern, parts: strings.Split(pattern, "*")}
 }
 
 // String is the pattern, "" for everything.
