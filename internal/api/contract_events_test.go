@@ -4,7 +4,6 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 
 	"triggerd/internal/store/storetest"
@@ -117,27 +116,6 @@ func TestSameDedupIDAtOnce(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, db *storetest.DB) {
 		s := newServer(t, db)
-		key := s.newKey(t, "free")
-		var clients sync.WaitGroup
-		var mu sync.Mutex
-		answers := map[string]int{}
-		for range 100 {
-			clients.Go(func() {
-				r := s.post(t, key, `{"type":"t","payload":1,"dedup_id":"d"}`)
-				mu.Lock()
-				defer mu.Unlock()
-				answers[r.body]++
-			})
-		}
-		clients.Wait()
-		page := s.inbox(t, key, "")
-		if page.Count != 1 {
-			t.Fatalf("%d events", page.Count)
-		}
-		id := page.Events[0].ID
-		if answers[`{"status":"accepted","event-id":"`+id+`"}`] != 1 ||
-			answers[`{"status":"duplicate","event-id":"`+id+`","message":"Event already exists"}`] != 99 {
-			t.Errorf("answers: %v", answers)
-		}
+		sameDedupIDOnAll(t, []*server{s, s})
 	})
 }

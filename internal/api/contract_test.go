@@ -33,42 +33,38 @@ func TestHealth(t *testing.T) {
 
 func TestWrongMethods(t *testing.T) {
 	t.Parallel()
-	storetest.Each(t, func(t *testing.T, db *storetest.DB) {
-		s := newServer(t, db)
-		for path, allow := range contractRoutes {
-			methods := strings.Split(allow, ", ")
-			for _, method := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "QUERY", "get"} {
-				if slices.Contains(methods, method) {
-					continue
-				}
-				r := s.do(t, method, path, "", "{}", "Content-Type: text/plain")
-				if r.status != 405 || r.header.Get("Allow") != allow || method != "HEAD" && r.body != `{"error":"Method not allowed"}` {
-					t.Errorf("%s %s: %d, Allow %q, %s", method, path, r.status, r.header.Get("Allow"), r.body)
-				}
+	s := newServer(t, storetest.SQLite(t))
+	for path, allow := range contractRoutes {
+		methods := strings.Split(allow, ", ")
+		for _, method := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "QUERY", "get"} {
+			if slices.Contains(methods, method) {
+				continue
+			}
+			r := s.do(t, method, path, "", "{}", "Content-Type: text/plain")
+			if r.status != 405 || r.header.Get("Allow") != allow || method != "HEAD" && r.body != `{"error":"Method not allowed"}` {
+				t.Errorf("%s %s: %d, Allow %q, %s", method, path, r.status, r.header.Get("Allow"), r.body)
 			}
 		}
-	})
+	}
 }
 
 func TestUnknownPaths(t *testing.T) {
 	t.Parallel()
-	storetest.Each(t, func(t *testing.T, db *storetest.DB) {
-		s := newServer(t, db)
-		for _, path := range []string{
-			"", "/", "/api", "/api/", "/stats", "/favicon.ico", "/v1", "/healt", "/healthz", "/HEALTH", "/Health", "/health.json",
-			"/health/", "/api/events/", "/api/inbox/1", "/api/Events", "/api/webhooks/register", "/api/key/generate",
-			"//health", "/./health", "/../health", "/x/../health", "/api//events", "/api/./events", "/api/../health", "/health/.",
-			"/api/inbox/..", "//", "/..", "/%2e%2e/health", "/api%2fevents", "/api/%2e%2e/health", "/health%2f", "/health%00",
-			"/health%0d%0aX-A:%20b", "/health;a=b", "/api/inbox%3Flimit=1", "///example.com/health", "/health%20", "/%5Chealth", "/\\health", "/health%ff",
-		} {
-			for _, method := range []string{"GET", "POST", "HEAD", "DELETE"} {
-				r := s.do(t, method, path, "", "")
-				if r.status != 404 || method != "HEAD" && r.body != `{"error":"Not found"}` {
-					t.Errorf("%s %s: %d %s, Location %q", method, path, r.status, r.body, r.header.Get("Location"))
-				}
+	s := newServer(t, storetest.SQLite(t))
+	for _, path := range []string{
+		"", "/", "/api", "/api/", "/stats", "/favicon.ico", "/v1", "/healt", "/healthz", "/HEALTH", "/Health", "/health.json",
+		"/health/", "/api/events/", "/api/inbox/1", "/api/Events", "/api/webhooks/register", "/api/key/generate",
+		"//health", "/./health", "/../health", "/x/../health", "/api//events", "/api/./events", "/api/../health", "/health/.",
+		"/api/inbox/..", "//", "/..", "/%2e%2e/health", "/api%2fevents", "/api/%2e%2e/health", "/health%2f", "/health%00",
+		"/health%0d%0aX-A:%20b", "/health;a=b", "/api/inbox%3Flimit=1", "///example.com/health", "/health%20", "/%5Chealth", "/\\health", "/health%ff",
+	} {
+		for _, method := range []string{"GET", "POST", "HEAD", "DELETE"} {
+			r := s.do(t, method, path, "", "")
+			if r.status != 404 || method != "HEAD" && r.body != `{"error":"Not found"}` {
+				t.Errorf("%s %s: %d %s, Location %q", method, path, r.status, r.body, r.header.Get("Location"))
 			}
 		}
-	})
+	}
 }
 
 func TestContentTypes(t *testing.T) {

@@ -1,12 +1,14 @@
 package api
 
 import (
+	"context"
 	"crypto/rand"
 	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
 
+	"triggerd/internal/store"
 	"triggerd/internal/trigger"
 )
 
@@ -116,32 +118,14 @@ func (a *API) getInbox(w http.ResponseWriter, r *request) error {
 	count := 0
 	b := []byte(`{"events":[`)
 	const step = 10 // events read and written at a time, for their payloads may be large
-	for at := 0; at < len(page); at += step {
-		part := page[at:min(at+step, len(page))]
-		ids := make([]trigger.ID, len(part))
-		for i, e := range part {
-			ids[i] = e.ID
-		}
-		events, err := a.Store.Events(r.Context(), orgID, ids)
-		if err != nil {
+	for len(page) > 0 {
+		part := page[:min(step, len(page))]
+		page = page[len(part):]
+		n := 0
+		if b, n, err = a.appendInbox(r.Context(), b, orgID, part, count > 0); err != nil {
 			return err
 		}
-		free, err := a.hold(events)
-		if err != nil {
-			return err
-		}
-		defer free()
-		for _, e := range part {
-			event := events[e.ID]
-			if event == nil { // gone since it was listed
-				continue
-			}
-			if count++; count > 1 {
-				b = append(b, ',')
-			}
-			b = appendInboxEvent(b, event, e.Status)
-		}
-		if at+step < len(page) && len(b) > firstRead {
+		if count += n; len(page) > 0 && len(b) > firstRead {
 			w.Header().Set("Content-Type", "application/json")
 			if _, err := w.Write(b); err != nil {
 				return err
@@ -153,6 +137,36 @@ func (a *API) getInbox(w http.ResponseWriter, r *request) error {
 	b = strconv.AppendInt(b, int64(count), 10)
 	answerJSON(w, http.StatusOK, append(b, '}'))
 	return nil
+}
+
+// appendInbox reads events and appends them, and says how many there were:
+// some may have gone since they were listed.
+func (a *API) appendInbox(ctx context.Context, b []byte, orgID int64, part []store.EventStatus, comma bool) (_ []byte, n int, err error) {
+	ids := make([]trigger.ID, len(part))
+	for i, e := range part {
+		ids[i] = e.ID
+	}
+	events, err := a.Store.Events(ctx, orgID, ids)
+	if err != nil {
+		return nil, 0, err
+	}
+	free, err := a.hold(events)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer free()
+	for _, e := range part {
+		event := events[e.ID]
+		if event == nil {
+			continue
+		}
+		if comma {
+			b = append(b, ',')
+		}
+		b = appendInboxEvent(b, event, e.Status)
+		n, comma = n+1, true
+	}
+	return b, n, nil
 }
 
 func appendInboxEvent(b []byte, e *trigger.Event, status trigger.Status) []byte {

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -98,7 +99,7 @@ func (noRoom) Wake()                                                            
 type hosts map[string]string
 
 func (h hosts) LookupNetIP(_ context.Context, _, host string) ([]netip.Addr, error) {
-	addr, err := netip.ParseAddr(h[host])
+	addr, err := netip.ParseAddr(h[strings.ToLower(host)])
 	if err != nil {
 		return nil, errors.New("no such host")
 	}

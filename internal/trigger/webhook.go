@@ -6,7 +6,6 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
-	"unicode"
 )
 
 // Webhook is a subscriber's endpoint.
@@ -49,6 +48,11 @@ func (s *Subscribers) Match(dst []*Webhook, eventType string) []*Webhook {
 	return dst
 }
 
+// notInHost reports a character that stands in no host name.
+func notInHost(r rune) bool {
+	return !strings.ContainsRune("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._", r)
+}
+
 // ParseTarget judges the shape of a webhook's URL: absolute, http or https,
 // with a host of ASCII characters (an international name in its xn-- form),
 // a port up to 65535 if any, without userinfo, at most 2048 bytes. A host that ends in a number must be an IPv4 address in its usual
@@ -65,8 +69,9 @@ func ParseTarget(raw string) (*url.URL, error) {
 		return nil, Errorf(Invalid, "url must be an absolute http or https URL")
 	case u.User != nil:
 		return nil, Errorf(Invalid, "url must not contain a user name or password")
-	case strings.ContainsFunc(u.Hostname(), func(r rune) bool { return r > unicode.MaxASCII }):
-		return nil, Errorf(Invalid, "url must have an ASCII host: write an international name in its xn-- form")
+	}
+	if _, err := netip.ParseAddr(u.Hostname()); err != nil && strings.ContainsFunc(u.Hostname(), notInHost) {
+		return nil, Errorf(Invalid, "url has a host with odd characters: write an international name in its xn-- form")
 	}
 	if _, err := strconv.ParseUint(cmp.Or(u.Port(), "0"), 10, 16); err != nil {
 		return nil, Errorf(Invalid, "url has a port over 65535")

@@ -124,6 +124,10 @@ func TestParseTargetRefuses(t *testing.T) {
 			"http://example.com/\n", "http://example.com/\x00", "http://exam\tple.com/", "http://example.com/\x7f",
 			"http://example.com/\u0085", "http://example.com/\xff", "http://example.com/%", "http://example.com/%zz",
 		},
+		"odd hosts": {
+			"http://<script>alert(1)</", "http://a'b/", "http://bücher.example/", "http://127。0。0。1/",
+			"http://２１３０７０６４３３/", "http://a!b/", "http://h:65536/", "http://h:99999/",
+		},
 		"length": {"http://h/" + strings.Repeat("a", 2049-len("http://h/"))},
 	}
 	for why, raws := range refused {

@@ -1,0 +1,179 @@
+package api
+
+import (
+	"net/url"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"triggerd/internal/store"
+	"triggerd/internal/store/storetest"
+)
+
+// withoutDatabase is what each route answers while its database is down. A
+// route without one here fails the test.
+var withoutDatabase = map[string]struct {
+	body   string
+	status int
+}{
+	"GET /health":                {"", 200},
+	"GET /stats/cache":           {"", 200},
+	"GET /livez":                 {"", 200},
+	"GET /readyz":                {"", 503},
+	"GET /metrics":               {"", 200},
+	"GET /api/inbox":             {"", 503},
+	"POST /api/events":           {`{"type":"t","payload":1,"dedup_id":"down"}`, 503},
+	"POST /api/keys/generate":    {`{"organization_name":"O"}`, 503},
+	"POST /api/webhook/register": {`{"url":"https://example.com/"}`, 503},
+}
+
+// checkDown asks every route while the database is down.
+func (s *server) checkDown(t *testing.T, key string) {
+	t.Helper()
+	stop := s.hurry(t)
+	defer stop()
+	for _, rt := range s.api.routes() {
+		name := rt.method + " " + rt.path
+		want, known := withoutDatabase[name]
+		if !known {
+			t.Errorf("%s: add to withoutDatabase what it answers while the database is down", name)
+		}
+		keys := []string{key} // cached
+		if rt.scope == scopeOrganization {
+			keys = append(keys, newWrongKey()) // nobody can know that it is one
+		}
+		for _, key := range keys {
+			r := s.do(t, rt.method, rt.path, key, want.body)
+			if r.status != want.status || want.status == 503 && r.header.Get("Retry-After") == "" {
+				t.Errorf("%s: %d %s, want %d", name, r.status, r.body, want.status)
+			}
+			if rt.path != "/readyz" && want.status == 503 && r.body != `{"error":"Service unavailable"}` {
+				t.Errorf("%s: %s", name, r.body)
+			}
+		}
+	}
+	s.clock.Advance(minute) // the key is no longer cached
+	s.do(t, "GET", "/api/inbox", key, "").isExactly(t, "inbox", 503, `{"error":"Service unavailable"}`)
+	s.post(t, key, `{"type":"t","payload":1}`).isExactly(t, "events", 503, `{"error":"Service unavailable"}`)
+	s.post(t, key, `{`).isExactly(t, "even what is wrong", 503, `{"error":"Service unavailable"}`)
+	s.post(t, "", `{`).wants(t, "that needs no database", 401, "")
+}
+
+// hurry lets the time of the store run ahead, so that its patience with the
+// database is over at once.
+func (s *server) hurry(t *testing.T) (stop func()) {
+	t.Helper()
+	done := make(chan struct{})
+	var running sync.WaitGroup
+	running.Go(func() {
+		tick := time.NewTicker(time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-done:
+				return
+			case <-tick.C:
+				s.db.Clock.Advance(time.Second)
+			}
+		}
+	})
+	return func() { close(done); running.Wait() }
+}
+
+// SQLite's file is this process's own: what can be down is the store.
+func TestStoreClosed(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, db *storetest.DB) {
+		st, err := store.Open(t.Context(), db.Options)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := serveStore(t, db, st)
+		key := s.newKey(t, "free")
+		s.accept(t, key, `{"type":"t","payload":1}`)
+		if err := st.Close(); err != nil {
+			t.Fatal(err)
+		}
+		s.checkDown(t, key)
+		if strings.Contains(s.log.String(), "panic") {
+			t.Error(s.log.String())
+		}
+	})
+}
+
+// PostgreSQL goes away, with all connections, and comes back.
+func TestPostgresDown(t *testing.T) {
+	t.Parallel()
+	storetest.OnPostgres(t, func(t *testing.T, db *storetest.DB) {
+		s := newServer(t, db)
+		key := s.newKey(t, "free")
+		first := s.accept(t, key, `{"type":"t","payload":1,"dedup_id":"first"}`)
+		allow, name := admin(t), databaseName(t, db)
+		allow("ALTER DATABASE " + name + " ALLOW_CONNECTIONS false")
+		allow("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '" + name + "'")
+		s.checkDown(t, key)
+		allow("ALTER DATABASE " + name + " ALLOW_CONNECTIONS true")
+		s.post(t, key, `{"type":"t","payload":1,"dedup_id":"first"}`).wants(t, "back again", 200, first)
+		id := s.accept(t, key, `{"type":"t","payload":1,"dedup_id":"down"}`) // the failed one was not remembered
+		if page := s.inbox(t, key, ""); page.Count != 2 || page.Events[0].ID != id {
+			t.Errorf("%+v", page)
+		}
+		// Connections that die while nobody looks are nobody's error for long.
+		allow("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '" + name + "'")
+		eventually(t, "all connections are replaced", func() bool {
+			r := s.post(t, key, `{"type":"t","payload":1}`)
+			page := s.do(t, "GET", "/api/inbox", key, "")
+			for _, status := range []int{r.status, page.status} {
+				if status != 200 && status != 503 {
+					t.Errorf("%d %s; %d %s", r.status, r.body, page.status, page.body)
+				}
+			}
+			return r.status == 200 && page.status == 200
+		})
+	})
+}
+
+// admin gives a function that runs statements in the test's cluster.
+func admin(t *testing.T) func(statement string) {
+	t.Helper()
+	return func(statement string) {
+		t.Helper()
+		conn, err := pgx.Connect(t.Context(), os.Getenv("TEST_DATABASE_URL"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close(t.Context())
+		if _, err := conn.Exec(t.Context(), statement); err != nil {
+			t.Fatalf("%s: %v", statement, err)
+		}
+	}
+}
+
+func databaseName(t *testing.T, db *storetest.DB) string {
+	t.Helper()
+	u, err := url.Parse(db.Options.PostgresURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimPrefix(u.Path, "/")
+}
+
+// eventually waits for a condition, and gives up late.
+func eventually(t *testing.T, what string, condition func() bool) {
+	t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	late := time.NewTimer(20 * time.Second)
+	defer late.Stop()
+	for !condition() {
+		select {
+		case <-tick.C:
+		case <-late.C:
+			t.Fatalf("not in 20 s: %s", what)
+		}
+	}
+}
