@@ -2,6 +2,7 @@ package ingest_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"sync"
@@ -282,4 +283,28 @@ func TestDrain(t *testing.T) {
 			t.Errorf("%d stored, %d accepted", n, accepted)
 		}
 	})
+}
+
+// What waits is bounded in bytes: a full queue refuses at once, before
+// anything is accepted, and says when to come back.
+func TestFullQueue(t *testing.T) {
+	t.Parallel()
+	db := storetest.SQLite(t)
+	cache, err := ingest.NewCache(1, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := ingest.New(ingest.Config{Store: db.Open(t), HandOff: &lanes{}, Cache: cache, Now: db.Clock.Now, Metrics: telemetry.New()})
+	gone, leave := context.WithCancel(t.Context())
+	leave() // nobody waits, and Run does not run
+	const size = 1 << 20
+	for n := range 100 {
+		_, err := w.Add(gone, &trigger.Event{OrganizationID: 1, Type: "a", Payload: make([]byte, size)})
+		if e, ok := errors.AsType[*trigger.Error](err); !ok || e.Kind != trigger.Unavailable || e.RetryAfter < time.Second {
+			t.Fatalf("event %d: %v, want Unavailable with a time to come back", n, err)
+		}
+	}
+	if got := w.QueuedBytes(); got > 64<<20 || got < 60<<20 {
+		t.Errorf("%d bytes are queued, want up to 64 MiB", got)
+	}
 }
