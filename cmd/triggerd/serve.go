@@ -187,15 +187,17 @@ func (s *server) run(ctx context.Context) error {
 		return err
 	})
 	err := s.wait(group, failed)
-	if err != nil {
+	if errors.Is(err, errStoppedHard) {
 		return err // whatever hangs ends with the process; what was acknowledged is committed
 	}
 	if left := s.store.Leave(base); left != nil {
 		s.log.Warn("this node is still counted as alive for some seconds", "error", left)
 	}
 	s.log.Info("stopped")
-	return s.store.Close()
+	return errors.Join(err, s.store.Close())
 }
+
+var errStoppedHard = errors.New("stopped hard: the database did not answer in time")
 
 // wait returns when all parts have ended, or when the time to stop is over.
 func (s *server) wait(group *errgroup.Group, stopping context.Context) error {
@@ -212,7 +214,7 @@ func (s *server) wait(group *errgroup.Group, stopping context.Context) error {
 	case err := <-ended:
 		return err
 	case <-timer.C:
-		return fmt.Errorf("stopped hard: the database did not answer within %v", stopTimeout)
+		return errStoppedHard
 	}
 }
 

@@ -139,9 +139,7 @@ func (a *API) Handler() http.Handler {
 func (a *API) serve(rt route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		begun := a.Now()
-		// Not ended by the client: one that has only closed its own half, as
-		// nc -N does, still waits for the answer.
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), handlerTimeout)
+		ctx, cancel := context.WithTimeout(r.Context(), handlerTimeout)
 		defer cancel()
 		out := &recorder{ResponseWriter: w}
 		req := &request{Request: r.WithContext(ctx)}

@@ -28,15 +28,6 @@ func (b *budget) take(n int) error {
 
 func (b *budget) give(n int) { b.used.Add(int64(-n)) }
 
-// hold counts the memory of events that are being answered.
-func (a *API) hold(events map[trigger.ID]*trigger.Event) (free func(), err error) {
-	size := 0
-	for _, e := range events {
-		size += 2 * e.Size() // as it was read, and as it is written
-	}
-	return func() { a.used.give(size) }, a.used.take(size)
-}
-
 // firstRead is how much memory a body gets before more of it has come, in
 // bytes: a large Content-Length alone costs nothing.
 const firstRead = 64 << 10

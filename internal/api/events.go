@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"net/http"
 	"strings"
 
@@ -25,7 +26,9 @@ func (a *API) acceptEvent(w http.ResponseWriter, r *request) (result ingest.Resu
 	if err != nil {
 		return result, err
 	}
-	return a.Writer.Add(r.Context(), event)
+	// Not ended by the client: one that has only closed its own half, as nc -N
+	// does, still waits for the answer.
+	return a.Writer.Add(context.WithoutCancel(r.Context()), event)
 }
 
 // reasonOf names the kind of a refusal for the metrics.

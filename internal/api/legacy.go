@@ -1,7 +1,6 @@
 package api
 
 import (
-	"context"
 	"crypto/rand"
 	"net/http"
 	"net/url"
@@ -115,22 +114,36 @@ func (a *API) getInbox(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	count := 0
+	count, held := 0, 0 // bytes counted for what is in memory and not yet written
+	defer func() { a.used.give(held) }()
 	b := []byte(`{"events":[`)
-	const step = 10 // events read and written at a time, for their payloads may be large
-	for len(page) > 0 {
+	for step := a.inboxStep(); len(page) > 0; {
 		part := page[:min(step, len(page))]
 		page = page[len(part):]
-		n := 0
-		if b, n, err = a.appendInbox(r.Context(), b, orgID, part, count > 0); err != nil {
+		events, err := a.Store.Events(r.Context(), orgID, idsOf(part))
+		if err != nil {
 			return err
 		}
-		if count += n; len(page) > 0 && len(b) > firstRead {
+		size := sizeOf(events)
+		if err := a.used.take(size); err != nil {
+			return err
+		}
+		held += size
+		for _, e := range part {
+			if event := events[e.ID]; event != nil { // else it is gone since it was listed
+				if count++; count > 1 {
+					b = append(b, ',')
+				}
+				b = appendInboxEvent(b, event, e.Status)
+			}
+		}
+		if len(page) > 0 && len(b) > firstRead {
 			w.Header().Set("Content-Type", "application/json")
 			if _, err := w.Write(b); err != nil {
 				return err
 			}
-			b = b[:0]
+			a.used.give(held)
+			b, held = b[:0], 0
 		}
 	}
 	b = append(b, `],"count":`...)
@@ -139,34 +152,24 @@ func (a *API) getInbox(w http.ResponseWriter, r *request) error {
 	return nil
 }
 
-// appendInbox reads events and appends them, and says how many there were:
-// some may have gone since they were listed.
-func (a *API) appendInbox(ctx context.Context, b []byte, orgID int64, part []store.EventStatus, comma bool) (_ []byte, n int, err error) {
+// inboxStep is how many events are read and written at a time: 10, or as many
+// as surely fit into memory where bodies may be large.
+func (a *API) inboxStep() int { return max(1, min(10, maxBodies/8/a.MaxBody)) }
+
+func idsOf(part []store.EventStatus) []trigger.ID {
 	ids := make([]trigger.ID, len(part))
 	for i, e := range part {
 		ids[i] = e.ID
 	}
-	events, err := a.Store.Events(ctx, orgID, ids)
-	if err != nil {
-		return nil, 0, err
+	return ids
+}
+
+// sizeOf is the memory of events that are being answered.
+func sizeOf(events map[trigger.ID]*trigger.Event) (size int) {
+	for _, e := range events {
+		size += 2 * e.Size() // as it was read, and as it is written
 	}
-	free, err := a.hold(events)
-	if err != nil {
-		return nil, 0, err
-	}
-	defer free()
-	for _, e := range part {
-		event := events[e.ID]
-		if event == nil {
-			continue
-		}
-		if comma {
-			b = append(b, ',')
-		}
-		b = appendInboxEvent(b, event, e.Status)
-		n, comma = n+1, true
-	}
-	return b, n, nil
+	return size
 }
 
 func appendInboxEvent(b []byte, e *trigger.Event, status trigger.Status) []byte {

@@ -14,6 +14,7 @@ const (
 	lookEvery = time.Second           // at the longest, while nothing is known to be due
 	lookGap   = 10 * time.Millisecond // at the shortest
 	lookLanes = 1000                  // webhooks looked at in one round
+	claimRows = 2000                  // deliveries claimed at once, or one for each webhook
 	claimSize = 1 << 20               // bytes kept free for each claim before its events are read
 )
 
@@ -61,10 +62,7 @@ func (e *Engine) wait(ctx context.Context, d time.Duration) {
 // after the cursor, and claims what is due and what there is room for. It
 // returns when to look again.
 func (e *Engine) round(ctx context.Context, cursor *store.Lane) (next time.Duration, err error) {
-	more, err := e.endSome(ctx)
-	if err != nil {
-		return 0, err
-	}
+	more := e.endSome(ctx)
 	lanes, err := e.Store.Lanes(ctx, *cursor, lookLanes)
 	if err != nil {
 		return 0, err
@@ -98,13 +96,13 @@ func (e *Engine) round(ctx context.Context, cursor *store.Lane) (next time.Durat
 // claim takes due deliveries of these webhooks and puts them into their lanes.
 // full says that a webhook may have more, and room for them.
 func (e *Engine) claim(ctx context.Context, due []store.Lane) (full bool, err error) {
-	hooks, full, err := e.activeWebhooks(ctx, due)
+	hooks, err := e.activeWebhooks(ctx, due)
 	if err != nil {
 		return false, err
 	}
 	wants := e.wants(due, hooks)
 	if len(wants) == 0 {
-		return full, nil
+		return false, nil
 	}
 	unused := make(map[int64]int, len(wants)) // rooms by webhook
 	for _, w := range wants {
@@ -120,7 +118,7 @@ func (e *Engine) claim(ctx context.Context, due []store.Lane) (full bool, err er
 	claimedAt, now := e.Now(), e.Store.Now()
 	taken, err := e.Store.Claim(ctx, wants, e.Store.NewClaim(), now, now.Add(e.Lease()))
 	if err != nil || len(taken) == 0 {
-		return full, err
+		return false, err
 	}
 	err = e.load(context.WithoutCancel(ctx), taken, func(d trigger.Delivery, event *trigger.Event) {
 		if event == nil {
@@ -141,67 +139,82 @@ func (e *Engine) claim(ctx context.Context, due []store.Lane) (full bool, err er
 // event that is gone. What cannot be read now is given back, though the engine
 // may be stopping.
 func (e *Engine) load(ctx context.Context, taken []trigger.Delivery, take func(trigger.Delivery, *trigger.Event)) error {
-	ctx, cancel := context.WithTimeout(ctx, e.Timeout)
+	reading, cancel := context.WithTimeout(ctx, e.Timeout)
 	defer cancel()
-	events, rest, err := e.Store.EventsOf(ctx, taken, e.freeBytes())
-	if err != nil {
-		rest = taken
-	}
+	events, rest, err := e.Store.EventsOf(reading, taken, e.freeBytes())
 	for _, d := range taken[:len(taken)-len(rest)] {
 		take(d, events[d.EventID])
 	}
-	return errors.Join(err, e.Store.Release(ctx, rest))
+	releasing, done := context.WithTimeout(ctx, e.Timeout)
+	defer done()
+	return errors.Join(err, e.Store.Release(releasing, rest))
 }
 
-// activeWebhooks reads the webhooks of lanes and keeps the active ones. Of
-// what those that are gone were owed, some hundreds are ended; more says that
-// there is more of that.
-func (e *Engine) activeWebhooks(ctx context.Context, due []store.Lane) (hooks map[int64]*trigger.Webhook, more bool, err error) {
+// activeWebhooks reads the webhooks of lanes and keeps the active ones. Those
+// that are gone are noted, to be ended.
+func (e *Engine) activeWebhooks(ctx context.Context, due []store.Lane) (map[int64]*trigger.Webhook, error) {
 	ids := make([]int64, len(due))
 	for i, l := range due {
 		ids[i] = l.WebhookID
 	}
-	hooks, err = e.Store.WebhooksByID(ctx, ids)
+	hooks, err := e.Store.WebhooksByID(ctx, ids)
 	for id, w := range hooks {
 		if w.State == trigger.Gone {
-			undone, failed := e.fail(ctx, w.OrganizationID, id)
-			more, err = more || undone, errors.Join(err, failed)
+			e.endWebhook(w.OrganizationID, id)
 		}
 		if w.State != trigger.Active {
 			delete(hooks, id)
 		}
 	}
-	return hooks, more, err
+	return hooks, err
 }
 
-// endSome ends some of what webhooks are owed that were found gone here.
-func (e *Engine) endSome(ctx context.Context) (more bool, err error) {
+// endWebhook notes a webhook whose receiver wants no more.
+func (e *Engine) endWebhook(orgID, webhookID int64) {
+	e.mu.Lock()
+	e.ending[webhookID] = orgID
+	e.mu.Unlock()
+	e.Wake()
+}
+
+// endSome makes the noted webhooks gone and ends some of what they are owed.
+// If the process dies in between, the next attempt or claim goes on. What
+// fails is tried again, and holds up nothing else.
+func (e *Engine) endSome(ctx context.Context) (more bool) {
 	e.mu.Lock()
 	ending := maps.Clone(e.ending)
 	e.mu.Unlock()
 	for id, orgID := range ending {
-		undone, failed := e.fail(ctx, orgID, id)
-		if more, err = more || undone, errors.Join(err, failed); undone || failed != nil {
+		done, err := e.end(ctx, orgID, id)
+		if err != nil {
+			e.Log.Error("a webhook that is gone cannot be ended", "webhook_id", id, "error", err)
+			continue
+		}
+		if !done {
+			more = true
 			continue
 		}
 		e.mu.Lock()
 		delete(e.ending, id)
 		e.mu.Unlock()
 	}
-	return more, err
+	return more
 }
 
-// fail ends some hundred deliveries of a webhook that is gone.
-func (e *Engine) fail(ctx context.Context, orgID, webhookID int64) (more bool, err error) {
+func (e *Engine) end(ctx context.Context, orgID, webhookID int64) (done bool, err error) {
+	err = e.Store.SetWebhookState(ctx, orgID, webhookID, trigger.Gone)
+	if err != nil && trigger.KindOf(err) != trigger.NotFound { // which says that it is gone already
+		return false, err
+	}
 	n, done, err := e.Store.FailWebhook(ctx, orgID, webhookID, trigger.ReasonGone)
 	e.Metrics.Ended.WithLabelValues("failed").Add(float64(n))
-	return !done, err
+	return done, err
 }
 
 // wants reserves room in the lanes of active webhooks: each gets the same
 // share of what is free, and at most what its lane can start within a lease.
 func (e *Engine) wants(due []store.Lane, hooks map[int64]*trigger.Webhook) (wants []store.Want) {
-	share := max(1, (maxItems-e.Load().Queued)/len(due))
+	share := max(1, min(maxItems-e.Load().Queued, claimRows)/len(due))
 	for _, l := range due {
 		if hooks[l.WebhookID] == nil {
 			continue

@@ -125,6 +125,7 @@ func (e *Engine) Run(claiming, working context.Context) error {
 		cut()
 		<-drained
 	}
+	cut() // nothing is under way any more; results get one last try each
 	close(e.results)
 	recording.Wait()
 	e.client.CloseIdleConnections()

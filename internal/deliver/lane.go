@@ -122,7 +122,7 @@ func (e *Engine) next(l *lane) *item {
 	it := l.queue[0]
 	l.queue[0] = nil
 	l.queue = l.queue[1:]
-	if l.hungry && l.held() <= l.limit(e.Timeout)/2 {
+	if l.hungry && l.promised+len(l.queue) <= l.limit(e.Timeout)/2 {
 		l.hungry = false
 		e.Wake() // more waits in the store
 	}
@@ -159,7 +159,7 @@ func (e *Engine) done(l *lane, it *item, a *trigger.Attempt) {
 	case a.Outcome == trigger.Success:
 		l.workers = min(l.workers+1, concurrency)
 		e.staff(l)
-	case a.Status == 0 && a.Took >= e.Timeout: // it hangs
+	case a.Took >= e.Timeout: // it hangs
 		l.workers = max(1, l.workers/2)
 	}
 }

@@ -17,8 +17,8 @@ const maxResults = 500
 const recordPatience = 5 * time.Second
 
 // maxRounds is how often a group is tried before each of its results is tried
-// alone: an hour.
-const maxRounds = 720
+// alone, as often: some minutes.
+const maxRounds = 30
 
 // record writes results in groups, whatever has gathered while the last one
 // was written, until the channel is closed. Once ctx has ended each group is
@@ -56,8 +56,8 @@ func (e *Engine) finish(ctx context.Context, group []store.Result) {
 			return // leases run out, and the deliveries are sent again
 		}
 		if round == maxRounds { // perhaps one of them is all that is wrong
-			for _, r := range group {
-				e.finish(ctx, []store.Result{r})
+			for i := 0; i < len(group) && ctx.Err() == nil; i++ {
+				e.finish(ctx, group[i:i+1])
 			}
 			return
 		}
@@ -72,23 +72,9 @@ func (e *Engine) finish(ctx context.Context, group []store.Result) {
 			e.Metrics.Ended.WithLabelValues("failed").Inc()
 		}
 		if r.Attempt.Outcome == trigger.ReceiverGone {
-			e.endWebhook(work, r.Attempt.OrganizationID, r.Attempt.WebhookID)
+			e.endWebhook(r.Attempt.OrganizationID, r.Attempt.WebhookID)
 		}
 	}
-}
-
-// endWebhook makes a webhook gone whose receiver said so. What it is still
-// owed is ended by look, here, or by the next claim of any node, which finds
-// it gone.
-func (e *Engine) endWebhook(ctx context.Context, orgID, webhookID int64) {
-	err := e.Store.SetWebhookState(ctx, orgID, webhookID, trigger.Gone)
-	if err != nil && trigger.KindOf(err) != trigger.NotFound { // gone already
-		e.Log.Error("a webhook that is gone cannot be marked", "webhook_id", webhookID, "error", err)
-	}
-	e.mu.Lock()
-	e.ending[webhookID] = orgID
-	e.mu.Unlock()
-	e.Wake()
 }
 
 func levelOf(o trigger.Outcome) slog.Level {

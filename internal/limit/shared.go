@@ -8,9 +8,8 @@ import (
 
 // Shared is a limit by organization that holds over all nodes: while this node
 // is alone it counts in memory; with others it takes permits from the store,
-// in blocks of 2 % of the limit, so that few events ask it. What nodes take at
-// the same moment, and spend later than they took it, may exceed the limit by
-// a block for each node. Without the store each node counts for itself.
+// in blocks of 4 % of the limit divided by the nodes, so that few events ask
+// it. What they spend later than they took it may exceed the limit by that. Without the store each node counts for itself.
 //
 // Set Nodes and Take before use.
 type Shared struct {
@@ -30,7 +29,12 @@ type block struct {
 	mu      sync.Mutex // also lets one ask the store for all that wait
 	left    int
 	refused time.Time // until when the store said no
+	alone   time.Time // until when the store is not asked, since it failed
 }
+
+// takeTimeout is how long the store may take, and for how long it is left
+// alone after it failed.
+const takeTimeout = time.Second
 
 // maxBlocks bounds how many organizations' blocks are kept. Forgetting them
 // all wastes at most 2 % of each limit, once.
@@ -65,10 +69,16 @@ func (s *Shared) takeShared(ctx context.Context, orgID int64, limit, n int, now 
 	if wait := b.refused.Sub(now); wait > 0 {
 		return false, wait.Truncate(time.Second) + time.Second
 	}
-	for _, size := range []int{max(n, limit/50), n} { // the last ones go one by one
+	if now.Before(b.alone) {
+		return true, 0 // what this node counts decides
+	}
+	ctx, cancel := context.WithTimeout(ctx, takeTimeout)
+	defer cancel()
+	for _, size := range []int{max(n, limit/(25*s.Nodes())), n} { // the last ones go one by one
 		ok, wait, err := s.Take(ctx, orgID, limit, size)
 		if err != nil {
-			return true, 0 // what this node counts alone decides
+			b.alone = now.Add(takeTimeout)
+			return true, 0
 		}
 		if ok {
 			b.left += size - n

@@ -23,7 +23,7 @@ const (
 type clock struct {
 	local   func() time.Time
 	base    time.Time
-	measure func(context.Context) (time.Time, error)
+	measure func(context.Context, func() time.Time) (reading, error)
 	offset  *atomic.Int64 // nanoseconds from local monotonic time to the database's
 
 	mu       *sync.Mutex
@@ -39,8 +39,17 @@ func newClock(now func() time.Time) clock {
 // monotonic is the process's time, unmoved by steps of its wall clock.
 func (c *clock) monotonic() time.Time { return c.base.Add(c.local().Sub(c.base)) }
 
+// reading is one look at the database's clock.
+type reading struct {
+	theirs          time.Time // the database's
+	asked, answered time.Time // the local monotonic ones around it
+}
+
 // own is the process's wall clock in place of the database's.
-func (c *clock) own(context.Context) (time.Time, error) { return c.local().Round(0), nil }
+func (c *clock) own(local func() time.Time) (reading, error) {
+	now := local()
+	return reading{theirs: c.local().Round(0), asked: now, answered: now}, nil
+}
 
 // Now is the time of the database, in UTC, to the microsecond.
 func (s *Store) Now() time.Time {
@@ -52,17 +61,15 @@ func (s *Store) Now() time.Time {
 // measures nothing; a jump is believed when the next measurement confirms it.
 func (s *Store) SyncClock(ctx context.Context) error {
 	c := &s.clock
-	before := c.monotonic()
-	theirs, err := c.measure(ctx)
-	after := c.monotonic()
-	took := after.Sub(before)
+	r, err := c.measure(ctx, c.monotonic)
+	took := r.answered.Sub(r.asked)
 	if err == nil && took > clockMaxTrip {
 		err = fmt.Errorf("it took %v", took)
 	}
 	if err != nil {
 		return wrap("read the database's clock", err)
 	}
-	offset := theirs.Sub(before.Add(took / 2).Round(0))
+	offset := r.theirs.Sub(r.asked.Add(took / 2).Round(0))
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	known := time.Duration(c.offset.Load())
@@ -70,7 +77,7 @@ func (s *Store) SyncClock(ctx context.Context) error {
 		known = c.jumpedTo
 	}
 	c.jumped = !c.measured.IsZero() && (offset-known).Abs() > clockMaxJump
-	c.jumpedTo, c.measured = offset, after
+	c.jumpedTo, c.measured = offset, r.answered
 	if !c.jumped {
 		c.offset.Store(int64(offset))
 	}

@@ -1,9 +1,12 @@
 package store
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"database/sql"
 	"fmt"
+	"slices"
 	"time"
 
 	"triggerd/internal/trigger"
@@ -66,11 +69,15 @@ type Want struct {
 // they are due; those that another node is taking are passed over.
 func (s *Store) Claim(ctx context.Context, wants []Want, claim trigger.ID, now, lease time.Time) ([]trigger.Delivery, error) {
 	taken, err := s.dialect.claim(ctx, wants, claim, now, lease)
+	slices.SortFunc(taken, func(a, b trigger.Delivery) int { // the oldest first; EventsOf reads them by organization
+		return cmp.Or(cmp.Compare(a.OrganizationID, b.OrganizationID), bytes.Compare(a.EventID[:], b.EventID[:]))
+	})
 	return taken, wrap("claim", err)
 }
 
-// EventsOf reads the events of deliveries, for the engine. Those that no
-// longer exist are left out. It stops after about maxBytes: rest are the
+// EventsOf reads the events of deliveries, for the engine; it is quick where
+// those of an organization stand together. Events that no longer exist are
+// left out. It stops after about maxBytes, and at an error: rest are the
 // deliveries whose events were not read.
 func (s *Store) EventsOf(ctx context.Context, ds []trigger.Delivery, maxBytes int) (found map[trigger.ID]*trigger.Event, rest []trigger.Delivery, err error) {
 	const step = 16 // events of one organization read at once
@@ -86,7 +93,7 @@ func (s *Store) EventsOf(ctx context.Context, ds []trigger.Delivery, maxBytes in
 		}
 		events, err := s.readEvents(ctx, s.hot, ds[0].OrganizationID, ids)
 		if err != nil {
-			return nil, nil, wrap("read claimed events", err)
+			return found, ds, wrap("read claimed events", err)
 		}
 		for id, e := range events {
 			found[id] = e
@@ -181,12 +188,15 @@ type sliceOf struct {
 }
 
 // changeSlice changes a slice of an organization's deliveries in a transaction
-// of its own. params are those from $3 on, without $4, the length of the
-// slice.
+// of its own. It passes over rows that others are changing, so it is done only
+// when nothing was left to change. params are those from $3 on, without $4,
+// the length of the slice.
 func (s *Store) changeSlice(ctx context.Context, orgID int64, change string, which sliceOf, params ...any) (n int, done bool, err error) {
 	text := change + s.dialect.sliceOf(fmt.Sprintf(
 		`deliveries WHERE bucket = $1 AND organization_id = $2 AND state = %d %s LIMIT $4`, which.state, which.condition), which.state)
 	args := append([]any{trigger.Bucket(orgID), orgID, params[0], slice}, params[1:]...)
+	ctx, cancel := bounded(ctx)
+	defer cancel()
 	err = s.dialect.write(ctx, func(q querier) error {
 		result, err := q.ExecContext(ctx, text, args...)
 		if err != nil {
@@ -196,7 +206,7 @@ func (s *Store) changeSlice(ctx context.Context, orgID int64, change string, whi
 		n = int(changed)
 		return err
 	})
-	return n, n < slice, wrap("change deliveries", err)
+	return n, n == 0, wrap("change deliveries", err)
 }
 
 // Backlog is the work that waits for webhooks.

@@ -27,7 +27,7 @@ const walk = 2000
 // ListEvents lists events of an organization, newest first: all, or those of a
 // status if it is not "". Their status is that of the moment of the listing.
 func (s *Store) ListEvents(ctx context.Context, orgID int64, status trigger.Status, limit int) (page []EventStatus, err error) {
-	ctx, cancel := reading(ctx)
+	ctx, cancel := bounded(ctx)
 	defer cancel()
 	switch status {
 	case trigger.Pending:
@@ -155,7 +155,7 @@ func (s *Store) statuses(ctx context.Context, orgID int64, from, to trigger.ID) 
 // Events reads events of an organization by their ids, in any order. Those
 // that it does not have, or no longer, are left out.
 func (s *Store) Events(ctx context.Context, orgID int64, ids []trigger.ID) (map[trigger.ID]*trigger.Event, error) {
-	ctx, cancel := reading(ctx)
+	ctx, cancel := bounded(ctx)
 	defer cancel()
 	found, err := s.readEvents(ctx, s.read, orgID, ids)
 	return found, wrap("read events", err)
@@ -187,7 +187,7 @@ func (s *Store) readEvents(ctx context.Context, q querier, orgID int64, ids []tr
 // Event reads one event with its status. NotFound if the organization has none
 // such, or no longer.
 func (s *Store) Event(ctx context.Context, orgID int64, id trigger.ID) (*trigger.Event, trigger.Status, error) {
-	ctx, cancel := reading(ctx)
+	ctx, cancel := bounded(ctx)
 	defer cancel()
 	found, err := s.Events(ctx, orgID, []trigger.ID{id})
 	if err != nil {

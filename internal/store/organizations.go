@@ -28,7 +28,7 @@ func (s *Store) AddOrganization(ctx context.Context, org trigger.Organization, k
 // APIKey finds a key by its hash, with its organization. NotFound if there is
 // none, or it was revoked.
 func (s *Store) APIKey(ctx context.Context, hash [32]byte) (trigger.APIKey, error) {
-	ctx, cancel := reading(ctx)
+	ctx, cancel := bounded(ctx)
 	defer cancel()
 	key := trigger.APIKey{Hash: hash}
 	org := &key.Organization

@@ -152,7 +152,7 @@ func (p *postgres) list(param string, _ listType) string { return " = ANY(" + pa
 
 // sliceOf picks rows by their place, as sqlClaim does.
 func (p *postgres) sliceOf(from string, _ trigger.DeliveryState) string {
-	return " WHERE ctid = ANY (ARRAY(SELECT ctid FROM " + from + " FOR UPDATE))"
+	return " WHERE ctid = ANY (ARRAY(SELECT ctid FROM " + from + " FOR UPDATE SKIP LOCKED))"
 }
 
 func (p *postgres) ints(list []int64) any { return list }
@@ -165,11 +165,19 @@ func (p *postgres) ids(list []trigger.ID) any {
 	return ids
 }
 
-// now is the one place that asks the server for its time.
-func (p *postgres) now(ctx context.Context) (time.Time, error) {
+// now is the one place that asks the server for its time. Waiting for a
+// connection is no part of the measurement.
+func (p *postgres) now(ctx context.Context, local func() time.Time) (r reading, err error) {
+	conn, err := p.hot.Acquire(ctx)
+	if err != nil {
+		return r, err
+	}
+	defer conn.Release()
 	var us int64
-	err := p.hot.QueryRow(ctx, `SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint`).Scan(&us)
-	return fromMicros(us), err
+	r.asked = local()
+	err = conn.QueryRow(ctx, `SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint`).Scan(&us)
+	r.answered, r.theirs = local(), fromMicros(us)
+	return r, err
 }
 
 func (p *postgres) stats() Stats {

@@ -3,6 +3,7 @@ package store
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"regexp"
@@ -77,6 +78,9 @@ func (p *postgres) ddl(ctx context.Context, statements ...string) error {
 	})
 }
 
+// errElsewhere says that another node is dropping days, or has just done it.
+var errElsewhere = errors.New("another node is at it")
+
 type partitionState int
 
 const (
@@ -134,8 +138,8 @@ func (p *postgres) dropDays(ctx context.Context, before time.Time) (done bool, e
 			continue
 		}
 		err := p.dropDay(ctx, parts[1], name, have[name])
-		if isCode(err, "55000", "42P01") { // another node is at it, or was
-			return true, nil
+		if isCode(err, "55000", "42P01") {
+			return false, errElsewhere
 		}
 		if err != nil {
 			return false, fmt.Errorf("drop partition %s: %w", name, err)

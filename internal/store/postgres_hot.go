@@ -153,7 +153,7 @@ func (p *postgres) barrier(ctx context.Context) error {
 
 // sqlClaim locks rows and changes them by their place, which they keep while
 // they are locked: a join by key would be planned by statistics, and those of
-// a queue are always old.
+// a queue are always old; so would the bucket, were it not hidden from them.
 const sqlClaim = `
 	WITH due AS MATERIALIZED (
 		SELECT d.place
@@ -164,7 +164,7 @@ const sqlClaim = `
 		) AS d
 	)
 	UPDATE deliveries SET claim = $5, due_at = $6
-	WHERE bucket = $1 AND ctid = ANY (ARRAY(SELECT place FROM due))
+	WHERE (bucket = $1) IS TRUE AND ctid = ANY (ARRAY(SELECT place FROM due))
 	RETURNING organization_id, event_id, webhook_id, job, attempts`
 
 // claim sends a statement for each bucket, all in one round trip.

@@ -26,7 +26,7 @@ type embedded struct {
 	read   *sql.DB
 	hot    *sql.DB // of ingest and the engine, so that requests never hold them up
 	writer *writer
-	local  func(context.Context) (time.Time, error)
+	clock  *clock
 	slice  int // events that one slice of dropDays deletes; adapts to its time
 }
 
@@ -47,7 +47,7 @@ func openSQLite(ctx context.Context, s *Store, o Options) error {
 	if err != nil {
 		return err
 	}
-	e := &embedded{lock: lock, local: s.clock.own, slice: 64}
+	e := &embedded{lock: lock, clock: &s.clock, slice: 64}
 	s.dialect = e
 	if err := e.open(ctx, filepath.Join(o.DataDir, databaseFile)); err != nil {
 		return errors.Join(fmt.Errorf("the database in %s cannot be opened: %w", o.DataDir, err), e.close())
@@ -125,7 +125,9 @@ func (e *embedded) ids(list []trigger.ID) any {
 }
 
 // now is the process's own time: nobody else is there.
-func (e *embedded) now(ctx context.Context) (time.Time, error) { return e.local(ctx) }
+func (e *embedded) now(_ context.Context, local func() time.Time) (reading, error) {
+	return e.clock.own(local)
+}
 
 // makeDays has nothing to do: there are no partitions.
 func (e *embedded) makeDays(context.Context, time.Time, time.Time) error { return nil }
@@ -139,7 +141,7 @@ const dropSlice = 5 * time.Millisecond
 // ingest does not notice; it takes as many as fit into 5 ms.
 func (e *embedded) dropDays(ctx context.Context, before time.Time) (done bool, err error) {
 	low := trigger.MinID(before)
-	begun, _ := e.local(ctx)
+	begun := e.clock.monotonic()
 	var deleted int64
 	err = e.write(ctx, func(q querier) error {
 		for _, text := range []string{ // rows lie in the order they came in, so the old ones come first
@@ -160,8 +162,7 @@ func (e *embedded) dropDays(ctx context.Context, before time.Time) (done bool, e
 		}
 		return nil
 	})
-	ended, _ := e.local(ctx)
-	if took := ended.Sub(begun); took > dropSlice {
+	if took := e.clock.monotonic().Sub(begun); took > dropSlice {
 		e.slice = max(1, e.slice/2)
 	} else {
 		e.slice = min(1000, e.slice+e.slice/4+1)

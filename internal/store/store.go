@@ -19,6 +19,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -49,6 +50,8 @@ type Store struct {
 	clock   clock
 	subs    *subscribers
 	nodes   atomic.Int64 // alive, as last counted
+	closing sync.Once
+	closed  error
 }
 
 // dialect is what differs between the databases.
@@ -71,8 +74,8 @@ type dialect interface {
 	ints(list []int64) any
 	ids(list []trigger.ID) any
 
-	// now is the time of the database.
-	now(ctx context.Context) (time.Time, error)
+	// now reads the time of the database, and when that was by the local clock.
+	now(ctx context.Context, local func() time.Time) (reading, error)
 	// makeDays prepares the days from..to for events. dropDays removes some of
 	// the events and attempts before a time that cutoff gave; done is false
 	// when there are more.
@@ -118,12 +121,14 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err := open(ctx, s, o); err != nil {
 		return nil, err
 	}
+	s.clock.measure = s.dialect.now
 	if o.OwnClock {
-		s.clock.measure = s.clock.own
-	} else {
-		s.clock.measure = s.dialect.now
+		s.clock.measure = func(_ context.Context, local func() time.Time) (reading, error) { return s.clock.own(local) }
 	}
 	err := s.SyncClock(ctx)
+	for tries := 0; err != nil && tries < 3; tries++ {
+		err = s.SyncClock(ctx)
+	}
 	if err == nil {
 		err = s.MakeDays(ctx)
 	}
@@ -136,12 +141,16 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	return s, nil
 }
 
-// Close ends the connections. Everything that uses the store must have ended.
-func (s *Store) Close() error { return s.dialect.close() }
+// Close ends the connections. Everything that uses the store should have
+// ended; what has not gets errors. To close again does nothing.
+func (s *Store) Close() error {
+	s.closing.Do(func() { s.closed = s.dialect.close() })
+	return s.closed
+}
 
 // Ping asks the database for a sign of life.
 func (s *Store) Ping(ctx context.Context) error {
-	ctx, cancel := reading(ctx)
+	ctx, cancel := bounded(ctx)
 	defer cancel()
 	return wrap("ping", s.read.PingContext(ctx))
 }
@@ -154,11 +163,12 @@ func (s *Store) in(column, param string, of listType) string {
 	return column + s.dialect.list(param, of)
 }
 
-// readTimeout bounds every read for a request: the wait for a connection and
-// the query. What takes longer is Unavailable.
+// readTimeout bounds every read for a request, and the work of the background:
+// the wait for a connection and the statement. What takes longer is
+// Unavailable.
 const readTimeout = 5 * time.Second
 
-func reading(ctx context.Context) (context.Context, context.CancelFunc) {
+func bounded(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, readTimeout)
 }
 

@@ -85,7 +85,7 @@ func addVersion(ctx context.Context, q querier, w trigger.Webhook, version, now 
 
 // Webhook reads one webhook of an organization. NotFound if it has none such.
 func (s *Store) Webhook(ctx context.Context, orgID, id int64) (trigger.Webhook, error) {
-	ctx, cancel := reading(ctx)
+	ctx, cancel := bounded(ctx)
 	defer cancel()
 	w, err := scanWebhook(s.read.QueryRowContext(ctx,
 		`SELECT `+webhookColumns+` FROM webhooks WHERE organization_id = $1 AND id = $2`, orgID, id))
