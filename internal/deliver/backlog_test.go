@@ -20,7 +20,7 @@ func TestBacklogOfManyOrganizations(t *testing.T) {
 		r := newReceiver(t, nil)
 		const organizations, each = 150, 8
 		for range organizations {
-			post(t, s, newWebhook(t, s, newOrg(t, s), r.URL), each)
+			post(t, s, newWebhook(t, s, storetest.NewOrganization(t, s), r.URL), each)
 		}
 		n := startNode(t, db, s, func(c *deliver.Config) { c.Timeout = 3 * time.Second })
 		until(t, "nothing is open", func() bool {
@@ -44,7 +44,7 @@ func TestStopWithoutDatabase(t *testing.T) {
 	free := sync.OnceFunc(func() { close(release) })
 	t.Cleanup(free)
 	r := newReceiver(t, func(http.ResponseWriter, *http.Request) { <-release })
-	hook := newWebhook(t, s, newOrg(t, s), r.URL)
+	hook := newWebhook(t, s, storetest.NewOrganization(t, s), r.URL)
 	post(t, s, hook, 3)
 	n := startNode(t, db, s, nil)
 	r.wait(t, 3)
@@ -62,7 +62,7 @@ func TestPausedWaits(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *storetest.DB) {
 		s := db.Open(t)
 		r := newReceiver(t, nil)
-		org := newOrg(t, s)
+		org := storetest.NewOrganization(t, s)
 		hook := newWebhook(t, s, org, r.URL)
 		other := newWebhook(t, s, org, r.URL+"/other")
 		if err := s.SetWebhookState(t.Context(), org, hook.ID, trigger.Paused); err != nil {

@@ -25,7 +25,7 @@ func TestDeliversSigned(t *testing.T) {
 		s := db.Open(t)
 		n := startNode(t, db, s, nil)
 		r := newReceiver(t, nil)
-		hook := newWebhook(t, s, newOrg(t, s), r.URL+"/hook")
+		hook := newWebhook(t, s, storetest.NewOrganization(t, s), r.URL+"/hook")
 		e := post(t, s, hook, 1)[0]
 		n.Wake()
 		g := r.wait(t, 1)[0]
@@ -58,7 +58,7 @@ func TestRetriesThenFails(t *testing.T) {
 		s := db.Open(t)
 		n := startNode(t, db, s, nil)
 		r := newReceiver(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) })
-		hook := newWebhook(t, s, newOrg(t, s), r.URL)
+		hook := newWebhook(t, s, storetest.NewOrganization(t, s), r.URL)
 		e := post(t, s, hook, 1)[0]
 		for i, pause := range []time.Duration{0, time.Minute, time.Hour} {
 			moved := db.Clock.Now()
@@ -98,7 +98,7 @@ func TestGoneEndsEverything(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *storetest.DB) {
 		s := db.Open(t)
 		r := newReceiver(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusGone) })
-		org := newOrg(t, s)
+		org := storetest.NewOrganization(t, s)
 		hook := newWebhook(t, s, org, r.URL)
 		events := post(t, s, hook, 50)
 		n := startNode(t, db, s, nil)
@@ -154,7 +154,7 @@ func TestFailures(t *testing.T) {
 			s := db.Open(t)
 			n := startNode(t, db, s, func(c *deliver.Config) { c.Timeout, c.Schedule = time.Second, trigger.Schedule{} })
 			r := newReceiver(t, test.handle)
-			e := post(t, s, newWebhook(t, s, newOrg(t, s), r.URL), 1)[0]
+			e := post(t, s, newWebhook(t, s, storetest.NewOrganization(t, s), r.URL), 1)[0]
 			n.Wake()
 			untilStatus(t, s, e, trigger.Failed)
 			n.stop()
@@ -187,7 +187,7 @@ func TestHugeAnswer(t *testing.T) {
 			}
 		}
 	})
-	e := post(t, s, newWebhook(t, s, newOrg(t, s), r.URL), 1)[0]
+	e := post(t, s, newWebhook(t, s, storetest.NewOrganization(t, s), r.URL), 1)[0]
 	n.Wake()
 	untilStatus(t, s, e, trigger.Delivered)
 	n.stop()
@@ -207,7 +207,7 @@ func TestGuardAtConnect(t *testing.T) {
 	})
 	r := newReceiver(t, nil)
 	for _, url := range []string{r.URL, strings.Replace(r.URL, "127.0.0.1", "localhost", 1)} {
-		e := post(t, s, newWebhook(t, s, newOrg(t, s), url), 1)[0]
+		e := post(t, s, newWebhook(t, s, storetest.NewOrganization(t, s), url), 1)[0]
 		n.Wake()
 		untilStatus(t, s, e, trigger.Failed)
 	}
@@ -225,7 +225,7 @@ func TestStaleDeliveryIsNotSent(t *testing.T) {
 	s := db.Open(t)
 	r := newReceiver(t, nil)
 	n := startNode(t, db, s, nil)
-	hook := newWebhook(t, s, newOrg(t, s), r.URL)
+	hook := newWebhook(t, s, storetest.NewOrganization(t, s), r.URL)
 	stale := db.Clock.Now().Add(-n.Lease() + n.Timeout)
 	e := &trigger.Event{OrganizationID: hook.OrganizationID, ID: s.NewClaim(), Type: "a", Payload: []byte("1")}
 	d := trigger.Delivery{DeliveryKey: trigger.DeliveryKey{OrganizationID: e.OrganizationID, EventID: e.ID, WebhookID: hook.ID}, Claim: s.NewClaim()}
@@ -246,7 +246,7 @@ func TestTwoNodesSendOnce(t *testing.T) {
 	storetest.OnPostgres(t, func(t *testing.T, db *storetest.DB) {
 		s := db.Open(t)
 		r := newReceiver(t, nil)
-		org := newOrg(t, s)
+		org := storetest.NewOrganization(t, s)
 		const hooks, each = 10, 100
 		for range hooks {
 			post(t, s, newWebhook(t, s, org, r.URL), each)
@@ -276,7 +276,7 @@ func TestHangingReceiverHoldsUpNobody(t *testing.T) {
 		free := sync.OnceFunc(func() { close(release) })
 		t.Cleanup(free)
 		fast := newReceiver(t, nil)
-		org := newOrg(t, s)
+		org := storetest.NewOrganization(t, s)
 		late := post(t, s, newWebhook(t, s, org, slow.URL), 300)
 		quick := post(t, s, newWebhook(t, s, org, fast.URL), 300)
 		n := startNode(t, db, s, nil)
@@ -303,7 +303,7 @@ func TestStopGivesBack(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		r := newReceiver(t, func(http.ResponseWriter, *http.Request) { <-ctx.Done() })
-		hook := newWebhook(t, s, newOrg(t, s), r.URL)
+		hook := newWebhook(t, s, storetest.NewOrganization(t, s), r.URL)
 		post(t, s, hook, 100)
 		n := startNode(t, db, s, nil)
 		r.wait(t, 4)

@@ -124,19 +124,6 @@ func startNode(t *testing.T, db *storetest.DB, s *store.Store, change func(*deli
 	return n
 }
 
-func newOrg(t *testing.T, s *store.Store) int64 {
-	t.Helper()
-	var key trigger.APIKey
-	for i := range key.Hash {
-		key.Hash[i] = byte(rand.Uint32())
-	}
-	id, err := s.AddOrganization(t.Context(), trigger.Organization{Name: "O", Tier: trigger.Free}, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return id
-}
-
 func newWebhook(t *testing.T, s *store.Store, orgID int64, url string) *trigger.Webhook {
 	t.Helper()
 	w := trigger.Webhook{State: trigger.Active, URL: url, OrganizationID: orgID, Secret: trigger.NewSecret([32]byte{7})}

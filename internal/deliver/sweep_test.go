@@ -54,20 +54,6 @@ func finishFirst(t *testing.T, s *store.Store, w *trigger.Webhook, outcome trigg
 	}
 }
 
-// list counts the events of an organization by status.
-func list(t *testing.T, s *store.Store, orgID int64) map[trigger.Status]int {
-	t.Helper()
-	page, err := s.ListEvents(t.Context(), orgID, "", 100_000)
-	if err != nil {
-		t.Fatal(err)
-	}
-	n := map[trigger.Status]int{}
-	for _, e := range page {
-		n[e.Status]++
-	}
-	return n
-}
-
 // Seven weeks pass, each day with a delivered, a failed and an open event and
 // one for the inbox, while readers and writers go on: nothing stalls, what is
 // too old ends visibly and goes, and nothing else does.
@@ -76,7 +62,7 @@ func TestWeeks(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *storetest.DB) {
 		s := db.Open(t)
 		sweeper := newSweeper(s, 0)
-		org := newOrg(t, s)
+		org := storetest.NewOrganization(t, s)
 		hook := newWebhook(t, s, org, "http://127.0.0.1:9")
 		inbox := &trigger.Webhook{ID: trigger.InboxID, OrganizationID: org}
 		stop := keepBusy(t, s)
@@ -96,7 +82,7 @@ func TestWeeks(t *testing.T) {
 				t.Fatalf("yesterday's event is %s, %v", status, err)
 			}
 		}
-		got := list(t, s, org)
+		got := storetest.CountEvents(t, s, org)
 		// Of each of the last 30 days at least, and of at most two more, since days go whole.
 		for _, status := range []trigger.Status{trigger.Delivered, trigger.Failed, trigger.Pending} {
 			if n := got[status]; n < 29 || n > 34 {
@@ -110,7 +96,7 @@ func TestWeeks(t *testing.T) {
 func keepBusy(t *testing.T, s *store.Store) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
-	inbox := &trigger.Webhook{ID: trigger.InboxID, OrganizationID: newOrg(t, s)}
+	inbox := &trigger.Webhook{ID: trigger.InboxID, OrganizationID: storetest.NewOrganization(t, s)}
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		pace := time.NewTicker(2 * time.Millisecond)
@@ -137,7 +123,7 @@ func TestExpiredIsVisible(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, db *storetest.DB) {
 		s := db.Open(t)
-		org := newOrg(t, s)
+		org := storetest.NewOrganization(t, s)
 		add := func(dedupID string) trigger.ID {
 			t.Helper()
 			e := &trigger.Event{OrganizationID: org, ID: s.NewClaim(), Type: "a", Payload: []byte("1"), DedupID: dedupID}
@@ -157,17 +143,17 @@ func TestExpiredIsVisible(t *testing.T) {
 		}
 		advance(t, db, 30*dayLong-time.Hour, s)
 		sweep(0)
-		if n := list(t, s, org); n[trigger.Pending] != 1 {
+		if n := storetest.CountEvents(t, s, org); n[trigger.Pending] != 1 {
 			t.Errorf("an hour early: %v", n)
 		}
 		advance(t, db, 90*time.Minute, s)
 		sweep(0)
-		if n := list(t, s, org); n[trigger.Failed] != 1 {
+		if n := storetest.CountEvents(t, s, org); n[trigger.Failed] != 1 {
 			t.Errorf("expired and not yet gone: %v", n)
 		}
 		advance(t, db, 2*dayLong, s)
 		sweep(0)
-		if n := list(t, s, org); len(n) != 0 {
+		if n := storetest.CountEvents(t, s, org); len(n) != 0 {
 			t.Errorf("two days later: %v", n)
 		}
 		if again := add("d"); again != first {
@@ -186,7 +172,7 @@ func TestSweepBesideLongReader(t *testing.T) {
 	t.Parallel()
 	storetest.OnPostgres(t, func(t *testing.T, db *storetest.DB) {
 		s := db.Open(t)
-		org := newOrg(t, s)
+		org := storetest.NewOrganization(t, s)
 		inbox := &trigger.Webhook{ID: trigger.InboxID, OrganizationID: org}
 		post(t, s, inbox, 1)
 		advance(t, db, 40*dayLong, s)
@@ -222,7 +208,7 @@ func TestSweepBesideLongReader(t *testing.T) {
 		if err := newSweeper(s, 0).Sweep(t.Context()); err != nil {
 			t.Error(err)
 		}
-		if n := list(t, s, org); n[trigger.Pending] != 50 || len(n) != 1 {
+		if n := storetest.CountEvents(t, s, org); n[trigger.Pending] != 50 || len(n) != 1 {
 			t.Errorf("left: %v, want the 50 new ones", n)
 		}
 	})

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"sync"
 	"testing"
 	"time"
@@ -83,13 +82,7 @@ func start(t *testing.T, db *storetest.DB, s *store.Store, room int) *fixture {
 		}
 	})
 	t.Cleanup(f.stop)
-	var hash [32]byte
-	for i := range hash {
-		hash[i] = byte(rand.Uint32())
-	}
-	if f.org, err = s.AddOrganization(t.Context(), trigger.Organization{Name: "O", Tier: trigger.Free}, trigger.APIKey{Hash: hash}); err != nil {
-		t.Fatal(err)
-	}
+	f.org = storetest.NewOrganization(t, s)
 	filter, _ := trigger.ParseFilter("user.*")
 	f.hook, err = s.AddWebhook(t.Context(), f.org, trigger.Webhook{
 		State: trigger.Active, URL: "http://127.0.0.1:9", Filter: filter, Secret: trigger.NewSecret([32]byte{}),
@@ -102,20 +95,6 @@ func start(t *testing.T, db *storetest.DB, s *store.Store, room int) *fixture {
 
 func (f *fixture) event(eventType, dedupID string) *trigger.Event {
 	return &trigger.Event{OrganizationID: f.org, Type: eventType, DedupID: dedupID, Payload: []byte(`{"a": 1}`)}
-}
-
-// counts lists how many events have which status.
-func (f *fixture) counts(t *testing.T) map[trigger.Status]int {
-	t.Helper()
-	page, err := f.store.ListEvents(t.Context(), f.org, "", 100_000)
-	if err != nil {
-		t.Fatal(err)
-	}
-	n := map[trigger.Status]int{}
-	for _, e := range page {
-		n[e.Status]++
-	}
-	return n
 }
 
 func TestOneDedupIDFromManyClientsOnTwoNodes(t *testing.T) {
@@ -160,7 +139,7 @@ func TestOneDedupIDFromManyClientsOnTwoNodes(t *testing.T) {
 				t.Errorf("%s: accepted %d times, with %d ids", dedup, n, len(seen[dedup]))
 			}
 		}
-		if n := nodes[0].counts(t)[trigger.Pending]; n != ids {
+		if n := storetest.CountEvents(t, nodes[0].store, nodes[0].org)[trigger.Pending]; n != ids {
 			t.Errorf("%d events stored, want %d", n, ids)
 		}
 		for i, node := range nodes {
@@ -244,7 +223,7 @@ func TestBadEventStandsAlone(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		if n := f.counts(t)[trigger.Pending]; n != 63 {
+		if n := storetest.CountEvents(t, f.store, f.org)[trigger.Pending]; n != 63 {
 			t.Errorf("%d stored, want 63", n)
 		}
 	})
@@ -279,7 +258,7 @@ func TestDrain(t *testing.T) {
 		}
 		wg.Wait()
 		f.stop()
-		if n := f.counts(t)[trigger.Pending]; n != accepted {
+		if n := storetest.CountEvents(t, f.store, f.org)[trigger.Pending]; n != accepted {
 			t.Errorf("%d stored, %d accepted", n, accepted)
 		}
 	})

@@ -108,7 +108,7 @@ func TestCutBetweenCommitAndAnswer(t *testing.T) {
 		if proxy.cuts.Load() >= 0 {
 			t.Errorf("%d cuts were not made", proxy.cuts.Load())
 		}
-		if n := f.counts(t)[trigger.Pending]; n != 4 || len(seen) != 3 || len(f.lanes.taken) != 4 {
+		if n := storetest.CountEvents(t, f.store, f.org)[trigger.Pending]; n != 4 || len(seen) != 3 || len(f.lanes.taken) != 4 {
 			t.Errorf("%d events stored, %d ids, %d handed off; want 4, 3 and 4", n, len(seen), len(f.lanes.taken))
 		}
 	})
@@ -133,7 +133,7 @@ func TestDatabaseAway(t *testing.T) {
 		if _, err := f.Add(t.Context(), again); err != nil {
 			t.Error(err)
 		}
-		if n := f.counts(t)[trigger.Pending]; n != 1 {
+		if n := storetest.CountEvents(t, f.store, f.org)[trigger.Pending]; n != 1 {
 			t.Errorf("%d events stored, want 1", n)
 		}
 	})

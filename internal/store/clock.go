@@ -24,17 +24,15 @@ type clock struct {
 	local   func() time.Time
 	base    time.Time
 	measure func(context.Context, func() time.Time) (reading, error)
-	offset  *atomic.Int64 // nanoseconds from local monotonic time to the database's
+	offset  atomic.Int64 // nanoseconds from local monotonic time to the database's
 
-	mu       *sync.Mutex
+	mu       sync.Mutex
 	measured time.Time // local, when the last measurement was taken
 	jumped   bool      // the last measurement was far from the one before
 	jumpedTo time.Duration
 }
 
-func newClock(now func() time.Time) clock {
-	return clock{local: now, base: now(), offset: new(atomic.Int64), mu: new(sync.Mutex)}
-}
+func newClock(now func() time.Time) *clock { return &clock{local: now, base: now()} }
 
 // monotonic is the process's time, unmoved by steps of its wall clock.
 func (c *clock) monotonic() time.Time { return c.base.Add(c.local().Sub(c.base)) }
@@ -60,7 +58,7 @@ func (s *Store) Now() time.Time {
 // SyncClock measures the offset to the database's clock. What took too long
 // measures nothing; a jump is believed when the next measurement confirms it.
 func (s *Store) SyncClock(ctx context.Context) error {
-	c := &s.clock
+	c := s.clock
 	r, err := c.measure(ctx, c.monotonic)
 	took := r.answered.Sub(r.asked)
 	if err == nil && took > clockMaxTrip {

@@ -116,7 +116,7 @@ type Result struct {
 // success ends the delivery if it is still open. To finish twice is as to
 // finish once.
 //
-// An error is of all the results; [Store.Settle] knows what to do with it.
+// An error is of all the results; [Settle] knows what to do with it.
 func (s *Store) Finish(ctx context.Context, results []Result) error {
 	seen := make(map[trigger.DeliveryKey]bool, len(results))
 	var first, later []Result

@@ -10,20 +10,6 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// newOrg stores an organization and gives its id.
-func newOrg(t *testing.T, s *store.Store) int64 {
-	t.Helper()
-	var key trigger.APIKey
-	for i := range key.Hash {
-		key.Hash[i] = byte(rand.Uint32())
-	}
-	id, err := s.AddOrganization(t.Context(), trigger.Organization{Name: "Org", Tier: trigger.Free}, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return id
-}
-
 // newWebhook stores an active webhook and gives its id.
 func newWebhook(t *testing.T, s *store.Store, orgID int64, filter string) int64 {
 	t.Helper()

@@ -21,14 +21,9 @@ type Batch struct {
 // be said, in which case nothing of the event was stored and it belongs into
 // another batch. Set again if the same batch may have been committed before.
 //
-// An error is of the whole batch; [Store.Settle] knows what to do with it.
+// An error is of the whole batch; [Settle] knows what to do with it.
 func (s *Store) AddEvents(ctx context.Context, b *Batch, again bool) ([]trigger.ID, error) {
 	return s.dialect.addEvents(ctx, b, again)
-}
-
-// slice is the part of the batch from lo to hi.
-func (b *Batch) Slice(lo, hi int) *Batch {
-	return &Batch{Events: b.Events[lo:hi], Deliveries: b.Deliveries[lo:hi]}
 }
 
 // days are the first and last moment of the batch's ids.

@@ -82,10 +82,10 @@ func (s *Store) TakePermits(ctx context.Context, orgID int64, limit, n int) (ok 
 	return ok, max(retryAfter, time.Second), wrap("take permits", err)
 }
 
-// dropPermits forgets what no window touches any more.
-func (s *Store) dropPermits(ctx context.Context) error {
-	return s.dialect.write(ctx, func(q querier) error {
+// DropPermits forgets what no window touches any more.
+func (s *Store) DropPermits(ctx context.Context) error {
+	return wrap("drop permits", s.dialect.write(ctx, func(q querier) error {
 		_, err := q.ExecContext(ctx, `DELETE FROM permits WHERE step > 0 AND step < $1`, s.Now().Unix()-2*rateWindow)
 		return err
-	})
+	}))
 }

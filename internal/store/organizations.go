@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"time"
 
 	"triggerd/internal/trigger"
 )
@@ -57,6 +56,3 @@ func (s *Store) organizationIDs(ctx context.Context, after int64) (ids []int64, 
 	ids, err = scanInts(ctx, s.hot, `SELECT id FROM organizations WHERE id > $1 ORDER BY id LIMIT 1000`, after)
 	return ids, wrap("list organizations", err)
 }
-
-// at is a time in a day, cut to its beginning in UTC.
-func day(at time.Time) time.Time { return at.UTC().Truncate(24 * time.Hour) }

@@ -21,6 +21,9 @@ var partitionName = regexp.MustCompile(`^(events|attempts)_(\d{8})$`)
 
 const dayFormat = "20060102"
 
+// day is the beginning of a time's day in UTC.
+func day(at time.Time) time.Time { return at.UTC().Truncate(24 * time.Hour) }
+
 // makeDays makes the partitions of the days from..to that are missing: a table
 // like its parent, then attached, which waits for no reader and stalls no
 // insert. Another node may do the same at the same time.

@@ -47,7 +47,7 @@ func openSQLite(ctx context.Context, s *Store, o Options) error {
 	if err != nil {
 		return err
 	}
-	e := &embedded{lock: lock, clock: &s.clock, slice: 64}
+	e := &embedded{lock: lock, clock: s.clock, slice: 64}
 	s.dialect = e
 	if err := e.open(ctx, filepath.Join(o.DataDir, databaseFile)); err != nil {
 		return errors.Join(fmt.Errorf("the database in %s cannot be opened: %w", o.DataDir, err), e.close())

@@ -8,7 +8,7 @@
 //
 // Reading it: [Store.AddEvents] is where an event becomes durable,
 // [Store.Claim] and [Store.Finish] are the life of a delivery, and
-// [Store.Settle] says what is done when a database says no, or nothing.
+// [Settle] says what is done when a database says no, or nothing.
 //
 // Methods return a [trigger.Error]: NotFound where a thing does not exist or
 // belongs to another organization, Unavailable where the database cannot be
@@ -47,7 +47,7 @@ type Store struct {
 	read    *sql.DB // requests and everything that is not hot
 	hot     *sql.DB // the few connections of ingest and the engine
 	dialect dialect
-	clock   clock
+	clock   *clock
 	subs    *subscribers
 	nodes   atomic.Int64 // alive, as last counted
 	closing sync.Once
@@ -66,13 +66,13 @@ type dialect interface {
 	// returns nil. It may run together with others, never in part.
 	write(ctx context.Context, fn func(querier) error) error
 	// list is the text after a column that asks for membership in the list
-	// parameter, and listArg the parameter's value.
+	// parameter; ints and ids make the parameter's value.
 	list(param string, of listType) string
+	ints(list []int64) any
+	ids(list []trigger.ID) any
 	// sliceOf is the WHERE that picks the deliveries, all of one state and one
 	// organization, that a query (from its FROM on) selects.
 	sliceOf(from string, state trigger.DeliveryState) string
-	ints(list []int64) any
-	ids(list []trigger.ID) any
 
 	// now reads the time of the database, and when that was by the local clock.
 	now(ctx context.Context, local func() time.Time) (reading, error)

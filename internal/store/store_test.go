@@ -18,7 +18,7 @@ func TestEventComesBackAsItWas(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, db *storetest.DB) {
 		s := db.Open(t)
-		org := newOrg(t, s)
+		org := storetest.NewOrganization(t, s)
 		e := event(s, org, "d1")
 		if got := add(t, s, []*trigger.Event{e}, trigger.InboxID); got[0] != e.ID {
 			t.Fatalf("verdict %v, want accepted", got)
@@ -30,7 +30,7 @@ func TestEventComesBackAsItWas(t *testing.T) {
 		if diff := cmp.Diff(e, got); diff != "" || status != trigger.Pending {
 			t.Errorf("status %s, event differs:\n%s", status, diff)
 		}
-		_, _, err = s.Event(t.Context(), newOrg(t, s), e.ID)
+		_, _, err = s.Event(t.Context(), storetest.NewOrganization(t, s), e.ID)
 		if trigger.KindOf(err) != trigger.NotFound {
 			t.Errorf("another organization got %v, want NotFound", err)
 		}
@@ -41,7 +41,7 @@ func TestDedup(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, db *storetest.DB) {
 		s := db.Open(t)
-		org, other := newOrg(t, s), newOrg(t, s)
+		org, other := storetest.NewOrganization(t, s), storetest.NewOrganization(t, s)
 		first := event(s, org, "d")
 		add(t, s, []*trigger.Event{first})
 		same, fresh, foreign := event(s, org, "d"), event(s, org, "e"), event(s, other, "d")
@@ -60,7 +60,7 @@ func TestSameBatchAgainIsAccepted(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, db *storetest.DB) {
 		s := db.Open(t)
-		org := newOrg(t, s)
+		org := storetest.NewOrganization(t, s)
 		hook := newWebhook(t, s, org, "")
 		batch := &store.Batch{}
 		for _, dedup := range []string{"a", "", "b", ""} {
@@ -96,7 +96,7 @@ func TestDedupRace(t *testing.T) {
 		} else {
 			nodes = append(nodes, nodes[0])
 		}
-		org := newOrg(t, nodes[0])
+		org := storetest.NewOrganization(t, nodes[0])
 		for round := range 10 {
 			var wg sync.WaitGroup
 			got := make([][]trigger.ID, 4)
@@ -145,7 +145,7 @@ func TestStatusFollowsDeliveries(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, db *storetest.DB) {
 		s := db.Open(t)
-		org := newOrg(t, s)
+		org := storetest.NewOrganization(t, s)
 		one, two := newWebhook(t, s, org, ""), newWebhook(t, s, org, "")
 		e := event(s, org, "")
 		add(t, s, []*trigger.Event{e}, one, two)
@@ -186,7 +186,7 @@ func TestClaimIsFenced(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, db *storetest.DB) {
 		s := db.Open(t)
-		org := newOrg(t, s)
+		org := storetest.NewOrganization(t, s)
 		hook := newWebhook(t, s, org, "")
 		add(t, s, events(s, org, 2), hook)
 		stale := claimAll(t, s, org, hook, 0) // its lease is over at once
@@ -228,7 +228,7 @@ func TestFinishTwiceInOneCall(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, db *storetest.DB) {
 		s := db.Open(t)
-		org := newOrg(t, s)
+		org := storetest.NewOrganization(t, s)
 		hook := newWebhook(t, s, org, "")
 		add(t, s, events(s, org, 1), hook)
 		stale := claimAll(t, s, org, hook, 0)
@@ -251,7 +251,7 @@ func TestLanes(t *testing.T) {
 		s := db.Open(t)
 		want := map[int64]bool{}
 		for range 20 {
-			org := newOrg(t, s)
+			org := storetest.NewOrganization(t, s)
 			for range 3 {
 				hook := newWebhook(t, s, org, "")
 				want[hook] = true

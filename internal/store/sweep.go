@@ -9,13 +9,9 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// MakeDays keeps room for the events of today and of the days ahead, and
-// clears away what passes by the second.
+// MakeDays keeps room for the events of today and of the days ahead.
 func (s *Store) MakeDays(ctx context.Context) error {
 	now := s.Now()
-	if err := s.dropPermits(ctx); err != nil {
-		return wrap("drop permits", err)
-	}
 	return wrap("make days", s.dialect.makeDays(ctx, now.Add(-24*time.Hour), now.Add(daysAhead*24*time.Hour)))
 }
 

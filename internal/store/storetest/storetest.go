@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/url"
 	"os"
 	"sync/atomic"
@@ -17,6 +18,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"triggerd/internal/store"
+	"triggerd/internal/trigger"
 )
 
 // DB is an empty database.
@@ -106,6 +108,34 @@ func (db *DB) Open(t *testing.T) *store.Store {
 		}
 	})
 	return s
+}
+
+// NewOrganization stores an organization and gives its id.
+func NewOrganization(t testing.TB, s *store.Store) int64 {
+	t.Helper()
+	var key trigger.APIKey
+	for i := range key.Hash {
+		key.Hash[i] = byte(rand.Uint32())
+	}
+	id, err := s.AddOrganization(t.Context(), trigger.Organization{Name: "Org", Tier: trigger.Free}, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
+// CountEvents counts the events of an organization by status.
+func CountEvents(t testing.TB, s *store.Store, orgID int64) map[trigger.Status]int {
+	t.Helper()
+	page, err := s.ListEvents(t.Context(), orgID, "", 100_000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := map[trigger.Status]int{}
+	for _, e := range page {
+		n[e.Status]++
+	}
+	return n
 }
 
 // Clock is the time, as far ahead as a test has moved it.
