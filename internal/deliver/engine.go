@@ -45,12 +45,13 @@ const drainTime = 6 * time.Second
 
 // Config is what an Engine works with.
 type Config struct {
-	Store     *store.Store
+	Store     Store
 	Guard     *Guard
 	Schedule  trigger.Schedule
 	Timeout   time.Duration    // of one attempt, from dial to the end of the answer
 	Now       func() time.Time // the process's clock, with its monotonic reading
 	UserAgent string
+	Transport http.RoundTripper // that sends; nil: the network, by way of the Guard
 	Metrics   *telemetry.Metrics
 	Log       *slog.Logger
 }
@@ -79,7 +80,7 @@ type Engine struct {
 func New(c Config) *Engine {
 	return &Engine{
 		Config:  c,
-		client:  newClient(c.Guard),
+		client:  newClient(c),
 		slots:   make(chan struct{}, workers),
 		results: make(chan store.Result, 1024),
 		woken:   make(chan struct{}, 1),

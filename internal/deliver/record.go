@@ -43,7 +43,7 @@ func (e *Engine) record(ctx context.Context) {
 func (e *Engine) finish(ctx context.Context, group []store.Result) {
 	work := context.WithoutCancel(ctx)
 	for round := 1; ; round++ {
-		err := store.Settle(work, e.Store, recordPatience, group, func(part []store.Result, _ bool) error {
+		err := store.Settle(work, e.Now, recordPatience, group, func(part []store.Result, _ bool) error {
 			return e.Store.Finish(work, part)
 		}, func(r store.Result, err error) {
 			e.Log.Error("a result cannot be stored", "event_id", r.Attempt.EventID.String(), "error", err)

@@ -27,22 +27,30 @@ const (
 // newClient makes the client for all webhooks. It asks the guard about each
 // address it connects to, uses no proxy, follows no redirect, unpacks nothing,
 // and keeps enough idle connections for a lane at full speed.
-func newClient(g *Guard) *http.Client {
+func newClient(c Config) *http.Client {
+	client := &http.Client{
+		Transport:     c.Transport,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	if c.Transport == nil {
+		client.Transport = newTransport(c.Guard)
+	}
+	return client
+}
+
+func newTransport(g *Guard) *http.Transport {
 	dialer := &net.Dialer{Control: g.Control}
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
-	return &http.Client{
-		Transport: &http.Transport{
-			DialContext:            dialer.DialContext,
-			Protocols:              &protocols,
-			DisableCompression:     true,
-			MaxIdleConns:           2048,
-			MaxIdleConnsPerHost:    concurrency * 2,
-			IdleConnTimeout:        30 * time.Second,
-			MaxResponseHeaderBytes: 64 << 10,
-			WriteBufferSize:        8 << 10,
-		},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	return &http.Transport{
+		DialContext:            dialer.DialContext,
+		Protocols:              &protocols,
+		DisableCompression:     true,
+		MaxIdleConns:           2048,
+		MaxIdleConnsPerHost:    concurrency * 2,
+		IdleConnTimeout:        30 * time.Second,
+		MaxResponseHeaderBytes: 64 << 10,
+		WriteBufferSize:        8 << 10,
 	}
 }
 

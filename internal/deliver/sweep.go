@@ -5,14 +5,13 @@ import (
 	"log/slog"
 	"time"
 
-	"triggerd/internal/store"
 	"triggerd/internal/telemetry"
 )
 
 // Sweeper ends and removes what is too old, and keeps room for the days to
 // come. Any number of nodes may sweep at the same time.
 type Sweeper struct {
-	Store          *store.Store
+	Store          SweptStore
 	Retention      time.Duration // of events; open deliveries end as failed before them
 	DedupRetention time.Duration // of dedup ids; 0: for ever
 	Metrics        *telemetry.Metrics

@@ -76,7 +76,7 @@ func (w *Writer) subscribers(ctx context.Context, entries []*entry) (subs map[in
 		}
 	}
 	var refused error
-	err = store.Settle(ctx, w.Store, patience, [][]int64{orgs}, func(_ [][]int64, _ bool) (err error) {
+	err = store.Settle(ctx, w.Now, patience, [][]int64{orgs}, func(_ [][]int64, _ bool) (err error) {
 		subs, err = w.Store.Subscribers(ctx, orgs)
 		return err
 	}, func(_ []int64, err error) { refused = err })
@@ -130,7 +130,7 @@ func (w *Writer) owe(e *entry, claim trigger.ID, at, lease time.Time) []trigger.
 // commit stores the entries, or finds out why not.
 func (w *Writer) commit(ctx context.Context, entries []*entry) {
 	begun := w.Now()
-	err := store.Settle(ctx, w.Store, patience, entries, func(part []*entry, again bool) error {
+	err := store.Settle(ctx, w.Now, patience, entries, func(part []*entry, again bool) error {
 		batch := &store.Batch{
 			Events:     make([]*trigger.Event, len(part)),
 			Deliveries: make([][]trigger.Delivery, len(part)),

@@ -29,11 +29,11 @@ func settlePause(tries int) time.Duration {
 // patience is over; where it says that something in them can never be stored,
 // they are halved until the bad one stands alone, and refuse is told. The
 // error is that of the items that were given up, which may be committed or
-// not.
-func Settle[T any](ctx context.Context, s *Store, patience time.Duration, items []T,
+// not. now is the process's clock, with its monotonic reading.
+func Settle[T any](ctx context.Context, now func() time.Time, patience time.Duration, items []T,
 	do func(items []T, again bool) error, refuse func(item T, err error),
 ) error {
-	deadline := s.clock.monotonic().Add(patience)
+	deadline := now().Add(patience)
 	var settle func(items []T, maybe bool) error
 	settle = func(items []T, maybe bool) error {
 		for tries := 0; ; tries++ {
@@ -51,7 +51,7 @@ func Settle[T any](ctx context.Context, s *Store, patience time.Duration, items 
 				return errors.Join(settle(items[:half], maybe), settle(items[half:], maybe))
 			}
 			maybe = maybe || kind == unknown
-			if s.clock.monotonic().After(deadline) {
+			if now().After(deadline) {
 				return err
 			}
 			if kind == again && tries < 3 {

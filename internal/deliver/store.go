@@ -1,0 +1,56 @@
+package deliver
+
+import (
+	"context"
+	"time"
+
+	"triggerd/internal/store"
+	"triggerd/internal/trigger"
+)
+
+// Store is what the engine asks of the store: [store.Store] has it all. The
+// simulation has a model that fails on command and lives through virtual days.
+type Store interface {
+	Queue
+	Webhooks
+	Clock
+	Backlog(ctx context.Context) (store.Backlog, error)
+}
+
+// Queue is the life of deliveries.
+type Queue interface {
+	Lanes(ctx context.Context, after store.Lane, limit int) ([]store.Lane, error)
+	Claim(ctx context.Context, wants []store.Want, claim trigger.ID, now, lease time.Time) ([]trigger.Delivery, error)
+	EventsOf(ctx context.Context, ds []trigger.Delivery, maxBytes int) (found map[trigger.ID]*trigger.Event, rest []trigger.Delivery, err error)
+	Finish(ctx context.Context, results []store.Result) error
+	Release(ctx context.Context, ds []trigger.Delivery) error
+}
+
+// Webhooks are where deliveries go.
+type Webhooks interface {
+	WebhooksByID(ctx context.Context, ids []int64) (map[int64]*trigger.Webhook, error)
+	SetWebhookState(ctx context.Context, orgID, webhookID int64, state trigger.WebhookState) error
+	FailWebhook(ctx context.Context, orgID, webhookID int64, reason string) (n int, done bool, err error)
+}
+
+// Clock is the database's time, and what is made from it.
+type Clock interface {
+	Now() time.Time
+	NewClaim() trigger.ID
+	ClockTrusted() bool
+}
+
+// SweptStore is what the sweeper asks of the store.
+type SweptStore interface {
+	Clock
+	Keeper
+}
+
+// Keeper makes room for what comes and removes what is too old.
+type Keeper interface {
+	MakeDays(ctx context.Context) error
+	DropPermits(ctx context.Context) error
+	Expire(ctx context.Context, before time.Time) (expired int, err error)
+	DropBefore(ctx context.Context, before time.Time) error
+	DropDedup(ctx context.Context, before time.Time) error
+}
