@@ -7,6 +7,9 @@ SHELL := /bin/bash
 STATICCHECK := v0.8.2
 GOFUMPT     := v0.12.0
 FUZZTIME    := 10s
+FOR         := 5m
+ROUNDS      := 4
+TORTURE     :=
 TOOLS       := $(CURDIR)/.tools
 
 # Where Go lives if nobody put it into PATH.
@@ -57,6 +60,24 @@ fuzz: check-go ## Run each fuzz target for FUZZTIME (10s)
 		if grep -q 'Failing input' <<<"$$log" || ! grep -qx ' *context deadline exceeded' <<<"$$log"; then exit 1; fi
 		echo "== only the end of the time (go.dev/issue/75804)"
 	done
+
+.PHONY: torture
+torture: build ## Torture servers for an hour: FOR (5m) on each kind of database, ROUNDS (4) times
+	@log=$$(mktemp) failed=0
+	trap 'rm -f "$$log"' EXIT
+	for _ in $$(seq $(ROUNDS)); do
+		for how in '--database sqlite' '--database postgres --nodes 2' '--database standby --nodes 3'; do
+			bin/triggerd torture --for $(FOR) $$how $(TORTURE) 2>&1 | tee -a "$$log" || failed=1
+			echo
+		done
+	done
+	awk '/^seed .* faults$$/ { runs++; seconds += $$(NF-3); faults += $$(NF-1) }
+		/ organizations with .* POSTs: / { events += $$1; accepted += $$11 }
+		/ requests to webhooks, / { deliveries += $$5 }
+		/BROKEN/ { broken++ }
+		END { printf "%d runs, %d s, %d faults, %d events, %d accepted, %d deliveries answered, %d breaches shown\n",
+			runs, seconds, faults, events, accepted, deliveries, broken }' "$$log"
+	exit "$$failed"
 
 .PHONY: lint
 lint: tools ## Run go vet, staticcheck and gofumpt

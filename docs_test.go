@@ -287,6 +287,32 @@ func TestDocumentsNameRealFiles(t *testing.T) {
 	}
 }
 
+// docs/reliability.md names no test and no planted bug that is not there.
+func TestReliabilityNamesRealTests(t *testing.T) {
+	t.Parallel()
+	doc := documents(t)["docs/reliability.md"]
+	var sources strings.Builder
+	for _, file := range projectFiles(t) {
+		sources.WriteString(file.text)
+	}
+	named := regexp.MustCompile(`\b(?:Test|Fuzz)[A-Z]\w+`).FindAllString(doc, -1)
+	if len(named) < 30 {
+		t.Errorf("only %d tests are named", len(named))
+	}
+	for _, name := range named {
+		if !strings.Contains(sources.String(), "func "+name+"(") {
+			t.Errorf("docs/reliability.md names %s, which is not there", name)
+		}
+	}
+	for _, span := range regexp.MustCompile("torture ((?:`[a-z-]+`(?:, )?)+)").FindAllStringSubmatch(doc, -1) {
+		for _, fault := range code(span[1]) {
+			if !strings.Contains(sources.String(), `"`+fault+`", "`) && !strings.Contains(sources.String(), ` = "`+fault+`"`) {
+				t.Errorf("docs/reliability.md names the fault %s, which is not there", fault)
+			}
+		}
+	}
+}
+
 func TestArchitecture(t *testing.T) {
 	t.Parallel()
 	doc := documents(t)[architecture]

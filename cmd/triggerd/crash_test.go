@@ -89,6 +89,12 @@ func TestTerminate(t *testing.T) {
 	})
 }
 
+func (k *known) len() int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return len(k.acked)
+}
+
 func crashEvent(dedupID string) string {
 	return fmt.Sprintf(`{"type":"user.created","dedup_id":%q,"payload":{"id":%q}}`, dedupID, dedupID)
 }

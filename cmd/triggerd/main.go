@@ -52,6 +52,9 @@ type commands struct {
 	Version kong.VersionFlag `help:"Show the version and exit."`
 	Serve   serveCommand     `cmd:"" help:"Run the server."`
 	Demo    demoCommand      `cmd:"" help:"Post real events to a temporary server and show what arrives."`
+	Check   checkCommand     `cmd:"" help:"Look through the server's database for what must never be there."`
+	Torture tortureCommand   `cmd:"" help:"Break things around temporary servers and show which promises hold."`
+	Node    nodeCommand      `cmd:"" name:"torture-node" hidden:"" help:"Run a server for the torture."`
 }
 
 // run is the program. It ends when ctx does, or with the command.
@@ -66,8 +69,15 @@ func run(ctx context.Context, args []string, env func(string) string, out, errOu
 	if parsed == nil {
 		return err
 	}
-	if parsed.Command() == "demo" {
+	switch parsed.Command() {
+	case "demo":
 		return cli.Demo.run(ctx, out, errOut)
+	case "check":
+		return cli.Check.run(ctx, out)
+	case "torture":
+		return cli.Torture.run(ctx, out, errOut)
+	case "torture-node":
+		return cli.Node.run(ctx, errOut)
 	}
 	return cli.Serve.run(ctx, errOut, time.Now)
 }

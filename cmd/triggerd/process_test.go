@@ -2,7 +2,9 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -28,11 +30,17 @@ type process struct {
 // listens. What is left of it is killed at the end of the test.
 func startProcess(t *testing.T, db *storetest.DB, args ...string) *process {
 	t.Helper()
+	return startProgram(t, os.Args[0], db, args...)
+}
+
+// startProgram is startProcess for a program of another version.
+func startProgram(t *testing.T, program string, db *storetest.DB, args ...string) *process {
+	t.Helper()
 	args = append([]string{
 		"serve", "--dev", "--listen", "127.0.0.1:0", "--data-dir", db.Options.DataDir,
 		"--rate-limit-rpm", "0", "--delivery-timeout", "1s",
 	}, args...)
-	p := &process{cmd: exec.Command(os.Args[0], args...), log: &strings.Builder{}}
+	p := &process{cmd: exec.Command(program, args...), log: &strings.Builder{}}
 	p.client = &http.Client{
 		Transport: &http.Transport{MaxConnsPerHost: 64, MaxIdleConnsPerHost: 64}, Timeout: patience,
 	}
@@ -60,6 +68,34 @@ func startProcess(t *testing.T, db *storetest.DB, args ...string) *process {
 	return p
 }
 
+// refusal runs `triggerd serve` on a database that it must not open, and
+// returns what it says.
+func refusal(t *testing.T, db *storetest.DB, args ...string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	args = append([]string{"serve", "--listen", "127.0.0.1:0", "--data-dir", db.Options.DataDir}, args...)
+	cmd := exec.CommandContext(ctx, os.Args[0], args...)
+	cmd.Env = append(os.Environ(), asProgram+"=1", "DATABASE_URL="+db.Options.PostgresURL)
+	said, err := cmd.CombinedOutput()
+	if err == nil || cmd.ProcessState.ExitCode() != 1 {
+		t.Errorf("the program ended with %v, want exit code 1:\n%s", err, said)
+	}
+	return string(said)
+}
+
+// notTested says aloud that something here cannot be tested; with CI set that
+// is a failure.
+func notTested(t *testing.T, format string, args ...any) {
+	t.Helper()
+	message := "NOT TESTED: " + fmt.Sprintf(format, args...)
+	if os.Getenv("CI") != "" {
+		t.Error(message)
+		return
+	}
+	t.Log(message)
+}
+
 // follow keeps the log and finds the address in it.
 func (p *process) follow(out io.Reader, address chan<- string) {
 	defer close(address)
@@ -84,6 +120,22 @@ func (p *process) end(t *testing.T, signal syscall.Signal) int {
 		_ = p.cmd.Wait()
 	}
 	return p.cmd.ProcessState.ExitCode()
+}
+
+// wait waits until the process has ended by itself, and returns its exit code.
+func (p *process) wait(t *testing.T) int {
+	t.Helper()
+	ended := make(chan struct{})
+	go func() {
+		p.read.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+	case <-time.After(patience):
+		t.Error("the process does not end")
+	}
+	return p.end(t, syscall.SIGKILL)
 }
 
 // tryEvent posts an event; ok is false if there was no acknowledgement, in

@@ -178,7 +178,7 @@ func (s *server) run(ctx context.Context) error {
 	group.Go(func() error {
 		<-failed.Done()
 		s.stopping.Store(true)
-		s.log.Info("stopping")
+		s.log.Info("stopping", "reason", context.Cause(failed)) // the signal, or what failed
 		stopClaiming()
 		err := s.shutdown(base)
 		stopAccepting()

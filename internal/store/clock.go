@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -92,11 +93,16 @@ func (s *Store) ClockTrusted() bool {
 }
 
 // Run keeps the clock and shows that this node lives, until ctx ends. What
-// fails is tried again: [Store.ClockTrusted] tells how long it has.
+// fails is tried again: [Store.ClockTrusted] tells how long it has. It returns
+// an error if a newer program has changed the database so that this one must
+// stop.
 func (s *Store) Run(ctx context.Context) error {
 	tick := time.NewTicker(clockEvery)
 	defer tick.Stop()
 	for {
+		if err := checkSchema(ctx, s.hot, s.schema); errors.Is(err, errOutdated) {
+			return err
+		}
 		_ = s.TouchNode(ctx)
 		select {
 		case <-ctx.Done():

@@ -13,35 +13,61 @@ import (
 )
 
 // migrations are forward only. A change that an older node cannot live with
-// comes in two: first expand, then, a version later, contract.
+// comes in two: first expand, then, a version later, contract; the comment of
+// 00002 says what the second of them has to do.
 //
 //go:embed migrations
 var migrations embed.FS
 
-func migratePostgres(ctx context.Context, db *sql.DB) error {
+func migratePostgres(ctx context.Context, db *sql.DB) (schema int64, err error) {
 	locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 300)) // every second, for 5 minutes
 	if err != nil {
-		return err
+		return 0, err
 	}
 	return migrate(ctx, goose.DialectPostgres, db, goose.WithSessionLocker(locker))
 }
 
-func migrate(ctx context.Context, dialect goose.Dialect, db *sql.DB, options ...goose.ProviderOption) error {
+// migrate brings the database to this program's schema, and returns the
+// schema's number: that of the newest migration. A database may be ahead of
+// the program: what it has beyond is left alone, unless it refuses.
+func migrate(ctx context.Context, dialect goose.Dialect, db *sql.DB, options ...goose.ProviderOption) (schema int64, err error) {
 	folder := "migrations/postgres"
 	if dialect == goose.DialectSQLite3 {
 		folder = "migrations/sqlite"
 	}
 	files, err := fs.Sub(migrations, folder)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	provider, err := goose.NewProvider(dialect, db, files, append(options, goose.WithDisableGlobalRegistry(true))...)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	_, err = provider.Up(ctx)
 	if err != nil && !errors.Is(err, goose.ErrNoNextVersion) {
-		return fmt.Errorf("migrate the database: %w", err)
+		return 0, fmt.Errorf("migrate the database: %w", err)
+	}
+	sources := provider.ListSources()
+	schema = sources[len(sources)-1].Version
+	return schema, checkSchema(ctx, db, schema)
+}
+
+// errOutdated ends the line that refuses a program.
+var errOutdated = errors.New("install that version or a newer one")
+
+// checkSchema fails with errOutdated if a newer program has changed the
+// database so that one which knows only this schema would do harm.
+func checkSchema(ctx context.Context, q querier, schema int64) error {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	var least int64
+	err := q.QueryRowContext(ctx, `SELECT coalesce(max(least), 0) FROM compatibility`).Scan(&least)
+	if err != nil {
+		return fmt.Errorf("read which programs may open the database: %w", err)
+	}
+	if least > schema {
+		return fmt.Errorf("the database was migrated by a newer triggerd (it needs schema %d, this program knows %d): %w",
+			least, schema, errOutdated)
 	}
 	return nil
 }

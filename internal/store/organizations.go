@@ -31,7 +31,9 @@ func (s *Store) APIKey(ctx context.Context, hash [32]byte) (trigger.APIKey, erro
 	defer cancel()
 	key := trigger.APIKey{Hash: hash}
 	org := &key.Organization
-	err := s.read.QueryRowContext(ctx, `
+	// By the hot connections: accepting an event begins with it, and must not
+	// wait for whoever reads inboxes.
+	err := s.hot.QueryRowContext(ctx, `
 		SELECT k.id, k.prefix, o.id, o.name, o.tier, o.version
 		FROM api_keys k JOIN organizations o ON o.id = k.organization_id
 		WHERE k.hash = $1 AND k.revoked_at IS NULL`, hash[:]).

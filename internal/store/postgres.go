@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -26,6 +27,7 @@ type postgres struct {
 	hot, reads   *pgxpool.Pool
 	hotDB, read  *sql.DB
 	partitioning chan struct{} // one at a time in this process
+	silence      atomic.Int64  // maxSilence, or less in a test
 }
 
 func openPostgres(ctx context.Context, s *Store, o Options) error {
@@ -34,14 +36,16 @@ func openPostgres(ctx context.Context, s *Store, o Options) error {
 		return fmt.Errorf("the PostgreSQL settings cannot be read, check DATABASE_URL or the DB_* variables: %w", redactConfig(err))
 	}
 	p := &postgres{nodeID: s.NodeID, partitioning: make(chan struct{}, 1)}
+	p.silence.Store(int64(maxSilence))
 	hot := min(4, max(1, o.PoolSize/3))
-	if p.hot, err = newPool(ctx, config.Copy(), hot, map[string]string{
+	dial := patientDial(o.Now, &p.silence)
+	if p.hot, err = newPool(ctx, config.Copy(), dial, hot, map[string]string{
 		// Queues are small one day and huge the next; no statistics can follow.
 		"enable_seqscan": "off",
 	}); err != nil {
 		return err
 	}
-	if p.reads, err = newPool(ctx, config, max(1, o.PoolSize-hot), map[string]string{
+	if p.reads, err = newPool(ctx, config, dial, max(1, o.PoolSize-hot), map[string]string{
 		"plan_cache_mode": "force_custom_plan", // a generic plan locks every day's partition
 	}); err != nil {
 		p.hot.Close()
@@ -64,12 +68,12 @@ func redactConfig(err error) error {
 	return err
 }
 
-func newPool(ctx context.Context, c *pgxpool.Config, size int, settings map[string]string) (*pgxpool.Pool, error) {
+func newPool(ctx context.Context, c *pgxpool.Config, dial pgconn.DialFunc, size int, settings map[string]string) (*pgxpool.Pool, error) {
 	c.MaxConns = int32(size)
 	c.MinConns = 0
 	conn := c.ConnConfig
 	conn.ConnectTimeout = 3 * time.Second
-	conn.DialFunc = dialer().DialContext
+	conn.DialFunc = dial
 	conn.OnNotice = noteWarning
 	c.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
 		_ = checkReplicated(conn) // warnings of the connecting say nothing about commits

@@ -196,7 +196,7 @@ func (p *postgres) claim(ctx context.Context, wants []Want, claim trigger.ID, no
 
 // onConn runs do on a connection of its own. Waiting for the connection may be
 // cancelled; what do sends is not, so that a commit's answer is always heard
-// if one comes.
+// if one comes (see patientConn for when none does).
 func (p *postgres) onConn(ctx context.Context, do func(context.Context, *pgx.Conn) error) error {
 	conn, err := p.hot.Acquire(ctx)
 	if err != nil {

@@ -30,7 +30,9 @@ func (p *postgres) prepare(ctx context.Context, s *Store, o Options) error {
 	if err := p.makeSchema(ctx); err != nil {
 		return fmt.Errorf("the schema %q cannot be made, grant CREATE on the database to this role: %w", schema, err)
 	}
-	return p.migrate(ctx)
+	var err error
+	s.schema, err = p.migrate(ctx)
+	return err
 }
 
 func (p *postgres) makeSchema(ctx context.Context) error {
@@ -47,14 +49,15 @@ func (p *postgres) makeSchema(ctx context.Context) error {
 }
 
 // migrate runs on connections of its own, since a migration may take its time.
-func (p *postgres) migrate(ctx context.Context) error {
-	pool, err := newPool(ctx, p.hot.Config(), 2, map[string]string{"statement_timeout": "0", "lock_timeout": "0"})
+func (p *postgres) migrate(ctx context.Context) (schema int64, err error) {
+	pool, err := newPool(ctx, p.hot.Config(), dialer().DialContext, 2, map[string]string{"statement_timeout": "0", "lock_timeout": "0"})
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer pool.Close()
 	db := stdlib.OpenDBFromPool(pool)
-	return errors.Join(migratePostgres(ctx, db), db.Close())
+	schema, err = migratePostgres(ctx, db)
+	return schema, errors.Join(err, db.Close())
 }
 
 // reachTimeout is for how long a start waits for PostgreSQL to answer.
@@ -77,11 +80,10 @@ func checkSettings(s *Store, o Options, settings map[string]string) error {
 		if settings[name] != "off" {
 			continue
 		}
-		line := fmt.Sprintf("PostgreSQL runs with %s=off and would lose acknowledged events in a crash: set it on", name)
-		if !o.Unsafe {
-			return errors.New(line)
+		err := s.distrust(o, fmt.Sprintf("PostgreSQL runs with %s=off and would lose acknowledged events in a crash: set it on", name))
+		if err != nil {
+			return err
 		}
-		s.Warnings = append(s.Warnings, line)
 	}
 	if strings.Contains(o.PostgresURL, ",") && settings["synchronous_standby_names"] == "" {
 		s.Warnings = append(s.Warnings,

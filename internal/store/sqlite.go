@@ -49,7 +49,7 @@ func openSQLite(ctx context.Context, s *Store, o Options) error {
 	}
 	e := &embedded{lock: lock, clock: s.clock, slice: 64}
 	s.dialect = e
-	if err := e.open(ctx, filepath.Join(o.DataDir, databaseFile)); err != nil {
+	if err := e.open(ctx, s, o); err != nil {
 		return errors.Join(fmt.Errorf("the database in %s cannot be opened: %w", o.DataDir, err), e.close())
 	}
 	s.read, s.hot = e.read, e.hot
@@ -59,13 +59,17 @@ func openSQLite(ctx context.Context, s *Store, o Options) error {
 	return nil
 }
 
-func (e *embedded) open(ctx context.Context, file string) (err error) {
+func (e *embedded) open(ctx context.Context, s *Store, o Options) error {
+	file := filepath.Join(o.DataDir, databaseFile)
 	writing, err := openFile(file, "journal_mode(WAL)", "synchronous(FULL)", "wal_autocheckpoint(2000)", "journal_size_limit(67108864)")
 	if err != nil {
 		return err
 	}
 	writing.SetMaxOpenConns(1)
-	if err := migrate(ctx, goose.DialectSQLite3, writing); err != nil {
+	if err = readPragmas(ctx, s, o, writing); err == nil {
+		s.schema, err = migrate(ctx, goose.DialectSQLite3, writing)
+	}
+	if err != nil {
 		return errors.Join(err, writing.Close())
 	}
 	for _, db := range []**sql.DB{&e.read, &e.hot} {
@@ -77,6 +81,33 @@ func (e *embedded) open(ctx context.Context, file string) (err error) {
 	}
 	e.writer, err = newWriter(ctx, writing)
 	return err
+}
+
+// readPragmas asks how commits are written: SQLite leaves a pragma that it
+// cannot follow, or does not know, without an error.
+func readPragmas(ctx context.Context, s *Store, o Options, db *sql.DB) error {
+	pragmas := map[string]string{}
+	for _, name := range []string{"journal_mode", "synchronous"} {
+		var value string
+		if err := db.QueryRowContext(ctx, "PRAGMA "+name).Scan(&value); err != nil {
+			return err
+		}
+		pragmas[name] = value
+	}
+	return checkPragmas(s, o, pragmas)
+}
+
+func checkPragmas(s *Store, o Options, pragmas map[string]string) error {
+	for _, pragma := range []struct{ name, want string }{{"journal_mode", "wal"}, {"synchronous", "2"}} { // 2 is FULL
+		if is := pragmas[pragma.name]; is != pragma.want {
+			err := s.distrust(o, fmt.Sprintf("SQLite runs with %s=%s and would lose acknowledged events in a crash: "+
+				"put the data folder on a local disk with --data-dir", pragma.name, is))
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 func openFile(file string, pragmas ...string) (*sql.DB, error) {

@@ -49,6 +49,7 @@ type Store struct {
 	dialect dialect
 	clock   *clock
 	subs    *subscribers
+	schema  int64        // that this program knows
 	nodes   atomic.Int64 // alive, as last counted
 	closing sync.Once
 	closed  error
@@ -110,8 +111,9 @@ type Stats struct {
 const daysAhead = 14
 
 // Open opens the database, migrates it to this version's schema, and refuses
-// one that would not keep the promise: that does not sync. ctx bounds the
-// opening alone. The error's text says what to do.
+// one that would not keep the promise, since it does not sync, or that has
+// become too new for this program. ctx bounds the opening alone. The error's
+// text says what to do.
 func Open(ctx context.Context, o Options) (*Store, error) {
 	s := &Store{NodeID: newID(o.Now()), clock: newClock(o.Now), subs: newSubscribers()}
 	open := openSQLite
@@ -139,6 +141,16 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
+}
+
+// distrust refuses a database that would not keep the promise; who asked for
+// that is only warned.
+func (s *Store) distrust(o Options, line string) error {
+	if !o.Unsafe {
+		return errors.New(line)
+	}
+	s.Warnings = append(s.Warnings, line)
+	return nil
 }
 
 // Close ends the connections. Everything that uses the store should have

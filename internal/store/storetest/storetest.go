@@ -6,11 +6,13 @@ package storetest
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/url"
 	"os"
+	"path/filepath"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -108,6 +110,29 @@ func (db *DB) Open(t *testing.T) *store.Store {
 		}
 	})
 	return s
+}
+
+// SQL opens the database beside the store, for what no method of it does: to
+// read or change rows as another program would.
+func (db *DB) SQL(t testing.TB) *sql.DB {
+	t.Helper()
+	driver, source := "sqlite", "file:"+filepath.Join(db.Options.DataDir, "triggerd.db")+"?_pragma=busy_timeout(5000)"
+	if db.IsPostgres() {
+		u, err := url.Parse(db.Options.PostgresURL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		query := u.Query()
+		query.Set("search_path", "triggerd")
+		u.RawQuery = query.Encode()
+		driver, source = "pgx", u.String()
+	}
+	raw, err := sql.Open(driver, source)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { raw.Close() })
+	return raw
 }
 
 // NewOrganization stores an organization and gives its id.

@@ -1,0 +1,104 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"strings"
+	"time"
+
+	"triggerd/internal/torture"
+)
+
+type tortureCommand struct {
+	Seed     uint64        `help:"Repeats the plan of an earlier run. 0: a new one." default:"0" noenv:"true"`
+	For      time.Duration `help:"How long load and faults last." default:"60s" noenv:"true"`
+	Faults   []string      `help:"Which faults, of those above; all: whatever this machine allows; none." default:"all" noenv:"true"`
+	Database string        `help:"sqlite, postgres or standby, which are set up and removed, or the URL of a PostgreSQL on this machine whose data may be spoilt." default:"sqlite" noenv:"true"`
+	Nodes    int           `help:"Servers on the one database; more than one needs PostgreSQL." default:"1" noenv:"true"`
+	Rate     int           `help:"Events a second, at most." default:"200" noenv:"true"`
+	Clients  int           `help:"POSTs at a time." default:"32" noenv:"true"`
+	Program  string        `help:"The triggerd to torture. Default: this one." type:"path" noenv:"true"`
+	Strict   bool          `help:"Fail where this machine does not allow a fault, instead of saying so." noenv:"true"`
+	Dir      string        `help:"Folder for data, logs and the ledger. Default: a temporary one." type:"path" noenv:"true"`
+	Keep     bool          `help:"Leave the folder, though nothing broke." noenv:"true"`
+	JSON     bool          `name:"json" help:"Report as JSON." noenv:"true"`
+}
+
+// Help is what stands above the flags.
+func (c *tortureCommand) Help() string {
+	return "Clients post events and keep a ledger; a receiver fails, hangs and lies; and faults strike:\n\n" +
+		torture.FaultHelp() +
+		"\nThen all is healed, and every acknowledged event is held against what the API gives back and what the " +
+		"receiver got. The exit code is 1 if any promise was broken. Everything is started and removed by this " +
+		"command, on this machine, and nothing else is touched."
+}
+
+// run is a torture. It fails if any promise was broken.
+func (c *tortureCommand) run(ctx context.Context, out, errOut io.Writer) error {
+	config, err := c.config(errOut)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(errOut, "seed %d: again with triggerd torture --seed %d --for %v --database %s --nodes %d --faults %s\n",
+		config.Seed, config.Seed, c.For, c.Database, c.Nodes, strings.Join(c.Faults, ","))
+	report, err := torture.Run(ctx, config)
+	if err != nil {
+		return fmt.Errorf("the torture could not be done: %w", err)
+	}
+	if c.JSON {
+		if err := report.WriteJSON(out); err != nil {
+			return err
+		}
+	} else {
+		report.Write(out)
+	}
+	if report.Broken() {
+		return fmt.Errorf("promises were broken; seed %d", report.Seed)
+	}
+	return nil
+}
+
+func (c *tortureCommand) config(errOut io.Writer) (config torture.Config, err error) {
+	switch {
+	case c.For < time.Second:
+		return config, errors.New("--for must be at least 1s")
+	case c.Rate < 1 || c.Rate > 10_000:
+		return config, errors.New("--rate must be from 1 to 10000")
+	case c.Clients < 1 || c.Clients > 1000:
+		return config, errors.New("--clients must be from 1 to 1000")
+	case c.Nodes < 1 || c.Nodes > 8:
+		return config, errors.New("--nodes must be from 1 to 8")
+	case c.Nodes > 1 && c.Database == "sqlite":
+		return config, errors.New("SQLite takes one node: --nodes 2 needs --database postgres")
+	}
+	config = torture.Config{
+		Seed: c.Seed, For: c.For, Faults: c.Faults, Database: c.Database, Nodes: c.Nodes, Rate: c.Rate, Clients: c.Clients,
+		Program: c.Program, Strict: c.Strict, Dir: c.Dir, Keep: c.Keep, Now: time.Now, Out: errOut,
+	}
+	for config.Seed == 0 {
+		config.Seed = rand.Uint64N(1_000_000_000)
+	}
+	if len(c.Faults) == 1 && c.Faults[0] == "none" {
+		config.Faults = nil
+	}
+	if config.Program == "" {
+		if config.Program, err = os.Executable(); err != nil {
+			return config, err
+		}
+	}
+	return config, nil
+}
+
+// nodeCommand is serve for the torture: with a clock that is off.
+type nodeCommand struct {
+	serveCommand
+	ClockAhead time.Duration `help:"How far this node's clock is ahead." noenv:"true"`
+}
+
+func (c *nodeCommand) run(ctx context.Context, errOut io.Writer) error {
+	return c.serveCommand.run(ctx, errOut, func() time.Time { return time.Now().Add(c.ClockAhead) })
+}

@@ -1,0 +1,106 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+
+	"triggerd/internal/trigger"
+)
+
+// Contradictions are counts of what must never be in a database. All of them
+// are zero, whatever has happened to it.
+type Contradictions struct {
+	Silent   int // events with no delivery left, none of which ever succeeded
+	Orphans  int // open deliveries whose event is not there
+	Doubles  int // events whose dedup id belongs to another event
+	Examined int // events that were looked at; no contradiction
+	Example  string
+}
+
+// Sum is how many contradictions there are.
+func (c *Contradictions) Sum() int { return c.Silent + c.Orphans + c.Doubles }
+
+// checkPage is how many rows one statement of a check looks at.
+const checkPage = 1000
+
+// Check looks for contradictions in the whole database, a page at a time, so
+// that servers may go on beside it. forgets says that dedup ids have a
+// retention: then two events may have had the same.
+func (s *Store) Check(ctx context.Context, forgets bool) (c Contradictions, err error) {
+	var after trigger.ID
+	err = s.eachOrganization(ctx, func(orgID int64) (done bool, err error) {
+		last, n, err := s.checkEvents(ctx, orgID, after, forgets, &c)
+		if after = last; n < checkPage || err != nil {
+			after = trigger.ID{}
+		}
+		return n < checkPage, err
+	})
+	if err != nil {
+		return c, wrap("check events", err)
+	}
+	err = s.eachOrganization(ctx, func(orgID int64) (done bool, err error) {
+		last, n, err := s.checkDeliveries(ctx, orgID, after, &c)
+		if after = last; n < checkPage || err != nil {
+			after = trigger.ID{}
+		}
+		return n < checkPage, err
+	})
+	return c, wrap("check deliveries", err)
+}
+
+// checkEvents looks at one page of an organization's events. Each has a
+// delivery that is open or failed, or an attempt that succeeded.
+func (s *Store) checkEvents(ctx context.Context, orgID int64, after trigger.ID, forgets bool, c *Contradictions) (last trigger.ID, n int, err error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	err = query(ctx, s.read, func(rows *sql.Rows) error {
+		var owed, succeeded, double bool
+		if err := rows.Scan((*dbID)(&last), &owed, &succeeded, &double); err != nil {
+			return err
+		}
+		n++
+		c.Examined++
+		if !owed && !succeeded {
+			c.Silent++
+			c.Example = "event " + last.String() + " was owed, and neither is nor was delivered"
+		}
+		if double && !forgets {
+			c.Doubles++
+			c.Example = "event " + last.String() + " has the dedup id of another event"
+		}
+		return nil
+	}, `SELECT e.id,
+		EXISTS (SELECT 1 FROM deliveries d WHERE d.bucket = $1 AND d.organization_id = $2
+			AND d.state IN (0, 1) AND d.event_id = e.id),
+		EXISTS (SELECT 1 FROM attempts a WHERE a.bucket = $1 AND a.organization_id = $2
+			AND a.event_id = e.id AND a.outcome = 'success'),
+		e.dedup_id <> '' AND NOT EXISTS (SELECT 1 FROM dedup u WHERE u.bucket = $1 AND u.organization_id = $2
+			AND u.dedup_id = e.dedup_id AND u.event_id = e.id)
+		FROM events e WHERE e.bucket = $1 AND e.organization_id = $2 AND e.id > $3 ORDER BY e.id LIMIT $4`,
+		trigger.Bucket(orgID), orgID, after[:], checkPage)
+	return last, n, err
+}
+
+// checkDeliveries looks at one page of the events that an organization's open
+// deliveries are of. Their events are there: those go only after them.
+func (s *Store) checkDeliveries(ctx context.Context, orgID int64, after trigger.ID, c *Contradictions) (last trigger.ID, n int, err error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	err = query(ctx, s.read, func(rows *sql.Rows) error {
+		var there bool
+		if err := rows.Scan((*dbID)(&last), &there); err != nil {
+			return err
+		}
+		n++
+		if !there {
+			c.Orphans++
+			c.Example = "an open delivery is of event " + last.String() + ", which is not there"
+		}
+		return nil
+	}, `SELECT DISTINCT d.event_id, EXISTS (SELECT 1 FROM events e
+			WHERE e.bucket = $1 AND e.organization_id = $2 AND e.id = d.event_id)
+		FROM deliveries d WHERE d.bucket = $1 AND d.organization_id = $2 AND d.state = 0 AND d.event_id > $3
+		ORDER BY d.event_id LIMIT $4`,
+		trigger.Bucket(orgID), orgID, after[:], checkPage)
+	return last, n, err
+}

@@ -1,0 +1,266 @@
+package torture
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// fault is one way to make things go wrong. do returns when it is healed; its
+// error says what did not come back.
+type fault struct {
+	name string
+	what string
+	on   kindOf
+	lack func(r *run) string // why this machine does not allow it; "": it does
+	do   func(ctx context.Context, r *run, random *rand.Rand) error
+}
+
+// kindOf is what database a fault is for; each kind has all that is smaller.
+type kindOf int
+
+const (
+	anyDatabase kindOf = iota
+	anyPostgres
+	ownPostgres // that the run has started
+	withStandby
+)
+
+func (k kindOf) String() string {
+	return [...]string{"", "needs PostgreSQL", "needs --database postgres", "needs --database standby"}[k]
+}
+
+// kind is that of the run's database.
+func (r *run) kind() kindOf {
+	switch {
+	case r.db == nil:
+		return anyDatabase
+	case r.db.given != nil:
+		return anyPostgres
+	case len(r.db.servers) < 2:
+		return ownPostgres
+	}
+	return withStandby
+}
+
+// The names that are used elsewhere.
+const (
+	faultPause    = "pause"
+	faultCrowd    = "crowd"
+	faultSnapshot = "db-snapshot"
+)
+
+// table are all faults.
+func table() []fault {
+	allowed := func(*run) string { return "" }
+	return []fault{
+		{"kill", "SIGKILL of a node", anyDatabase, allowed, kill},
+		{"term", "SIGTERM of a node, which has to end well", anyDatabase, allowed, term},
+		{faultPause, "SIGSTOP of a node for longer than its leases", anyDatabase, allowed, suspend},
+		{"fds", "a node runs out of descriptors", anyDatabase, lacksLimits, starve},
+		{faultCrowd, "connections that say nothing, or half a header", anyDatabase, allowed, crowd},
+		{"disk-full", "no space left for the database", anyDatabase, lacksDisk, fillDisk},
+		{"fsync", "fsync and fdatasync of the database fail", anyDatabase, lacksTracing, failSync},
+		{"clock", "a node comes again with its clock up to 90 s off", anyPostgres, allowed, shiftClock},
+		{"db-reset", "a node's connections to PostgreSQL are closed, new ones too", anyPostgres, allowed, toxic("reset_peer", `{"timeout":0}`)},
+		{"db-answer", "what a node asks of PostgreSQL is done, and the answer cut", anyPostgres, allowed, toxic("limit_data", `{"bytes":0}`)},
+		{"db-delay", "PostgreSQL answers late", anyPostgres, allowed, toxic("latency", `{"latency":300,"jitter":300}`)},
+		{"db-hole", "what PostgreSQL answers is lost, and nobody is told", anyPostgres, allowed, toxic("timeout", `{"timeout":0}`)},
+		{"db-kill", "SIGKILL of PostgreSQL and all its processes", ownPostgres, allowed, killDatabase},
+		{"db-restart", "a fast restart of PostgreSQL", ownPostgres, allowed, restartDatabase},
+		{"db-lock", "somebody locks a table", ownPostgres, lacksClient, lockTable},
+		{faultSnapshot, "somebody holds a snapshot for a long time", ownPostgres, lacksClient, holdSnapshot},
+		{"failover", "PostgreSQL is killed, and its standby promoted", withStandby, allowed, failOver},
+	}
+}
+
+// check refuses a name that no fault has.
+func (c *Config) check() error {
+	for _, name := range c.Faults {
+		known := slices.ContainsFunc(table(), func(f fault) bool { return f.name == name })
+		if !known && !slices.Equal(c.Faults, []string{AllFaults}) {
+			return fmt.Errorf("there is no fault %q: triggerd torture --help lists them", name)
+		}
+	}
+	return nil
+}
+
+// FaultHelp lists all faults, with what they do.
+func FaultHelp() string {
+	var lines strings.Builder
+	for _, f := range table() {
+		fmt.Fprintf(&lines, "  %-12s %s", f.name, f.what)
+		if f.on > anyDatabase {
+			fmt.Fprintf(&lines, " (%v)", f.on)
+		}
+		lines.WriteByte('\n')
+	}
+	return lines.String()
+}
+
+// AllFaults, as the only name, stands for all that can be done.
+const AllFaults = "all"
+
+// plan chooses the faults of this run. What this machine does not allow is
+// said aloud, and an error where it was asked for by name, or by Strict.
+func (r *run) plan() (plan []fault, err error) {
+	all := slices.Equal(r.Config.Faults, []string{AllFaults})
+	for _, f := range table() {
+		named := slices.Contains(r.Config.Faults, f.name)
+		if f.on > r.kind() && named {
+			return nil, fmt.Errorf("the fault %s %v", f.name, f.on)
+		}
+		if f.on > r.kind() || !named && !all {
+			continue
+		}
+		lack := f.lack(r)
+		switch {
+		case lack == "":
+			plan = append(plan, f)
+		case named || r.Strict:
+			return nil, fmt.Errorf("the fault %s cannot be made here: %s", f.name, lack)
+		default:
+			r.report.Lacking = append(r.report.Lacking, f.name+": "+lack)
+		}
+	}
+	return plan, nil
+}
+
+// inject makes faults until ctx ends, one after the other, and now and then
+// two at a time; the last ones are healed, too. First each of the plan has its
+// turn, then any.
+func (r *run) inject(ctx context.Context, plan []fault) error {
+	random := r.random(forFaults)
+	work := context.WithoutCancel(ctx)
+	turns := random.Perm(len(plan))
+	for {
+		if pause(ctx, 200*time.Millisecond+time.Duration(random.IntN(1500))*time.Millisecond) != nil {
+			return nil
+		}
+		f := plan[random.IntN(len(plan))]
+		if len(turns) > 0 {
+			f, turns = plan[turns[0]], turns[1:]
+		}
+		together := []fault{f}
+		if random.IntN(4) == 0 {
+			together = append(together, plan[random.IntN(len(plan))])
+		}
+		group, _ := errgroup.WithContext(work)
+		for _, f := range together {
+			its := rand.New(rand.NewPCG(random.Uint64(), 0))
+			group.Go(func() error { return r.make(work, f, its) })
+		}
+		if err := group.Wait(); err != nil {
+			return err
+		}
+	}
+}
+
+// make makes one fault and returns when it is healed.
+func (r *run) make(ctx context.Context, f fault, random *rand.Rand) error {
+	fmt.Fprintf(r.Out, "%8.1f s  %s\n", r.Now().Sub(r.receiver.begun).Seconds(), f.name)
+	r.book.note("fault", f.name)
+	end := r.windows.open(f.name)
+	defer end()
+	err := f.do(ctx, r, random)
+	if err == nil {
+		err = r.allReady(ctx)
+	}
+	r.book.note("healed", f.name)
+	r.report.made(f.name)
+	if err != nil {
+		return fmt.Errorf("after %s: %w", f.name, err)
+	}
+	return nil
+}
+
+func (r *run) allReady(ctx context.Context) error {
+	for _, n := range r.nodes {
+		if err := n.ready(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// some is one of the nodes, for this fault alone until done.
+func (r *run) some(random *rand.Rand) (n *node, done func()) {
+	n = r.nodes[random.IntN(len(r.nodes))]
+	n.fault.Lock()
+	return n, n.fault.Unlock
+}
+
+func kill(ctx context.Context, r *run, random *rand.Rand) error {
+	n, done := r.some(random)
+	defer done()
+	if _, err := n.end(syscall.SIGKILL); err != nil {
+		return err
+	}
+	_ = pause(ctx, time.Duration(random.IntN(1000))*time.Millisecond)
+	for range random.IntN(3) { // and again while it starts
+		if err := n.launch(); err != nil {
+			return err
+		}
+		_ = pause(ctx, time.Duration(random.IntN(100))*time.Millisecond)
+		if _, err := n.end(syscall.SIGKILL); err != nil {
+			return err
+		}
+	}
+	begun := r.Now()
+	err := n.start(ctx)
+	r.report.longest(&r.report.Restart, r.Now().Sub(begun))
+	return err
+}
+
+func term(ctx context.Context, r *run, random *rand.Rand) error {
+	n, done := r.some(random)
+	defer done()
+	return r.restart(ctx, n)
+}
+
+// restart ends a node well and starts it with other arguments.
+func (r *run) restart(ctx context.Context, n *node, args ...string) error {
+	begun := r.Now()
+	code, err := n.end(syscall.SIGTERM)
+	r.report.longest(&r.report.Stop, r.Now().Sub(begun))
+	if err != nil || code != 0 {
+		r.report.breach(stoppedBadly, "node %d after SIGTERM: exit code %d, %v; see %s", n.n, code, err, n.logFile)
+	}
+	return n.start(ctx, args...)
+}
+
+func suspend(ctx context.Context, r *run, random *rand.Rand) error {
+	n, done := r.some(random)
+	defer done()
+	if err := n.signal(syscall.SIGSTOP); err != nil {
+		return err
+	}
+	err := pause(ctx, lease+time.Duration(500+random.IntN(1500))*time.Millisecond)
+	return joinOf(err, n.signal(syscall.SIGCONT))
+}
+
+// starve leaves a node a few descriptors for a while.
+func starve(ctx context.Context, r *run, random *rand.Rand) error {
+	n, done := r.some(random)
+	defer done()
+	undo, err := limitDescriptors(n.pid(), random.IntN(5))
+	if err != nil {
+		return err
+	}
+	err = pause(ctx, time.Duration(1000+random.IntN(2000))*time.Millisecond)
+	return joinOf(err, undo())
+}
+
+// shiftClock gives a node another time than the database's and the others'.
+func shiftClock(ctx context.Context, r *run, random *rand.Rand) error {
+	ahead := time.Duration(random.IntN(180_000)-90_000) * time.Millisecond
+	n, done := r.some(random)
+	defer done()
+	return r.restart(ctx, n, "--clock-ahead="+ahead.String())
+}

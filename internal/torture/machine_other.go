@@ -1,0 +1,22 @@
+//go:build !linux
+
+package torture
+
+import "errors"
+
+// What only Linux has: these faults are said to be lacking elsewhere.
+
+func (r *run) mountDisk() error {
+	r.noDisk = "it needs Linux"
+	return nil
+}
+
+func fill(string) error { return errors.ErrUnsupported }
+
+func limitDescriptors(int, int) (undo func() error, err error) {
+	return nil, errors.ErrUnsupported
+}
+
+func lacksLimits(*run) string { return "it needs Linux" }
+
+func childrenOf(int) []int { return nil }

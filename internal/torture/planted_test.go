@@ -1,0 +1,222 @@
+package torture_test
+
+import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"triggerd/internal/torture"
+)
+
+// edit replaces a text that stands once in a file of the project.
+type edit struct{ file, old, new string }
+
+// plant is a bug that servers have had, put into ours.
+type plant struct {
+	name   string
+	edits  []edit
+	config torture.Config
+	finds  []string // breaches, each of which has to be found
+}
+
+// plants are the eight. They are edits of the program as it is built, so that
+// nothing of them stands in the program itself; one that no longer fits fails
+// its test.
+func plants() []plant {
+	return []plant{
+		{
+			name: "answer before commit",
+			edits: []edit{{"internal/ingest/flush.go", "	w.commit(ctx, entries)\n	var unjudged", `
+				for _, e := range entries {
+					asked := e.waiting.done
+					e.waiting.done = make(chan answer, 1)
+					asked <- answer{result: Result{EventID: e.event.ID}}
+				}
+				w.commit(ctx, entries)
+				var unjudged`}},
+			config: torture.Config{Database: "sqlite", Faults: []string{"kill", "disk-full"}, Rate: 600},
+			finds:  []string{"acknowledged events that are not there"},
+		},
+		{
+			name: "memory-only queue",
+			edits: []edit{{"internal/store/sqlite_hot.go", "	for _, d := range owed {", `
+				for _, d := range owed[:0] {`}},
+			config: torture.Config{Database: "sqlite", Faults: []string{"kill"}},
+			finds:  []string{"deliveries of them that never came", "inconsistent in the database"},
+		},
+		{
+			name: "cache-only dedup",
+			edits: []edit{{"internal/store/sqlite_hot.go", "	if e.DedupID != \"\" {", `
+				if e.DedupID != "" && e.ID.IsZero() {`}},
+			config: torture.Config{Database: "sqlite", Faults: []string{"kill"}},
+			finds:  []string{"dedup ids with two events"},
+		},
+		{
+			name: "payload through float64",
+			edits: []edit{{"internal/api/envelope.go", "	dedupID, present, err := o.str(\"dedup_id\")", `
+				var value any
+				_ = json.Unmarshal(payload, &value)
+				payload, _ = json.Marshal(value)
+				dedupID, present, err := o.str("dedup_id")`}},
+			config: torture.Config{Database: "sqlite"},
+			finds:  []string{"payloads changed"},
+		},
+		{
+			name: "done before sending",
+			edits: []edit{{"internal/deliver/send.go", "	a := e.send(abort, it)", `
+				e.conclude(it.delivery, trigger.Attempt{At: e.Store.Now(), Outcome: trigger.Success})
+				a := e.send(abort, it)`}},
+			config: torture.Config{Database: "postgres", Faults: []string{"kill"}},
+			finds:  []string{"deliveries of them that never came"},
+		},
+		{
+			name: "no fencing",
+			edits: []edit{
+				{"internal/deliver/send.go", "	if gone || !e.leased(it) {", `
+					if gone {`},
+				{"internal/store/postgres_finish.go", " AND d.claim = r.claim\n", "\n"},
+			},
+			config: torture.Config{Database: "postgres", Nodes: 2, Faults: []string{"pause"}, Rate: 600, For: 25 * time.Second},
+			finds:  []string{"deliveries twice, without a reason"},
+		},
+		{
+			name: "status and attempt in two transactions",
+			edits: []edit{{
+				"internal/store/sqlite_hot.go", `	return e.write(ctx, func(q querier) error {
+		for _, r := range results {
+			moved, err := moveDelivery(ctx, q, r)`, `
+				were := make([]bool, len(results))
+				if err := e.write(ctx, func(q querier) (err error) {
+					for i := 0; i < len(results) && err == nil; i++ {
+						were[i], err = moveDelivery(ctx, q, results[i])
+					}
+					return err
+				}); err != nil {
+					return err
+				}
+				return e.write(ctx, func(q querier) error {
+					for i, r := range results {
+						moved, err := were[i], error(nil)`,
+			}},
+			config: torture.Config{Database: "sqlite", Faults: []string{"kill"}, Rate: 600, For: 20 * time.Second},
+			finds:  []string{"inconsistent in the database"},
+		},
+		{
+			name: "connection lost on duplicates",
+			edits: []edit{{"internal/store/postgres_hot.go", "		return secondLook(ctx, conn, b, verdicts)", `
+				if _, err := p.reads.Acquire(ctx); err != nil {
+					return err
+				}
+				return secondLook(ctx, conn, b, verdicts)`}},
+			config: torture.Config{Database: "postgres", Nodes: 2, Faults: []string{"term"}},
+			finds:  []string{"failed without a fault"},
+		},
+	}
+}
+
+// Each of eight planted bugs is found, and by the breach that it is.
+func TestPlants(t *testing.T) {
+	t.Parallel()
+	for _, p := range plants() {
+		t.Run(p.name, func(t *testing.T) {
+			t.Parallel()
+			report := tortured(t, p.config, p.edits...)
+			found := make([]string, 0, len(report.Breaches))
+			for breach := range report.Breaches {
+				found = append(found, breach)
+			}
+			for _, want := range p.finds {
+				if !slices.Contains(found, want) {
+					t.Errorf("not found: %s; only %q; seed %d", want, found, report.Seed)
+				}
+			}
+		})
+	}
+}
+
+// Without a plant nothing is found, by the same faults.
+func TestNoPlant(t *testing.T) {
+	t.Parallel()
+	for _, c := range []torture.Config{
+		{Database: "sqlite", Faults: []string{"kill", "disk-full"}, Rate: 600},
+		{Database: "postgres", Nodes: 2, Faults: []string{"pause"}, Rate: 600, For: 25 * time.Second},
+		{Database: "postgres", Nodes: 2, Faults: []string{}},
+	} {
+		t.Run(c.Database+strings.Join(c.Faults, " "), func(t *testing.T) {
+			t.Parallel()
+			if report := tortured(t, c); report.Broken() {
+				t.Error("a sound server is found broken")
+			}
+		})
+	}
+}
+
+// tortured builds the program with some edits and tortures it.
+func tortured(t *testing.T, c torture.Config, edits ...edit) *torture.Report {
+	t.Helper()
+	c.Program = build(t, edits)
+	dir, err := os.MkdirTemp("", "triggerd-plant-") // PostgreSQL may have another user, who cannot enter t.TempDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	c.Seed, c.Now, c.Out, c.Dir, c.Clients = uint64(time.Now().UnixNano()%1e9), time.Now, t.Output(), dir, 32
+	c.Nodes = max(1, c.Nodes)
+	if c.Rate == 0 {
+		c.Rate = 200
+	}
+	if c.For == 0 {
+		c.For = 15 * time.Second
+	}
+	t.Logf("seed %d", c.Seed)
+	report, err := torture.Run(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	report.Write(t.Output())
+	return report
+}
+
+// build compiles the program with edits laid over its sources.
+func build(t *testing.T, edits []edit) string {
+	t.Helper()
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	overlay := struct{ Replace map[string]string }{map[string]string{}}
+	for i, e := range edits {
+		text, err := os.ReadFile(filepath.Join(root, e.file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := strings.Count(string(text), e.old); n != 1 {
+			t.Fatalf("%s has the text %q %d times: the plant has to follow the code", e.file, e.old, n)
+		}
+		name := filepath.Join(dir, string(rune('a'+i))+".go")
+		if err := os.WriteFile(name, []byte(strings.Replace(string(text), e.old, e.new, 1)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		overlay.Replace[filepath.Join(root, e.file)] = name
+	}
+	listed, err := json.Marshal(overlay)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, program := filepath.Join(dir, "overlay.json"), filepath.Join(dir, "triggerd")
+	if err := os.WriteFile(file, listed, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), "go", "build", "-overlay", file, "-o", program, "./cmd/triggerd")
+	cmd.Dir, cmd.Env = root, append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	return program
+}

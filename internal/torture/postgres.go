@@ -1,0 +1,147 @@
+package torture
+
+import (
+	"context"
+	crand "crypto/rand"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/Shopify/toxiproxy/v2"
+	"github.com/rs/zerolog"
+)
+
+// postgres is the database of a run: clusters of our own, the first of them
+// the primary, or one that is given; and for each node a proxy before each.
+type postgres struct {
+	given    *url.URL // not ours: it cannot be killed
+	bin      string   // where the programs are
+	password string
+	servers  []*cluster
+	proxies  [][]*toxiproxy.Proxy // by node, by server
+}
+
+// databaseDir is where the data lie: on the small file system, where there is
+// one.
+func (r *run) databaseDir() string {
+	if r.disk != "" {
+		return r.disk
+	}
+	return filepath.Join(r.Dir, "data")
+}
+
+// startDatabase makes what Config.Database names.
+func (r *run) startDatabase(ctx context.Context) error {
+	servers := 1
+	switch r.Database {
+	case "sqlite":
+		return nil
+	case "postgres":
+	case "standby":
+		servers = 2
+	default:
+		given, err := url.Parse(r.Database)
+		if err != nil || given.Scheme != "postgres" && given.Scheme != "postgresql" {
+			return fmt.Errorf("--database is none of %s, nor the URL of a PostgreSQL", strings.Join(Databases(), ", "))
+		}
+		if !onLoopback(given.Hostname()) {
+			return errors.New("only a database on this machine is tortured: the URL's host must be a loopback address")
+		}
+		r.report.Database = "postgres, given"
+		r.db = &postgres{given: given}
+		return r.db.startProxies(r)
+	}
+	bin, err := findPostgres()
+	if err != nil {
+		return err
+	}
+	r.db = &postgres{bin: bin, password: crand.Text()}
+	for i := range servers {
+		if err := r.addCluster(ctx, i); err != nil {
+			return err
+		}
+	}
+	return r.db.startProxies(r)
+}
+
+func onLoopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// findPostgres finds the programs in PATH, or where Debian puts them.
+func findPostgres() (bin string, err error) {
+	dirs, _ := filepath.Glob("/usr/lib/postgresql/*/bin")
+	slices.Sort(dirs)
+	slices.Reverse(dirs)
+	for _, dir := range append(filepath.SplitList(os.Getenv("PATH")), dirs...) {
+		if program, err := filepath.EvalSymlinks(filepath.Join(dir, "initdb")); err == nil {
+			return filepath.Dir(program), nil // where the others are
+		}
+	}
+	return "", errors.New("PostgreSQL is not installed: initdb is neither in PATH nor in /usr/lib/postgresql")
+}
+
+// url is where a server is reached, by way of a host and port.
+func (p *postgres) url(host string, port int) *url.URL {
+	return &url.URL{
+		Scheme: "postgres", User: url.UserPassword("triggerd", p.password), Path: "/postgres",
+		Host: net.JoinHostPort(host, strconv.Itoa(port)), RawQuery: "sslmode=disable",
+	}
+}
+
+// startProxies puts one before each server for each node.
+func (p *postgres) startProxies(r *run) error {
+	server := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop())
+	var upstreams []string
+	for _, c := range p.servers {
+		upstreams = append(upstreams, net.JoinHostPort("127.0.0.1", strconv.Itoa(c.port)))
+	}
+	if p.given != nil {
+		port := p.given.Port()
+		if port == "" {
+			port = "5432"
+		}
+		upstreams = []string{net.JoinHostPort(p.given.Hostname(), port)}
+	}
+	for i := range r.Nodes {
+		var before []*toxiproxy.Proxy
+		for _, upstream := range upstreams {
+			proxy := toxiproxy.NewProxy(server, fmt.Sprintf("node%d-%s", i, upstream), "127.0.0.1:0", upstream)
+			if err := proxy.Start(); err != nil {
+				return err
+			}
+			r.closers = append(r.closers, func() error { proxy.Stop(); return nil })
+			before = append(before, proxy)
+		}
+		p.proxies = append(p.proxies, before)
+	}
+	return nil
+}
+
+// databaseURL is what a node is told; "" for SQLite.
+func (r *run) databaseURL(node int) (string, error) {
+	if r.db == nil {
+		return "", nil
+	}
+	var hosts []string
+	for _, proxy := range r.db.proxies[node] {
+		hosts = append(hosts, proxy.Listen)
+	}
+	u := r.db.given
+	if u == nil {
+		u = r.db.url("", 0)
+	}
+	to := *u
+	to.Host = strings.Join(hosts, ",")
+	if len(hosts) > 1 {
+		to.RawQuery += "&target_session_attrs=read-write"
+	}
+	return to.String(), nil
+}

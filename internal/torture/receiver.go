@@ -1,0 +1,215 @@
+package torture
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
+)
+
+// verifier checks signatures, as the library of Standard Webhooks does.
+type verifier interface {
+	Verify(payload []byte, headers http.Header) error
+}
+
+// mood is how a webhook's endpoint behaves for some seconds.
+type mood int
+
+const (
+	good mood = iota
+	failing
+	slow
+	hanging
+	cutting    // reads all, and closes the connection without an answer
+	halving    // promises more of an answer than it gives
+	babbling   // what it says is no HTTP
+	sending    // an answer without an end
+	forwarding // a redirect, which nobody may follow
+	refusing   // too many requests
+)
+
+// moodTime is how long a mood lasts.
+const moodTime = 5 * time.Second
+
+// receiver is the endpoint of all webhooks. It believes nothing: each delivery
+// is verified, and held against the payload's own checksum.
+type receiver struct {
+	book     *book
+	seed     uint64
+	now      func() time.Time
+	begun    time.Time
+	listener net.Listener
+	server   http.Server
+	healed   atomic.Bool
+	kind     atomic.Bool // no mood but good: nothing may come twice
+	followed atomic.Int64
+}
+
+// newReceiver starts one on a port of its own.
+func newReceiver(b *book, seed uint64, now func() time.Time) (*receiver, error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	r := &receiver{book: b, seed: seed, now: now, begun: now(), listener: listener}
+	r.server.Handler = r
+	go func() { _ = r.server.Serve(listener) }() // until close
+	return r, nil
+}
+
+func (r *receiver) close() error { return r.server.Close() }
+
+// url is where a path of the receiver is reached.
+func (r *receiver) url(path string) string { return "http://" + r.listener.Addr().String() + path }
+
+// rest closes the connections that nothing happens on.
+func (r *receiver) rest() {
+	r.server.SetKeepAlivesEnabled(false)
+	r.server.SetKeepAlivesEnabled(true)
+}
+
+// canary is the path that redirects lead to.
+const canary = "/canary"
+
+// ServeHTTP takes a delivery.
+func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	if req.URL.Path == canary {
+		r.followed.Add(1)
+		return
+	}
+	h, v := r.book.hook(req.URL.Path)
+	body, err := io.ReadAll(req.Body)
+	if err != nil {
+		return // cut by the sender: nothing was received
+	}
+	if h == nil {
+		r.book.stray(fmt.Sprintf("a request to %s, which nobody registered", req.URL.Path))
+		return
+	}
+	if v == nil {
+		return // its registration was never answered
+	}
+	n, number, ok := r.read(h, v, req.Header, body)
+	if !ok {
+		w.WriteHeader(http.StatusBadRequest)
+		return
+	}
+	if r.answer(w, req, r.mood(h)) {
+		r.book.answered(h, n, number)
+	}
+}
+
+// read verifies a delivery and enters it into the book.
+func (r *receiver) read(h *hook, v verifier, header http.Header, body []byte) (n, number int, ok bool) {
+	var d struct {
+		ID   string
+		Type string
+		Data json.RawMessage
+	}
+	if err := v.Verify(body, header); err != nil {
+		r.book.stray(fmt.Sprintf("%s: webhook %d: %v", badSignature, h.n, err))
+		return 0, 0, false
+	}
+	if json.Unmarshal(body, &d) != nil || d.ID != header.Get(standardwebhooks.HeaderWebhookID) {
+		r.book.stray(fmt.Sprintf("%s: webhook %d: %.300q", changed, h.n, body))
+		return 0, 0, false
+	}
+	c, intact := readPayload(d.Data)
+	if !intact {
+		r.book.stray(fmt.Sprintf("%s: webhook %d, event %s: %.300q", changed, h.n, d.ID, d.Data))
+		return 0, 0, false
+	}
+	if c.Tenant != h.tenant.n {
+		r.book.stray(fmt.Sprintf("%s: webhook %d of tenant %d got event %d of tenant %d", foreign, h.n, h.tenant.n, c.N, c.Tenant))
+		return 0, 0, false
+	}
+	number, known := r.book.arrived(h, c.N, d.ID)
+	if !known || c.Refused {
+		r.book.stray(fmt.Sprintf("%s: webhook %d got event %d", neverSent, h.n, c.N))
+		return 0, 0, false
+	}
+	return c.N, number, true
+}
+
+// mood is that of a webhook's endpoint now.
+func (r *receiver) mood(h *hook) mood {
+	if r.healed.Load() || r.kind.Load() {
+		return good
+	}
+	phase := uint64(r.now().Sub(r.begun) / moodTime)
+	switch x := rand.New(rand.NewPCG(r.seed^uint64(h.n), phase)).IntN(100); {
+	case x < 50:
+		return good
+	case x < 65:
+		return slow
+	case x < 72:
+		return hanging
+	case x < 79:
+		return failing
+	case x < 82:
+		return refusing
+	default:
+		return []mood{cutting, halving, babbling, sending, forwarding}[x%5]
+	}
+}
+
+// answer does what the mood says, and reports whether it was a whole 2xx.
+func (r *receiver) answer(w http.ResponseWriter, req *http.Request, m mood) bool {
+	switch m {
+	case failing:
+		w.WriteHeader(http.StatusInternalServerError)
+	case slow:
+		_ = pause(req.Context(), attemptTimeout/5)
+		w.WriteHeader(http.StatusAccepted)
+		return req.Context().Err() == nil
+	case hanging:
+		_ = pause(req.Context(), 2*attemptTimeout)
+		panic(http.ErrAbortHandler) // to return would be to answer 200
+	case cutting:
+		panic(http.ErrAbortHandler)
+	case halving:
+		w.Header().Set("Content-Length", "100000")
+		_, _ = io.WriteString(w, "not all of it")
+		panic(http.ErrAbortHandler)
+	case babbling:
+		babble(w)
+	case sending:
+		stream(req.Context(), w)
+	case forwarding:
+		http.Redirect(w, req, r.url(canary), http.StatusTemporaryRedirect)
+	case refusing:
+		w.Header().Set("Retry-After", []string{"1", "-5", "soon", "", "0"}[rand.IntN(5)])
+		w.WriteHeader(http.StatusTooManyRequests)
+	default:
+		w.WriteHeader(http.StatusNoContent)
+		return true
+	}
+	return false
+}
+
+// babble says something that is no answer.
+func babble(w http.ResponseWriter) {
+	conn, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return
+	}
+	_, _ = io.WriteString(conn, "200 OK, I think\r\n\r\n")
+	_ = conn.Close()
+}
+
+// stream answers 500, and goes on for as long as anybody listens.
+func stream(ctx context.Context, w http.ResponseWriter) {
+	w.WriteHeader(http.StatusInternalServerError)
+	for range 1000 {
+		if _, err := w.Write(make([]byte, 1<<10)); err != nil || pause(ctx, time.Millisecond) != nil {
+			return
+		}
+	}
+}
