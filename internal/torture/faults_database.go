@@ -49,22 +49,16 @@ func (r *run) startServers(ctx context.Context) error {
 func toxic(kind, attributes string) func(context.Context, *run, *rand.Rand) error {
 	return func(ctx context.Context, r *run, random *rand.Rand) error {
 		i := random.IntN(len(r.db.proxies))
-		proxies := r.db.proxies[i]
 		r.nodes[i].fault.Lock()
 		defer r.nodes[i].fault.Unlock()
-		for _, proxy := range proxies {
+		for _, proxy := range r.db.proxies[i] {
 			text := fmt.Sprintf(`{"name":"fault","type":%q,"stream":"downstream","attributes":%s}`, kind, attributes)
 			if _, err := proxy.Toxics.AddToxicJson(strings.NewReader(text)); err != nil {
 				return err
 			}
 		}
 		_ = pause(ctx, time.Duration(random.IntN(3000))*time.Millisecond)
-		for _, proxy := range proxies {
-			if err := proxy.Toxics.RemoveToxic(ctx, "fault"); err != nil {
-				return err
-			}
-		}
-		return nil
+		return r.db.healProxies(i)
 	}
 }
 

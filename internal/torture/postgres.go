@@ -1,6 +1,7 @@
 package torture
 
 import (
+	"cmp"
 	"context"
 	crand "crypto/rand"
 	"errors"
@@ -24,6 +25,7 @@ type postgres struct {
 	bin      string   // where the programs are
 	password string
 	servers  []*cluster
+	proxying *toxiproxy.ApiServer
 	proxies  [][]*toxiproxy.Proxy // by node, by server
 }
 
@@ -98,29 +100,44 @@ func (p *postgres) url(host string, port int) *url.URL {
 
 // startProxies puts one before each server for each node.
 func (p *postgres) startProxies(r *run) error {
-	server := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop())
+	p.proxying = toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop())
 	var upstreams []string
 	for _, c := range p.servers {
 		upstreams = append(upstreams, net.JoinHostPort("127.0.0.1", strconv.Itoa(c.port)))
 	}
 	if p.given != nil {
-		port := p.given.Port()
-		if port == "" {
-			port = "5432"
-		}
-		upstreams = []string{net.JoinHostPort(p.given.Hostname(), port)}
+		upstreams = []string{net.JoinHostPort(p.given.Hostname(), cmp.Or(p.given.Port(), "5432"))}
 	}
+	r.closers = append(r.closers, func() error {
+		for _, before := range p.proxies {
+			for _, proxy := range before {
+				proxy.Stop()
+			}
+		}
+		return nil
+	})
 	for i := range r.Nodes {
-		var before []*toxiproxy.Proxy
+		p.proxies = append(p.proxies, nil)
 		for _, upstream := range upstreams {
-			proxy := toxiproxy.NewProxy(server, fmt.Sprintf("node%d-%s", i, upstream), "127.0.0.1:0", upstream)
+			proxy := toxiproxy.NewProxy(p.proxying, fmt.Sprintf("node%d-%s", i, upstream), "127.0.0.1:0", upstream)
 			if err := proxy.Start(); err != nil {
 				return err
 			}
-			r.closers = append(r.closers, func() error { proxy.Stop(); return nil })
-			before = append(before, proxy)
+			p.proxies[i] = append(p.proxies[i], proxy)
 		}
-		p.proxies = append(p.proxies, before)
+	}
+	return nil
+}
+
+// healProxies puts new proxies in the place of a node's. Toxics that are
+// taken from living connections now and then leave new ones without an answer.
+func (p *postgres) healProxies(node int) error {
+	for i, old := range p.proxies[node] {
+		old.Stop()
+		p.proxies[node][i] = toxiproxy.NewProxy(p.proxying, old.Name, old.Listen, old.Upstream)
+		if err := p.proxies[node][i].Start(); err != nil {
+			return err
+		}
 	}
 	return nil
 }
