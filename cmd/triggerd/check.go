@@ -29,8 +29,18 @@ func (c *checkCommand) run(ctx context.Context, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "%8d  events examined\n%8d  neither owed nor delivered\n%8d  open deliveries without their event\n%8d  with the dedup id of another event\n",
-		found.Examined, found.Silent, found.Orphans, found.Doubles)
+	for _, row := range []struct {
+		what string
+		n    int
+	}{
+		{"events examined", found.Examined},
+		{"neither owed nor delivered", found.Silent},
+		{"open deliveries without their event", found.Orphans},
+		{"with the dedup id of another event", found.Doubles},
+		{"damaged files", found.Damaged},
+	} {
+		fmt.Fprintf(out, "%8d  %s\n", row.n, row.what)
+	}
 	if found.Sum() > 0 {
 		return fmt.Errorf("the database contradicts itself: %s", found.Example)
 	}

@@ -13,12 +13,13 @@ type Contradictions struct {
 	Silent   int // events with no delivery left, none of which ever succeeded
 	Orphans  int // open deliveries whose event is not there
 	Doubles  int // events whose dedup id belongs to another event
+	Damaged  int // files of the embedded database, by its own judgement
 	Examined int // events that were looked at; no contradiction
 	Example  string
 }
 
 // Sum is how many contradictions there are.
-func (c *Contradictions) Sum() int { return c.Silent + c.Orphans + c.Doubles }
+func (c *Contradictions) Sum() int { return c.Silent + c.Orphans + c.Doubles + c.Damaged }
 
 // checkPage is how many rows one statement of a check looks at.
 const checkPage = 1000
@@ -27,6 +28,14 @@ const checkPage = 1000
 // that servers may go on beside it. forgets says that dedup ids have a
 // retention: then two events may have had the same.
 func (s *Store) Check(ctx context.Context, forgets bool) (c Contradictions, err error) {
+	damage, err := s.dialect.damage(ctx)
+	if err != nil {
+		return c, wrap("check the files", err)
+	}
+	if damage != "" {
+		c.Damaged++
+		c.Example = damage
+	}
 	var after trigger.ID
 	err = s.eachOrganization(ctx, func(orgID int64) (done bool, err error) {
 		last, n, err := s.checkEvents(ctx, orgID, after, forgets, &c)

@@ -1,6 +1,9 @@
 package store_test
 
 import (
+	"bytes"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -70,4 +73,40 @@ func rawID(db *storetest.DB, id trigger.ID) any {
 		return id.String()
 	}
 	return id[:]
+}
+
+// SQLite's own judgement of its files is a part of Check.
+func TestCheckFindsDamage(t *testing.T) {
+	t.Parallel()
+	db := storetest.SQLite(t)
+	s := db.Open(t)
+	org := storetest.NewOrganization(t, s)
+	for range 500 {
+		add(t, s, []*trigger.Event{event(s, org, "")}, trigger.InboxID)
+	}
+	if err := s.Close(); err != nil { // which writes all into the file
+		t.Fatal(err)
+	}
+	file, err := os.OpenFile(filepath.Join(db.Options.DataDir, "triggerd.db"), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for page := info.Size() / 4096 / 2; page < info.Size()/4096; page++ { // beyond the tables of the schema
+		if _, err := file.WriteAt(bytes.Repeat([]byte{0xa5}, 100), page*4096); err != nil {
+			t.Fatal(err)
+		}
+	}
+	damaged, err := store.Open(t.Context(), db.Options)
+	if err != nil {
+		return // refused at the start: seen as well
+	}
+	defer damaged.Close()
+	if c, err := damaged.Check(t.Context(), false); err == nil && c.Damaged == 0 {
+		t.Errorf("damaged pages are not found: %+v", c)
+	}
 }

@@ -184,6 +184,9 @@ func (p *postgres) now(ctx context.Context, local func() time.Time) (r reading, 
 	return r, err
 }
 
+// damage is for pg_amcheck to find, which comes with PostgreSQL.
+func (p *postgres) damage(context.Context) (string, error) { return "", nil }
+
 func (p *postgres) stats() Stats {
 	var sum Stats
 	for _, pool := range []*pgxpool.Pool{p.hot, p.reads} {

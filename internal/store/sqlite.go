@@ -201,6 +201,14 @@ func (e *embedded) dropDays(ctx context.Context, before time.Time) (done bool, e
 	return deleted == 0, err
 }
 
+func (e *embedded) damage(ctx context.Context) (first string, err error) {
+	err = e.read.QueryRowContext(ctx, "PRAGMA integrity_check(1)").Scan(&first)
+	if first == "ok" {
+		first = ""
+	}
+	return first, err
+}
+
 func (e *embedded) stats() Stats {
 	r, h := e.read.Stats(), e.hot.Stats()
 	return Stats{InUse: r.InUse + h.InUse, Idle: r.Idle + h.Idle, Max: r.MaxOpenConnections + h.MaxOpenConnections}

@@ -84,6 +84,9 @@ type dialect interface {
 	cutoff(before time.Time) time.Time
 	dropDays(ctx context.Context, before time.Time) (done bool, err error)
 
+	// damage says what is wrong with the database's own files; "": nothing, as
+	// far as the database tells.
+	damage(ctx context.Context) (string, error)
 	stats() Stats
 	close() error
 }

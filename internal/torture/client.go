@@ -148,7 +148,7 @@ func (c *client) newTenant(ctx context.Context, random *rand.Rand) (*tenant, err
 		Key string `json:"api-key"`
 	}
 	t := &tenant{n: len(c.book.tenants) + 1}
-	if err := c.until(ctx, random, "", "/api/keys/generate", `{"organization_name":"Torture","tier":"enterprise"}`, &made); err != nil {
+	if err := c.repeat(ctx, random, "", "/api/keys/generate", `{"organization_name":"Torture","tier":"enterprise"}`, &made); err != nil {
 		return nil, err
 	}
 	t.key = made.Key
@@ -189,8 +189,8 @@ func (c *client) newHook(ctx context.Context, random *rand.Rand, t *tenant, i in
 	}
 }
 
-// until repeats a call until it is answered.
-func (c *client) until(ctx context.Context, random *rand.Rand, key, path, body string, answer any) error {
+// repeat makes a call until it is answered.
+func (c *client) repeat(ctx context.Context, random *rand.Rand, key, path, body string, answer any) error {
 	for {
 		err := c.call(ctx, c.nodes[random.IntN(len(c.nodes))], key, path, body, answer)
 		if err == nil {

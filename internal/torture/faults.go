@@ -2,6 +2,7 @@ package torture
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -154,7 +155,7 @@ func (r *run) inject(ctx context.Context, plan []fault) error {
 		group, _ := errgroup.WithContext(work)
 		for _, f := range together {
 			its := rand.New(rand.NewPCG(random.Uint64(), 0))
-			group.Go(func() error { return r.make(work, f, its) })
+			group.Go(func() error { return r.cause(work, f, its) })
 		}
 		if err := group.Wait(); err != nil {
 			return err
@@ -162,8 +163,8 @@ func (r *run) inject(ctx context.Context, plan []fault) error {
 	}
 }
 
-// make makes one fault and returns when it is healed.
-func (r *run) make(ctx context.Context, f fault, random *rand.Rand) error {
+// cause makes one fault and returns when it is healed.
+func (r *run) cause(ctx context.Context, f fault, random *rand.Rand) error {
 	fmt.Fprintf(r.Out, "%8.1f s  %s\n", r.Now().Sub(r.receiver.begun).Seconds(), f.name)
 	r.book.note("fault", f.name)
 	end := r.windows.open(f.name)
@@ -242,7 +243,7 @@ func suspend(ctx context.Context, r *run, random *rand.Rand) error {
 		return err
 	}
 	err := pause(ctx, lease+time.Duration(500+random.IntN(1500))*time.Millisecond)
-	return joinOf(err, n.signal(syscall.SIGCONT))
+	return errors.Join(err, n.signal(syscall.SIGCONT))
 }
 
 // starve leaves a node a few descriptors for a while.
@@ -254,7 +255,7 @@ func starve(ctx context.Context, r *run, random *rand.Rand) error {
 		return err
 	}
 	err = pause(ctx, time.Duration(1000+random.IntN(2000))*time.Millisecond)
-	return joinOf(err, undo())
+	return errors.Join(err, undo())
 }
 
 // shiftClock gives a node another time than the database's and the others'.

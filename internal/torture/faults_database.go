@@ -2,7 +2,6 @@ package torture
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -13,8 +12,6 @@ import (
 	"syscall"
 	"time"
 )
-
-func joinOf(errs ...error) error { return errors.Join(errs...) }
 
 func killDatabase(ctx context.Context, r *run, random *rand.Rand) error {
 	r.database.Lock()
@@ -102,6 +99,8 @@ func lockTable(ctx context.Context, r *run, random *rand.Rand) error {
 
 // holdSnapshot lets the snapshot stay while other faults come and go.
 func holdSnapshot(_ context.Context, r *run, random *rand.Rand) error {
+	r.database.Lock()
+	defer r.database.Unlock()
 	end, err := r.session("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM triggerd.organizations;")
 	if err != nil {
 		return err
