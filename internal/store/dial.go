@@ -18,39 +18,43 @@ import (
 const maxSilence = 30 * time.Second
 
 // patientDial connects as dialer does, and ends silences.
-func patientDial(now func() time.Time, silence *atomic.Int64) pgconn.DialFunc {
+func patientDial(silence *atomic.Int64) pgconn.DialFunc {
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
 		conn, err := dialer().DialContext(ctx, network, address)
 		if err != nil {
 			return nil, err
 		}
-		return &patientConn{Conn: conn, now: now, silence: silence}, nil
+		c := &patientConn{Conn: conn, silence: silence}
+		c.timer = time.AfterFunc(maxSilence, c.end)
+		c.timer.Stop()
+		return c, nil
 	}
 }
 
-// patientConn lets each Read wait for some time only, and for less where its
-// owner says so. Nobody reads from an idle connection.
+// patientConn lets each Read wait for some time only, by a timer: no clock that
+// may be off has a say. Nobody reads from an idle connection.
 type patientConn struct {
 	net.Conn
-	now     func() time.Time
 	silence *atomic.Int64
+	timer   *time.Timer
 
 	mu       sync.Mutex
-	deadline time.Time // the owner's; zero: none
+	deadline time.Time // as the owner has set it
 }
+
+// end lets a Read that waits return. One that comes later does not notice.
+func (c *patientConn) end() { _ = c.Conn.SetReadDeadline(time.Unix(1, 0)) }
 
 // Read implements net.Conn.
 func (c *patientConn) Read(b []byte) (int, error) {
 	c.mu.Lock()
-	deadline := c.now().Add(time.Duration(c.silence.Load()))
-	if !c.deadline.IsZero() && c.deadline.Before(deadline) {
-		deadline = c.deadline
-	}
-	err := c.Conn.SetReadDeadline(deadline)
+	err := c.Conn.SetReadDeadline(c.deadline)
 	c.mu.Unlock()
 	if err != nil {
 		return 0, err
 	}
+	c.timer.Reset(time.Duration(c.silence.Load()))
+	defer c.timer.Stop()
 	return c.Conn.Read(b)
 }
 

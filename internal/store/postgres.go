@@ -38,7 +38,7 @@ func openPostgres(ctx context.Context, s *Store, o Options) error {
 	p := &postgres{nodeID: s.NodeID, partitioning: make(chan struct{}, 1)}
 	p.silence.Store(int64(maxSilence))
 	hot := min(4, max(1, o.PoolSize/3))
-	dial := patientDial(o.Now, &p.silence)
+	dial := patientDial(&p.silence)
 	if p.hot, err = newPool(ctx, config.Copy(), dial, hot, map[string]string{
 		// Queues are small one day and huge the next; no statistics can follow.
 		"enable_seqscan": "off",

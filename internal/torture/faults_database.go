@@ -55,7 +55,12 @@ func toxic(kind, attributes string) func(context.Context, *run, *rand.Rand) erro
 			}
 		}
 		_ = pause(ctx, time.Duration(random.IntN(3000))*time.Millisecond)
-		return r.db.healProxies(i)
+		for _, proxy := range r.db.proxies[i] {
+			if err := proxy.Toxics.RemoveToxic(ctx, "fault"); err != nil {
+				return err
+			}
+		}
+		return nil
 	}
 }
 

@@ -25,7 +25,6 @@ type postgres struct {
 	bin      string   // where the programs are
 	password string
 	servers  []*cluster
-	proxying *toxiproxy.ApiServer
 	proxies  [][]*toxiproxy.Proxy // by node, by server
 }
 
@@ -100,7 +99,7 @@ func (p *postgres) url(host string, port int) *url.URL {
 
 // startProxies puts one before each server for each node.
 func (p *postgres) startProxies(r *run) error {
-	p.proxying = toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop())
+	server := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop())
 	var upstreams []string
 	for _, c := range p.servers {
 		upstreams = append(upstreams, net.JoinHostPort("127.0.0.1", strconv.Itoa(c.port)))
@@ -119,24 +118,11 @@ func (p *postgres) startProxies(r *run) error {
 	for i := range r.Nodes {
 		p.proxies = append(p.proxies, nil)
 		for _, upstream := range upstreams {
-			proxy := toxiproxy.NewProxy(p.proxying, fmt.Sprintf("node%d-%s", i, upstream), "127.0.0.1:0", upstream)
+			proxy := toxiproxy.NewProxy(server, fmt.Sprintf("node%d-%s", i, upstream), "127.0.0.1:0", upstream)
 			if err := proxy.Start(); err != nil {
 				return err
 			}
 			p.proxies[i] = append(p.proxies[i], proxy)
-		}
-	}
-	return nil
-}
-
-// healProxies puts new proxies in the place of a node's. Toxics that are
-// taken from living connections now and then leave new ones without an answer.
-func (p *postgres) healProxies(node int) error {
-	for i, old := range p.proxies[node] {
-		old.Stop()
-		p.proxies[node][i] = toxiproxy.NewProxy(p.proxying, old.Name, old.Listen, old.Upstream)
-		if err := p.proxies[node][i].Start(); err != nil {
-			return err
 		}
 	}
 	return nil
