@@ -61,6 +61,10 @@ fuzz: check-go ## Run each fuzz target for FUZZTIME (10s)
 		echo "== only the end of the time (go.dev/issue/75804)"
 	done
 
+.PHONY: plants
+plants: check-go ## Plant known bugs into the program and see the torture find each of them
+	@go test -tags plants -count=1 -timeout=20m -v -run 'TestPlants|TestNoPlant' ./internal/torture | grep -v '^=== '
+
 .PHONY: torture
 torture: build ## Torture servers for an hour: FOR (5m) on each kind of database, ROUNDS (4) times
 	@log=$$(mktemp) failed=0
@@ -81,8 +85,8 @@ torture: build ## Torture servers for an hour: FOR (5m) on each kind of database
 
 .PHONY: lint
 lint: tools ## Run go vet, staticcheck and gofumpt
-	@go vet ./...
-	$(TOOLS)/staticcheck ./...
+	@go vet -tags plants ./...
+	$(TOOLS)/staticcheck -tags plants ./...
 	unformatted=$$($(TOOLS)/gofumpt -l .)
 	if [ -n "$$unformatted" ]; then printf 'gofumpt -w is needed for:\n%s\n' "$$unformatted" >&2; exit 1; fi
 

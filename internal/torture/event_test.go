@@ -34,10 +34,11 @@ func TestPayloadChecksItself(t *testing.T) {
 // The same event has the same payload, whenever it is posted again.
 func TestPayloadIsOfItsSeed(t *testing.T) {
 	t.Parallel()
-	if string(newPayload(1, 5, 2, false)) != string(newPayload(1, 5, 2, false)) {
+	first := string(newPayload(1, 5, 2, false))
+	if again := string(newPayload(1, 5, 2, false)); again != first {
 		t.Error("two payloads of one event differ")
 	}
-	if string(newPayload(1, 5, 2, false)) == string(newPayload(2, 5, 2, false)) {
+	if other := string(newPayload(2, 5, 2, false)); other == first {
 		t.Error("two seeds have one payload")
 	}
 }

@@ -1,3 +1,5 @@
+//go:build plants
+
 package torture_test
 
 import (
