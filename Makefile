@@ -10,6 +10,7 @@ FUZZTIME    := 10s
 FOR         := 5m
 ROUNDS      := 4
 TORTURE     :=
+MEASURING   := ^(TestSlowClients|TestIdleConnections)$$
 TOOLS       := $(CURDIR)/.tools
 
 # Where Go lives if nobody put it into PATH.
@@ -47,7 +48,11 @@ test: check-go ## Run all tests, on SQLite and on a PostgreSQL of their own
 		echo "make test: NO C COMPILER: the tests run WITHOUT the race detector. Debian has it as gcc and libc6-dev." >&2
 		race=
 	fi
-	CGO_ENABLED=$${race:+1} scripts/with-postgres go test $$race -shuffle=on -count=1 -timeout=15m ./...
+	# What measures runs alone.
+	export CGO_ENABLED=$${race:+1} race
+	scripts/with-postgres bash -euc '
+		go test $$race -shuffle=on -count=1 -timeout=15m -skip "$(MEASURING)" ./...
+		go test $$race -count=1 -timeout=15m -run "$(MEASURING)" ./cmd/triggerd'
 
 .PHONY: fuzz
 fuzz: check-go ## Run each fuzz target for FUZZTIME (10s)

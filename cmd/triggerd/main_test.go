@@ -16,5 +16,9 @@ func TestMain(m *testing.M) {
 		main()
 		return
 	}
+	if os.Getenv(asIdler) != "" {
+		holdConnections(os.Args[1], os.Args[2], os.Args[3])
+		return
+	}
 	goleak.VerifyTestMain(m)
 }

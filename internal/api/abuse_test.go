@@ -1,7 +1,9 @@
 package api
 
 import (
+	"database/sql"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -9,57 +11,118 @@ import (
 	"triggerd/internal/store/storetest"
 )
 
-// abuse is a request that nobody should send, written to the connection as it
-// is, and the statuses that it may get.
+// abuse is what nobody should send, written to a connection as it is, and the
+// statuses of the answers to it: one, unless requests follow each other on the
+// connection.
 type abuse struct {
 	name, request string
-	cut           bool // the client ends the connection after it
+	cut           bool // the client ends its half of the connection after it
 	statuses      []int
 }
 
-// TestAbuse sends what nobody should send. Each gets exactly one answer, of
-// the status that was promised; it is JSON, or net/http's own plain one.
+func sent(name, request string, statuses ...int) abuse {
+	return abuse{name, request, false, statuses}
+}
+
+func cutOff(name, request string, status int) abuse {
+	return abuse{name, request, true, []int{status}}
+}
+
+// abuses is the table of them all. other is the key of another organization,
+// and of the only events that hold secret.
+func abuses(key, other string) [][]abuse {
+	return [][]abuse{
+		badBodies(key), cutBodies(key), // what is sent
+		badLines(), badFraming(key), oddFraming(key), pipelines(key), // where requests begin and end
+		badTargets(key), badHeaders(key), expectations(key), trailers(key),
+		badKeys(key), intrusions(key, other), injections(key), // who asks, and for what
+	}
+}
+
+// secret is what only one organization has.
+const secret = "only theirs"
+
+// TestAbuse sends what nobody should send, to a server with all its limits.
+// Each request gets exactly one answer, within 10 s, of the status that was
+// promised: JSON, or what net/http answers by itself, and no word of the
+// inside. The server goes on, and has stored what it said that it stored.
 func TestAbuse(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, db *storetest.DB) {
 		s := newServer(t, db)
-		key := s.newKey(t, "enterprise")
-		accepted := 0
-		for _, list := range [][]abuse{badBodies(key), cutBodies(key), badHTTP(), badFraming(key), badTargets(key), badHeaders(key), injections(key)} {
+		key, other := s.newKey(t, "enterprise"), s.newKey(t, "enterprise")
+		s.accept(t, other, `{"type":"t","payload":"`+secret+`","dedup_id":"theirs"}`)
+		stored := map[string]int{"events": s.rows(t, "events"), "webhooks": s.rows(t, "webhooks"), "organizations": s.rows(t, "organizations")}
+		for _, list := range abuses(key, other) {
 			for _, tt := range list {
 				s.clock.Advance(minute) // the wrong keys are not to hide each other
-				r := s.raw(t, tt.name, tt.request, tt.cut)
-				if !slices.Contains(tt.statuses, r.status) {
-					t.Errorf("%s: %d %.300s, want %v", tt.name, r.status, r.body, tt.statuses)
+				answers, continues := s.exchange(t, tt.name, tt.request, tt.cut, len(tt.statuses))
+				for i, r := range answers {
+					tt.judge(t, i, r)
+					switch {
+					case strings.HasPrefix(r.body, `{"status":"accepted"`):
+						stored["events"]++
+					case strings.HasPrefix(r.body, `{"status":"registered"`):
+						stored["webhooks"]++
+					case strings.HasPrefix(r.body, `{"api-key"`):
+						stored["organizations"]++
+					}
 				}
-				judgeAbused(t, tt, r)
-				if strings.Contains(r.body, `"accepted"`) {
-					accepted++
+				if goesOn := strings.Contains(strings.ToLower(tt.request), "expect: 100-continue"); continues > 1 || continues > 0 && (!goesOn || answers[0].status != 200) {
+					t.Errorf("%s: told %d times to go on", tt.name, continues)
 				}
 			}
 		}
-		if page := s.inbox(t, key, "?limit=100"); page.Count != min(accepted, 100) || accepted == 0 {
-			t.Errorf("%d events in the inbox, want %d", page.Count, accepted)
+		for table, n := range stored {
+			if got := s.rows(t, table); got != n {
+				t.Errorf("%d rows in %s, and the answers said %d", got, table, n)
+			}
 		}
-		s.post(t, key, `{"type":"t","payload":1}`).wants(t, "afterwards", 200, "accepted")
-		if left := s.api.used.used.Load(); left != 0 {
+		s.accept(t, key, `{"type":"t","payload":1}`)
+		if left := s.api.used.inUse(); left != 0 {
 			t.Errorf("%d bytes of bodies are still counted", left)
 		}
-		checkLog(t, s.log.String(), -1, key)
+		checkLog(t, s.log.String(), -1, key, other, secret)
 	})
 }
 
-// judgeAbused knows what net/http answers by itself, before any handler.
-func judgeAbused(t *testing.T, tt abuse, r reply) {
+// judge holds what is true of each answer, of which this is the i-th, from 0.
+// It knows what net/http answers by itself, before any handler: plain text, and
+// 501 and 505, which are the only ones from 500 on.
+func (tt abuse) judge(t *testing.T, i int, r reply) {
 	t.Helper()
-	plain := strings.HasPrefix(r.header.Get("Content-Type"), "text/plain") && r.header.Get("Connection") == "close" &&
-		slices.Contains([]int{400, 431, 505}, r.status) && strings.HasPrefix(r.body, fmt.Sprint(r.status)+" ") ||
-		r.status == 501 && r.body == "Unsupported transfer encoding"
-	empty := r.body == "" && (r.status == 417 || strings.HasPrefix(tt.request, "OPTIONS * "))
-	if plain && !internal.MatchString(r.body) || empty {
-		return
+	if r.status != tt.statuses[i] || strings.Contains(r.body, secret) {
+		t.Errorf("%s: answer %d is %d %.300s, want %d", tt.name, i, r.status, r.body, tt.statuses[i])
 	}
-	r.judge(t, tt.request[:min(len(tt.request), 100)])
+	plain := strings.HasPrefix(r.header.Get("Content-Type"), "text/plain") && slices.Contains([]int{400, 431, 505}, r.status) &&
+		strings.HasPrefix(r.body, fmt.Sprint(r.status)+" ") || r.status == 501 && r.body == "Unsupported transfer encoding"
+	empty := r.body == "" && (r.status == 417 || strings.HasPrefix(tt.request, "OPTIONS * "))
+	switch {
+	case plain && r.header.Get("Connection") == "close" && !internal.MatchString(r.body), empty:
+	case r.status >= 500:
+		t.Errorf("%s: answer %d is %d %.300s", tt.name, i, r.status, r.body)
+	default:
+		line, _, _ := strings.Cut(tt.request, "\r\n")
+		r.judge(t, fmt.Sprintf("%.100s (%s)", line, tt.name))
+	}
+}
+
+// rows counts what is stored in a table.
+func (s *server) rows(t *testing.T, table string) (n int) {
+	t.Helper()
+	driver, source := "sqlite", "file:"+filepath.Join(s.db.Options.DataDir, "triggerd.db")+"?mode=ro"
+	if s.db.IsPostgres() {
+		driver, source, table = "pgx", s.db.Options.PostgresURL, "triggerd."+table
+	}
+	db, err := sql.Open(driver, source)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if err := db.QueryRowContext(t.Context(), "SELECT count(*) FROM "+table).Scan(&n); err != nil {
+		t.Fatal(err)
+	}
+	return n
 }
 
 // rawRequest writes a request with a key; each header is "Name: value".
@@ -107,7 +170,7 @@ func badBodies(key string) (list []abuse) {
 			"a million colons": strings.Repeat(":", 1_000_000),
 			"prototype":        `{"__proto__":{"type":"t","payload":1,"organization_name":"O","url":"https://example.com/"}}`,
 		} {
-			list = append(list, abuse{path + " " + name, rawRequest("POST", path, key, body), false, []int{400}})
+			list = append(list, sent(path+" "+name, rawRequest("POST", path, key, body), 400))
 		}
 		for name, extra := range map[string]string{
 			"64 levels": `"x":` + nested(63, "[", "]"), "wide": strings.Repeat(`"x":1,`, 100_000) + `"x":1`, "huge number": `"x":1e999999,"y":-1e-999999`,
@@ -115,9 +178,9 @@ func badBodies(key string) (list []abuse) {
 			"long name": `"` + strings.Repeat("n", 500_000) + `":1`, "empty name": `"":{}`,
 			"privileged": `"id":1,"organization_id":1,"tier":"free","is_admin":true`,
 		} {
-			list = append(list, abuse{path + " " + name, rawRequest("POST", path, key, "{"+members+","+extra+"}"), false, []int{200}})
+			list = append(list, sent(path+" "+name, rawRequest("POST", path, key, "{"+members+","+extra+"}"), 200))
 		}
-		list = append(list, abuse{path + " over the limit", rawRequest("POST", path, key, strings.Repeat(" ", 1<<20+1)), false, []int{413}})
+		list = append(list, sent(path+" over the limit", rawRequest("POST", path, key, strings.Repeat(" ", 1<<20+1)), 413))
 	}
 	return list
 }
@@ -134,13 +197,13 @@ func cutBodies(key string) (list []abuse) {
 			"part of a chunk's size": head + "f", "no end of a chunk": head + fmt.Sprintf("%x\r\n%s", len(body), body),
 			"no end of the last chunk": head + fmt.Sprintf("%x\r\n%s\r\n0\r\n", len(body), body),
 		} {
-			list = append(list, abuse{path + " " + name, request, true, []int{400}})
+			list = append(list, cutOff(path+" "+name, request, 400))
 		}
 	}
 	return append(list,
-		abuse{"cut, without a key", rawRequest("POST", "/api/events", "", "", "Transfer-Encoding: chunked"), true, []int{401}},
-		abuse{"cut, of another type", rawRequest("POST", "/api/events", key, "",
-			"Transfer-Encoding: chunked", "Content-Type: text/plain"), true, []int{415}},
-		abuse{"cut headers", "POST /api/events HTTP/1.1\r\nHost: example.com\r\nX-Api-K", true, []int{400}},
-		abuse{"cut request line", "POST /api/ev", true, []int{400}})
+		cutOff("cut, without a key", rawRequest("POST", "/api/events", "", "", "Transfer-Encoding: chunked"), 401),
+		cutOff("cut, of another type", rawRequest("POST", "/api/events", key, "",
+			"Transfer-Encoding: chunked", "Content-Type: text/plain"), 415),
+		cutOff("cut headers", "POST /api/events HTTP/1.1\r\nHost: example.com\r\nX-Api-K", 400),
+		cutOff("cut request line", "POST /api/ev", 400))
 }

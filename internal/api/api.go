@@ -55,7 +55,7 @@ type API struct {
 	rates limit.Shared                // by organization
 	wrong limit.Limiter[netip.Prefix] // by address
 	keys  *keyCache
-	used  budget // bytes of bodies
+	used  *budget // bytes of bodies
 }
 
 // scope says who may ask a route.
@@ -101,7 +101,7 @@ type request struct {
 // Handler serves all routes; other paths get 404, other methods 405.
 func (a *API) Handler() http.Handler {
 	a.keys = newKeyCache(a.Store)
-	a.used.max = maxBodies
+	a.used = newBudget(maxBodies)
 	a.rates.Nodes, a.rates.Take = a.Store.Nodes, a.Store.TakePermits
 	mux := http.NewServeMux()
 	allow := map[string][]string{}
@@ -162,6 +162,7 @@ func (a *API) handle(rt route, w http.ResponseWriter, r *request) (err error) {
 		}
 	}()
 	if len(r.RequestURI) > maxURL {
+		w.Header().Set("Connection", "close") // nobody reads the rest
 		return trigger.Errorf(trigger.URITooLong, "URL is over %d bytes", maxURL)
 	}
 	if err := a.authorize(rt.scope, r); err != nil {

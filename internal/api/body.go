@@ -6,27 +6,44 @@ import (
 	"mime"
 	"net/http"
 	"strings"
-	"sync/atomic"
+	"sync"
 
 	"triggerd/internal/trigger"
 )
 
-// budget bounds the bytes that are in memory for bodies of requests.
+// budget bounds the bytes that are in memory for bodies of requests. One
+// organization gets at most half of them: whoever is slow on purpose leaves
+// room for the others.
 type budget struct {
-	max  int64
-	used atomic.Int64
+	max int
+
+	mu   sync.Mutex
+	used int
+	of   map[int64]int // by organization; 0: who has none yet
 }
 
-// take asks for n more bytes.
-func (b *budget) take(n int) error {
-	if b.used.Add(int64(n)) > b.max {
-		b.used.Add(int64(-n))
+func newBudget(most int) *budget { return &budget{max: most, of: map[int64]int{}} }
+
+// take asks for n more bytes for an organization.
+func (b *budget) take(orgID int64, n int) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.used+n > b.max || b.of[orgID]+n > b.max/2 {
 		return trigger.NewUnavailable(errors.New("too many bodies in memory"), busyRetry)
 	}
+	b.used += n
+	b.of[orgID] += n
 	return nil
 }
 
-func (b *budget) give(n int) { b.used.Add(int64(-n)) }
+func (b *budget) give(orgID int64, n int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.used -= n
+	if b.of[orgID] -= n; b.of[orgID] == 0 {
+		delete(b.of, orgID) // else they would pile up
+	}
+}
 
 // firstRead is how much memory a body gets before more of it has come, in
 // bytes: a large Content-Length alone costs nothing.
@@ -47,11 +64,11 @@ func (a *API) readJSON(w http.ResponseWriter, r *request) (body []byte, free fun
 	if r.ContentLength >= 0 {
 		size = int(min(r.ContentLength+1, firstRead)) // one more, to see the end
 	}
-	taken := 0
-	free = func() { a.used.give(taken) }
+	orgID, taken := r.key.Organization.ID, 0
+	free = func() { a.used.give(orgID, taken) }
 	in := http.MaxBytesReader(w, r.Body, int64(a.MaxBody))
 	for {
-		if err := a.used.take(size - taken); err != nil {
+		if err := a.used.take(orgID, size-taken); err != nil {
 			free()
 			return nil, nil, err
 		}

@@ -66,7 +66,8 @@ func (s *server) serveFrom(t *testing.T, address, target, key string) reply {
 }
 
 // internal finds what no client is ever to see.
-var internal = regexp.MustCompile(`(?i)sql|pgx|panic|goroutine|\.go:|database|relation|constraint|0x[0-9a-f]{6}`)
+var internal = regexp.MustCompile(`(?i)sql|pgx|panic|goroutine|\.go:|database|relation|constraint|0x[0-9a-f]{6}|` +
+	`runtime|strconv|unmarshal|reflect|net/|\bEOF\b|invalid character|looking for|cannot unm|dial |tcp |lookup |/(?:home|root|tmp|var|usr|work)/`)
 
 // judge holds what is true of each answer: an error is JSON with an "error"
 // alone (429 also has limit and window), 429 and 503 say when to come back,

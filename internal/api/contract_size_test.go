@@ -3,6 +3,7 @@ package api
 import (
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -33,7 +34,7 @@ func TestBodyLimit(t *testing.T) {
 		if page := s.inbox(t, key, "?limit=1"); len(page.Events[0].Payload) < s.api.MaxBody-len(`{"type":"t","payload":}`)-1 {
 			t.Errorf("a payload of %d bytes", len(page.Events[0].Payload))
 		}
-		if left := s.api.used.used.Load(); left != 0 {
+		if left := s.api.used.inUse(); left != 0 {
 			t.Errorf("%d bytes of bodies are still counted", left)
 		}
 	})
@@ -76,41 +77,89 @@ func TestTooLargeIsSaidEarly(t *testing.T) {
 				t.Errorf("%s %s: the connection goes on", path, name)
 			}
 		}
+		r := s.raw(t, path, strings.Replace(head, path, path+"?"+strings.Repeat("a", maxURL), 1)+"Content-Length: 1000\r\n\r\n", false)
+		r.judge(t, path)
+		r.wants(t, path, 414, "8192 bytes")
 	}
 }
 
-// Bodies that are on their way are bounded in bytes, all together.
+// inUse is how many bytes are counted.
+func (b *budget) inUse() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.used
+}
+
+func (b *budget) setMax(n int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.max = n
+}
+
+// Bodies that are on their way are bounded in bytes, all together and those of
+// one organization.
 func TestBudget(t *testing.T) {
 	t.Parallel()
-	b := budget{max: 100}
-	for _, n := range []int{60, 40} {
-		if err := b.take(n); err != nil {
-			t.Fatal(err)
+	b := newBudget(100)
+	take := func(orgID int64, n int, want bool) {
+		t.Helper()
+		if err := b.take(orgID, n); (err == nil) != want || err != nil && trigger.KindOf(err) != trigger.Unavailable {
+			t.Errorf("take %d for %d: %v", n, orgID, err)
 		}
 	}
-	err := b.take(1)
-	if trigger.KindOf(err) != trigger.Unavailable {
-		t.Errorf("over the budget: %v", err)
-	}
-	b.give(40)
-	if err := b.take(40); err != nil || b.used.Load() != 100 {
-		t.Errorf("%v with %d in use", err, b.used.Load())
+	take(1, 51, false) // over half of it
+	take(1, 30, true)
+	take(1, 21, false)
+	take(1, 20, true)
+	take(1, 1, false)
+	take(2, 40, true) // of the other half
+	take(3, 11, false)
+	take(3, 10, true)
+	take(2, 1, false) // over all of it
+	b.give(1, 50)
+	take(2, 11, false)
+	take(3, 40, true)
+	b.give(2, 40)
+	b.give(3, 50)
+	if b.inUse() != 0 || len(b.of) != 0 {
+		t.Errorf("%d in use, by %v", b.inUse(), b.of)
 	}
 }
 
 func TestNoMemoryForBodies(t *testing.T) {
 	t.Parallel()
 	for _, length := range []int64{1000, -1} {
-		a := API{MaxBody: 10_000}
-		a.used.max = 700
+		a := API{MaxBody: 10_000, used: newBudget(1400)}
 		req, err := http.NewRequestWithContext(t.Context(), "POST", "/", strings.NewReader(strings.Repeat("x", 1000)))
 		if err != nil {
 			t.Fatal(err)
 		}
 		req.ContentLength = length
 		_, _, err = a.readJSON(nil, &request{Request: req})
-		if trigger.KindOf(err) != trigger.Unavailable || a.used.used.Load() != 0 {
-			t.Errorf("length %d: %v, %d bytes in use", length, err, a.used.used.Load())
+		if trigger.KindOf(err) != trigger.Unavailable || a.used.inUse() != 0 {
+			t.Errorf("length %d: %v, %d bytes in use", length, err, a.used.inUse())
 		}
 	}
+}
+
+// An organization whose bodies do not come gets no more memory at last, and
+// the others still do.
+func TestSlowBodiesOfOneOrganization(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, storetest.SQLite(t))
+	slow, honest := s.newKey(t, "free"), s.newKey(t, "free")
+	s.api.used.setMax(10 * firstRead)
+	for range 5 {
+		conn, err := net.Dial("tcp", s.Listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if _, err := io.WriteString(conn, rawRequest("POST", "/api/events", slow, strings.Repeat(" ", firstRead))[:200]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "half of the memory is taken", func() bool { return s.api.used.inUse() == 5*firstRead })
+	s.post(t, slow, `{"type":"t","payload":1}`).wants(t, "the slow organization", 503, "")
+	s.accept(t, honest, `{"type":"t","payload":"`+strings.Repeat("x", firstRead)+`"}`)
 }

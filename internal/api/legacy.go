@@ -115,7 +115,7 @@ func (a *API) getInbox(w http.ResponseWriter, r *request) error {
 		return err
 	}
 	count, held := 0, 0 // bytes counted for what is in memory and not yet written
-	defer func() { a.used.give(held) }()
+	defer func() { a.used.give(orgID, held) }()
 	b := []byte(`{"events":[`)
 	for step := a.inboxStep(); len(page) > 0; {
 		part := page[:min(step, len(page))]
@@ -125,7 +125,7 @@ func (a *API) getInbox(w http.ResponseWriter, r *request) error {
 			return err
 		}
 		size := sizeOf(events)
-		if err := a.used.take(size); err != nil {
+		if err := a.used.take(orgID, size); err != nil {
 			return err
 		}
 		held += size
@@ -142,7 +142,7 @@ func (a *API) getInbox(w http.ResponseWriter, r *request) error {
 			if _, err := w.Write(b); err != nil {
 				return err
 			}
-			a.used.give(held)
+			a.used.give(orgID, held)
 			b, held = b[:0], 0
 		}
 	}

@@ -11,14 +11,14 @@ import (
 	"time"
 )
 
-// hang is when a server that does not answer is given up: before its own
-// deadline for bodies, which would end the wait.
-const hang = 15 * time.Second
+// hang is when a server that does not answer is given up.
+const hang = 10 * time.Second
 
-// raw writes the bytes of one request to a connection of its own and reads
-// the one answer that must come. With cut the client says that no more will
-// follow; otherwise the answer must come while the connection is open.
-func (s *server) raw(t *testing.T, what, request string, cut bool) reply {
+// exchange writes bytes to a connection of its own and reads the n answers
+// that must come, none more, and how many times the server said before that it
+// may go on (100 Continue). With cut the client says that no more will follow;
+// otherwise the answers must come while the connection is open.
+func (s *server) exchange(t *testing.T, what, requests string, cut bool, n int) (answers []reply, continues int) {
 	t.Helper()
 	conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", s.Listener.Addr().String())
 	if err != nil {
@@ -28,29 +28,47 @@ func (s *server) raw(t *testing.T, what, request string, cut bool) reply {
 	_ = conn.SetDeadline(time.Now().Add(hang))
 	var writing sync.WaitGroup
 	writing.Go(func() {
-		_, _ = io.WriteString(conn, request) // the server may have answered before it read all
+		_, _ = io.WriteString(conn, requests) // the server may have answered before it read all
 		if cut {
 			_ = conn.(*net.TCPConn).CloseWrite()
 		}
 	})
-	method, _, _ := strings.Cut(request, " ")
+	method, _, _ := strings.Cut(requests, " ")
 	in := bufio.NewReader(conn)
-	res, err := http.ReadResponse(in, &http.Request{Method: method})
-	if err != nil {
-		t.Fatalf("%s: no answer: %v", what, err)
-	}
-	body, err := io.ReadAll(res.Body)
-	_ = res.Body.Close()
-	if err != nil {
-		t.Errorf("%s: answer %d ended early: %v", what, res.StatusCode, err)
+	for len(answers) < n {
+		res, err := http.ReadResponse(in, &http.Request{Method: method})
+		if err != nil {
+			t.Fatalf("%s: %d answers instead of %d: %v", what, len(answers), n, err)
+		}
+		if res.StatusCode == http.StatusContinue {
+			continues++
+			continue
+		}
+		body, err := io.ReadAll(res.Body)
+		_ = res.Body.Close()
+		if err != nil {
+			t.Errorf("%s: answer %d ended early: %v", what, res.StatusCode, err)
+		}
+		if res.Close {
+			res.Header.Set("Connection", "close") // ReadResponse takes it out
+		}
+		answers = append(answers, reply{res.StatusCode, res.Header, string(body)})
 	}
 	writing.Wait()
 	_ = conn.(*net.TCPConn).CloseWrite()
-	if rest, _ := io.ReadAll(in); len(rest) > 0 { // a reset is an end too
-		t.Errorf("%s: after the answer came %.200q", what, rest)
+	rest, err := io.ReadAll(in)
+	if len(rest) > 0 {
+		t.Errorf("%s: after the last answer came %.200q", what, rest)
 	}
-	if res.Close {
-		res.Header.Set("Connection", "close") // ReadResponse takes it out
+	if timeout, ok := err.(net.Error); ok && timeout.Timeout() { // a reset is an end too
+		t.Errorf("%s: the server does not close the connection", what)
 	}
-	return reply{res.StatusCode, res.Header, string(body)}
+	return answers, continues
+}
+
+// raw is exchange for one request and its one answer.
+func (s *server) raw(t *testing.T, what, request string, cut bool) reply {
+	t.Helper()
+	answers, _ := s.exchange(t, what, request, cut, 1)
+	return answers[0]
 }
