@@ -155,6 +155,7 @@ func (s *server) run(ctx context.Context) error {
 	for _, warning := range s.store.Warnings {
 		s.log.Warn(warning)
 	}
+	warnDescriptors(s.log)
 	s.log.Info("listening", "address", s.listener.Addr().String(), "version", version, "node", s.store.NodeID.String())
 	base := context.WithoutCancel(ctx)
 	group, failed := errgroup.WithContext(ctx)
@@ -163,7 +164,7 @@ func (s *server) run(ctx context.Context) error {
 	working, stopWorking := context.WithCancel(base)
 	ingested := make(chan struct{})
 	group.Go(func() error {
-		if err := s.http.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
+		if err := s.http.Serve(loudListener{s.listener, s.log}); !errors.Is(err, http.ErrServerClosed) {
 			return err
 		}
 		return nil
