@@ -18,6 +18,8 @@ type Sweeper struct {
 	Log            *slog.Logger
 
 	dedupSwept time.Time
+	swept      time.Time // when all older than the retention had ended
+	keepUntil  time.Time // nothing goes before: what expired late has to be seen
 }
 
 const (
@@ -57,13 +59,11 @@ func (s *Sweeper) Sweep(ctx context.Context) error {
 		return err
 	}
 	now := s.Store.Now()
-	expired, err := s.Store.Expire(ctx, now.Add(-s.Retention))
-	if expired > 0 {
-		s.Metrics.Ended.WithLabelValues("expired").Add(float64(expired))
-		s.Log.Warn("open deliveries ended as expired", "deliveries", expired)
-	}
-	if err != nil {
+	if err := s.expire(ctx, now); err != nil {
 		return err
+	}
+	if now.Before(s.keepUntil) {
+		return nil
 	}
 	if err := s.Store.DropBefore(ctx, now.Add(-s.Retention-visible)); err != nil {
 		return err
@@ -73,4 +73,30 @@ func (s *Sweeper) Sweep(ctx context.Context) error {
 	}
 	s.dedupSwept = now
 	return s.Store.DropDedup(ctx, now.Add(-s.DedupRetention))
+}
+
+// expire ends what is older than the retention. Where this process has not
+// swept for an hour, perhaps nobody has: what would go at once, though it only
+// ends now, stays for an hour more.
+func (s *Sweeper) expire(ctx context.Context, now time.Time) error {
+	late := 0
+	if now.Sub(s.swept) >= visible {
+		var err error
+		late, err = s.Store.Expire(ctx, now.Add(-s.Retention-visible))
+		if late > 0 {
+			s.keepUntil = now.Add(visible)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	expired, err := s.Store.Expire(ctx, now.Add(-s.Retention))
+	if expired += late; expired > 0 {
+		s.Metrics.Ended.WithLabelValues("expired").Add(float64(expired))
+		s.Log.Warn("open deliveries ended as expired", "deliveries", expired)
+	}
+	if err == nil {
+		s.swept = now
+	}
+	return err
 }

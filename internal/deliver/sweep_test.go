@@ -176,6 +176,9 @@ func TestSweepBesideLongReader(t *testing.T) {
 		inbox := &trigger.Webhook{ID: trigger.InboxID, OrganizationID: org}
 		post(t, s, inbox, 1)
 		advance(t, db, 40*dayLong, s)
+		if err := newSweeper(s, 0).Sweep(t.Context()); err != nil { // now it has expired
+			t.Fatal(err)
+		}
 		conn, err := pgx.Connect(t.Context(), db.Options.PostgresURL)
 		if err != nil {
 			t.Fatal(err)
@@ -210,6 +213,30 @@ func TestSweepBesideLongReader(t *testing.T) {
 		}
 		if n := storetest.CountEvents(t, s, org); n[trigger.Pending] != 50 || len(n) != 1 {
 			t.Errorf("left: %v, want the 50 new ones", n)
+		}
+	})
+}
+
+// What expires when nobody has swept for days is seen for an hour, too.
+func TestExpiredLateIsVisible(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, db *storetest.DB) {
+		s := db.Open(t)
+		w := newWebhook(t, s, storetest.NewOrganization(t, s), "http://127.0.0.1:9/")
+		post(t, s, w, 3)
+		advance(t, db, 40*dayLong, s)
+		sweeper := newSweeper(s, 0)
+		for _, step := range []struct {
+			passed time.Duration
+			want   int
+		}{{0, 3}, {10 * time.Minute, 3}, {49 * time.Minute, 3}, {2 * time.Minute, 0}} {
+			advance(t, db, step.passed, s)
+			if err := sweeper.Sweep(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if n := storetest.CountEvents(t, s, w.OrganizationID); n[trigger.Failed] != step.want || n[trigger.Delivered] > 0 {
+				t.Errorf("%v later: %v, want %d failed", step.passed, n, step.want)
+			}
 		}
 	})
 }

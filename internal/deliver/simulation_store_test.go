@@ -1,0 +1,267 @@
+package deliver_test
+
+import (
+	"context"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"triggerd/internal/deliver"
+	"triggerd/internal/store"
+	"triggerd/internal/trigger"
+)
+
+// A server is what its engine and its sweeper take for the store.
+var (
+	_ deliver.Store      = (*server)(nil)
+	_ deliver.SweptStore = (*server)(nil)
+)
+
+// Now is the database's time.
+func (s *server) Now() time.Time { return time.Now().Round(0).UTC().Truncate(time.Microsecond) }
+
+// NewClaim makes a claim id.
+func (s *server) NewClaim() trigger.ID { return trigger.NewID(s.Now(), 0, rand.Uint64()) }
+
+// ClockTrusted is false while the weather clouds the clock.
+func (s *server) ClockTrusted() bool {
+	s.w.mu.Lock()
+	defer s.w.mu.Unlock()
+	return !s.w.weather.cloudy(s, 0)
+}
+
+// Lanes reads the model's.
+func (s *server) Lanes(ctx context.Context, after store.Lane, limit int) (lanes []store.Lane, err error) {
+	err = s.call(ctx, "Lanes", func(time.Time) { lanes = s.w.lanes(after, limit) })
+	return lanes, err
+}
+
+// Backlog counts what is open.
+func (s *server) Backlog(ctx context.Context) (b store.Backlog, err error) {
+	err = s.call(ctx, "Backlog", func(time.Time) { b.Open = s.w.openDebts() })
+	return b, err
+}
+
+// Claim takes what is due, as the server's clock had it when it asked.
+func (s *server) Claim(ctx context.Context, wants []store.Want, id trigger.ID, now, lease time.Time) (taken []trigger.Delivery, err error) {
+	if lease.Sub(now) != s.Lease() || s.Now().Sub(now).Abs() > time.Millisecond {
+		s.w.wrong(nil, "claimed at %v until %v", now, lease)
+	}
+	s.w.mu.Lock()
+	cloudy := s.w.weather.cloudy(s, 30*time.Second)
+	s.w.mu.Unlock()
+	if cloudy {
+		s.w.wrong(nil, "claimed by a clock that is not trusted")
+	}
+	by := &claim{id: id, server: s, lease: lease}
+	err = s.call(ctx, "Claim", func(at time.Time) {
+		by.at = at
+		dice := s.w.dice(s.number, s.calls["Claim"])
+		for i, want := range wants {
+			h := s.w.byID[want.WebhookID]
+			twice := slices.ContainsFunc(wants[:i], func(w store.Want) bool { return w.WebhookID == want.WebhookID })
+			if want.Bucket != h.bucket || want.Room < 1 || want.Room > mostHeld || twice || s.seen[h.ID] != trigger.Active {
+				s.w.wrong(nil, "claimed %+v, of a webhook seen as %q", want, s.seen[h.ID])
+			}
+			taken = append(taken, s.w.take(want, by, now, func(*debt) bool { return s.w.stormy() && dice.IntN(20) == 0 })...)
+		}
+	})
+	if err != nil {
+		s.lose(taken)
+		return nil, err
+	}
+	slices.SortFunc(taken, byEvent)
+	return taken, nil
+}
+
+// mostHeld is what a lane holds at most: its workers and its queue.
+const mostHeld = 16 + 256
+
+// lose notes that the server does not know of claims it has.
+func (s *server) lose(taken []trigger.Delivery) {
+	s.w.mu.Lock()
+	defer s.w.mu.Unlock()
+	for _, t := range taken {
+		if d := s.w.debts[t.DeliveryKey]; d != nil && d.find(t.Claim) != nil {
+			d.find(t.Claim).lost = true
+		}
+	}
+}
+
+// EventsOf reads some of the events before it fails.
+func (s *server) EventsOf(ctx context.Context, ds []trigger.Delivery, maxBytes int) (found map[trigger.ID]*trigger.Event, rest []trigger.Delivery, err error) {
+	found, rest = map[trigger.ID]*trigger.Event{}, ds
+	read := func(n int) {
+		for _, d := range ds[:n] {
+			if maxBytes <= 0 {
+				return
+			}
+			rest = rest[1:]
+			if e := s.w.events[d.EventID]; e != nil {
+				found[e.ID] = e
+				maxBytes -= e.Size()
+			}
+		}
+	}
+	err = s.call(ctx, "EventsOf", func(time.Time) { read(len(ds)) })
+	s.w.mu.Lock()
+	defer s.w.mu.Unlock()
+	if err != nil {
+		found, rest = map[trigger.ID]*trigger.Event{}, ds
+		read(s.w.dice(s.number, s.calls["EventsOf"]).IntN(len(ds)))
+	}
+	for _, d := range rest {
+		if owed := s.w.debts[d.DeliveryKey]; owed != nil {
+			owed.find(d.Claim).unread = true
+		}
+	}
+	return found, rest, err
+}
+
+// Finish judges what the engine wants recorded, and records it.
+func (s *server) Finish(ctx context.Context, results []store.Result) error {
+	if len(results) > 500 {
+		s.w.wrong(nil, "%d results in one transaction", len(results))
+	}
+	if !s.gate() {
+		return errOver
+	}
+	s.w.mu.Lock()
+	for _, r := range results {
+		s.judge(r)
+	}
+	s.w.mu.Unlock()
+	err := s.call(ctx, "Finish", func(now time.Time) {
+		for _, r := range results {
+			d := s.w.debts[r.Attempt.DeliveryKey]
+			fresh := d != nil && d.claim == r.Attempt.Claim
+			moved := s.w.finish(r, now)
+			if moved {
+				s.recorded(d, r, now)
+			}
+			switch {
+			case moved && !fresh:
+				s.w.met[staleSuccess]++
+			case !moved && d != nil && d.state == trigger.DeliveryOpen:
+				s.w.met[stale]++
+			}
+		}
+	})
+	if err == nil || isRefused(err) && len(results) == 1 {
+		s.settled(results)
+	}
+	return err
+}
+
+// Release judges what the engine gives back, and takes it.
+func (s *server) Release(ctx context.Context, ds []trigger.Delivery) error {
+	if len(ds) == 0 {
+		return nil
+	}
+	if !s.gate() {
+		return errOver
+	}
+	s.w.mu.Lock()
+	for _, d := range ds {
+		s.judgeRelease(d)
+	}
+	s.w.mu.Unlock()
+	return s.call(ctx, "Release", func(now time.Time) {
+		for _, d := range ds {
+			s.w.release(d, now)
+		}
+	})
+}
+
+// WebhooksByID reads webhooks as they are now.
+func (s *server) WebhooksByID(ctx context.Context, ids []int64) (found map[int64]*trigger.Webhook, err error) {
+	found = map[int64]*trigger.Webhook{}
+	err = s.call(ctx, "WebhooksByID", func(time.Time) {
+		for _, id := range ids {
+			if h := s.w.byID[id]; h != nil {
+				w := h.Webhook
+				found[id], s.seen[id] = &w, w.State
+			}
+		}
+	})
+	return found, err
+}
+
+// SetWebhookState is called for webhooks whose receiver has answered 410.
+func (s *server) SetWebhookState(ctx context.Context, orgID, webhookID int64, state trigger.WebhookState) (err error) {
+	failed := s.call(ctx, "SetWebhookState", func(time.Time) {
+		h := s.w.byID[webhookID]
+		if h.OrganizationID != orgID || state != trigger.Gone || !h.gone && h.State != trigger.Gone {
+			s.w.wrong(nil, "webhook %d of organization %d is made %s", webhookID, orgID, state)
+		}
+		if h.State == trigger.Gone {
+			err = trigger.Errorf(trigger.NotFound, "Not found")
+		}
+		h.State = state
+	})
+	if failed != nil {
+		return failed
+	}
+	return err
+}
+
+// FailWebhook is called for webhooks that are gone.
+func (s *server) FailWebhook(ctx context.Context, orgID, webhookID int64, reason string) (n int, done bool, err error) {
+	err = s.call(ctx, "FailWebhook", func(now time.Time) {
+		h := s.w.byID[webhookID]
+		if h.OrganizationID != orgID || h.State != trigger.Gone || reason != trigger.ReasonGone {
+			s.w.wrong(nil, "the deliveries of webhook %d of organization %d, which is %s, are ended as %q", webhookID, orgID, h.State, reason)
+		}
+		dice := s.w.dice(s.number, s.calls["FailWebhook"])
+		n = s.w.fail(h, reason, now, func(*debt) bool { return s.w.stormy() && dice.IntN(20) == 0 })
+	})
+	return n, n == 0, err
+}
+
+// MakeDays and the others are what the sweeper asks for.
+func (s *server) MakeDays(ctx context.Context) error {
+	return s.call(ctx, "MakeDays", func(time.Time) {})
+}
+
+// DropPermits has nothing to do.
+func (s *server) DropPermits(ctx context.Context) error {
+	return s.call(ctx, "DropPermits", func(time.Time) {})
+}
+
+// DropDedup has nothing to do.
+func (s *server) DropDedup(ctx context.Context, _ time.Time) error {
+	return s.call(ctx, "DropDedup", func(time.Time) {})
+}
+
+// Expire ends what is too old, and nothing else.
+func (s *server) Expire(ctx context.Context, before time.Time) (expired int, err error) {
+	err = s.call(ctx, "Expire", func(now time.Time) {
+		if now.Sub(before) < s.w.retention {
+			s.w.wrong(nil, "deliveries expire after %v", now.Sub(before))
+		}
+		expired = s.w.expire(before, now)
+	})
+	return expired, err
+}
+
+// DropBefore drops events: an hour after the retention at the earliest, and
+// none that is still owed.
+func (s *server) DropBefore(ctx context.Context, before time.Time) error {
+	return s.call(ctx, "DropBefore", func(now time.Time) {
+		for _, d := range s.w.debts {
+			if !d.EventID.Time().Before(before) || s.w.events[d.EventID] == nil {
+				continue
+			}
+			if d.state == trigger.DeliveryOpen {
+				s.w.wrong(d, "its event goes while it is open")
+			}
+			if age := now.Sub(d.EventID.Time()); age < s.w.retention+time.Hour {
+				s.w.wrong(d, "its event goes after %v", age)
+			}
+			s.w.dropped[d.EventID] = true
+		}
+		for id := range s.w.dropped {
+			delete(s.w.events, id)
+		}
+	})
+}
