@@ -97,7 +97,7 @@ func (w *world) accept(s *server, n, size int, hooks []*hook) {
 	var events []*trigger.Event
 	for i := range n {
 		e := &trigger.Event{
-			OrganizationID: hooks[0].OrganizationID, ID: trigger.NewID(at, uint16(i), rand.Uint64()),
+			OrganizationID: hooks[0].OrganizationID, ID: trigger.NewID(at, uint16(i), s.w.dice(uint64(at.UnixNano()), uint64(i)).Uint64()),
 			Type: "user.created", Payload: payload(size),
 		}
 		events = append(events, e)

@@ -171,7 +171,7 @@ func (m *model) take(want store.Want, by *claim, now time.Time, passed func(*deb
 			due = append(due, d)
 		}
 	}
-	slices.SortFunc(due, func(a, b *debt) int { return a.due.Compare(b.due) })
+	slices.SortFunc(due, func(a, b *debt) int { return cmp.Or(a.due.Compare(b.due), cmp.Compare(a.number, b.number)) })
 	for _, d := range due[:min(len(due), want.Room)] {
 		c := *by
 		c.attempts = d.attempts

@@ -126,6 +126,41 @@ func (d *debt) judgePace(w *world, first, retry time.Duration) {
 	}
 }
 
+// More webhooks wait for a retry than one look at the store shows, and some
+// hang: those behind them are served within seconds all the same.
+func TestSimulatedManyWebhooks(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 4)
+		w.calm = true
+		w.schedule = trigger.Schedule{time.Hour}
+		const webhooks, failing = 2500, 1200
+		plans := make([]plan, webhooks)
+		for i := range plans {
+			plans[i] = plan{{0, prompt}}
+			switch {
+			case i < failing && i%10 == 0:
+				plans[i] = plan{{0, hangs}}
+			case i < failing:
+				plans[i] = plan{{0, down}}
+			}
+		}
+		w.addHooks(plans...)
+		for id := range int64(webhooks) {
+			w.due(id+1, 3)
+		}
+		w.start()
+		w.settle()
+		for _, d := range w.debts {
+			if d.WebhookID > failing {
+				d.judgePace(w, 3*time.Second, 0)
+			}
+		}
+		w.judge()
+		w.stop()
+	})
+}
+
 // mostKept is how many bytes of each event may stay in memory. The runtime's
 // own needs change by some ten thousand bytes, and 14,400 events go by.
 const mostKept = 20.0

@@ -86,8 +86,15 @@ func (s *server) stop(accepting time.Duration) {
 	s.claiming()
 	<-time.After(accepting)
 	s.posting.Wait()
+	begun := time.Now()
 	s.working()
 	<-s.ended
+	took := time.Since(begun)
+	s.w.mu.Lock()
+	defer s.w.mu.Unlock()
+	if s.w.slowestStop = max(s.w.slowestStop, took); s.w.calm && took > 6*time.Second+100*time.Millisecond {
+		s.w.wrong(nil, "a stop takes %v", took)
+	}
 }
 
 // kill ends a server as SIGKILL does: nothing that it does has an effect any

@@ -91,7 +91,7 @@ func simulate(t *testing.T, seed uint64) *world {
 	w.settle()
 	w.judge()
 	w.stop()
-	t.Logf("calm %v, schedule %v, %d deliveries, %d servers, %v, slowest %v", w.calm, w.schedule, len(w.debts), len(w.servers), time.Since(w.begun), w.slowest)
+	t.Logf("calm %v, schedule %v, %d deliveries, %d servers, %v, slowest %v, stop %v", w.calm, w.schedule, len(w.debts), len(w.servers), time.Since(w.begun), w.slowest, w.slowestStop)
 	return w
 }
 

@@ -31,11 +31,12 @@ type world struct {
 
 	mu sync.Mutex
 	model
-	servers []*server
-	weather weather
-	numbers uint64        // of debts
-	slowest time.Duration // that a quick receiver waited for
-	met     map[string]int
+	servers     []*server
+	weather     weather
+	numbers     uint64        // of debts
+	slowest     time.Duration // that a quick receiver waited for
+	met         map[string]int
+	slowestStop time.Duration
 
 	failing  sync.Mutex
 	failures int
