@@ -97,7 +97,7 @@ func (w *world) accept(s *server, n, size int, hooks []*hook) {
 	var events []*trigger.Event
 	for i := range n {
 		e := &trigger.Event{
-			OrganizationID: hooks[0].OrganizationID, ID: trigger.NewID(at, uint16(i), s.w.dice(uint64(at.UnixNano()), uint64(i)).Uint64()),
+			OrganizationID: hooks[0].OrganizationID, ID: trigger.NewID(at, uint16(i), rand.Uint64()),
 			Type: "user.created", Payload: payload(size),
 		}
 		events = append(events, e)
@@ -190,12 +190,19 @@ func (w *world) crash(dice *rand.Rand) {
 	go func() { <-time.After(wait); w.start() }()
 }
 
-// darkness is an outage of all servers for some hours.
-func (w *world) darkness(*rand.Rand) {
+// darkness is an outage of all servers for up to three hours.
+func (w *world) darkness(dice *rand.Rand) {
 	for _, s := range w.alive() {
 		go s.stop(0)
 	}
-	go func() { <-time.After(3 * time.Hour); w.start() }()
+	length, servers := time.Duration(dice.Float64()*float64(3*time.Hour)), 1+dice.IntN(2)
+	go func() {
+		<-time.After(length)
+		for range servers {
+			w.start()
+			<-time.After(time.Minute)
+		}
+	}()
 }
 
 // freeze holds a server up.

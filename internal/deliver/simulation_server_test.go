@@ -113,6 +113,9 @@ func (s *server) kill() {
 	}
 }
 
+// mostHeldUp is for how long a server is held up: some leases.
+const mostHeldUp = 100 * time.Second
+
 // hold is SIGSTOP, and SIGCONT some time later. A suspended machine does the
 // same, but its monotonic clock stands still; where its wall clock is set back
 // too, nobody could tell the time, so no server has both. The world's mutex is
@@ -121,6 +124,7 @@ func (s *server) hold(d time.Duration, suspended bool) {
 	if time.Now().Before(s.awake) {
 		return
 	}
+	d = min(d, mostHeldUp)
 	s.awake, s.suspended = time.Now().Add(d), suspended && !s.setBack
 	if s.suspended {
 		s.slept += d

@@ -244,8 +244,8 @@ func (s *server) Expire(ctx context.Context, before time.Time) (expired int, err
 	return expired, err
 }
 
-// DropBefore drops events: an hour after the retention at the earliest, and
-// none that is still owed.
+// DropBefore drops events: an hour after the retention at the earliest, none
+// that is still owed, and none that could not be seen as expired for an hour.
 func (s *server) DropBefore(ctx context.Context, before time.Time) error {
 	return s.call(ctx, "DropBefore", func(now time.Time) {
 		for _, d := range s.w.debts {
@@ -254,6 +254,9 @@ func (s *server) DropBefore(ctx context.Context, before time.Time) error {
 			}
 			if d.state == trigger.DeliveryOpen {
 				s.w.wrong(d, "its event goes while it is open")
+			}
+			if seen := now.Sub(d.endedAt); d.reason == trigger.ReasonExpired && seen < time.Hour-time.Minute {
+				s.w.wrong(d, "it could be seen as expired for %v alone", seen)
 			}
 			if age := now.Sub(d.EventID.Time()); age < s.w.retention+time.Hour {
 				s.w.wrong(d, "its event goes after %v", age)

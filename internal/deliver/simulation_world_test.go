@@ -127,12 +127,15 @@ func (w *world) settle() {
 // judge judges everything when it has settled.
 func (w *world) judge() {
 	<-time.After(2 * w.timeout) // what is in memory still ends
+	if w.retention > 0 {
+		<-time.After(4 * time.Hour) // and what is too old goes
+	}
 	w.mu.Lock()
 	for _, d := range w.debts {
 		w.judgeEnd(d)
 	}
 	for id := range w.events {
-		if age := time.Since(id.Time()); w.retention > 0 && age > w.retention+time.Hour+20*time.Minute {
+		if age := time.Since(id.Time()); w.retention > 0 && age > w.retention+3*time.Hour {
 			w.wrong(nil, "event %s is kept for %v", id, age)
 		}
 	}

@@ -18,8 +18,7 @@ type Sweeper struct {
 	Log            *slog.Logger
 
 	dedupSwept time.Time
-	swept      time.Time // when all older than the retention had ended
-	keepUntil  time.Time // nothing goes before: what expired late has to be seen
+	ended      time.Time // of a sweep after which nothing older than the retention was open
 }
 
 const (
@@ -59,13 +58,15 @@ func (s *Sweeper) Sweep(ctx context.Context) error {
 		return err
 	}
 	now := s.Store.Now()
-	if err := s.expire(ctx, now); err != nil {
+	expired, err := s.Store.Expire(ctx, now.Add(-s.Retention))
+	if expired > 0 {
+		s.Metrics.Ended.WithLabelValues("expired").Add(float64(expired))
+		s.Log.Warn("open deliveries ended as expired", "deliveries", expired)
+	}
+	if err != nil {
 		return err
 	}
-	if now.Before(s.keepUntil) {
-		return nil
-	}
-	if err := s.Store.DropBefore(ctx, now.Add(-s.Retention-visible)); err != nil {
+	if err := s.drop(ctx, now); err != nil {
 		return err
 	}
 	if s.DedupRetention == 0 || now.Sub(s.dedupSwept) < dedupSweepEvery {
@@ -75,28 +76,19 @@ func (s *Sweeper) Sweep(ctx context.Context) error {
 	return s.Store.DropDedup(ctx, now.Add(-s.DedupRetention))
 }
 
-// expire ends what is older than the retention. Where this process has not
-// swept for an hour, perhaps nobody has: what would go at once, though it only
-// ends now, stays for an hour more.
-func (s *Sweeper) expire(ctx context.Context, now time.Time) error {
-	late := 0
-	if now.Sub(s.swept) >= visible {
-		var err error
-		late, err = s.Store.Expire(ctx, now.Add(-s.Retention-visible))
-		if late > 0 {
-			s.keepUntil = now.Add(visible)
-		}
-		if err != nil {
-			return err
-		}
+// drop removes what a sweep of this process left ended an hour ago. Nothing
+// else may go: nobody, or another node a moment ago, may have ended it before,
+// and it has to be seen. The sweep at now has left nothing open.
+func (s *Sweeper) drop(ctx context.Context, now time.Time) error {
+	if s.ended.IsZero() {
+		s.ended = now
 	}
-	expired, err := s.Store.Expire(ctx, now.Add(-s.Retention))
-	if expired += late; expired > 0 {
-		s.Metrics.Ended.WithLabelValues("expired").Add(float64(expired))
-		s.Log.Warn("open deliveries ended as expired", "deliveries", expired)
+	if now.Sub(s.ended) < visible {
+		return nil
 	}
-	if err == nil {
-		s.swept = now
+	if err := s.Store.DropBefore(ctx, s.ended.Add(-s.Retention)); err != nil {
+		return err
 	}
-	return err
+	s.ended = now
+	return nil
 }

@@ -135,9 +135,11 @@ func TestExpiredIsVisible(t *testing.T) {
 			return got[0]
 		}
 		first := add("d")
+		sweeper := newSweeper(s, 0)
 		sweep := func(dedupRetention time.Duration) {
 			t.Helper()
-			if err := newSweeper(s, dedupRetention).Sweep(t.Context()); err != nil {
+			sweeper.DedupRetention = dedupRetention
+			if err := sweeper.Sweep(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -152,6 +154,8 @@ func TestExpiredIsVisible(t *testing.T) {
 			t.Errorf("expired and not yet gone: %v", n)
 		}
 		advance(t, db, 2*dayLong, s)
+		sweep(0)
+		advance(t, db, time.Hour, s) // days go whole, an hour after their last event expired
 		sweep(0)
 		if n := storetest.CountEvents(t, s, org); len(n) != 0 {
 			t.Errorf("two days later: %v", n)
@@ -176,9 +180,13 @@ func TestSweepBesideLongReader(t *testing.T) {
 		inbox := &trigger.Webhook{ID: trigger.InboxID, OrganizationID: org}
 		post(t, s, inbox, 1)
 		advance(t, db, 40*dayLong, s)
-		if err := newSweeper(s, 0).Sweep(t.Context()); err != nil { // now it has expired
-			t.Fatal(err)
+		nodes := []*deliver.Sweeper{newSweeper(s, 0), newSweeper(s, 0)}
+		for _, sweeper := range nodes {
+			if err := sweeper.Sweep(t.Context()); err != nil { // now it has expired
+				t.Fatal(err)
+			}
 		}
+		advance(t, db, time.Hour, s)
 		conn, err := pgx.Connect(t.Context(), db.Options.PostgresURL)
 		if err != nil {
 			t.Fatal(err)
@@ -193,7 +201,7 @@ func TestSweepBesideLongReader(t *testing.T) {
 		}
 		var wg sync.WaitGroup
 		var swept error
-		wg.Go(func() { swept = newSweeper(s, 0).Sweep(t.Context()) })
+		wg.Go(func() { swept = nodes[0].Sweep(t.Context()) })
 		for range 50 {
 			post(t, s, inbox, 1)
 		}
@@ -204,11 +212,11 @@ func TestSweepBesideLongReader(t *testing.T) {
 		if err := tx.Rollback(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		for range 2 { // two nodes at the same time
-			wg.Go(func() { _ = newSweeper(s, 0).Sweep(t.Context()) })
+		for _, sweeper := range nodes { // at the same time
+			wg.Go(func() { _ = sweeper.Sweep(t.Context()) })
 		}
 		wg.Wait()
-		if err := newSweeper(s, 0).Sweep(t.Context()); err != nil {
+		if err := nodes[0].Sweep(t.Context()); err != nil {
 			t.Error(err)
 		}
 		if n := storetest.CountEvents(t, s, org); n[trigger.Pending] != 50 || len(n) != 1 {
