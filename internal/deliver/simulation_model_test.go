@@ -102,10 +102,10 @@ func (m *model) openDebts() (n int) {
 func (m *model) addHook(h *hook) {
 	h.bucket = trigger.Bucket(h.OrganizationID)
 	m.byID[h.ID] = h
-	m.hooks = append(m.hooks, h)
-	slices.SortFunc(m.hooks, func(a, b *hook) int {
+	place, _ := slices.BinarySearchFunc(m.hooks, h, func(a, b *hook) int {
 		return cmp.Or(cmp.Compare(a.bucket, b.bucket), cmp.Compare(a.ID, b.ID))
 	})
+	m.hooks = slices.Insert(m.hooks, place, h)
 }
 
 // first is when the first open delivery of a webhook is due.

@@ -3,6 +3,8 @@ package deliver_test
 import (
 	"fmt"
 	"os"
+	"runtime/debug"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -117,7 +119,8 @@ const (
 	again        = "a delivery was sent again after a success"
 )
 
-// seeds are those that are run: 0 to n-1, if nothing else is asked for.
+// seeds are those that are run: 0 to n-1, if nothing else is asked for, and
+// half of them where the race detector makes each slow.
 func seeds(t *testing.T, n uint64) (list []uint64) {
 	t.Helper()
 	if text := os.Getenv("SIMULATION_SEED"); text != "" {
@@ -126,6 +129,9 @@ func seeds(t *testing.T, n uint64) (list []uint64) {
 			t.Fatal(err)
 		}
 		return []uint64{seed}
+	}
+	if build, ok := debug.ReadBuildInfo(); ok && slices.Contains(build.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
+		n /= 2
 	}
 	if text := os.Getenv("SIMULATION_SEEDS"); text != "" {
 		n, _ = strconv.ParseUint(text, 10, 64)
