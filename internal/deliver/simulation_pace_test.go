@@ -46,7 +46,7 @@ func TestSimulatedBacklogDrains(t *testing.T) {
 		w := newWorld(t, 1)
 		w.calm = true
 		w.addHooks(plan{{0, prompt}})
-		const n = 8000
+		const n = 4000
 		w.due(1, n)
 		w.start()
 		w.settle()
@@ -134,7 +134,7 @@ func TestSimulatedManyWebhooks(t *testing.T) {
 		w := newWorld(t, 4)
 		w.calm = true
 		w.schedule = trigger.Schedule{time.Hour}
-		const webhooks, failing = 2500, 1200
+		const webhooks, failing = 2000, 1100
 		plans := make([]plan, webhooks)
 		for i := range plans {
 			plans[i] = plan{{0, prompt}}
@@ -147,7 +147,7 @@ func TestSimulatedManyWebhooks(t *testing.T) {
 		}
 		w.addHooks(plans...)
 		for id := range int64(webhooks) {
-			w.due(id+1, 3)
+			w.due(id+1, 2)
 		}
 		w.start()
 		w.settle()
