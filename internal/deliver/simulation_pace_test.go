@@ -96,8 +96,10 @@ func TestSimulatedHangingReceiversHoldUpNobody(t *testing.T) {
 			switch d.WebhookID {
 			case 1:
 				d.judgePace(w, atOnce, atOnce)
-			case 2, 3:
+			case 2:
 				d.judgePace(w, inASecond, inASecond)
+			case 3: // its retries wait for each other, too
+				d.judgePace(w, inASecond+time.Second/2, inASecond+time.Second/2)
 			case 4: // nothing else of this webhook comes due in between
 				d.judgePace(w, inASecond, atOnce)
 			}
