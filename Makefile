@@ -10,8 +10,10 @@ FUZZTIME    := 10s
 FOR         := 5m
 ROUNDS      := 4
 TORTURE     :=
+BENCH       :=
 MEASURING   := ^(TestSlowClients|TestIdleConnections)$$
 TOOLS       := $(CURDIR)/.tools
+VERIFY      := integrations/verify
 
 # Where Go lives if nobody put it into PATH.
 export PATH := $(PATH):/usr/local/go/bin
@@ -37,16 +39,23 @@ demo: build ## Build, then send real events through a server and a receiver of i
 .PHONY: test
 test: check-go ## Run all tests, on SQLite and on a PostgreSQL of their own
 	@compiles() { echo '#include <stdlib.h>' | $$(go env CC) -x c -c -o /dev/null - 2>/dev/null; }
-	race=-race
-	if ! compiles && sudo=$$([ "$$(id -u)" = 0 ] || { sudo -n true 2>/dev/null && echo sudo -n; }); then
-		echo "make test: installing gcc, which -race needs" >&2
+	race=-race missing=()
+	compiles || missing+=(gcc libc6-dev)
+	command -v node >/dev/null || missing+=(nodejs)
+	command -v npm >/dev/null || missing+=(npm)
+	if [ $${#missing[@]} -gt 0 ] && sudo=$$([ "$$(id -u)" = 0 ] || { sudo -n true 2>/dev/null && echo sudo -n; }); then
+		echo "make test: installing $${missing[*]}" >&2
 		{ $$sudo apt-get -qq update || true
-		$$sudo apt-get -qq -y -o DPkg::Lock::Timeout=300 install --no-install-recommends gcc libc6-dev || true
+		$$sudo apt-get -qq -y -o DPkg::Lock::Timeout=300 install --no-install-recommends "$${missing[@]}" || true
 		} </dev/null >&2
 	fi
 	if ! compiles; then
 		echo "make test: NO C COMPILER: the tests run WITHOUT the race detector. Debian has it as gcc and libc6-dev." >&2
 		race=
+	fi
+	# The libraries that verify what is delivered; their tests fail without them.
+	if ! [ $(VERIFY)/node_modules/.package-lock.json -nt $(VERIFY)/package-lock.json ] && ! npm ci --prefix $(VERIFY) >&2; then
+		echo "make test: NO NPM PACKAGES in $(VERIFY): tests will fail. Debian has Node.js and npm as nodejs and npm." >&2
 	fi
 	# What measures runs alone.
 	export CGO_ENABLED=$${race:+1} race
@@ -87,6 +96,11 @@ torture: build ## Torture servers for an hour: FOR (5m) on each kind of database
 		END { printf "%d runs, %d s, %d faults, %d events, %d accepted, %d deliveries answered, %d breaches shown\n",
 			runs, seconds, faults, events, accepted, deliveries, broken }' "$$log"
 	exit "$$failed"
+
+.PHONY: bench
+bench: build ## Measure delivery on new databases, in some 30 minutes; BENCH='--runs 1' is for more flags
+	@go build -trimpath -o bin/bench ./cmd/bench
+	exec bin/bench --program bin/triggerd $(BENCH)
 
 .PHONY: lint
 lint: tools ## Run go vet, staticcheck and gofumpt

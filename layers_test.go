@@ -18,7 +18,7 @@ const module = "triggerd"
 // lower layers, never one of its own layer or above.
 func layers() [][]string {
 	return [][]string{
-		{"cmd/triggerd"},
+		{"cmd/triggerd", "cmd/bench"},
 		{"internal/api", "internal/dash"},
 		{"internal/ingest", "internal/deliver", "internal/limit"},
 		{"internal/store"},
@@ -132,6 +132,8 @@ func TestJudgeImport(t *testing.T) {
 		{"cmd/triggerd", "triggerd/internal/telemetry", true},
 		{"cmd/triggerd", "github.com/alecthomas/kong", true},
 		{"cmd/triggerd", "github.com/jackc/pgx/v5", false},
+		{"cmd/bench", "triggerd/internal/torture", true},
+		{"cmd/bench", "triggerd/cmd/triggerd", false},
 		{"internal/api", "triggerd/internal/ingest", true},
 		{"internal/api", "triggerd/internal/dash", false},
 		{"internal/api", "triggerd/client", false},

@@ -40,8 +40,12 @@ type settings struct {
 	MaxBodyBytes             int  `help:"Largest body of a request, in bytes." default:"1048576"`
 
 	AllowedTargets  []netip.Prefix `help:"Networks that webhooks may reach beside the public internet, as CIDRs: 10.0.0.0/8,fd00::/8."`
+	RequireHTTPS    bool           `name:"require-https" help:"Refuse webhooks whose URL is not https."`
+	SecretKey       []string       `help:"Keys that secrets of webhooks are encrypted with in the database, each 32 random bytes in base64. The first encrypts, all decrypt; docs/operations.md says how to change them." placeholder:"KEY,OLD-KEY"`
 	RetrySchedule   schedule       `help:"Pauses before the retries of a delivery." default:"${retry_schedule}"`
 	DeliveryTimeout time.Duration  `help:"Time for one attempt, 1s to 30s." default:"15s"`
+	PauseAfter      days           `help:"Pause a webhook that has done nothing but fail for so long, as 5d or 36h. 0: never." default:"5d"`
+	PauseAttempts   int            `help:"Pause it only after so many attempts that failed." default:"10"`
 	Retention       days           `help:"How long events are kept, as 30d or 720h. At least the longest retry span and a day." default:"30d"`
 	DedupRetention  days           `help:"How long dedup ids are kept. 0: for ever." default:"0"`
 
@@ -88,6 +92,7 @@ func (s *settings) check() error {
 		{"DB_POOL_SIZE", s.DBPoolSize, 2, 1000},
 		{"DEDUP_MAX_SIZE", s.DedupMaxSize, 1, 100_000_000},
 		{"MAX_BODY_BYTES", s.MaxBodyBytes, 1 << 10, 32 << 20},
+		{"PAUSE_ATTEMPTS", s.PauseAttempts, 1, 1_000_000},
 		{"RATE_LIMIT_RPM", s.limits()[trigger.Free], 0, math.MaxInt32 / 100},
 		{"RATE_LIMIT_RPM_PROFESSIONAL", s.limits()[trigger.Professional], 0, math.MaxInt32},
 		{"RATE_LIMIT_RPM_ENTERPRISE", s.limits()[trigger.Enterprise], 0, math.MaxInt32},
@@ -151,7 +156,7 @@ func (s *settings) limits() map[trigger.Tier]int {
 // store says which database to open: PostgreSQL if anything of it is set.
 func (s *settings) store(now func() time.Time) store.Options {
 	return store.Options{
-		PostgresURL: s.postgresURL(), PoolSize: s.DBPoolSize, DataDir: s.DataDir, Unsafe: s.Dev, Now: now,
+		PostgresURL: s.postgresURL(), PoolSize: s.DBPoolSize, DataDir: s.DataDir, SecretKeys: s.SecretKey, Unsafe: s.Dev, Now: now,
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 	"triggerd/internal/ingest"
 	"triggerd/internal/store"
 	"triggerd/internal/telemetry"
+	"triggerd/internal/trigger"
 )
 
 // Bounds of the stop.
@@ -100,16 +101,18 @@ func newServer(ctx context.Context, set settings, log *slog.Logger, now func() t
 func (s *server) wire(now func() time.Time) error {
 	metrics := telemetry.New()
 	guard := deliver.NewGuard(s.settings.AllowedTargets, s.settings.Dev)
+	guard.RequireHTTPS = s.settings.RequireHTTPS
 	s.engine = deliver.New(deliver.Config{
 		Store: s.store, Guard: guard, Schedule: s.settings.RetrySchedule.Schedule, Timeout: s.settings.DeliveryTimeout,
-		Now: now, UserAgent: "triggerd/" + version, Metrics: metrics, Log: s.log,
+		Endurance: trigger.Endurance{Pause: s.settings.PauseAfter.Duration, Attempts: s.settings.PauseAttempts},
+		Now:       now, UserAgent: "triggerd/" + version, Metrics: metrics, Log: s.log,
 	})
 	cache, err := ingest.NewCache(s.settings.DedupMaxSize, s.settings.DedupRetention.Duration)
 	if err != nil {
 		return err
 	}
 	s.writer = ingest.New(ingest.Config{
-		Store: s.store, HandOff: s.engine, Cache: cache, Lease: s.engine.Lease(), Now: now, Metrics: metrics,
+		Store: s.store, HandOff: s.engine, Cache: cache, Lease: s.engine.LeaseOf, Now: now, Metrics: metrics,
 	})
 	s.sweeper = &deliver.Sweeper{
 		Store: s.store, Retention: s.settings.Retention.Duration, DedupRetention: s.settings.DedupRetention.Duration,

@@ -62,8 +62,8 @@ func TestRegisterWebhook(t *testing.T) {
 			}
 			seen[answer.ID], seen[answer.Secret] = true, true
 			stored, err := s.store.Webhook(t.Context(), org, answer.ID)
-			if err != nil || stored.URL != tt.url || stored.Filter.String() != tt.filter || stored.State != trigger.Active ||
-				stored.Secret.Reveal() != answer.Secret {
+			if err != nil || stored.URL != tt.url || strings.Join(stored.Filter.TypeStrings(), ",") != tt.filter || stored.State != trigger.Active ||
+				stored.Secrets[0].Reveal() != answer.Secret {
 				t.Errorf("%s: stored as %+v: %v", tt.body, stored, err)
 			}
 			if strings.Contains(s.log.String(), answer.Secret) {

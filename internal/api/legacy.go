@@ -232,7 +232,7 @@ func (a *API) postWebhook(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	if hook.Filter, err = trigger.ParseFilter(pattern); err != nil {
+	if hook.Filter, err = trigger.ParseFilter([]string{pattern}, nil); err != nil {
 		return err
 	}
 	if err := a.Guard.Target(r.Context(), hook.URL); err != nil {
@@ -240,7 +240,8 @@ func (a *API) postWebhook(w http.ResponseWriter, r *request) error {
 	}
 	var random [32]byte
 	_, _ = rand.Read(random[:]) // never fails
-	hook.Secret = trigger.NewSecret(random)
+	secret := trigger.NewSecret(random)
+	hook.Secrets = trigger.OneSecret(secret)
 	id, err := a.Store.AddWebhook(r.Context(), r.key.Organization.ID, hook)
 	if err != nil {
 		return err
@@ -249,6 +250,6 @@ func (a *API) postWebhook(w http.ResponseWriter, r *request) error {
 		Status    string `json:"status"`
 		WebhookID int64  `json:"webhook-id"`
 		Secret    string `json:"secret"`
-	}{"registered", id, hook.Secret.Reveal()})
+	}{"registered", id, secret.Reveal()})
 	return nil
 }

@@ -56,7 +56,7 @@ func serveStore(t *testing.T, db *storetest.DB, st *store.Store, set ...func(*AP
 		t.Fatal(err)
 	}
 	writer := ingest.New(ingest.Config{
-		Store: st, HandOff: noRoom{}, Cache: cache, Lease: time.Minute, Now: db.Clock.Now, Metrics: metrics,
+		Store: st, HandOff: noRoom{}, Cache: cache, Lease: func(*trigger.Webhook) time.Duration { return time.Minute }, Now: db.Clock.Now, Metrics: metrics,
 	})
 	guard := deliver.NewGuard(nil, false)
 	guard.Resolver = hosts{"example.com": "93.184.215.14", "localhost": "127.0.0.1", "inside.example": "10.0.0.1"}

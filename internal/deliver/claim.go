@@ -3,7 +3,6 @@ package deliver
 import (
 	"context"
 	"errors"
-	"maps"
 	"time"
 
 	"triggerd/internal/store"
@@ -63,6 +62,8 @@ func (e *Engine) wait(ctx context.Context, d time.Duration) {
 // returns when to look again.
 func (e *Engine) round(ctx context.Context, cursor *store.Lane) (next time.Duration, err error) {
 	more := e.endSome(ctx)
+	e.holdSome(ctx)
+	e.giveBack(ctx)
 	lanes, err := e.Store.Lanes(ctx, *cursor, lookLanes)
 	if err != nil {
 		return 0, err
@@ -93,46 +94,77 @@ func (e *Engine) round(ctx context.Context, cursor *store.Lane) (next time.Durat
 	return next, err
 }
 
-// claim takes due deliveries of these webhooks and puts them into their lanes.
-// full says that a webhook may have more, and room for them.
+// claim takes due deliveries of these webhooks and replays and puts them into
+// their lanes. full says that one may have more, and room for them.
 func (e *Engine) claim(ctx context.Context, due []store.Lane) (full bool, err error) {
 	hooks, err := e.activeWebhooks(ctx, due)
 	if err != nil {
 		return false, err
 	}
-	wants := e.wants(due, hooks)
-	if len(wants) == 0 {
-		return false, nil
+	wants := e.wants(ctx, due, hooks)
+	for len(wants) > 0 && err == nil { // those of one lease at a time: nearly always all
+		lease := e.LeaseOf(hooks[wants[0].WebhookID])
+		same := make([]store.Want, 0, len(wants))
+		rest := wants[:0:0]
+		for _, w := range wants {
+			if e.LeaseOf(hooks[w.WebhookID]) == lease {
+				same = append(same, w)
+			} else {
+				rest = append(rest, w)
+			}
+		}
+		var more bool
+		more, err = e.claimWants(ctx, same, lease)
+		full, wants = full || more, rest
 	}
-	unused := make(map[int64]int, len(wants)) // rooms by webhook
 	for _, w := range wants {
-		unused[w.WebhookID] = w.Room
+		e.giveRooms(w, w.Room)
+	}
+	return full && err == nil, err
+}
+
+// claimWants claims, and fills lanes in which there is room for it.
+func (e *Engine) claimWants(ctx context.Context, wants []store.Want, lease time.Duration) (full bool, err error) {
+	unused := make(map[laneKey]int, len(wants)) // rooms
+	for _, w := range wants {
+		unused[laneKey{w.WebhookID, w.Job}] = w.Room
 	}
 	defer func() {
-		for id, n := range unused {
-			for range n {
-				e.Return(id, 0)
-			}
+		for _, w := range wants {
+			e.giveRooms(w, unused[laneKey{w.WebhookID, w.Job}])
 		}
 	}()
 	claimedAt, now := e.Now(), e.Store.Now()
-	taken, err := e.Store.Claim(ctx, wants, e.Store.NewClaim(), now, now.Add(e.Lease()))
+	taken, err := e.Store.Claim(ctx, wants, e.Store.NewClaim(), now, now.Add(lease))
 	if err != nil || len(taken) == 0 {
 		return false, err
 	}
 	err = e.load(context.WithoutCancel(ctx), taken, func(d trigger.Delivery, event *trigger.Event) {
 		if event == nil {
-			e.conclude(d, trigger.Attempt{At: now, Outcome: trigger.Permanent, Error: trigger.ReasonNoEvent})
+			e.conclude(d, trigger.Attempt{At: now, Outcome: trigger.Permanent, Error: trigger.ReasonNoEvent}, nil, nil)
 			return
 		}
-		unused[d.WebhookID]--
-		e.hold(event)
-		e.Take(d, event, hooks[d.WebhookID], claimedAt)
+		key := laneKey{d.WebhookID, d.Job}
+		unused[key]--
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.bytes += event.Size() // the room was reserved without it
+		e.add(e.lane(key), &item{d, event, claimedAt, lease})
 	})
 	for _, w := range wants {
-		full = full || unused[w.WebhookID] == 0
+		full = full || unused[laneKey{w.WebhookID, w.Job}] == 0
 	}
-	return full && err == nil, err
+	return full, err
+}
+
+// giveRooms returns rooms that were not needed; and a probe, if that was it.
+func (e *Engine) giveRooms(w store.Want, n int) {
+	for range n {
+		e.giveRoom(laneKey{w.WebhookID, w.Job}, 0)
+	}
+	if n > 0 {
+		e.leaveProbe(w.WebhookID)
+	}
 }
 
 // load reads the events of what was claimed and hands each to take, nil for an
@@ -157,10 +189,18 @@ func (e *Engine) activeWebhooks(ctx context.Context, due []store.Lane) (map[int6
 	for i, l := range due {
 		ids[i] = l.WebhookID
 	}
+	seen := e.Now()
 	hooks, err := e.Store.WebhooksByID(ctx, ids)
+	e.mu.Lock()
+	for id, w := range hooks {
+		r := e.receiver(id)
+		e.learn(r, w, seen)
+		e.learnHold(r, w, seen)
+	}
+	e.mu.Unlock()
 	for id, w := range hooks {
 		if w.State == trigger.Gone {
-			e.endWebhook(w.OrganizationID, id)
+			e.endWebhook(w.OrganizationID, id, trigger.Gone)
 		}
 		if w.State != trigger.Active {
 			delete(hooks, id)
@@ -169,58 +209,33 @@ func (e *Engine) activeWebhooks(ctx context.Context, due []store.Lane) (map[int6
 	return hooks, err
 }
 
-// endWebhook notes a webhook whose receiver wants no more.
-func (e *Engine) endWebhook(orgID, webhookID int64) {
-	e.mu.Lock()
-	e.ending[webhookID] = orgID
-	e.mu.Unlock()
-	e.Wake()
-}
-
-// endSome makes the noted webhooks gone and ends some of what they are owed.
-// If the process dies in between, the next attempt or claim goes on. What
-// fails is tried again, and holds up nothing else.
-func (e *Engine) endSome(ctx context.Context) (more bool) {
-	e.mu.Lock()
-	ending := maps.Clone(e.ending)
-	e.mu.Unlock()
-	for id, orgID := range ending {
-		done, err := e.end(ctx, orgID, id)
-		if err != nil {
-			e.Log.Error("a webhook that is gone cannot be ended", "webhook_id", id, "error", err)
-			continue
-		}
-		if !done {
-			more = true
-			continue
-		}
-		e.mu.Lock()
-		delete(e.ending, id)
-		e.mu.Unlock()
-	}
-	return more
-}
-
-func (e *Engine) end(ctx context.Context, orgID, webhookID int64) (done bool, err error) {
-	err = e.Store.SetWebhookState(ctx, orgID, webhookID, trigger.Gone)
-	if err != nil && trigger.KindOf(err) != trigger.NotFound { // which says that it is gone already
-		return false, err
-	}
-	n, done, err := e.Store.FailWebhook(ctx, orgID, webhookID, trigger.ReasonGone)
-	e.Metrics.Ended.WithLabelValues("failed").Add(float64(n))
-	return done, err
-}
-
-// wants reserves room in the lanes of active webhooks: each gets the same
-// share of what is free, and at most what its lane can start within a lease.
-func (e *Engine) wants(due []store.Lane, hooks map[int64]*trigger.Webhook) (wants []store.Want) {
-	share := max(1, min(maxItems-e.Load().Queued, claimRows)/len(due))
+// wants reserves room in the lanes of active webhooks, of what is free the
+// same share for each organization, and within it for each of its lanes; at
+// most what a lane can start within a lease. Where a breaker is open there is
+// room for one probe, once it has been open for long enough.
+func (e *Engine) wants(ctx context.Context, due []store.Lane, hooks map[int64]*trigger.Webhook) (wants []store.Want) {
+	lanesOf := make(map[int64]int)
 	for _, l := range due {
-		if hooks[l.WebhookID] == nil {
+		if w := hooks[l.WebhookID]; w != nil {
+			lanesOf[w.OrganizationID]++
+		}
+	}
+	free := min(maxItems-e.Load().Queued, claimRows)
+	for _, l := range due {
+		w := hooks[l.WebhookID]
+		if w == nil {
 			continue
 		}
-		if room := e.reserve(l.WebhookID, share, 0); room > 0 {
-			wants = append(wants, store.Want{Bucket: l.Bucket, WebhookID: l.WebhookID, Room: room})
+		share, probe := max(1, free/len(lanesOf)/lanesOf[w.OrganizationID]), !w.HeldUntil.IsZero()
+		if probe {
+			if share = 1; w.HeldUntil.After(e.Store.Now()) || !e.mayProbe(ctx, w) {
+				continue
+			}
+		}
+		if room := e.reserve(laneKey{l.WebhookID, l.Job}, share, 0, probe); room > 0 {
+			wants = append(wants, store.Want{Bucket: l.Bucket, WebhookID: l.WebhookID, Job: l.Job, Room: room})
+		} else if probe {
+			e.leaveProbe(l.WebhookID)
 		}
 	}
 	return wants
@@ -231,11 +246,4 @@ func (e *Engine) freeBytes() int {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return max(claimSize, maxItemBytes-e.bytes)
-}
-
-// hold counts the memory of an event whose room was reserved without it.
-func (e *Engine) hold(event *trigger.Event) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.bytes += event.Size()
 }

@@ -20,6 +20,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"triggerd/internal/store"
 	"triggerd/internal/telemetry"
 	"triggerd/internal/trigger"
@@ -27,10 +29,9 @@ import (
 
 // Bounds of what is in memory at once.
 const (
-	firstWorkers = 4        // attempts of one webhook at a time, at first
-	concurrency  = 16       // the same, once its receiver has proved quick
 	laneQueue    = 256      // deliveries of one webhook that wait for their turn
 	workers      = 2048     // attempts at a time in all
+	slowWorkers  = 1024     // of them, attempts that may take long
 	maxItems     = 20_000   // deliveries in all lanes
 	maxItemBytes = 64 << 20 // their events
 )
@@ -50,6 +51,7 @@ type Config struct {
 	Schedule  trigger.Schedule
 	Timeout   time.Duration    // of one attempt, from dial to the end of the answer
 	Now       func() time.Time // the process's clock, with its monotonic reading
+	Endurance trigger.Endurance // of webhooks that do nothing but fail
 	UserAgent string
 	Transport http.RoundTripper // that sends; nil: the network, by way of the Guard
 	Metrics   *telemetry.Metrics
@@ -61,19 +63,24 @@ type Engine struct {
 	Config
 	client  *http.Client
 	slots   chan struct{} // one token for each attempt under way
+	slow    chan struct{} // one more for each that may take long
 	results chan store.Result
 	woken   chan struct{} // holds one token when a look at the store is worth it
 	workers sync.WaitGroup
 	backlog atomic.Pointer[store.Backlog]
 
-	mu     sync.Mutex
-	lanes  map[int64]*lane
-	items  int                // in all lanes, promised ones included
-	bytes  int                // of their events
-	ending map[int64]int64    // webhooks that are gone, and their organizations
-	closed bool               // nothing new is taken
-	unsent []trigger.Delivery // claimed, and given back at the end
-	abort  context.Context    // ends when attempts under way are cut
+	mu        sync.Mutex
+	lanes     map[laneKey]*lane
+	receivers map[int64]*receiver // by webhook
+	paces     map[int64]*rate.Limiter // of replays that have one
+	items     int                 // in all lanes, promised ones included
+	bytes     int                 // of their events
+	ending    map[int64]ending    // webhooks that want no more
+	holds     map[int64]hold      // breakers that have opened or closed, and the store does not know
+	unsent    []trigger.Delivery  // claimed, and to be given back
+	closed    bool                // nothing new is taken
+	closing   chan struct{}       // is closed when that begins
+	abort     context.Context     // ends when attempts under way are cut
 }
 
 // New makes an Engine.
@@ -82,17 +89,24 @@ func New(c Config) *Engine {
 		Config:  c,
 		client:  newClient(c),
 		slots:   make(chan struct{}, workers),
+		slow:    make(chan struct{}, slowWorkers),
 		results: make(chan store.Result, 1024),
 		woken:   make(chan struct{}, 1),
-		lanes:   map[int64]*lane{},
-		ending:  map[int64]int64{},
-		closed:  true, // until Run opens it
+		closing: make(chan struct{}),
+		lanes:   map[laneKey]*lane{}, receivers: map[int64]*receiver{}, paces: map[int64]*rate.Limiter{},
+		ending: map[int64]ending{}, holds: map[int64]hold{},
+		closed: true, // until Run opens it
 	}
 }
 
 // Lease is for how long a delivery is claimed: so that an attempt which begins
 // when half of it is over still ends and is recorded within it.
 func (c *Config) Lease() time.Duration { return 2*c.Timeout + margin }
+
+// LeaseOf is that of a webhook's deliveries, whose timeout may be longer.
+func (c *Config) LeaseOf(w *trigger.Webhook) time.Duration {
+	return 2*max(c.Timeout, c.timeoutOf(w)) + margin
+}
 
 // Run delivers. When claiming ends, nothing more is claimed or handed off;
 // when working ends, attempts under way get six seconds, results are
@@ -109,6 +123,9 @@ func (e *Engine) Run(claiming, working context.Context) error {
 	recording.Go(func() { e.record(abort) })
 	looking.Go(func() { e.look(claiming) })
 	looking.Go(func() { e.measure(claiming) })
+	looking.Go(func() { e.refresh(claiming) })
+	looking.Go(func() { e.watch(claiming) })
+	looking.Go(func() { e.replay(claiming) })
 	<-working.Done()
 	e.close()
 
@@ -139,11 +156,9 @@ func (e *Engine) close() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.closed = true
-	for _, l := range e.lanes {
-		for _, it := range l.queue {
-			e.unsent = append(e.unsent, it.delivery)
-		}
-		l.queue = nil
+	close(e.closing)
+	for _, r := range e.receivers {
+		e.shed(r)
 	}
 }
 
@@ -154,6 +169,9 @@ func (e *Engine) giveBack(ctx context.Context) {
 	unsent := e.unsent
 	e.unsent = nil
 	e.mu.Unlock()
+	if len(unsent) == 0 {
+		return
+	}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	if err := e.Store.Release(ctx, unsent); err != nil {

@@ -34,7 +34,7 @@ func TestDeliversSigned(t *testing.T) {
 		if g.body != want || g.path != "/hook" {
 			t.Errorf("got %s at %s\nwant %s", g.body, g.path, want)
 		}
-		verifier, err := standardwebhooks.NewWebhook(hook.Secret.Reveal())
+		verifier, err := standardwebhooks.NewWebhook(hook.Secrets[0].Reveal())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -45,7 +45,7 @@ func TestDeliversSigned(t *testing.T) {
 			t.Errorf("headers %v", g.header)
 		}
 		untilStatus(t, s, e, trigger.Delivered)
-		if strings.Contains(n.log.String(), hook.Secret.Reveal()) {
+		if strings.Contains(n.log.String(), hook.Secrets[0].Reveal()) {
 			t.Error("the log shows a secret")
 		}
 	})

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"net/url"
 	"syscall"
 	"time"
 
@@ -21,15 +22,19 @@ var ErrTarget = errors.New("address is not allowed as a target")
 // resolveTimeout bounds the look-up of a host whose webhook is registered.
 const resolveTimeout = 2 * time.Second
 
-// Guard judges the addresses that webhooks may reach: when one is registered
-// ([Guard.Target]), and again at every connect ([Guard.Control]), since a name
-// may resolve to something else by then. What passes is the public internet:
-// IPv4 without the IANA special-purpose registry (RFC 6890), IPv6 within
-// 2000::/3 without its own; other networks pass where the operator opened
-// them. A Guard may be used concurrently.
+// Guard judges what webhooks may reach, when one is registered
+// ([Guard.Target]) and again at every attempt: the shape of its URL
+// ([Guard.URL]), and the address at the connect ([Guard.Control]), since a
+// name may resolve to something else by then. An address that passes is on
+// the public internet: IPv4 without the IANA special-purpose registry (RFC
+// 6890), IPv6 within 2000::/3 without its own; other networks pass where the
+// operator opened them. A Guard may be used concurrently.
 type Guard struct {
-	// Resolver looks up hosts for Target. Set it before use to replace
-	// net.DefaultResolver.
+	// RequireHTTPS refuses http URLs. Set it before use.
+	RequireHTTPS bool
+
+	// Resolver looks up hosts for Target, and for deliveries if it is a
+	// [net.Resolver]. Set it before use to replace net.DefaultResolver.
 	Resolver interface {
 		LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
 	}
@@ -99,12 +104,22 @@ func (g *Guard) Control(network, address string, _ syscall.RawConn) error {
 	return g.Addr(addr.Addr())
 }
 
-// Target judges a webhook's URL when it is registered: its shape, by
-// [trigger.ParseTarget], and every address that its host has now. A host that
-// does not resolve within 2 s passes, since each connect is judged again.
-// Invalid otherwise, with ErrTarget as the cause where the address is it.
+// URL is the one judgement of the shape of a webhook's URL: that of
+// [trigger.ParseTarget], and https where that is required. Invalid otherwise.
+func (g *Guard) URL(raw string) (*url.URL, error) {
+	u, err := trigger.ParseTarget(raw)
+	if err == nil && g.RequireHTTPS && u.Scheme != "https" {
+		return nil, trigger.Errorf(trigger.Invalid, "url must be https")
+	}
+	return u, err
+}
+
+// Target judges a webhook's URL when it is registered: its shape, by URL, and
+// every address that its host has now, by Addr. A host that does not resolve
+// within 2 s passes, since each connect is judged again. Invalid otherwise,
+// with ErrTarget as the cause where the address is it.
 func (g *Guard) Target(ctx context.Context, rawURL string) error {
-	u, err := trigger.ParseTarget(rawURL)
+	u, err := g.URL(rawURL)
 	if err != nil {
 		return err
 	}

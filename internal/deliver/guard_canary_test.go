@@ -3,143 +3,129 @@ package deliver
 import (
 	"context"
 	"errors"
-	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 )
 
-// canary listens on loopback and tells whether anybody came.
-type canary struct{ net.Listener }
+// canary listens on loopback, at one port of both families if there are both,
+// and tells whether anybody came.
+type canary []net.Listener
 
 func newCanary(t *testing.T) canary {
 	t.Helper()
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	c := canary{listen(t, "127.0.0.1:0")}
+	if l, err := net.Listen("tcp6", net.JoinHostPort("::1", c.port())); err == nil {
+		t.Cleanup(func() { _ = l.Close() })
+		c = append(c, l)
+	}
+	return c
+}
+
+func listen(t *testing.T, address string) net.Listener {
+	t.Helper()
+	l, err := net.Listen("tcp4", address)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = l.Close() })
-	return canary{l}
+	return l
 }
 
 func (c canary) port() string {
-	_, port, _ := net.SplitHostPort(c.Addr().String())
-	return port
+	return strconv.Itoa(c[0].Addr().(*net.TCPAddr).Port)
 }
 
 // check connects itself: connections are accepted in their order, so the first
 // one is ours unless somebody came before.
 func (c canary) check(t *testing.T) {
 	t.Helper()
-	ours, err := net.Dial("tcp4", c.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = ours.Close() }()
-	first, err := c.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = first.Close() }()
-	if first.RemoteAddr().String() != ours.LocalAddr().String() {
-		t.Error("a connection came through")
+	for _, l := range c {
+		ours, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = ours.Close() }()
+		first, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = first.Close() }()
+		if first.RemoteAddr().String() != ours.LocalAddr().String() {
+			t.Errorf("a connection came through to %s", l.Addr())
+		}
 	}
 }
 
-// guardedClient is an HTTP client whose every connect is judged.
-func guardedClient(t *testing.T, g *Guard, r *net.Resolver) *http.Client {
+// guardedClient is the client that webhooks are sent with.
+func guardedClient(t *testing.T, g *Guard) *http.Client {
 	t.Helper()
-	dialer := &net.Dialer{Control: g.Control, Resolver: r}
-	transport := &http.Transport{DialContext: dialer.DialContext, DisableKeepAlives: true}
-	t.Cleanup(transport.CloseIdleConnections)
-	return &http.Client{Transport: transport, Timeout: 10 * time.Second} // a canary never answers
+	client := newClient(Config{Guard: g})
+	t.Cleanup(client.CloseIdleConnections)
+	return client
 }
 
-func get(t *testing.T, client *http.Client, url string) error {
+// post sends a request as webhooks have it, and gives the status.
+func post(t *testing.T, client *http.Client, url string) (int, error) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, strings.NewReader("{}"))
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second) // a canary never answers
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, strings.NewReader("{}"))
 	if err != nil {
-		return err
+		return 0, err
 	}
 	resp, err := client.Do(req)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	return resp.Body.Close()
-}
-
-// dnsServer is a resolver whose look-ups all go to a name server in memory:
-// the n-th question for IPv4 addresses (from 0) is answered by answer(n), any
-// other question by nothing.
-func dnsServer(answer func(n int) [4]byte) *net.Resolver {
-	questions := make(chan int, 1)
-	questions <- 0
-	return &net.Resolver{
-		PreferGo: true,
-		Dial: func(context.Context, string, string) (net.Conn, error) {
-			client, server := net.Pipe()
-			go func() {
-				defer func() { _ = server.Close() }()
-				for serveDNS(server, questions, answer) == nil {
-				}
-			}()
-			return client, nil
-		},
-	}
-}
-
-// serveDNS answers one question by RFC 1035, section 4, in its form for TCP
-// (a pipe keeps no packets apart): it copies the question, with an answer
-// record behind it that points back to the name.
-func serveDNS(conn net.Conn, questions chan int, answer func(n int) [4]byte) error {
-	var size [2]byte
-	if _, err := io.ReadFull(conn, size[:]); err != nil {
-		return err
-	}
-	query := make([]byte, int(size[0])<<8|int(size[1]))
-	if _, err := io.ReadFull(conn, query); err != nil {
-		return err
-	}
-	end := 12
-	for query[end] != 0 {
-		end += 1 + int(query[end])
-	}
-	reply := append([]byte{query[0], query[1], 0x81, 0x80, 0, 1, 0, 0, 0, 0, 0, 0}, query[12:end+5]...)
-	if query[end+1] == 0 && query[end+2] == 1 { // type A
-		n := <-questions
-		questions <- n + 1
-		addr := answer(n)
-		reply[7] = 1
-		reply = append(reply, 0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4)
-		reply = append(reply, addr[:]...)
-	}
-	_, err := conn.Write(append([]byte{byte(len(reply) >> 8), byte(len(reply))}, reply...))
-	return err
+	return resp.StatusCode, resp.Body.Close()
 }
 
 func TestGuardRebinding(t *testing.T) {
 	t.Parallel()
-	c := newCanary(t)
-	resolver := dnsServer(func(n int) [4]byte {
-		if n == 0 {
-			return [4]byte{93, 184, 216, 34}
+	for _, now := range []string{"127.0.0.1", "::1", "::ffff:127.0.0.1", "0.0.0.0", "::", "127.0.0.1 ::1"} {
+		c := newCanary(t)
+		g := NewGuard(nil, false)
+		g.Resolver = dnsServer("93.184.216.34 2606:4700::1111", now)
+		target := "http://rebind.example.:" + c.port() + "/"
+		if err := g.Target(t.Context(), target); err != nil {
+			t.Fatal("public at first:", err)
 		}
-		return [4]byte{127, 0, 0, 1}
-	})
-	g := NewGuard(nil, false)
-	g.Resolver = resolver
-	target := "http://rebind.example.:" + c.port() + "/"
-	if err := g.Target(t.Context(), target); err != nil {
-		t.Fatal("public at first:", err)
+		if _, err := post(t, guardedClient(t, g), target); !errors.Is(err, ErrTarget) {
+			t.Fatalf("%s at connect: %v", now, err)
+		}
+		if err := g.Target(t.Context(), target); !errors.Is(err, ErrTarget) {
+			t.Errorf("%s when registered again: %v", now, err)
+		}
+		c.check(t)
 	}
-	if err := get(t, guardedClient(t, g, resolver), target); !errors.Is(err, ErrTarget) {
-		t.Error("inside at connect:", err)
-	}
-	if err := g.Target(t.Context(), target); !errors.Is(err, ErrTarget) {
-		t.Error("inside when registered again:", err)
+}
+
+// Nothing in an answer leads elsewhere, not even to what may be reached.
+func TestGuardRedirects(t *testing.T) {
+	t.Parallel()
+	c := newCanary(t)
+	elsewhere := "127.0.0.1:" + c.port()
+	status := 0
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Location", r.URL.Query().Get("to"))
+		w.Header().Set("Refresh", "0; url=http://"+elsewhere+"/")
+		w.Header().Set("Alt-Svc", `http/1.1="`+elsewhere+`", h2="`+elsewhere+`"`)
+		w.WriteHeader(status)
+	}))
+	t.Cleanup(server.Close)
+	client := guardedClient(t, NewGuard(nil, true))
+	for _, status = range []int{200, 201, 300, 301, 302, 303, 304, 305, 306, 307, 308, 399} {
+		for _, to := range []string{"http://" + elsewhere + "/", "https://" + elsewhere + "/", "//" + elsewhere, "http://u:p@" + elsewhere} {
+			if got, err := post(t, client, server.URL+"?to="+to); err != nil || got != status {
+				t.Fatalf("%d to %s: %d, %v", status, to, got, err)
+			}
+		}
 	}
 	c.check(t)
 }
@@ -149,17 +135,52 @@ func TestGuardRebinding(t *testing.T) {
 func TestGuardCanary(t *testing.T) {
 	t.Parallel()
 	c := newCanary(t)
-	client := guardedClient(t, NewGuard(nil, false), dnsServer(func(int) [4]byte { return [4]byte{127, 0, 0, 1} }))
+	g := NewGuard(nil, false)
+	g.Resolver = dnsServer("127.0.0.1")
+	client := guardedClient(t, g)
 	for host := range strings.FieldsSeq(`
-		127.0.0.1 127.1 127.0.1 0177.0.0.1 0x7f.0.0.1 0x7f.1 0x7f000001 2130706433 017700000001
-		0 0.0.0.0 localhost localhost. LOCALHOST rebind.example. 127.0.0.1. 127.0.0.1.example.
-		[::1] [::] [::ffff:127.0.0.1] [::ffff:7f00:1] [0:0:0:0:0:ffff:127.0.0.1] [::127.0.0.1] [::1%25lo]
-		[64:ff9b::7f00:1] [2002:7f00:1::] 127。0。0。1 １２７.０.０.１ ①②⑦.0.0.1 user:pass@127.0.0.1 8.8.8.8@127.0.0.1`) {
-		if err := get(t, client, "http://"+host+":"+c.port()+"/"); err == nil || errors.Is(err, context.DeadlineExceeded) {
-			t.Fatalf("%s was reached: %v", host, err)
+		127.0.0.1 0x7f.0.0.1 0X7F.0.0.1 0x7f.1 0x7f000001 0X7F000001 0.0.0.0 127.255.255.254
+		localhost localhost. LOCALHOST LocalHost. rebind.example. REBIND.EXAMPLE. 127.0.0.1.example.
+		[::1] [::] [0:0:0:0:0:0:0:1] [::ffff:127.0.0.1] [::FFFF:127.0.0.1] [::ffff:7f00:1] [0:0:0:0:0:ffff:127.0.0.1]
+		[::127.0.0.1] [::7f00:1] [::ffff:0:127.0.0.1] [::1%25lo] [::1%251] [::ffff:127.0.0.1%25lo] [fe80::1%25lo]
+		[64:ff9b::7f00:1] [64:ff9b::127.0.0.1] [64:ff9b:1::7f00:1] [2002:7f00:1::] [2002:7f00:1::1] [2001:0:7f00:1::80ff:fffe]
+		127。0。0。1 １２７.０.０.１ ①②⑦.0.0.1 user:pass@127.0.0.1 8.8.8.8@127.0.0.1 u@[::1]`) {
+		for _, scheme := range []string{"http://", "HTTPS://"} {
+			if _, err := post(t, client, scheme+host+":"+c.port()+"/"); !errors.Is(err, ErrTarget) {
+				t.Fatalf("%s%s: %v", scheme, host, err)
+			}
 		}
 	}
 	c.check(t)
+}
+
+// Some of these are no names for one resolver and addresses for another, the
+// system's.
+func TestGuardCanaryOddities(t *testing.T) {
+	t.Parallel()
+	c := newCanary(t)
+	memory := NewGuard(nil, false)
+	memory.Resolver = dnsServer("127.0.0.1")
+	for _, g := range []*Guard{memory, NewGuard(nil, false)} {
+		client := guardedClient(t, g)
+		for start := range strings.FieldsSeq(`
+			http://0 http://127.1 http://127.0.1 http://0177.0.0.1 http://2130706433 http://017700000001 http://127.0.0.1.
+			http://%31%32%37.0.0.1 http://127.0.0.1%20 http://127.0.0.1%00 http://127.0.0.1%23 http:127.0.0.1 http:///127.0.0.1
+			ftp://127.0.0.1 gopher://127.0.0.1 ws://127.0.0.1 unix://127.0.0.1 file://127.0.0.1`) {
+			if _, err := post(t, client, start+":"+c.port()+"/"); err == nil || errors.Is(err, context.DeadlineExceeded) {
+				t.Fatalf("%s: %v", start, err)
+			}
+		}
+	}
+	c.check(t)
+}
+
+// A proxy would connect to names that nobody has judged.
+func TestGuardNoProxy(t *testing.T) {
+	t.Parallel()
+	if newTransport(NewGuard(nil, false)).Proxy != nil {
+		t.Error("a proxy is used")
+	}
 }
 
 // The canary would notice: with loopback opened the same client comes through.
@@ -167,9 +188,10 @@ func TestGuardCanarySings(t *testing.T) {
 	t.Parallel()
 	server := httptest.NewServer(http.NotFoundHandler())
 	t.Cleanup(server.Close)
+	g := NewGuard([]netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}, false)
+	g.Resolver = dnsServer("127.0.0.1")
 	_, port, _ := net.SplitHostPort(server.Listener.Addr().String())
-	client := guardedClient(t, NewGuard(nil, true), dnsServer(func(int) [4]byte { return [4]byte{127, 0, 0, 1} }))
-	if err := get(t, client, "http://rebind.example.:"+port+"/"); err != nil {
+	if _, err := post(t, guardedClient(t, g), "http://rebind.example.:"+port+"/"); err != nil {
 		t.Error(err)
 	}
 }

@@ -135,8 +135,13 @@ func FuzzGuardTarget(f *testing.F) {
 	}
 	guard := NewGuard(nil, false)
 	guard.Resolver = answer("93.184.215.14")
+	strict := &Guard{RequireHTTPS: true}
 	f.Fuzz(func(t *testing.T, raw string) {
-		if err := guard.Target(t.Context(), raw); err != nil {
+		err := guard.Target(t.Context(), raw)
+		if _, shape := guard.URL(raw); (shape == nil) != (err == nil || errors.Is(err, ErrTarget)) {
+			t.Errorf("%q: its shape: %v, when registered: %v", raw, shape, err)
+		}
+		if err != nil {
 			if trigger.KindOf(err) != trigger.Invalid {
 				t.Errorf("%q: %v", raw, err)
 			}
@@ -145,6 +150,9 @@ func FuzzGuardTarget(f *testing.F) {
 		u, err := url.Parse(raw)
 		if err != nil || u.User != nil || u.Scheme != "http" && u.Scheme != "https" {
 			t.Fatalf("%q is registered: %v", raw, err)
+		}
+		if _, err := strict.URL(raw); (err == nil) != (u.Scheme == "https") {
+			t.Errorf("%q, where https is required: %v", raw, err)
 		}
 		dialed := ""
 		client := &http.Client{Transport: &http.Transport{DialContext: func(_ context.Context, _, address string) (net.Conn, error) {

@@ -58,10 +58,17 @@ func TestGuardTarget(t *testing.T) {
 		{"http://[fe80::1%25eth0]/", nil, false},
 		{"http://[::ffff:127.0.0.1]:5001/", nil, false},
 		{"http://[::ffff:7f00:1]/", nil, false},
+		{"http://[::FFFF:7F00:1]/", nil, false},
+		{"http://sixtofour.example/", answer("93.184.216.34", "2002:7f00:1::1"), false},
+		{"http://teredo.example/", answer("2001:0:7f00:1::80ff:fffe"), false},
+		{"http://compatible.example/", answer("::127.0.0.1"), false},
+		{"HTTP://LOCALHOST./", answer("127.0.0.1"), false},
 		{"http://127.0.0.1:5001/", nil, false},
 		{"http://127.0.0.1.:5001/", nil, false},
 		{"http://0/", nil, false},
 		{"http://0x7f.1/", nil, false},
+		{"http://0X7F.1/", nil, false},
+		{"http://0x7f.1./", nil, false},
 		{"http://0177.0.0.1/", nil, false},
 		{"http://2130706433/", nil, false},
 		{"http://127.1/", nil, false},
@@ -92,6 +99,31 @@ func TestGuardTarget(t *testing.T) {
 		var shown *trigger.Error
 		if err != nil && (!errors.As(err, &shown) || shown.Kind != trigger.Invalid || strings.ContainsAny(shown.Message, "0123456789")) {
 			t.Errorf("%s: not fit to be shown: %v", tt.url, err)
+		}
+	}
+}
+
+func TestGuardRequireHTTPS(t *testing.T) {
+	t.Parallel()
+	g := NewGuard(prefixes(t, "127.0.0.0/8"), true)
+	g.RequireHTTPS = true
+	g.Resolver = answer("93.184.216.34")
+	for _, raw := range []string{"https://example.com/", "HTTPS://example.com:80/", "https://127.0.0.1/"} {
+		if u, err := g.URL(raw); err != nil || u.Scheme != "https" {
+			t.Errorf("%s: %v", raw, err)
+		}
+		if err := g.Target(t.Context(), raw); err != nil {
+			t.Errorf("%s: %v", raw, err)
+		}
+	}
+	g.Resolver = nil // must not be asked
+	for _, raw := range []string{"http://example.com/", "HTTP://example.com:443/", "http://127.0.0.1/", "http://localhost/"} {
+		u, err := g.URL(raw)
+		if trigger.KindOf(err) != trigger.Invalid || err.Error() != "url must be https" || u != nil {
+			t.Errorf("%s: %v", raw, err)
+		}
+		if again := g.Target(t.Context(), raw); trigger.KindOf(again) != trigger.Invalid || again.Error() != "url must be https" {
+			t.Errorf("%s: %v", raw, again)
 		}
 	}
 }

@@ -126,7 +126,7 @@ func startNode(t *testing.T, db *storetest.DB, s *store.Store, change func(*deli
 
 func newWebhook(t *testing.T, s *store.Store, orgID int64, url string) *trigger.Webhook {
 	t.Helper()
-	w := trigger.Webhook{State: trigger.Active, URL: url, OrganizationID: orgID, Secret: trigger.NewSecret([32]byte{7})}
+	w := trigger.Webhook{State: trigger.Active, URL: url, OrganizationID: orgID, Secrets: trigger.OneSecret(trigger.NewSecret([32]byte{7}))}
 	var err error
 	if w.ID, err = s.AddWebhook(t.Context(), orgID, w); err != nil {
 		t.Fatal(err)

@@ -1,70 +1,103 @@
 package deliver
 
 import (
+	"slices"
 	"time"
+
+	"golang.org/x/time/rate"
 
 	"triggerd/internal/trigger"
 )
 
-// lane holds the deliveries of one webhook. It exists while there are some.
-// All of it is guarded by the engine's mutex.
+// lane holds the deliveries of one webhook that were owed at acceptance, or
+// those of one replay. It exists while there are some. All of it is guarded by
+// the engine's mutex.
 type lane struct {
-	webhookID int64
-	promised  int // room given and not yet used
-	queue     []*item
-	running   int
-	workers   int           // how many may run: grows by successes, halves by timeouts
-	took      time.Duration // a moving average of its attempts; 0: none yet
-	gone      bool          // the receiver has answered 410
-	hungry    bool          // it had no room for all it was asked for
+	receiver *receiver
+	job      int64 // the replay; 0: none
+	promised int   // room given and not yet used
+	queue    []*item
+	running  int
+	limiter  *rate.Limiter // of the replay; nil: no limit
+	hungry   bool          // it had no room for all it was asked for
 }
+
+// laneKey names a lane.
+type laneKey struct{ webhookID, job int64 }
 
 // item is a claimed delivery in memory.
 type item struct {
 	delivery  trigger.Delivery
 	event     *trigger.Event
-	webhook   *trigger.Webhook
 	claimedAt time.Time // by the process's clock, taken before the claim
+	lease     time.Duration
 }
 
 // limit is how many deliveries the lane takes: as many as it can start within
-// the leases, by how long its attempts take.
+// the leases, by how long its attempts take and how many it may make.
 func (l *lane) limit(timeout time.Duration) int {
-	if l.took == 0 {
-		return l.workers + laneQueue
+	workers := l.share()
+	queue := laneQueue
+	if took := l.receiver.pace.took; took > 0 {
+		queue = min(queue, int(time.Duration(workers)*timeout/took))
 	}
-	return l.workers + min(laneQueue, int(time.Duration(l.workers)*timeout/l.took))
+	if perSecond := l.perSecond() * timeout.Seconds(); perSecond < float64(queue) {
+		queue, workers = int(perSecond), 1
+	}
+	return workers + queue
 }
 
 // held is how many deliveries the lane has taken or promised to take.
 func (l *lane) held() int { return l.promised + len(l.queue) + l.running }
 
-// lane finds or makes the lane of a webhook.
-func (e *Engine) lane(webhookID int64) *lane {
-	l := e.lanes[webhookID]
-	if l == nil {
-		l = &lane{webhookID: webhookID, workers: firstWorkers}
-		e.lanes[webhookID] = l
+// lane finds or makes a lane.
+func (e *Engine) lane(key laneKey) *lane {
+	l := e.lanes[key]
+	if l != nil {
+		return l
+	}
+	r := e.receiver(key.webhookID)
+	l = &lane{receiver: r, job: key.job, limiter: e.paces[key.job]}
+	e.lanes[key] = l
+	if key.job == 0 {
+		r.lanes = slices.Insert(r.lanes, 0, l)
+	} else {
+		r.lanes = append(r.lanes, l)
 	}
 	return l
 }
 
+// tidy removes a lane without work.
+func (e *Engine) tidy(l *lane) {
+	if l.held() != 0 {
+		return
+	}
+	r := l.receiver
+	delete(e.lanes, laneKey{r.id, l.job})
+	r.lanes = slices.DeleteFunc(r.lanes, func(other *lane) bool { return other == l })
+	r.used = e.Now()
+}
+
 // Reserve implements ingest's hand-off: room for one delivery of a webhook.
 func (e *Engine) Reserve(webhookID int64, size int) bool {
-	return e.reserve(webhookID, 1, size) == 1
+	return e.reserve(laneKey{webhookID: webhookID}, 1, size, false) == 1
 }
 
 // reserve gives room for up to n deliveries of size bytes together, and
-// returns for how many.
-func (e *Engine) reserve(webhookID int64, n, size int) int {
+// returns for how many. While the breaker is open there is none, but for a
+// probe.
+func (e *Engine) reserve(key laneKey, n, size int, probe bool) int {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.closed || e.bytes+size > maxItemBytes || !e.Store.ClockTrusted() {
 		return 0
 	}
-	l := e.lane(webhookID)
-	given := max(0, min(n, l.limit(e.Timeout)-l.held(), maxItems-e.items))
-	l.hungry = l.hungry || given < n
+	l := e.lane(key)
+	given := 0
+	if l.receiver.wants() && (probe || l.receiver.held.IsZero()) {
+		given = max(0, min(n, l.limit(e.Timeout)-l.held(), maxItems-e.items))
+		l.hungry = l.hungry || given < n
+	}
 	if given > 0 {
 		l.promised += given
 		e.items += given
@@ -75,38 +108,83 @@ func (e *Engine) reserve(webhookID int64, n, size int) int {
 }
 
 // Return implements ingest's hand-off: the room was not needed.
-func (e *Engine) Return(webhookID int64, size int) {
+func (e *Engine) Return(webhookID int64, size int) { e.giveRoom(laneKey{webhookID: webhookID}, size) }
+
+func (e *Engine) giveRoom(key laneKey, size int) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	l := e.lane(webhookID)
+	l := e.lane(key)
 	l.promised--
 	e.items--
 	e.bytes -= size
 	e.tidy(l)
 }
 
-// Take implements ingest's hand-off: a committed delivery uses its room.
+// Take implements ingest's hand-off: a committed delivery uses its room. The
+// webhook was read after claimedAt.
 func (e *Engine) Take(d trigger.Delivery, event *trigger.Event, w *trigger.Webhook, claimedAt time.Time) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	l := e.lane(w.ID)
+	l := e.lane(laneKey{webhookID: w.ID})
+	e.learn(l.receiver, w, claimedAt)
+	e.add(l, &item{d, event, claimedAt, e.LeaseOf(w)})
+}
+
+// add puts a delivery, whose room was promised, into its lane.
+func (e *Engine) add(l *lane, it *item) {
 	l.promised--
-	if e.closed {
-		e.forget(event)
-		e.unsent = append(e.unsent, d)
+	if e.closed || !l.receiver.isOpen() {
+		e.putBack(it.delivery, it.event)
 		e.tidy(l)
 		return
 	}
-	l.queue = append(l.queue, &item{d, event, w, claimedAt})
+	l.queue = append(l.queue, it)
 	e.staff(l)
+}
+
+// putBack gives up a claimed delivery that was not sent: the store gets it
+// back with the next look, or at the end.
+func (e *Engine) putBack(d trigger.Delivery, event *trigger.Event) {
+	e.forget(event)
+	e.unsent = append(e.unsent, d)
+	if !e.closed {
+		e.Wake()
+	}
+}
+
+// shed gives up what waits in the lanes of a receiver.
+func (e *Engine) shed(r *receiver) {
+	for _, l := range slices.Clone(r.lanes) {
+		e.shedLane(l)
+	}
+}
+
+func (e *Engine) shedLane(l *lane) {
+	for _, it := range l.queue {
+		e.putBack(it.delivery, it.event)
+	}
+	l.queue = nil
+	e.tidy(l)
 }
 
 // staff starts workers, as many as the lane has work and leave for.
 func (e *Engine) staff(l *lane) {
+	r := l.receiver
+	if e.closed || !r.isOpen() || !e.isFresh(r) {
+		return // the next refresh comes back to it
+	}
 	abort := e.abort
-	for n := min(len(l.queue), l.workers-l.running); n > 0; n-- {
+	for n := min(len(l.queue), l.share()-l.running, r.pace.workers()-r.running); n > 0; n-- {
 		l.running++
+		r.running++
 		e.workers.Go(func() { e.work(abort, l) })
+	}
+}
+
+// staffAll starts workers for all lanes of a receiver.
+func (e *Engine) staffAll(r *receiver) {
+	for _, l := range r.lanes {
+		e.staff(l)
 	}
 }
 
@@ -114,8 +192,11 @@ func (e *Engine) staff(l *lane) {
 func (e *Engine) next(l *lane) *item {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if len(l.queue) == 0 || l.running > l.workers {
+	r := l.receiver
+	if len(l.queue) == 0 || l.isOver() || !r.isOpen() || !e.isFresh(r) {
 		l.running--
+		r.running--
+		e.staffAll(r)
 		e.tidy(l)
 		return nil
 	}
@@ -129,37 +210,19 @@ func (e *Engine) next(l *lane) *item {
 	return it
 }
 
+// isOver reports whether a worker of the lane has to end for others: more run
+// than the receiver bears, or a replay's takes the last place of what is live.
+func (l *lane) isOver() bool {
+	r, most := l.receiver, l.receiver.pace.workers()
+	if l.running > l.share() || r.running > most {
+		return true
+	}
+	live := r.lanes[0]
+	return l.job != 0 && live.job == 0 && len(live.queue) > 0 && r.running == most
+}
+
 // forget frees the memory of an item that is done.
 func (e *Engine) forget(event *trigger.Event) {
 	e.items--
 	e.bytes -= event.Size()
-}
-
-// tidy removes a lane without work.
-func (e *Engine) tidy(l *lane) {
-	if l.promised == 0 && len(l.queue) == 0 && l.running == 0 {
-		delete(e.lanes, l.webhookID)
-	}
-}
-
-// done notes the end of an item and how long its attempt took.
-func (e *Engine) done(l *lane, it *item, a *trigger.Attempt) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.forget(it.event)
-	if a == nil {
-		return
-	}
-	if l.took == 0 {
-		l.took = a.Took
-	}
-	l.took += (a.Took - l.took) / 8
-	l.gone = l.gone || a.Outcome == trigger.ReceiverGone
-	switch {
-	case a.Outcome == trigger.Success:
-		l.workers = min(l.workers+1, concurrency)
-		e.staff(l)
-	case a.Took >= e.Timeout: // it hangs
-		l.workers = max(1, l.workers/2)
-	}
 }

@@ -62,7 +62,16 @@ func (e *Engine) finish(ctx context.Context, group []store.Result) {
 			return
 		}
 	}
+	e.follow(group)
+}
+
+// follow does what follows from results that are recorded.
+func (e *Engine) follow(group []store.Result) {
+	soon := e.Store.Now().Add(lookEvery)
 	for _, r := range group {
+		if r.Next.State == trigger.DeliveryOpen && r.Next.DueAt.Before(soon) {
+			e.Wake() // before the next look
+		}
 		e.Metrics.Attempts.WithLabelValues(string(r.Attempt.Outcome)).Inc()
 		e.Metrics.AttemptSeconds.Observe(r.Attempt.Took.Seconds())
 		switch r.Next.State {
@@ -71,8 +80,14 @@ func (e *Engine) finish(ctx context.Context, group []store.Result) {
 		case trigger.DeliveryFailed:
 			e.Metrics.Ended.WithLabelValues("failed").Inc()
 		}
-		if r.Attempt.Outcome == trigger.ReceiverGone {
-			e.endWebhook(r.Attempt.OrganizationID, r.Attempt.WebhookID)
+		org, webhook := r.Attempt.OrganizationID, r.Attempt.WebhookID
+		switch {
+		case r.Attempt.Outcome == trigger.ReceiverGone:
+			e.endWebhook(org, webhook, trigger.Gone)
+		case r.Attempt.Directive == trigger.Disable:
+			e.endWebhook(org, webhook, trigger.Paused)
+		case r.Attempt.Outcome == trigger.Success:
+			e.reopen(webhook)
 		}
 	}
 }
@@ -89,7 +104,7 @@ func attemptAttrs(it *item, a trigger.Attempt, next trigger.Delivery) []slog.Att
 	attrs := []slog.Attr{
 		slog.String("event_id", it.event.ID.String()),
 		slog.Int64("organization_id", it.event.OrganizationID),
-		slog.Int64("webhook_id", it.webhook.ID),
+		slog.Int64("webhook_id", it.delivery.WebhookID),
 		slog.Int("number", it.delivery.Attempts+1),
 		slog.String("outcome", string(a.Outcome)),
 		slog.Int("status", a.Status),

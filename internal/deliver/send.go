@@ -9,10 +9,13 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"runtime/debug"
 	"strconv"
 	"syscall"
 	"time"
+
+	"golang.org/x/time/rate"
 
 	"triggerd/internal/store"
 	"triggerd/internal/trigger"
@@ -39,7 +42,8 @@ func newClient(c Config) *http.Client {
 }
 
 func newTransport(g *Guard) *http.Transport {
-	dialer := &net.Dialer{Control: g.Control}
+	resolver, _ := g.Resolver.(*net.Resolver) // any other can only look up for Target
+	dialer := &net.Dialer{Control: g.Control, Resolver: resolver}
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
 	return &http.Transport{
@@ -47,7 +51,7 @@ func newTransport(g *Guard) *http.Transport {
 		Protocols:              &protocols,
 		DisableCompression:     true,
 		MaxIdleConns:           2048,
-		MaxIdleConnsPerHost:    concurrency * 2,
+		MaxIdleConnsPerHost:    trigger.MaxConcurrency,
 		IdleConnTimeout:        30 * time.Second,
 		MaxResponseHeaderBytes: 64 << 10,
 		WriteBufferSize:        8 << 10,
@@ -57,56 +61,127 @@ func newTransport(g *Guard) *http.Transport {
 // work sends what is in a lane until it is empty.
 func (e *Engine) work(abort context.Context, l *lane) {
 	for it := e.next(l); it != nil; it = e.next(l) {
-		e.slots <- struct{}{}
-		a := e.attempt(abort, l, it)
-		<-e.slots
+		var a *trigger.Attempt
+		if e.throttle(l) {
+			slow := e.enter(l.receiver)
+			a = e.attempt(abort, l, it)
+			e.leave(slow)
+		} else {
+			e.giveUp(it)
+		}
 		e.done(l, it, a)
 	}
+}
+
+// throttle sleeps until the limits of the webhook and of the replay allow one more
+// attempt; ok is false if the engine is closed meanwhile.
+func (e *Engine) throttle(l *lane) (ok bool) {
+	e.mu.Lock()
+	now, delay := e.Now(), time.Duration(0)
+	for _, limiter := range []*rate.Limiter{l.limiter, l.receiver.limiter} {
+		if limiter != nil {
+			delay = max(delay, limiter.ReserveN(now, 1).DelayFrom(now))
+		}
+	}
+	e.mu.Unlock()
+	if delay == 0 {
+		return true
+	}
+	timer := time.NewTimer(delay)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-e.closing:
+		return false
+	}
+}
+
+// enter waits for a slot; receivers that may take long get no more than half
+// of them.
+func (e *Engine) enter(r *receiver) (slow bool) {
+	e.mu.Lock()
+	slow = r.isSlow()
+	e.mu.Unlock()
+	if slow {
+		e.slow <- struct{}{}
+	}
+	e.slots <- struct{}{}
+	return slow
+}
+
+func (e *Engine) leave(slow bool) {
+	<-e.slots
+	if slow {
+		<-e.slow
+	}
+}
+
+// giveUp puts back an item that is not sent.
+func (e *Engine) giveUp(it *item) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.putBack(it.delivery, it.event)
 }
 
 // attempt tries one delivery, and has its result recorded. It returns nil if
 // nothing was sent.
 func (e *Engine) attempt(abort context.Context, l *lane, it *item) *trigger.Attempt {
 	e.mu.Lock()
-	gone := l.gone
+	open, w := l.receiver.isOpen() && e.isFresh(l.receiver), l.receiver.webhook
 	e.mu.Unlock()
-	if gone || !e.leased(it) {
-		e.Metrics.Dropped.Inc()
+	if !open {
+		e.giveUp(it)
 		return nil
 	}
-	a := e.send(abort, it)
-	if abort.Err() != nil && a.Outcome == trigger.Transient {
+	if !e.leased(it, w) {
+		e.Metrics.Dropped.Inc()
 		e.mu.Lock()
-		e.unsent = append(e.unsent, it.delivery)
+		e.forget(it.event)
 		e.mu.Unlock()
 		return nil
 	}
-	next := e.conclude(it.delivery, a)
+	a := e.send(abort, it, w)
+	if abort.Err() != nil && a.Outcome == trigger.Transient {
+		e.giveUp(it)
+		return nil
+	}
+	next := e.conclude(it.delivery, a, it.event, w)
 	e.Log.LogAttrs(abort, levelOf(a.Outcome), "attempt", attemptAttrs(it, a, next)...)
 	return &a
 }
 
-// conclude decides what follows from an attempt, and has it recorded.
-func (e *Engine) conclude(d trigger.Delivery, a trigger.Attempt) trigger.Delivery {
+// conclude decides what follows from an attempt, and has it recorded. event
+// and webhook are nil where there is no event any more.
+func (e *Engine) conclude(d trigger.Delivery, a trigger.Attempt, event *trigger.Event, w *trigger.Webhook) trigger.Delivery {
 	a.DeliveryKey, a.Claim, a.Number = d.DeliveryKey, d.Claim, d.Attempts+1
-	next := d.After(a, e.Schedule, e.Store.Now(), 2*rand.Float64()-1)
-	e.results <- store.Result{Attempt: a, Next: next}
+	next := d.After(a, e.scheduleOf(w), e.Store.Now(), 2*rand.Float64()-1)
+	result := store.Result{Attempt: a, Next: next}
+	if next.State == trigger.DeliveryFailed && a.Outcome != trigger.ReceiverGone && event != nil && !event.IsNotice() {
+		result.Notice = &trigger.Notice{
+			Type: trigger.DeliveryExhausted, About: d.WebhookID, Once: d.EventID.String() + "/" + d.Claim.String(),
+			EventID: d.EventID, Attempts: next.Attempts, Reason: next.Reason,
+		}
+	}
+	e.results <- result
 	return next
 }
 
-// leased judges whether the lease is long enough for a whole attempt: by the
-// wall clock and by the monotonic one, whichever has gone further, since a
-// suspended machine's monotonic clock may stand still.
-func (e *Engine) leased(it *item) bool {
-	now := e.Now()
-	gone := max(now.Sub(it.claimedAt), now.Round(0).Sub(it.claimedAt.Round(0)))
-	return e.Lease()-gone >= e.Timeout+margin/2
+// leased judges whether the lease is long enough for a whole attempt.
+func (e *Engine) leased(it *item, w *trigger.Webhook) bool {
+	return it.lease-elapsed(e.Now(), it.claimedAt) >= e.timeoutOf(w)+margin/2
+}
+
+// Try makes one attempt at a webhook, for its owner to see: of no delivery,
+// recorded nowhere, and judged as all others are.
+func (e *Engine) Try(ctx context.Context, w *trigger.Webhook, event *trigger.Event) trigger.Attempt {
+	return e.send(ctx, &item{event: event}, w)
 }
 
 // send makes one HTTP request, with one deadline for all of it. It takes no
 // decision: it tells what happened.
-func (e *Engine) send(ctx context.Context, it *item) (a trigger.Attempt) {
-	ctx, cancel := context.WithTimeout(ctx, e.Timeout)
+func (e *Engine) send(ctx context.Context, it *item, w *trigger.Webhook) (a trigger.Attempt) {
+	ctx, cancel := context.WithTimeout(ctx, e.timeoutOf(w))
 	defer cancel()
 	begun := e.Now()
 	a = trigger.Attempt{At: e.Store.Now(), Outcome: trigger.Transient}
@@ -116,44 +191,71 @@ func (e *Engine) send(ctx context.Context, it *item) (a trigger.Attempt) {
 			a.Outcome, a.Error = trigger.Transient, "internal error"
 		}
 	}()
-	a.Status, a.Response, a.RetryAfter, a.Error = e.post(ctx, it)
+	watch := stopwatch{now: e.Now, begun: begun}
+	a.Error = e.post(httptrace.WithClientTrace(ctx, watch.trace()), it, w, &a)
 	if a.Error == "" {
-		a.Outcome = trigger.OutcomeOf(a.Status)
-		if a.Outcome != trigger.Success {
+		a.Outcome = trigger.OutcomeOf(a.Status, a.Directive)
+		switch a.Outcome {
+		case trigger.Success:
+		case trigger.Permanent:
+			a.Error = trigger.ReasonAborted
+		default:
 			a.Error = "status " + strconv.Itoa(a.Status)
 		}
 	}
-	a.Took = e.Now().Sub(begun)
+	a.Took, a.Timing = e.Now().Sub(begun), watch.timing()
 	return a
 }
 
-// post sends the event, signed now, by Standard Webhooks, and reads the
-// answer. failure says in a few words why there was none.
-func (e *Engine) post(ctx context.Context, it *item) (status int, kept []byte, retryAfter time.Duration, failure string) {
-	body := it.event.AppendBody(make([]byte, 0, len(it.event.Payload)+len(it.event.Type)+128))
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, it.webhook.URL, bytes.NewReader(body))
+// post sends the event, signed now, by Standard Webhooks, and reads the answer
+// into a. failure says in a few words why there was none.
+func (e *Engine) post(ctx context.Context, it *item, w *trigger.Webhook, a *trigger.Attempt) (failure string) {
+	if e.Guard != nil {
+		if _, err := e.Guard.URL(w.URL); err != nil {
+			return ErrTarget.Error()
+		}
+	}
+	body := it.event.AppendBody(make([]byte, 0, len(it.event.Payload)+len(it.event.Type)+192), w.Format)
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, w.URL, bytes.NewReader(body))
 	if err != nil {
-		return 0, nil, 0, "url cannot be requested"
+		return "url cannot be requested"
 	}
 	id, at := it.event.ID.String(), e.Store.Now()
-	req.Header = http.Header{
-		"Content-Type":      {"application/json"},
-		"User-Agent":        {e.UserAgent},
-		"Webhook-Id":        {id},
-		"Webhook-Timestamp": {strconv.FormatInt(at.Unix(), 10)},
-		"Webhook-Signature": {it.webhook.Secret.Sign(id, at, body)},
-	}
+	req.Header = e.header(it, w, id, at)
+	req.Header["Webhook-Signature"] = []string{w.Secrets.Sign(id, at, body)}
 	resp, err := e.client.Do(req)
 	if err != nil {
-		return 0, nil, 0, reason(err)
+		return reason(err)
 	}
 	defer resp.Body.Close()
+	a.Status = resp.StatusCode
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	if err != nil {
-		return resp.StatusCode, nil, 0, reason(err)
+		return reason(err)
 	}
-	retryAfter = trigger.ParseRetryAfter(resp.Header.Get("Retry-After"), at)
-	return resp.StatusCode, bytes.Clone(answer[:min(len(answer), keptAnswer)]), retryAfter, ""
+	a.Response = bytes.Clone(answer[:min(len(answer), keptAnswer)])
+	a.RetryAfter = trigger.ParseRetryAfter(resp.Header.Get("Retry-After"), at)
+	a.Directive = trigger.ParseDirective(resp.Header.Get("Webhook-Delivery"))
+	return ""
+}
+
+// header is that of a request: what the webhook's owner has set, then ours.
+func (e *Engine) header(it *item, w *trigger.Webhook, id string, at time.Time) http.Header {
+	h := make(http.Header, 8+len(w.Headers))
+	for name, value := range w.Headers {
+		h.Set(name, value)
+	}
+	if auth := w.Auth.Header(); auth != "" {
+		h["Authorization"] = []string{auth}
+	}
+	h["Content-Type"] = []string{w.Format.ContentType()}
+	h["User-Agent"] = []string{e.UserAgent}
+	h["Webhook-Id"] = []string{id}
+	h["Webhook-Timestamp"] = []string{strconv.FormatInt(at.Unix(), 10)}
+	if it.delivery.Job != 0 {
+		h["Webhook-Replay"] = []string{strconv.FormatInt(it.delivery.Job, 10)}
+	}
+	return h
 }
 
 // reason says in a few words why an attempt failed, and names no address.

@@ -162,7 +162,7 @@ func (w *world) newDebt(s *server, e *trigger.Event, h *hook, id trigger.ID, at 
 		w.wrong(nil, "room for a hand-off, by a clock that is not trusted")
 	}
 	w.met[handedOff]++
-	c := &claim{id: id, server: s, at: at, lease: at.Add(s.Lease())}
+	c := &claim{id: id, server: s, handed: true, at: at, lease: at.Add(w.leaseOf(h))}
 	d.claim, d.due, d.claims = id, c.lease, []*claim{c}
 	return d, c
 }
@@ -232,6 +232,7 @@ func (w *world) step(dice *rand.Rand) {
 		step = -step.Abs()
 	}
 	s.stepped += step
+	s.leapt = time.Now()
 	s.setBack = s.setBack || step < 0
 }
 
@@ -244,11 +245,10 @@ func (w *world) own(dice *rand.Rand) {
 	case h.State == trigger.Gone:
 		return
 	case dice.IntN(10) == 0:
-		h.State = trigger.Gone
+		h.setState(trigger.Gone, time.Now())
 	case h.State == trigger.Paused:
-		h.State = trigger.Active
+		h.setState(trigger.Active, time.Now())
 	default:
-		h.State = trigger.Paused
+		h.setState(trigger.Paused, time.Now())
 	}
-	h.changed, h.troubled = time.Now(), true
 }

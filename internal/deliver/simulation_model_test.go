@@ -22,28 +22,40 @@ type model struct {
 	forgetful bool
 	ended     int                 // debts that were dropped so
 	dropped   map[trigger.ID]bool // events that the sweeper has removed
+	replays   []*replay
 }
 
-// hook is a webhook, its open deliveries, and the receiver behind it.
+// hook is a webhook, its open deliveries, and the receiver behind it. The
+// state in it is that of the database.
 type hook struct {
 	trigger.Webhook
+	queue
 	bucket int16
-	open   []*debt
-	next   time.Time // when the first of them is due, unless stale
-	stale  bool
 	plan   plan
-	gone   bool      // the receiver has answered 410
-	left   time.Time // when a server had this answer
-	leftTo *server   // the first that had it
+	left   map[*server]time.Time // when a server had an answer that wants no more
+	wishes int                   // such answers, ever
 
-	changed  time.Time // when its owner changed its state
-	troubled bool      // its owner has paused or deleted it
+	changed  time.Time // when its state became another
+	troubled bool      // its owner has paused or deleted it, or its receiver has
+
+	breaker
+	health *health
+	told   []string    // notices about it, in their order
+	asked  []time.Time // when requests began, where it has a rate
+}
+
+// queue is what is open of a webhook, or of one replay to it.
+type queue struct {
+	open  []*debt
+	next  time.Time // when the first of them is due, unless stale
+	stale bool
 }
 
 // debt is one delivery: its row, and all that is known about it.
 type debt struct {
 	trigger.DeliveryKey
 	hook    *hook
+	in      *queue
 	number  uint64 // by which the dice know it
 	created time.Time
 
@@ -53,7 +65,7 @@ type debt struct {
 	claim    trigger.ID
 	reason   string
 	endedAt  time.Time
-	place    int // in hook.open
+	place    int // in the queue
 
 	claims  []*claim
 	sends   []*sending
@@ -67,6 +79,7 @@ type claim struct {
 	at       time.Time
 	lease    time.Time
 	attempts int  // of the delivery before
+	handed   bool // at acceptance
 	lost     bool // its server was told of a failure, and does not know of it
 	sent     *sending
 	result   *store.Result // that its server wants recorded
@@ -95,12 +108,15 @@ func (m *model) openDebts() (n int) {
 	for _, h := range m.hooks {
 		n += len(h.open)
 	}
+	for _, r := range m.replays {
+		n += len(r.open)
+	}
 	return n
 }
 
 // addHook adds a webhook of an organization.
 func (m *model) addHook(h *hook) {
-	h.bucket = trigger.Bucket(h.OrganizationID)
+	h.bucket, h.left = trigger.Bucket(h.OrganizationID), map[*server]time.Time{}
 	m.byID[h.ID] = h
 	place, _ := slices.BinarySearchFunc(m.hooks, h, func(a, b *hook) int {
 		return cmp.Or(cmp.Compare(a.bucket, b.bucket), cmp.Compare(a.ID, b.ID))
@@ -108,36 +124,39 @@ func (m *model) addHook(h *hook) {
 	m.hooks = slices.Insert(m.hooks, place, h)
 }
 
-// first is when the first open delivery of a webhook is due.
-func (h *hook) first() (due time.Time, any bool) {
-	if h.stale {
-		h.stale = false
-		h.next = time.Time{}
-		for _, d := range h.open {
-			if h.next.IsZero() || d.due.Before(h.next) {
-				h.next = d.due
+// first is when the first of the deliveries is due.
+func (q *queue) first() (due time.Time, any bool) {
+	if q.stale {
+		q.stale = false
+		q.next = time.Time{}
+		for _, d := range q.open {
+			if q.next.IsZero() || d.due.Before(q.next) {
+				q.next = d.due
 			}
 		}
 	}
-	return h.next, len(h.open) > 0
+	return q.next, len(q.open) > 0
 }
 
 // owe adds an open delivery.
 func (m *model) owe(d *debt) {
-	d.place = len(d.hook.open)
-	d.hook.open = append(d.hook.open, d)
-	d.hook.stale = true
+	if d.in == nil {
+		d.in = &d.hook.queue
+	}
+	d.place = len(d.in.open)
+	d.in.open = append(d.in.open, d)
+	d.in.stale = true
 	m.debts[d.DeliveryKey] = d
 }
 
 // end takes a delivery from the open ones.
 func (m *model) end(d *debt, state trigger.DeliveryState, reason string, now time.Time) {
-	open := d.hook.open
+	open := d.in.open
 	last := len(open) - 1
 	open[d.place] = open[last]
 	open[d.place].place = d.place
 	open[last] = nil
-	d.hook.open, d.hook.stale = open[:last], true
+	d.in.open, d.in.stale = open[:last], true
 	d.state, d.reason, d.endedAt, d.claim = state, reason, now, trigger.ID{}
 	if m.forgetful {
 		delete(m.debts, d.DeliveryKey)
@@ -162,11 +181,11 @@ func (m *model) lanes(after store.Lane, limit int) (lanes []store.Lane) {
 	return lanes
 }
 
-// take is Store.Claim for one webhook; passed says what others are at.
+// take is Store.Claim for one webhook or replay; passed says what others are at.
 func (m *model) take(want store.Want, by *claim, now time.Time, passed func(*debt) bool) (taken []trigger.Delivery) {
-	h := m.byID[want.WebhookID]
+	q := m.queueOf(want)
 	var due []*debt
-	for _, d := range h.open {
+	for _, d := range q.open {
 		if !d.due.After(now) && !passed(d) {
 			due = append(due, d)
 		}
@@ -176,7 +195,7 @@ func (m *model) take(want store.Want, by *claim, now time.Time, passed func(*deb
 		c := *by
 		c.attempts = d.attempts
 		d.claims = append(d.claims, &c)
-		d.claim, d.due, h.stale = c.id, c.lease, true
+		d.claim, d.due, q.stale = c.id, c.lease, true
 		taken = append(taken, trigger.Delivery{DeliveryKey: d.DeliveryKey, Attempts: d.attempts, DueAt: c.lease, Claim: c.id})
 	}
 	return taken
@@ -185,6 +204,14 @@ func (m *model) take(want store.Want, by *claim, now time.Time, passed func(*deb
 // byEvent is the order in which claims hand out what they took.
 func byEvent(a, b trigger.Delivery) int {
 	return cmp.Or(cmp.Compare(a.OrganizationID, b.OrganizationID), bytes.Compare(a.EventID[:], b.EventID[:]))
+}
+
+// queueOf is what is open of a webhook, or of a replay.
+func (m *model) queueOf(want store.Want) *queue {
+	if want.Job == 0 {
+		return &m.byID[want.WebhookID].queue
+	}
+	return &m.replays[want.Job-1].queue
 }
 
 // finish is Store.Finish for one result: a success ends an open delivery
@@ -202,7 +229,7 @@ func (m *model) finish(r store.Result, now time.Time) (moved bool) {
 		m.end(d, r.Next.State, r.Next.Reason, now)
 		return true
 	}
-	d.due, d.claim, d.hook.stale = r.Next.DueAt, trigger.ID{}, true
+	d.due, d.claim, d.in.stale = r.Next.DueAt, trigger.ID{}, true
 	return true
 }
 
@@ -210,7 +237,7 @@ func (m *model) finish(r store.Result, now time.Time) (moved bool) {
 func (m *model) release(released trigger.Delivery, now time.Time) {
 	d := m.debts[released.DeliveryKey]
 	if d != nil && d.state == trigger.DeliveryOpen && d.claim == released.Claim {
-		d.due, d.claim, d.hook.stale = now, trigger.ID{}, true
+		d.due, d.claim, d.in.stale = now, trigger.ID{}, true
 	}
 }
 
@@ -219,6 +246,11 @@ const slice = 500
 
 // fail is Store.FailWebhook.
 func (m *model) fail(h *hook, reason string, now time.Time, passed func(*debt) bool) (n int) {
+	for _, r := range m.replays {
+		if r.WebhookID == h.ID {
+			m.drop(r, now, true)
+		}
+	}
 	for _, d := range slices.Clone(h.open) {
 		if n < slice && !passed(d) {
 			m.end(d, trigger.DeliveryFailed, reason, now)

@@ -16,7 +16,7 @@ func (w *world) addHooks(plans ...plan) {
 	for i, p := range plans {
 		w.addHook(&hook{plan: p, Webhook: trigger.Webhook{
 			ID: int64(i + 1), OrganizationID: 1, State: trigger.Active, URL: fmt.Sprintf("http://hook%d", i+1),
-			Secret: trigger.NewSecret([32]byte{1}),
+			Secrets: trigger.OneSecret(trigger.NewSecret([32]byte{1})),
 		}})
 	}
 }

@@ -29,7 +29,10 @@ const (
 	tears                  // answers of which the body breaks off, or never ends
 	mixes                  // any of these
 	conducts
-	leaves // 410
+	leaves   // 410
+	disables // webhook-delivery: disable
+	aborts   // webhook-delivery: abort-message
+	denies   // a quick answer that says nothing of strain
 	prompt // a 2xx after a few milliseconds, always the same
 )
 
@@ -64,8 +67,11 @@ func newPlan(dice *rand.Rand, span time.Duration) plan {
 		at += time.Duration(dice.Float64() * float64(span) / 3)
 		p = append(p, phase{at, conduct(dice.IntN(int(conducts)))})
 	}
-	if dice.IntN(5) == 0 {
-		p = append(p, phase{time.Duration(dice.Float64() * float64(span)), leaves})
+	switch at := time.Duration(dice.Float64() * float64(span)); dice.IntN(10) {
+	case 0, 1:
+		p = append(p, phase{at, leaves})
+	case 2:
+		p = append(p, phase{at, disables}, phase{at + time.Minute, up})
 	}
 	return p
 }
@@ -77,6 +83,7 @@ type answer struct {
 	status     int
 	header     string // Retry-After
 	retryAfter time.Duration
+	directive  trigger.Directive
 	size       int  // of the body
 	torn       bool // the body breaks off
 	endless    bool // the body never ends
@@ -114,9 +121,18 @@ func (c conduct) answerTo(dice *rand.Rand, now time.Time) answer {
 		return answer{after: promptly, status: 200}
 	case leaves:
 		return answer{after: quick, status: 410}
+	case disables:
+		return answer{after: quick, status: pick(200, 400, 503), directive: trigger.Disable}
+	case aborts:
+		return answer{after: quick, status: pick(400, 409, 500), directive: trigger.AbortMessage}
+	case denies:
+		return answer{after: quick, status: pick(404, 400, 301, 302)}
 	}
-	if dice.IntN(20) == 0 {
+	switch dice.IntN(40) {
+	case 0, 1:
 		return answer{after: quick, panics: true}
+	case 2, 3:
+		return aborts.answerTo(dice, now)
 	}
 	return conduct(dice.IntN(int(mixes))).answerTo(dice, now)
 }
@@ -165,8 +181,15 @@ func (snd *sending) truth() trigger.Outcome {
 		return trigger.Success
 	case snd.status == http.StatusGone:
 		return trigger.ReceiverGone
+	case snd.directive == trigger.AbortMessage:
+		return trigger.Permanent
 	}
 	return trigger.Transient
+}
+
+// wish says that the answer wants no more requests.
+func (snd *sending) wish() bool {
+	return snd.whole && (snd.truth() == trigger.ReceiverGone || snd.directive == trigger.Disable)
 }
 
 // RoundTrip is the network of a server. Now and then the server is held up
@@ -211,6 +234,9 @@ func (s *server) RoundTrip(req *http.Request) (*http.Response, error) {
 	resp.Body = &body{Reader: strings.NewReader(strings.Repeat("x", snd.size)), ctx: ctx, sending: snd}
 	if snd.header != "" {
 		resp.Header.Set("Retry-After", snd.header)
+	}
+	if snd.directive != "" {
+		resp.Header.Set("Webhook-Delivery", string(snd.directive))
 	}
 	return resp, nil
 }

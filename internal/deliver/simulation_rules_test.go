@@ -1,7 +1,6 @@
 package deliver_test
 
 import (
-	"fmt"
 	"net/http"
 	"reflect"
 	"slices"
@@ -35,7 +34,8 @@ func (s *server) begin(req *http.Request) *sending {
 	id, _ := trigger.ParseID(req.Header.Get("Webhook-Id"))
 	number, _ := strconv.ParseInt(strings.TrimPrefix(req.URL.Host, "hook"), 10, 64)
 	h := s.w.byID[number]
-	d := s.w.debts[trigger.DeliveryKey{OrganizationID: h.OrganizationID, EventID: id, WebhookID: h.ID}]
+	job, _ := strconv.ParseInt(req.Header.Get("Webhook-Replay"), 10, 64)
+	d := s.w.debts[trigger.DeliveryKey{OrganizationID: h.OrganizationID, EventID: id, WebhookID: h.ID, Job: job}]
 	if d == nil {
 		s.w.wrong(nil, "webhook %d gets event %s, which it is not owed", h.ID, id)
 		return nil
@@ -59,18 +59,13 @@ func (s *server) begin(req *http.Request) *sending {
 		s.w.wrong(d, "a second request of one claim")
 	case c.result != nil || c.released:
 		s.w.wrong(d, "a request of a claim that was given up")
-	case c.lease.Sub(now) < s.w.timeout+startMargin-slack && !s.awake.After(now):
+	case c.lease.Sub(now) < s.w.timeoutOf(h)+startMargin-slack && !s.awake.After(now):
 		s.w.wrong(d, "a request begins %v before its lease ends", c.lease.Sub(now))
-	case s.running[h.ID] > 16:
-		s.w.wrong(d, "%d requests at a time", s.running[h.ID])
-	case s.w.calm && !h.left.IsZero() && h.leftTo == s && now.Sub(h.left) > time.Second:
-		s.w.wrong(d, "a request %v after 410", now.Sub(h.left))
-	case h.State == trigger.Paused && now.Sub(h.changed) > s.Lease()+30*time.Second:
-		s.w.wrong(d, "a request to a webhook that has long been paused")
 	}
 	if c != nil {
 		c.sent = snd
 	}
+	s.judgeWebhook(snd, now)
 	s.w.weather.strike(s, snd)
 	return snd
 }
@@ -82,8 +77,8 @@ func (s *server) arrive(snd *sending) {
 	d, now := snd.debt, time.Now()
 	snd.arrived = now
 	snd.answer = d.hook.plan.at(now.Sub(s.w.begun)).answerTo(s.w.dice(d.number, snd.nth), snd.start)
-	if snd.status == http.StatusGone && !snd.torn {
-		d.hook.gone = true
+	if !snd.torn && (snd.status == http.StatusGone || snd.directive == trigger.Disable) {
+		d.hook.wishes++
 	}
 	for _, other := range d.sends {
 		if other != snd && other.end.IsZero() && !snd.late() && other.server.awake.Before(other.start) {
@@ -103,7 +98,7 @@ func (s *server) arrive(snd *sending) {
 			s.w.wrong(d, "a request of a claim that is not the newest")
 		}
 	case trigger.DeliveryFailed:
-		if d.reason != trigger.ReasonGone && d.reason != trigger.ReasonExpired {
+		if d.reason != trigger.ReasonGone && d.reason != trigger.ReasonExpired && d.reason != reasonCancelled {
 			s.w.wrong(d, "a request after it failed")
 		}
 	case trigger.DeliveryEnded:
@@ -146,10 +141,10 @@ func (s *server) over(snd *sending) {
 		s.running[snd.WebhookID]--
 	}
 	snd.back = time.Now()
-	if snd.truth() == trigger.ReceiverGone && snd.hook.left.IsZero() {
-		snd.hook.left, snd.hook.leftTo = snd.back, s
+	if snd.wish() {
+		snd.hook.left[s] = snd.back
 	}
-	if took := snd.back.Sub(snd.start); took > s.w.timeout && s.awake.Before(snd.start) {
+	if took := snd.back.Sub(snd.start); took > s.w.timeoutOf(snd.hook) && s.awake.Before(snd.start) {
 		s.w.wrong(snd.debt, "a request takes %v", took)
 	}
 }
@@ -179,7 +174,7 @@ func (s *server) judge(r store.Result) {
 		return
 	}
 	c.result = &r
-	if a.Outcome == trigger.Permanent {
+	if a.Error == trigger.ReasonNoEvent {
 		if s.w.events[d.EventID] != nil {
 			s.w.wrong(d, "its event is there, and was not found")
 		}
@@ -196,6 +191,9 @@ func (s *server) judge(r store.Result) {
 	}
 	if snd.cut && a.Outcome == trigger.Transient {
 		s.w.wrong(d, "our stop is recorded as its failed attempt")
+	}
+	if failed := next.State == trigger.DeliveryFailed && a.Outcome != trigger.ReceiverGone; failed != (r.Notice != nil) {
+		s.w.wrong(d, "its notice is %+v", r.Notice)
 	}
 	if a.Outcome != snd.truth() || a.Status != status {
 		s.w.wrong(d, "recorded as %s with status %d, and was %s with %d", a.Outcome, a.Status, snd.truth(), status)
@@ -214,7 +212,9 @@ func (s *server) judgeNext(d *debt, snd *sending, next trigger.Delivery) {
 		state = trigger.DeliveryEnded
 	case outcome == trigger.ReceiverGone:
 		state, reason = trigger.DeliveryFailed, trigger.ReasonGone
-	case n > len(s.w.schedule):
+	case outcome == trigger.Permanent:
+		state, reason = trigger.DeliveryFailed, trigger.ReasonAborted
+	case n > len(s.w.scheduleOf(d.hook)):
 		state, reason = trigger.DeliveryFailed, trigger.ReasonExhausted
 	default:
 		from, to := s.w.pause(snd, 0.8), s.w.pause(snd, 1.2)
@@ -230,7 +230,7 @@ func (s *server) judgeNext(d *debt, snd *sending, next trigger.Delivery) {
 // pause is until when to wait after an attempt, with the schedule's pause
 // times a factor.
 func (w *world) pause(snd *sending, factor float64) time.Time {
-	scheduled := time.Duration(float64(w.schedule[snd.claim.attempts]) * factor)
+	scheduled := time.Duration(float64(w.scheduleOf(snd.hook)[snd.claim.attempts]) * factor)
 	asked := snd.retryAfter
 	if !snd.whole {
 		asked = 0
@@ -287,7 +287,7 @@ func (s *server) recorded(d *debt, r store.Result, now time.Time) {
 		s.w.wrong(d, "one claim is recorded twice")
 	}
 	d.records = append(d.records, rec)
-	most := len(s.w.schedule) + 1
+	most := len(s.w.scheduleOf(d.hook)) + 1
 	switch {
 	case len(d.records) > most:
 		s.w.wrong(d, "%d attempts, of %d", len(d.records), most)
@@ -341,21 +341,24 @@ func (w *world) judgeEnd(d *debt) {
 // until the database has it.
 func (w *world) judgeClaim(d *debt, c *claim) {
 	s := c.server
-	short := c.lease.Add(-w.timeout - startMargin - time.Second) // the lease was short while it ran
+	short := c.lease.Add(-w.timeoutOf(d.hook) - startMargin - time.Second) // the lease was short while it ran
 	switch {
 	case s.killed || c.lost:
 	case c.unread && !c.released:
 		w.wrong(d, "its event could not be read, and it was not given back")
 	case c.result != nil && !c.settled && !s.stopping:
 		w.wrong(d, "a result was given up")
-	case w.calm && c.sent == nil && c.result == nil && !c.released && s.stopping && s.stoppedAt.Before(short) && !d.hook.gone:
+	case w.calm && c.sent == nil && c.result == nil && !c.released && s.stopping && s.stoppedAt.Before(short) && d.hook.wishes == 0:
 		w.wrong(d, "it was not given back by a server that stopped at %v", s.stoppedAt.Sub(w.begun))
 	}
 }
 
 // reasons are why a delivery may have failed.
 func (w *world) reasons(d *debt) []string {
-	reasons := []string{trigger.ReasonExhausted}
+	reasons := []string{trigger.ReasonExhausted, trigger.ReasonAborted}
+	if d.Job != 0 {
+		reasons = append(reasons, reasonCancelled)
+	}
 	if d.hook.State == trigger.Gone {
 		reasons = append(reasons, trigger.ReasonGone)
 	}
@@ -363,39 +366,4 @@ func (w *world) reasons(d *debt) []string {
 		reasons = append(reasons, trigger.ReasonExpired)
 	}
 	return reasons
-}
-
-// story tells all that is known about a delivery, in the order in which it
-// happened.
-func (d *debt) story(begun time.Time) string {
-	type line struct {
-		at   time.Time
-		text string
-	}
-	lines := []line{{d.created, "owed"}}
-	note := func(at time.Time, format string, args ...any) {
-		if !at.IsZero() {
-			lines = append(lines, line{at, fmt.Sprintf(format, args...)})
-		}
-	}
-	for _, c := range d.claims {
-		note(c.at, "server %d claims it until %v, lost %v, released %v: %s", c.server.number, c.lease.Sub(begun), c.lost, c.released, c.id)
-	}
-	for i, snd := range d.sends {
-		note(snd.start, "request %d by server %d", i, snd.server.number)
-		note(snd.arrived, "request %d arrives: %+v", i, snd.answer)
-		note(snd.end, "request %d ends", i)
-		note(snd.back, "request %d is back as %s", i, snd.truth())
-	}
-	for _, r := range d.records {
-		note(r.at, "recorded as %s of %s", r.outcome, r.claim)
-	}
-	note(d.endedAt, "is in state %d %q", d.state, d.reason)
-	slices.SortStableFunc(lines, func(a, b line) int { return a.at.Compare(b.at) })
-	var text strings.Builder
-	fmt.Fprintf(&text, "delivery of %s to webhook %d, plan %v\n", d.EventID, d.WebhookID, d.hook.plan)
-	for _, l := range lines {
-		fmt.Fprintf(&text, "\t%v %s\n", l.at.Sub(begun), l.text)
-	}
-	return text.String()
 }

@@ -35,9 +35,10 @@ type server struct {
 	slept                     time.Duration // by which its monotonic clock is behind
 	stepped                   time.Duration // by which its wall clock is ahead
 	setBack                   bool          // its wall clock, ever
+	leapt                     time.Time     // when one of its clocks last made a step
 	calls                     map[string]uint64
 	running                   map[int64]int // requests under way, by webhook
-	seen                      map[int64]trigger.WebhookState
+	seen                      map[int64]time.Time // when webhooks were read
 }
 
 var errOver = errors.New("the simulation is over")
@@ -46,12 +47,12 @@ var errOver = errors.New("the simulation is over")
 func (w *world) start() *server {
 	s := &server{
 		w: w, dead: make(chan struct{}), ended: make(chan struct{}),
-		calls: map[string]uint64{}, running: map[int64]int{}, seen: map[int64]trigger.WebhookState{},
+		calls: map[string]uint64{}, running: map[int64]int{}, seen: map[int64]time.Time{},
 	}
 	log := slog.New(slog.DiscardHandler)
 	s.Engine = deliver.New(deliver.Config{
 		Store: s, Transport: s, Schedule: w.schedule, Timeout: w.timeout, Now: s.processTime,
-		UserAgent: "triggerd/simulated", Metrics: w.metrics, Log: log,
+		Endurance: trigger.DefaultEndurance(), UserAgent: "triggerd/simulated", Metrics: w.metrics, Log: log,
 	})
 	var claiming, working context.Context
 	claiming, s.claiming = context.WithCancel(context.WithoutCancel(w.ctx))
@@ -74,6 +75,7 @@ func (w *world) start() *server {
 	defer w.mu.Unlock()
 	s.number = uint64(len(w.servers))
 	w.servers = append(w.servers, s)
+	w.most = max(w.most, len(w.servers))
 	return s
 }
 
@@ -126,6 +128,7 @@ func (s *server) hold(d time.Duration, suspended bool) {
 	}
 	d = min(d, mostHeldUp)
 	s.awake, s.suspended = time.Now().Add(d), suspended && !s.setBack
+	s.leapt = s.awake
 	if s.suspended {
 		s.slept += d
 	}

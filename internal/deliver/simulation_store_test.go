@@ -42,27 +42,17 @@ func (s *server) Backlog(ctx context.Context) (b store.Backlog, err error) {
 	return b, err
 }
 
+// Nodes is how many servers there are.
+func (s *server) Nodes() int { return max(1, len(s.w.alive())) }
+
 // Claim takes what is due, as the server's clock had it when it asked.
 func (s *server) Claim(ctx context.Context, wants []store.Want, id trigger.ID, now, lease time.Time) (taken []trigger.Delivery, err error) {
-	if lease.Sub(now) != s.Lease() || s.Now().Sub(now).Abs() > time.Millisecond {
-		s.w.wrong(nil, "claimed at %v until %v", now, lease)
-	}
-	s.w.mu.Lock()
-	cloudy := s.w.weather.cloudy(s, 30*time.Second)
-	s.w.mu.Unlock()
-	if cloudy {
-		s.w.wrong(nil, "claimed by a clock that is not trusted")
-	}
+	s.judgeClaiming(wants, now, lease)
 	by := &claim{id: id, server: s, lease: lease}
 	err = s.call(ctx, "Claim", func(at time.Time) {
 		by.at = at
 		dice := s.w.dice(s.number, s.calls["Claim"])
-		for i, want := range wants {
-			h := s.w.byID[want.WebhookID]
-			twice := slices.ContainsFunc(wants[:i], func(w store.Want) bool { return w.WebhookID == want.WebhookID })
-			if want.Bucket != h.bucket || want.Room < 1 || want.Room > mostHeld || twice || s.seen[h.ID] != trigger.Active {
-				s.w.wrong(nil, "claimed %+v, of a webhook seen as %q", want, s.seen[h.ID])
-			}
+		for _, want := range wants {
 			taken = append(taken, s.w.take(want, by, now, func(*debt) bool { return s.w.stormy() && dice.IntN(20) == 0 })...)
 		}
 	})
@@ -74,8 +64,34 @@ func (s *server) Claim(ctx context.Context, wants []store.Want, id trigger.ID, n
 	return taken, nil
 }
 
-// mostHeld is what a lane holds at most: its workers and its queue.
-const mostHeld = 16 + 256
+// judgeClaiming judges what a server claims: by a clock that is trusted, once
+// for each webhook and replay, and nothing that it knows to be stopped.
+func (s *server) judgeClaiming(wants []store.Want, now, lease time.Time) {
+	s.w.mu.Lock()
+	defer s.w.mu.Unlock()
+	if s.Now().Sub(now).Abs() > time.Millisecond || s.w.weather.cloudy(s, 30*time.Second) {
+		s.w.wrong(nil, "claimed at %v, or by a clock that is not trusted", now)
+	}
+	for i, want := range wants {
+		h := s.w.byID[want.WebhookID]
+		twice := slices.ContainsFunc(wants[:i], func(w store.Want) bool { return w.WebhookID == want.WebhookID && w.Job == want.Job })
+		if want.Bucket != h.bucket || want.Room < 1 || want.Room > h.concurrency()+256 || twice || lease.Sub(now) != s.w.leaseOf(h) {
+			s.w.wrong(nil, "claimed %+v for %v", want, lease.Sub(now))
+		}
+		if known := s.seen[h.ID]; h.State != trigger.Active && known.After(h.changed.Add(claimSlack)) {
+			s.w.wrong(nil, "claimed of webhook %d, %v after the server saw it as %s", h.ID, known.Sub(h.changed), h.State)
+		}
+		if open := h.HeldUntil; !open.IsZero() && !s.probes(h) && s.seen[h.ID].After(h.opened.Add(claimSlack)) {
+			s.w.wrong(nil, "claimed of webhook %d, whose breaker is open until %v", h.ID, open.Sub(s.w.begun))
+		}
+	}
+}
+
+// claimSlack is how long a claim may take after the webhooks were read.
+const claimSlack = time.Minute
+
+// probes says that the server may make a probe.
+func (s *server) probes(h *hook) bool { return h.probe != nil && h.probe.server == s }
 
 // lose notes that the server does not know of claims it has.
 func (s *server) lose(taken []trigger.Delivery) {
@@ -146,6 +162,7 @@ func (s *server) Finish(ctx context.Context, results []store.Result) error {
 				s.w.met[stale]++
 			}
 		}
+		s.w.mark(results, now)
 	})
 	if err == nil || isRefused(err) && len(results) == 1 {
 		s.settled(results)
@@ -176,33 +193,25 @@ func (s *server) Release(ctx context.Context, ds []trigger.Delivery) error {
 // WebhooksByID reads webhooks as they are now.
 func (s *server) WebhooksByID(ctx context.Context, ids []int64) (found map[int64]*trigger.Webhook, err error) {
 	found = map[int64]*trigger.Webhook{}
-	err = s.call(ctx, "WebhooksByID", func(time.Time) {
+	var at time.Time
+	err = s.call(ctx, "WebhooksByID", func(now time.Time) {
+		at = now
 		for _, id := range ids {
 			if h := s.w.byID[id]; h != nil {
 				w := h.Webhook
-				found[id], s.seen[id] = &w, w.State
+				found[id] = &w
 			}
 		}
 	})
-	return found, err
-}
-
-// SetWebhookState is called for webhooks whose receiver has answered 410.
-func (s *server) SetWebhookState(ctx context.Context, orgID, webhookID int64, state trigger.WebhookState) (err error) {
-	failed := s.call(ctx, "SetWebhookState", func(time.Time) {
-		h := s.w.byID[webhookID]
-		if h.OrganizationID != orgID || state != trigger.Gone || !h.gone && h.State != trigger.Gone {
-			s.w.wrong(nil, "webhook %d of organization %d is made %s", webhookID, orgID, state)
-		}
-		if h.State == trigger.Gone {
-			err = trigger.Errorf(trigger.NotFound, "Not found")
-		}
-		h.State = state
-	})
-	if failed != nil {
-		return failed
+	if err != nil {
+		return nil, err
 	}
-	return err
+	s.w.mu.Lock()
+	defer s.w.mu.Unlock()
+	for id := range found {
+		s.seen[id] = at
+	}
+	return found, nil
 }
 
 // FailWebhook is called for webhooks that are gone.

@@ -72,7 +72,7 @@ func simulate(t *testing.T, seed uint64) *world {
 	for id := range 4 + dice.Int64N(8) {
 		h := &hook{Webhook: trigger.Webhook{
 			ID: id + 1, OrganizationID: 1 + dice.Int64N(3), State: trigger.Active, URL: fmt.Sprintf("http://hook%d", id+1),
-			Secret: trigger.NewSecret([32]byte{1}),
+			Secrets: trigger.OneSecret(trigger.NewSecret([32]byte{1})),
 		}, plan: newPlan(dice, span)}
 		if dice.IntN(4) == 0 {
 			h.plan = plan{{0, up}}

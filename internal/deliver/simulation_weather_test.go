@@ -80,10 +80,15 @@ type fault struct {
 	done          bool // it has happened, though err says nothing of it
 }
 
+// writing are the calls that change something, and may fail at any time.
+func writing() []string {
+	return []string{"Claim", "Finish", "AddEvents", "Release", "Hold", "Probe", "StopWebhook", "Advance", "FeedReplay"}
+}
+
 // fault decides what happens to a call. The world's mutex is held.
 func (f *weather) fault(s *server, name string) (got fault) {
 	now := time.Now()
-	writes := name == "Claim" || name == "Finish" || name == "AddEvents" || name == "Release"
+	writes := slices.Contains(writing(), name)
 	spells := f.over(s, now)
 	if !writes && spells == nil {
 		return fault{}

@@ -32,6 +32,7 @@ type world struct {
 	mu sync.Mutex
 	model
 	servers     []*server
+	most        int // servers at a time, ever
 	weather     weather
 	numbers     uint64        // of debts
 	slowest     time.Duration // that a quick receiver waited for
@@ -96,32 +97,62 @@ func (w *world) alive() (list []*server) {
 	return list
 }
 
-// settle waits until nothing is open, at the longest for as long as that may
-// take in fair weather.
+// settle waits until nothing is open. Where that takes long, since receivers
+// fail and their breakers are open, all receivers are mended in the end: what
+// is open then ends within a hold and the schedule.
 func (w *world) settle() {
+	now := time.Now()
 	w.mu.Lock()
 	most := 0
 	for _, h := range w.hooks {
 		if h.State == trigger.Paused && w.retention == 0 {
-			h.State, h.changed = trigger.Active, time.Now()
+			h.setState(trigger.Active, now)
 		}
 		most = max(most, len(h.open))
 	}
+	for _, r := range w.replays {
+		if r.State == trigger.ReplayPaused {
+			r.State = trigger.ReplayRunning
+		}
+	}
 	w.mu.Unlock()
 	tries := time.Duration(len(w.schedule) + 1)
-	patience := w.schedule.Span() + tries*(trigger.MaxRetryAfter+time.Duration(most+10)*w.timeout)
 	if w.retention > 0 {
-		patience = w.retention + 2*time.Hour
+		w.await(w.retention + 2*time.Hour)
+		return
 	}
+	if w.await(w.schedule.Span() + tries*(trigger.MaxRetryAfter+time.Duration(min(most, 20))*w.timeout)) {
+		return
+	}
+	w.mu.Lock()
+	for _, h := range w.hooks {
+		if h.State == trigger.Paused { // by its failures
+			h.setState(trigger.Active, time.Now())
+		}
+		h.plan = append(h.plan, phase{time.Since(w.begun), up})
+		w.met[mended] += len(h.open)
+	}
+	w.mu.Unlock()
+	w.await(w.schedule.Span() + trigger.MaxRetryAfter + 10*time.Minute + time.Duration(most)*time.Second)
+}
+
+// await waits until nothing is open, for as long as it may take.
+func (w *world) await(patience time.Duration) bool {
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
 		w.mu.Lock()
 		open := w.openDebts()
+		for _, r := range w.replays {
+			if r.State == trigger.ReplayRunning || r.State == trigger.ReplayCancelling {
+				open++
+			}
+		}
 		w.mu.Unlock()
 		if open == 0 {
-			return
+			return true
 		}
 		<-time.After(10 * time.Second)
 	}
+	return false
 }
 
 // judge judges everything when it has settled.
@@ -140,17 +171,17 @@ func (w *world) judge() {
 		}
 	}
 	w.mu.Unlock()
-	const bytes = 64 << 20
+	const bytes, nobodys = 64 << 20, 1 << 40
 	for _, s := range w.alive() {
 		if load := s.Load(); load != (deliver.Load{}) {
 			w.wrong(nil, "server %d keeps %+v", s.number, load)
 		}
-		if !s.Reserve(1, bytes) {
+		if !s.Reserve(nobodys, bytes) {
 			w.wrong(nil, "server %d counts bytes of events that it does not have", s.number)
 			continue
 		}
-		s.Return(1, bytes)
-		if s.Reserve(1, bytes+1) {
+		s.Return(nobodys, bytes)
+		if s.Reserve(nobodys, bytes+1) {
 			w.wrong(nil, "server %d counts fewer bytes of events than none", s.number)
 		}
 	}

@@ -13,8 +13,9 @@ import (
 type Store interface {
 	Queue
 	Webhooks
+	Failing
+	Replays
 	Clock
-	Backlog(ctx context.Context) (store.Backlog, error)
 }
 
 // Queue is the life of deliveries.
@@ -29,20 +30,38 @@ type Queue interface {
 // Webhooks are where deliveries go.
 type Webhooks interface {
 	WebhooksByID(ctx context.Context, ids []int64) (map[int64]*trigger.Webhook, error)
-	SetWebhookState(ctx context.Context, orgID, webhookID int64, state trigger.WebhookState) error
+	StopWebhook(ctx context.Context, orgID, webhookID int64, state trigger.WebhookState) error
 	FailWebhook(ctx context.Context, orgID, webhookID int64, reason string) (n int, done bool, err error)
 }
 
-// Clock is the database's time, and what is made from it.
+// Failing is how webhooks fare that do nothing but fail.
+type Failing interface {
+	Hold(ctx context.Context, orgID, webhookID int64, seen, until time.Time) error
+	Probe(ctx context.Context, webhookID int64, held, until time.Time) (ok bool, err error)
+	Failing(ctx context.Context, e trigger.Endurance) ([]trigger.Health, error)
+	Advance(ctx context.Context, h trigger.Health, stage trigger.HealthStage, n trigger.Notice) error
+}
+
+// Replays are jobs that send events of the past again; and Backlog is all that
+// waits.
+type Replays interface {
+	RunningReplays(ctx context.Context) ([]trigger.Replay, error)
+	FeedReplay(ctx context.Context, r trigger.Replay) (more bool, err error)
+	Backlog(ctx context.Context) (store.Backlog, error)
+}
+
+// Clock is the database's time, and what is made from it; and how many share
+// it.
 type Clock interface {
 	Now() time.Time
 	NewClaim() trigger.ID
 	ClockTrusted() bool
+	Nodes() int
 }
 
 // SweptStore is what the sweeper asks of the store.
 type SweptStore interface {
-	Clock
+	Now() time.Time
 	Keeper
 }
 

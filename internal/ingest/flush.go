@@ -26,12 +26,12 @@ type entry struct {
 // where the process may die: then leases run out, and other claims follow.
 func (w *Writer) flush(ctx context.Context, group []*waiting) {
 	entries := w.unite(group)
+	claimedAt := w.Now() // what follows is as old as that, or newer
 	subs, err := w.subscribers(ctx, entries)
 	if err != nil {
 		w.refuse(entries, err)
 		return
 	}
-	claimedAt := w.Now()
 	entries = w.decide(entries, subs)
 	w.commit(ctx, entries)
 	var unjudged []*waiting
@@ -87,7 +87,6 @@ func (w *Writer) subscribers(ctx context.Context, entries []*entry) (subs map[in
 // all. What would make the batch too large goes back to the queue.
 func (w *Writer) decide(entries []*entry, subs map[int64]*trigger.Subscribers) []*entry {
 	at, claim := w.stamp(), w.Store.NewClaim()
-	lease := at.Add(w.Lease)
 	total := 0
 	for i, e := range entries {
 		s := subs[e.event.OrganizationID]
@@ -101,8 +100,8 @@ func (w *Writer) decide(entries []*entry, subs map[int64]*trigger.Subscribers) [
 		}
 		e.event.ID = trigger.NewID(at, uint16(i), rand.Uint64())
 		e.event.Version = s.Version
-		e.webhooks = s.Match(nil, e.event.Type)
-		e.owed = w.owe(e, claim, at, lease)
+		e.webhooks = s.Match(nil, e.event.Type, e.event.Payload)
+		e.owed = w.owe(e, claim, at)
 		total += len(e.owed)
 	}
 	return entries
@@ -110,7 +109,7 @@ func (w *Writer) decide(entries []*entry, subs map[int64]*trigger.Subscribers) [
 
 // owe makes the deliveries of an event: claimed, as far as there is room for
 // them here, else due now.
-func (w *Writer) owe(e *entry, claim trigger.ID, at, lease time.Time) []trigger.Delivery {
+func (w *Writer) owe(e *entry, claim trigger.ID, at time.Time) []trigger.Delivery {
 	key := trigger.DeliveryKey{OrganizationID: e.event.OrganizationID, EventID: e.event.ID}
 	if len(e.webhooks) == 0 {
 		key.WebhookID = trigger.InboxID
@@ -121,7 +120,7 @@ func (w *Writer) owe(e *entry, claim trigger.ID, at, lease time.Time) []trigger.
 		key.WebhookID = hook.ID
 		owed[i] = trigger.Delivery{DeliveryKey: key, DueAt: at}
 		if hook.State == trigger.Active && w.HandOff.Reserve(hook.ID, e.event.Size()) {
-			owed[i].Claim, owed[i].DueAt = claim, lease
+			owed[i].Claim, owed[i].DueAt = claim, at.Add(w.Lease(hook))
 		}
 	}
 	return owed

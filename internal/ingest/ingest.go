@@ -54,8 +54,8 @@ type Config struct {
 	Store   *store.Store
 	HandOff HandOff
 	Cache   *Cache
-	Lease   time.Duration    // of deliveries that are handed off
-	Now     func() time.Time // the process's clock, with its monotonic reading
+	Lease   func(*trigger.Webhook) time.Duration // of deliveries that are handed off
+	Now     func() time.Time                     // the process's clock, with its monotonic reading
 	Metrics *telemetry.Metrics
 }
 

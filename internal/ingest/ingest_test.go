@@ -70,7 +70,7 @@ func start(t *testing.T, db *storetest.DB, s *store.Store, room int) *fixture {
 	}
 	f := &fixture{store: s, lanes: &lanes{room: room}}
 	f.Writer = ingest.New(ingest.Config{
-		Store: s, HandOff: f.lanes, Cache: cache, Lease: 32 * time.Second, Now: db.Clock.Now, Metrics: telemetry.New(),
+		Store: s, HandOff: f.lanes, Cache: cache, Lease: func(*trigger.Webhook) time.Duration { return 32 * time.Second }, Now: db.Clock.Now, Metrics: telemetry.New(),
 	})
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	done := make(chan error, 1)
@@ -83,9 +83,9 @@ func start(t *testing.T, db *storetest.DB, s *store.Store, room int) *fixture {
 	})
 	t.Cleanup(f.stop)
 	f.org = storetest.NewOrganization(t, s)
-	filter, _ := trigger.ParseFilter("user.*")
+	filter, _ := trigger.ParseFilter([]string{"user.*"}, nil)
 	f.hook, err = s.AddWebhook(t.Context(), f.org, trigger.Webhook{
-		State: trigger.Active, URL: "http://127.0.0.1:9", Filter: filter, Secret: trigger.NewSecret([32]byte{}),
+		State: trigger.Active, URL: "http://127.0.0.1:9", Filter: filter, Secrets: trigger.OneSecret(trigger.NewSecret([32]byte{})),
 	})
 	if err != nil {
 		t.Fatal(err)

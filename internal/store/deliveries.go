@@ -12,11 +12,12 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// Lane names a webhook that has deliveries to make, and when the first of them
-// is due.
+// Lane names a webhook that has deliveries to make, or a replay to one, and
+// when the first of them is due.
 type Lane struct {
 	Bucket    int16
 	WebhookID int64
+	Job       int64 // the replay; 0: what was owed at acceptance
 	DueAt     time.Time
 }
 
@@ -57,10 +58,11 @@ func (s *Store) Lanes(ctx context.Context, after Lane, limit int) (lanes []Lane,
 	return lanes, wrap("list lanes", err)
 }
 
-// Want asks for up to Room due deliveries of one webhook.
+// Want asks for up to Room due deliveries of one webhook, or of a replay.
 type Want struct {
 	Bucket    int16
 	WebhookID int64
+	Job       int64 // the replay; 0: what was owed at acceptance
 	Room      int
 }
 
@@ -104,36 +106,6 @@ func (s *Store) EventsOf(ctx context.Context, ds []trigger.Delivery, maxBytes in
 	return found, ds, nil
 }
 
-// Result is what an attempt made of a delivery.
-type Result struct {
-	Attempt trigger.Attempt
-	Next    trigger.Delivery // by Delivery.After
-}
-
-// Finish records results in one synced transaction: deliveries that ended are
-// removed, the others get their next due time or fail, and the attempts are
-// appended. A result whose claim was lost changes nothing, except that a
-// success ends the delivery if it is still open. To finish twice is as to
-// finish once.
-//
-// An error is of all the results; [Settle] knows what to do with it.
-func (s *Store) Finish(ctx context.Context, results []Result) error {
-	seen := make(map[trigger.DeliveryKey]bool, len(results))
-	var first, later []Result
-	for _, r := range results { // one statement changes a row at most once
-		if key := r.Attempt.DeliveryKey; !seen[key] {
-			seen[key] = true
-			first = append(first, r)
-		} else {
-			later = append(later, r)
-		}
-	}
-	if err := s.dialect.finish(ctx, first); err != nil || len(later) == 0 {
-		return err
-	}
-	return s.Finish(ctx, later)
-}
-
 // Release gives claimed deliveries back unsent: they are due now, for anyone.
 func (s *Store) Release(ctx context.Context, ds []trigger.Delivery) error {
 	const step = 1000
@@ -159,25 +131,42 @@ func (s *Store) Release(ctx context.Context, ds []trigger.Delivery) error {
 const slice = 500
 
 // sqlFail ends deliveries as failed; $5 is nobody's claim, $6 the reason.
-const sqlFail = `UPDATE deliveries SET state = 1, claim = $5, reason = $6`
+// sqlRemove forgets them.
+const (
+	sqlFail   = `UPDATE deliveries SET state = 1, claim = $5, reason = $6`
+	sqlRemove = `DELETE FROM deliveries`
+)
 
 // FailWebhook ends open deliveries of a webhook as failed, some hundreds at a
-// time. done is false when there are more.
+// time, and removes those of replays. done is false when there are more.
 func (s *Store) FailWebhook(ctx context.Context, orgID, webhookID int64, reason string) (n int, done bool, err error) {
 	which := sliceOf{trigger.DeliveryOpen, `AND webhook_id > 0 AND webhook_id = $3 ORDER BY due_at`}
-	return s.changeSlice(ctx, orgID, sqlFail, which, webhookID, nobody(), reason)
+	n, done, err = s.changeSlice(ctx, orgID, sqlFail, which, nil, webhookID, nobody(), reason)
+	if err != nil || !done {
+		return n, done, err
+	}
+	which = sliceOf{stateReplayed, `AND webhook_id = $3`}
+	_, done, err = s.changeSlice(ctx, orgID, sqlRemove, which, nil, webhookID)
+	return n, done, err
 }
 
-// failBefore ends open deliveries of events below an id as failed.
-func (s *Store) failBefore(ctx context.Context, orgID int64, before trigger.ID, reason string) (n int, done bool, err error) {
+// expireBefore ends open deliveries of events below an id as failed, and tells
+// whoever wants to know; those of replays are removed.
+func (s *Store) expireBefore(ctx context.Context, orgID int64, before trigger.ID) (n int, done bool, err error) {
 	which := sliceOf{trigger.DeliveryOpen, `AND event_id < $3 ORDER BY event_id`}
-	return s.changeSlice(ctx, orgID, sqlFail, which, before[:], nobody(), reason)
+	n, done, err = s.changeSlice(ctx, orgID, sqlFail, which, s.postExpired, before[:], nobody(), trigger.ReasonExpired)
+	if err != nil || !done {
+		return n, done, err
+	}
+	which.state = stateReplayed
+	_, done, err = s.changeSlice(ctx, orgID, sqlRemove, which, nil, before[:])
+	return n, done, err
 }
 
 // deleteFailed removes failed deliveries of events below an id.
 func (s *Store) deleteFailed(ctx context.Context, orgID int64, before trigger.ID) (n int, done bool, err error) {
 	which := sliceOf{trigger.DeliveryFailed, `AND event_id < $3 ORDER BY event_id`}
-	return s.changeSlice(ctx, orgID, `DELETE FROM deliveries`, which, before[:])
+	return s.changeSlice(ctx, orgID, sqlRemove, which, nil, before[:])
 }
 
 // sliceOf picks the first hundreds of an organization's deliveries of a state,
@@ -188,23 +177,33 @@ type sliceOf struct {
 }
 
 // changeSlice changes a slice of an organization's deliveries in a transaction
-// of its own. It passes over rows that others are changing, so it is done only
-// when nothing was left to change. params are those from $3 on, without $4,
-// the length of the slice.
-func (s *Store) changeSlice(ctx context.Context, orgID int64, change string, which sliceOf, params ...any) (n int, done bool, err error) {
+// of its own, and then hands what it has changed to a function that belongs to
+// it, if there is one. It passes over rows that others are changing, so it is
+// done only when nothing was left to change. params are those from $3 on,
+// without $4, the length of the slice.
+func (s *Store) changeSlice(ctx context.Context, orgID int64, change string, which sliceOf,
+	then func(ctx context.Context, q querier, orgID int64, changed []trigger.Lost) error, params ...any,
+) (n int, done bool, err error) {
 	text := change + s.dialect.sliceOf(fmt.Sprintf(
-		`deliveries WHERE bucket = $1 AND organization_id = $2 AND state = %d %s LIMIT $4`, which.state, which.condition), which.state)
+		`deliveries WHERE bucket = $1 AND organization_id = $2 AND state = %d %s LIMIT $4`, which.state, which.condition), which.state) +
+		` RETURNING event_id, webhook_id`
 	args := append([]any{trigger.Bucket(orgID), orgID, params[0], slice}, params[1:]...)
 	ctx, cancel := bounded(ctx)
 	defer cancel()
 	err = s.dialect.write(ctx, func(q querier) error {
-		result, err := q.ExecContext(ctx, text, args...)
-		if err != nil {
+		var changed []trigger.Lost
+		if err := query(ctx, q, func(rows *sql.Rows) error {
+			var l trigger.Lost
+			err := rows.Scan((*dbID)(&l.EventID), &l.WebhookID)
+			changed = append(changed, l)
+			return err
+		}, text, args...); err != nil {
 			return err
 		}
-		changed, err := result.RowsAffected()
-		n = int(changed)
-		return err
+		if n = len(changed); n == 0 || then == nil {
+			return nil
+		}
+		return then(ctx, q, orgID, changed)
 	})
 	return n, n == 0, wrap("change deliveries", err)
 }
@@ -212,7 +211,7 @@ func (s *Store) changeSlice(ctx context.Context, orgID int64, change string, whi
 // Backlog is the work that waits for webhooks.
 type Backlog struct {
 	Open   int           // open deliveries, counted up to 100,000
-	Oldest time.Duration // for how long the first of them has been due; 0 if none is
+	Oldest time.Duration // for how long the first of them has been due, those aside that wait on purpose: 0 if none is for a second
 }
 
 // Backlog measures the work that waits for webhooks. It reads the index, not
@@ -224,8 +223,21 @@ func (s *Store) Backlog(ctx context.Context) (b Backlog, err error) {
 		return b, wrap("count deliveries", err)
 	}
 	lanes, err := s.Lanes(ctx, Lane{}, 10_000)
+	var late []Lane
+	var ids []int64
 	for _, l := range lanes {
-		b.Oldest = max(b.Oldest, s.Now().Sub(l.DueAt))
+		if s.Now().Sub(l.DueAt) > time.Second {
+			late, ids = append(late, l), append(ids, l.WebhookID)
+		}
+	}
+	if err != nil || len(late) == 0 {
+		return b, err
+	}
+	hooks, err := s.WebhooksByID(ctx, ids)
+	for _, l := range late {
+		if w := hooks[l.WebhookID]; w != nil && w.State == trigger.Active && w.HeldUntil.IsZero() {
+			b.Oldest = max(b.Oldest, s.Now().Sub(l.DueAt))
+		}
 	}
 	return b, err
 }

@@ -13,12 +13,12 @@ import (
 // newWebhook stores an active webhook and gives its id.
 func newWebhook(t *testing.T, s *store.Store, orgID int64, filter string) int64 {
 	t.Helper()
-	f, err := trigger.ParseFilter(filter)
+	f, err := trigger.ParseFilter([]string{filter}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	id, err := s.AddWebhook(t.Context(), orgID, trigger.Webhook{
-		State: trigger.Active, URL: "http://127.0.0.1:9/hook", Filter: f, Secret: trigger.NewSecret([32]byte{1}),
+		State: trigger.Active, URL: "http://127.0.0.1:9/hook", Filter: f, Secrets: trigger.OneSecret(trigger.NewSecret([32]byte{1})),
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -36,4 +36,6 @@ func newID(at time.Time) trigger.ID { return trigger.NewID(at, 0, rand.Uint64())
 // fromMicros and micros turn stored times into times and back.
 func fromMicros(us int64) time.Time { return time.UnixMicro(us).UTC() }
 
+func fromMicrosSpan(us int64) time.Duration { return time.Duration(us) * time.Microsecond }
+
 func micros(t time.Time) int64 { return t.UnixMicro() }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"slices"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -18,9 +19,10 @@ const sqlFinish = `
 	WITH r AS MATERIALIZED (
 		SELECT * FROM unnest($1::smallint[], $2::bigint[], $3::uuid[], $4::bigint[], $5::bigint[], $6::uuid[],
 			$7::smallint[], $8::integer[], $9::bigint[], $10::text[],
-			$11::bigint[], $12::bigint[], $13::text[], $14::integer[], $15::text[], $16::bytea[])
+			$11::bigint[], $12::bigint[], $13::text[], $14::integer[], $15::text[], $16::bytea[],
+			$17::bigint[], $18::bigint[], $19::bigint[], $20::bigint[])
 		AS r (bucket, organization_id, event_id, webhook_id, job, claim, state, attempts, due_at, reason,
-			at, took, outcome, status, error, response)
+			at, took, outcome, status, error, response, dns, connect, tls, first_byte)
 	), ended AS (
 		DELETE FROM deliveries AS d USING r
 		WHERE r.state = 2 AND d.bucket = r.bucket AND d.organization_id = r.organization_id AND d.state = 0
@@ -35,8 +37,10 @@ const sqlFinish = `
 		AND d.event_id = r.event_id AND d.webhook_id = r.webhook_id AND d.job = r.job AND d.claim = r.claim
 		RETURNING d.event_id, d.webhook_id, d.job
 	)
-	INSERT INTO attempts (bucket, organization_id, event_id, webhook_id, job, claim, number, at, took, outcome, status, error, response)
-	SELECT bucket, organization_id, event_id, webhook_id, job, claim, attempts, at, took, outcome, status, error, response
+	INSERT INTO attempts (bucket, organization_id, event_id, webhook_id, job, claim, number, at, took, outcome, status, error, response,
+		dns, connect, tls, first_byte)
+	SELECT bucket, organization_id, event_id, webhook_id, job, claim, attempts, at, took, outcome, status, error, response,
+		dns, connect, tls, first_byte
 	FROM r JOIN (SELECT * FROM ended UNION ALL SELECT * FROM kept) AS moved USING (event_id, webhook_id, job)
 	WHERE outcome <> ''
 	ON CONFLICT DO NOTHING`
@@ -49,8 +53,10 @@ func (p *postgres) finish(ctx context.Context, results []Result) error {
 			cmp.Compare(a.Attempt.WebhookID, b.Attempt.WebhookID))
 	})
 	err := p.onConn(ctx, func(ctx context.Context, conn *pgx.Conn) error {
-		_, err := conn.Exec(ctx, sqlFinish, finishArgs(results)...)
-		return err
+		batch := &pgx.Batch{} // one round trip, one transaction
+		batch.Queue(sqlFinish, finishArgs(results)...)
+		queueHealth(batch, results)
+		return conn.SendBatch(ctx, batch).Close()
 	})
 	if isCode(err, "23514") {
 		for _, r := range results {
@@ -63,6 +69,26 @@ func (p *postgres) finish(ctx context.Context, results []Result) error {
 	return err
 }
 
+// queueHealth notes how the webhooks of results fare.
+func queueHealth(batch *pgx.Batch, results []Result) {
+	var fine []int64
+	marks := healthMarks(results)
+	for _, m := range marks {
+		if m.fine {
+			fine = append(fine, m.webhookID)
+		}
+	}
+	if len(fine) > 0 {
+		batch.Queue(sqlHealthFine+` = ANY($1)`, fine)
+		batch.Queue(sqlHealthBack+` = ANY($1)`, fine)
+	}
+	for _, m := range marks {
+		if m.failures > 0 {
+			batch.Queue(sqlHealthNote, m.webhookID, m.organizationID, m.since, m.last, m.failures)
+		}
+	}
+}
+
 func finishArgs(results []Result) []any {
 	n := len(results)
 	var (
@@ -73,6 +99,7 @@ func finishArgs(results []Result) []any {
 		attempts, statuses       = make([]int32, n), make([]int32, n)
 		reasons, outcomes, fails = make([]string, n), make([]string, n), make([]string, n)
 		responses                = make([][]byte, n)
+		timings                  = [4][]int64{make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n)}
 	)
 	for i, r := range results {
 		a := r.Attempt
@@ -82,12 +109,15 @@ func finishArgs(results []Result) []any {
 		reasons[i], ats[i], tooks[i] = r.Next.Reason, micros(a.At), a.Took.Microseconds()
 		outcomes[i], statuses[i], fails[i] = string(a.Outcome), int32(a.Status), a.Error
 		responses[i] = a.Response
+		for j, at := range []time.Duration{a.Timing.DNS, a.Timing.Connect, a.Timing.TLS, a.Timing.FirstByte} {
+			timings[j][i] = at.Microseconds()
+		}
 		if responses[i] == nil {
 			responses[i] = []byte{}
 		}
 	}
 	return []any{
 		buckets, orgs, events, hooks, jobs, claims, states, attempts, dues, reasons,
-		ats, tooks, outcomes, statuses, fails, responses,
+		ats, tooks, outcomes, statuses, fails, responses, timings[0], timings[1], timings[2], timings[3],
 	}
 }

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -154,12 +155,20 @@ func (p *postgres) barrier(ctx context.Context) error {
 // sqlClaim locks rows and changes them by their place, which they keep while
 // they are locked: a join by key would be planned by statistics, and those of
 // a queue are always old; so would the bucket, were it not hidden from them.
-const sqlClaim = `
+const (
+	sqlClaim = sqlClaimFrom + `state = 0 AND webhook_id > 0 AND webhook_id = w.id` + sqlClaimTo
+	// Of a replay: the index deliveries_replayed has these alone.
+	sqlClaimReplayed = sqlClaimFrom + `state = 3 AND job = w.id` + sqlClaimTo
+)
+
+const sqlClaimFrom = `
 	WITH due AS MATERIALIZED (
 		SELECT d.place
 		FROM unnest($2::bigint[], $3::integer[]) AS w (id, room), LATERAL (
 			SELECT ctid AS place FROM deliveries
-			WHERE bucket = $1 AND state = 0 AND webhook_id > 0 AND webhook_id = w.id AND due_at <= $4
+			WHERE bucket = $1 AND `
+
+const sqlClaimTo = ` AND due_at <= $4
 			ORDER BY due_at LIMIT w.room FOR UPDATE SKIP LOCKED
 		) AS d
 	)
@@ -172,14 +181,17 @@ func (p *postgres) claim(ctx context.Context, wants []Want, claim trigger.ID, no
 	var taken []trigger.Delivery
 	batch := &pgx.Batch{}
 	for len(wants) > 0 {
-		var hooks []int64
+		var ids []int64 // webhooks, or replays
 		var rooms []int32
-		bucket := wants[0].Bucket
-		for len(wants) > 0 && wants[0].Bucket == bucket {
-			hooks, rooms = append(hooks, wants[0].WebhookID), append(rooms, int32(wants[0].Room))
+		bucket, replayed, text := wants[0].Bucket, wants[0].Job != 0, sqlClaim
+		if replayed {
+			text = sqlClaimReplayed
+		}
+		for len(wants) > 0 && wants[0].Bucket == bucket && (wants[0].Job != 0) == replayed {
+			ids, rooms = append(ids, cmp.Or(wants[0].Job, wants[0].WebhookID)), append(rooms, int32(wants[0].Room))
 			wants = wants[1:]
 		}
-		batch.Queue(sqlClaim, bucket, hooks, rooms, micros(now), [16]byte(claim), micros(lease)).Query(func(rows pgx.Rows) error {
+		batch.Queue(text, bucket, ids, rooms, micros(now), [16]byte(claim), micros(lease)).Query(func(rows pgx.Rows) error {
 			var d trigger.Delivery
 			_, err := pgx.ForEachRow(rows,
 				[]any{&d.OrganizationID, (*[16]byte)(&d.EventID), &d.WebhookID, &d.Job, &d.Attempts}, func() error {

@@ -120,7 +120,7 @@ func openFile(file string, pragmas ...string) (*sql.DB, error) {
 func (e *embedded) freeLeases(ctx context.Context, s *Store) error {
 	return e.write(ctx, func(q querier) error {
 		_, err := q.ExecContext(ctx, `UPDATE deliveries SET claim = $1, due_at = $2
-			WHERE state = 0 AND webhook_id > 0 AND claim <> $1`, nobody(), micros(s.Now()))
+			WHERE state IN (0, 3) AND webhook_id > 0 AND claim <> $1`, nobody(), micros(s.Now()))
 		return err
 	})
 }

@@ -28,10 +28,11 @@ import (
 
 // Options say which database to open and how.
 type Options struct {
-	PostgresURL string // connection string or URL; "" means SQLite
-	PoolSize    int    // PostgreSQL connections in all, at least 2
-	DataDir     string // SQLite: the folder, made if it is missing
-	Unsafe      bool   // take a database that does not sync, and say so in Warnings
+	PostgresURL string   // connection string or URL; "" means SQLite
+	PoolSize    int      // PostgreSQL connections in all, at least 2
+	DataDir     string   // SQLite: the folder, made if it is missing
+	SecretKeys  []string // that secrets are encrypted with: the first seals, all open; none: not at all
+	Unsafe      bool     // take a database that does not sync, and say so in Warnings
 
 	// Now is the process's clock, with its monotonic reading. OwnClock takes
 	// it for the database's too: for tests that move it.
@@ -49,6 +50,7 @@ type Store struct {
 	dialect dialect
 	clock   *clock
 	subs    *subscribers
+	keys    *keyring
 	schema  int64        // that this program knows
 	nodes   atomic.Int64 // alive, as last counted
 	closing sync.Once
@@ -118,19 +120,23 @@ const daysAhead = 14
 // become too new for this program. ctx bounds the opening alone. The error's
 // text says what to do.
 func Open(ctx context.Context, o Options) (*Store, error) {
-	s := &Store{NodeID: newID(o.Now()), clock: newClock(o.Now), subs: newSubscribers()}
+	keys, err := newKeyring(o.SecretKeys)
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{NodeID: newID(o.Now()), clock: newClock(o.Now), subs: newSubscribers(), keys: keys}
 	open := openSQLite
 	if o.PostgresURL != "" {
 		open = openPostgres
 	}
-	if err := open(ctx, s, o); err != nil {
+	if err = open(ctx, s, o); err != nil {
 		return nil, err
 	}
 	s.clock.measure = s.dialect.now
 	if o.OwnClock {
 		s.clock.measure = func(_ context.Context, local func() time.Time) (reading, error) { return s.clock.own(local) }
 	}
-	err := s.SyncClock(ctx)
+	err = s.SyncClock(ctx)
 	for tries := 0; err != nil && tries < 3; tries++ {
 		err = s.SyncClock(ctx)
 	}
@@ -139,6 +145,9 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	}
 	if err == nil {
 		err = s.TouchNode(ctx)
+	}
+	if err == nil {
+		_, err = s.Reseal(ctx)
 	}
 	if err != nil {
 		return nil, errors.Join(err, s.Close())

@@ -19,7 +19,7 @@ func (s *Store) MakeDays(ctx context.Context) error {
 // visibly, and returns how many. Each step is a short transaction.
 func (s *Store) Expire(ctx context.Context, before time.Time) (expired int, err error) {
 	err = s.eachOrganization(ctx, func(orgID int64) (bool, error) {
-		n, done, err := s.failBefore(ctx, orgID, trigger.MinID(before), trigger.ReasonExpired)
+		n, done, err := s.expireBefore(ctx, orgID, trigger.MinID(before))
 		expired += n
 		return done, err
 	})

@@ -4,17 +4,25 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
-
-	lru "github.com/hashicorp/golang-lru/v2"
+	"fmt"
 
 	"triggerd/internal/trigger"
 )
 
-const webhookColumns = `id, organization_id, state, url, filter, secret`
+// webhookColumns are what scan reads, of webhooks AS w with the health of the
+// failing ones.
+const (
+	webhookColumns = `w.id, w.organization_id, w.state, w.url, w.filter, w.secret, w.config, w.sealed, w.paused_by,
+		coalesce(h.held_until, 0), coalesce(h.holds, 0)`
+	webhookTables = `webhooks w LEFT JOIN webhook_health h ON h.webhook_id = w.id`
+)
 
 // AddWebhook stores a webhook of an organization and returns its id. Invalid
-// if the organization has 50 already.
+// if its settings are, or the organization has 50 already.
 func (s *Store) AddWebhook(ctx context.Context, orgID int64, w trigger.Webhook) (id int64, err error) {
+	if err := w.Check(); err != nil {
+		return 0, err
+	}
 	now := micros(s.Now())
 	err = s.dialect.write(ctx, func(q querier) error {
 		version, err := bumpVersion(ctx, q, orgID) // also keeps others of this organization out
@@ -29,35 +37,117 @@ func (s *Store) AddWebhook(ctx context.Context, orgID int64, w trigger.Webhook) 
 		if count >= trigger.MaxWebhooks {
 			return trigger.Errorf(trigger.Invalid, "an organization has at most %d webhooks", trigger.MaxWebhooks)
 		}
+		w.OrganizationID = orgID
+		c, err := s.columnsOf(&w)
+		if err != nil {
+			return err
+		}
 		if err := q.QueryRowContext(ctx, `
-			INSERT INTO webhooks (organization_id, state, url, filter, secret, created_at)
-			VALUES ($1, $2, $3, $4, $5, $6) RETURNING id`,
-			orgID, string(w.State), w.URL, w.Filter.String(), []byte(w.Secret), now).Scan(&id); err != nil {
+			INSERT INTO webhooks (organization_id, state, url, filter, secret, config, sealed, paused_by, created_at)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING id`,
+			orgID, string(w.State), w.URL, c.filter, c.secret, c.config, c.sealed, w.PausedBy, now).Scan(&id); err != nil {
 			return err
 		}
 		w.ID = id
-		return addVersion(ctx, q, w, version, now)
+		return addVersion(ctx, q, &w, version, now)
 	})
 	return id, wrap("add webhook", err)
 }
 
-// SetWebhookState makes a webhook active, paused or gone. Gone is for ever.
-// NotFound if the organization has no such webhook, or it is gone.
-func (s *Store) SetWebhookState(ctx context.Context, orgID, webhookID int64, state trigger.WebhookState) error {
-	return wrap("set webhook state", s.dialect.write(ctx, func(q querier) error {
+// SetWebhook changes a webhook, and posts notices of it in the same
+// transaction. change gets it as it is; an error of change is returned, and
+// leaves all as it was. NotFound if the organization has no such webhook, or
+// it is gone, which is for ever. Invalid if the settings are.
+func (s *Store) SetWebhook(ctx context.Context, orgID, webhookID int64, change func(*trigger.Webhook) error,
+	notices ...trigger.Notice,
+) (w trigger.Webhook, err error) {
+	err = s.dialect.write(ctx, func(q querier) error {
 		version, err := bumpVersion(ctx, q, orgID)
 		if err != nil {
 			return err
 		}
-		w, err := scanWebhook(q.QueryRowContext(ctx, `
-			UPDATE webhooks SET state = $3
-			WHERE organization_id = $1 AND id = $2 AND state <> 'gone' RETURNING `+webhookColumns,
-			orgID, webhookID, string(state)))
-		if err != nil {
+		if w, err = s.webhook(ctx, q, orgID, webhookID); err != nil {
 			return err
 		}
-		return addVersion(ctx, q, w, version, micros(s.Now()))
-	}))
+		if w.State == trigger.Gone {
+			return sql.ErrNoRows
+		}
+		before := w.State
+		if err := change(&w); err != nil {
+			return err
+		}
+		if err := w.Check(); err != nil {
+			return err
+		}
+		if err := s.updateWebhook(ctx, q, &w, version); err != nil {
+			return err
+		}
+		if err := settleHealth(ctx, q, &w, before, micros(s.Now())); err != nil {
+			return err
+		}
+		for i := range notices {
+			if err := s.postNotice(ctx, q, orgID, &notices[i]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return w, wrap("set webhook", err)
+}
+
+func (s *Store) updateWebhook(ctx context.Context, q querier, w *trigger.Webhook, version int64) error {
+	if w.State != trigger.Paused {
+		w.PausedBy = ""
+	}
+	c, err := s.columnsOf(w)
+	if err != nil {
+		return err
+	}
+	if _, err := q.ExecContext(ctx, `UPDATE webhooks
+		SET state = $3, url = $4, filter = $5, secret = $6, config = $7, sealed = $8, paused_by = $9
+		WHERE organization_id = $1 AND id = $2`,
+		w.OrganizationID, w.ID, string(w.State), w.URL, c.filter, c.secret, c.config, c.sealed, w.PausedBy); err != nil {
+		return err
+	}
+	return addVersion(ctx, q, w, version, micros(s.Now()))
+}
+
+// SetWebhookState makes a webhook active, paused or gone by its owner's wish.
+// Gone is for ever. NotFound if the organization has no such webhook, or it is
+// gone.
+func (s *Store) SetWebhookState(ctx context.Context, orgID, webhookID int64, state trigger.WebhookState) error {
+	_, err := s.SetWebhook(ctx, orgID, webhookID, func(w *trigger.Webhook) error {
+		w.State, w.PausedBy = state, trigger.PausedByOwner
+		return nil
+	})
+	return err
+}
+
+// storedColumns are a webhook's, besides those that are the same in both.
+type storedColumns struct {
+	filter string // for older programs, as the next one
+	secret []byte
+	config string
+	sealed []byte
+}
+
+func (s *Store) columnsOf(w *trigger.Webhook) (c storedColumns, err error) {
+	config, err := json.Marshal(configOf(w))
+	if err != nil {
+		return c, err
+	}
+	plain, err := secretsOf(w)
+	if err != nil {
+		return c, err
+	}
+	c = storedColumns{config: string(config), sealed: s.keys.seal(plain, w.OrganizationID), secret: []byte{}}
+	if len(w.Filter.Types) == 1 {
+		c.filter = w.Filter.Types[0].String()
+	}
+	if len(w.Secrets) > 0 && !s.keys.encrypts() {
+		c.secret = append(c.secret, w.Secrets[0].Stored()...)
+	}
+	return c, nil
 }
 
 // bumpVersion begins every change of an organization's webhooks. The row it
@@ -69,12 +159,9 @@ func bumpVersion(ctx context.Context, q querier, orgID int64) (version int64, er
 }
 
 // addVersion notes what a webhook is from this version on.
-func addVersion(ctx context.Context, q querier, w trigger.Webhook, version, now int64) error {
-	config, err := json.Marshal(struct {
-		State  trigger.WebhookState `json:"state"`
-		URL    string               `json:"url"`
-		Filter string               `json:"filter"`
-	}{w.State, w.URL, w.Filter.String()})
+func addVersion(ctx context.Context, q querier, w *trigger.Webhook, version, now int64) error {
+	c := webhookConfig{State: w.State, URL: w.URL, Types: w.Filter.TypeStrings(), Content: w.Filter.Content.Raw()}
+	config, err := json.Marshal(c)
 	if err != nil {
 		return err
 	}
@@ -83,112 +170,101 @@ func addVersion(ctx context.Context, q querier, w trigger.Webhook, version, now 
 	return err
 }
 
-// Webhook reads one webhook of an organization. NotFound if it has none such.
+// Webhook reads one webhook of an organization, gone ones too. NotFound if it
+// has none such.
 func (s *Store) Webhook(ctx context.Context, orgID, id int64) (trigger.Webhook, error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
-	w, err := scanWebhook(s.read.QueryRowContext(ctx,
-		`SELECT `+webhookColumns+` FROM webhooks WHERE organization_id = $1 AND id = $2`, orgID, id))
+	w, err := s.webhook(ctx, s.read, orgID, id)
 	return w, wrap("find webhook", err)
 }
 
-// WebhooksByID reads webhooks of any organization, for the engine, which has
-// their ids from deliveries. Those that do not exist are left out.
-func (s *Store) WebhooksByID(ctx context.Context, ids []int64) (map[int64]*trigger.Webhook, error) {
-	found := make(map[int64]*trigger.Webhook, len(ids))
-	err := query(ctx, s.hot, func(rows *sql.Rows) error {
-		w, err := scanWebhook(rows)
-		found[w.ID] = &w
-		return err
-	}, `SELECT `+webhookColumns+` FROM webhooks WHERE `+s.in("id", "$1", listOfInts), s.dialect.ints(ids))
-	return found, wrap("find webhooks", err)
+func (s *Store) webhook(ctx context.Context, q querier, orgID, id int64) (trigger.Webhook, error) {
+	var w trigger.Webhook
+	err := s.scanWebhook(q.QueryRowContext(ctx,
+		`SELECT `+webhookColumns+` FROM `+webhookTables+` WHERE w.organization_id = $1 AND w.id = $2`, orgID, id), &w)
+	return w, err
 }
 
 type row interface{ Scan(dest ...any) error }
 
-func scanWebhook(r row) (w trigger.Webhook, err error) {
-	var filter string
-	err = r.Scan(&w.ID, &w.OrganizationID, &w.State, &w.URL, &filter, (*[]byte)(&w.Secret))
-	w.Filter = trigger.StoredFilter(filter)
-	return w, err
-}
-
-// subscribers caches the webhooks of active organizations, each at the last
-// version that was seen.
-type subscribers = lru.Cache[int64, *trigger.Subscribers]
-
-// subscriberCache is how many organizations' webhooks are kept in memory.
-const subscriberCache = 10_000
-
-func newSubscribers() *subscribers {
-	cache, err := lru.New[int64, *trigger.Subscribers](subscriberCache)
-	if err != nil {
-		panic(err) // only for a size below 1
+// scanWebhook reads webhookColumns, after those that are scanned into before.
+func (s *Store) scanWebhook(r row, w *trigger.Webhook, before ...any) error {
+	var (
+		filter, config string
+		secret, sealed []byte
+		held           int64
+	)
+	if err := r.Scan(append(before, &w.ID, &w.OrganizationID, &w.State, &w.URL, &filter, &secret, &config, &sealed,
+		&w.PausedBy, &held, &w.Holds)...); err != nil {
+		return err
 	}
-	return cache
+	if held != 0 {
+		w.HeldUntil = fromMicros(held)
+	}
+	c := webhookConfig{Filter: &filter}
+	if config != "" {
+		c = webhookConfig{}
+		if err := json.Unmarshal([]byte(config), &c); err != nil {
+			return fmt.Errorf("the settings of webhook %d cannot be read: %w", w.ID, err)
+		}
+	}
+	if err := c.apply(w); err != nil {
+		return fmt.Errorf("the settings of webhook %d cannot be read: %w", w.ID, err)
+	}
+	return s.openSecrets(w, secret, sealed)
 }
 
-// Subscribers gives the webhooks of organizations as they are now: one small
-// read asks for the versions, and only what changed is read again.
-func (s *Store) Subscribers(ctx context.Context, orgIDs []int64) (map[int64]*trigger.Subscribers, error) {
-	found := make(map[int64]*trigger.Subscribers, len(orgIDs))
-	err := query(ctx, s.hot, func(rows *sql.Rows) error {
-		var id, version int64
-		err := rows.Scan(&id, &version)
-		if cached, ok := s.subs.Get(id); ok && cached.Version == version {
-			found[id] = cached
+func (s *Store) openSecrets(w *trigger.Webhook, secret, sealed []byte) error {
+	if len(sealed) == 0 { // of an older program
+		w.Secrets = trigger.OneSecret(trigger.StoredSecret(secret))
+		return nil
+	}
+	plain, err := s.keys.open(sealed, w.OrganizationID)
+	if err == nil {
+		err = unpackSecrets(plain, w)
+	}
+	if err != nil {
+		return fmt.Errorf("the secrets of webhook %d cannot be read: %w", w.ID, err)
+	}
+	return nil
+}
+
+// Reseal brings the secrets of all webhooks under the present SECRET_KEY. It
+// fails, and changes nothing more, at one that no key opens.
+func (s *Store) Reseal(ctx context.Context) (n int, err error) {
+	type old struct{ id, orgID int64 }
+	var list []old
+	err = query(ctx, s.read, func(rows *sql.Rows) error {
+		var o old
+		var sealed []byte
+		err := rows.Scan(&o.id, &o.orgID, &sealed)
+		if !s.keys.current(sealed) || len(sealed) == 0 && s.keys.encrypts() { // of an older program
+			list = append(list, o)
 		}
 		return err
-	}, `SELECT id, version FROM organizations WHERE `+s.in("id", "$1", listOfInts), s.dialect.ints(orgIDs))
-	for _, id := range orgIDs {
+	}, `SELECT id, organization_id, sealed FROM webhooks ORDER BY id`)
+	for _, o := range list {
 		if err != nil {
 			break
 		}
-		if found[id] == nil {
-			found[id], err = s.loadSubscribers(ctx, id)
-		}
-	}
-	return found, wrap("read subscribers", err)
-}
-
-// loadSubscribers reads version and webhooks in one statement, so that they
-// belong together.
-func (s *Store) loadSubscribers(ctx context.Context, orgID int64) (*trigger.Subscribers, error) {
-	subs := &trigger.Subscribers{OrganizationID: orgID, Version: -1}
-	err := query(ctx, s.hot, func(rows *sql.Rows) error {
-		var (
-			w                  trigger.Webhook
-			id                 sql.NullInt64
-			state, url, filter sql.NullString
-		)
-		err := rows.Scan(&subs.Version, &id, &state, &url, &filter, (*[]byte)(&w.Secret))
-		if err != nil || !id.Valid {
+		err = s.dialect.write(ctx, func(q querier) error {
+			if _, err := bumpVersion(ctx, q, o.orgID); err != nil { // others read it anew
+				return err
+			}
+			w, err := s.webhook(ctx, q, o.orgID, o.id)
+			if err != nil {
+				return err
+			}
+			c, err := s.columnsOf(&w)
+			if err != nil {
+				return err
+			}
+			n++
+			_, err = q.ExecContext(ctx, `UPDATE webhooks SET secret = $3, config = $4, sealed = $5
+				WHERE organization_id = $1 AND id = $2`, o.orgID, o.id, c.secret, c.config, c.sealed)
 			return err
-		}
-		w.ID, w.OrganizationID, w.URL = id.Int64, orgID, url.String
-		w.State = trigger.WebhookState(state.String)
-		w.Filter = trigger.StoredFilter(filter.String)
-		subs.Webhooks = append(subs.Webhooks, w)
-		return nil
-	}, `SELECT o.version, w.id, w.state, w.url, w.filter, w.secret
-		FROM organizations o LEFT JOIN webhooks w ON w.organization_id = o.id AND w.state <> 'gone'
-		WHERE o.id = $1 ORDER BY w.id`, orgID)
-	if err == nil && subs.Version < 0 {
-		err = sql.ErrNoRows
+		})
 	}
-	if err != nil {
-		return nil, err
-	}
-	s.subs.Add(orgID, subs)
-	return subs, nil
-}
-
-func scanInts(ctx context.Context, q querier, text string, args ...any) (list []int64, err error) {
-	err = query(ctx, q, func(rows *sql.Rows) error {
-		var n int64
-		err := rows.Scan(&n)
-		list = append(list, n)
-		return err
-	}, text, args...)
-	return list, err
+	return n, wrap("seal secrets", err)
 }

@@ -26,6 +26,7 @@ type Metrics struct {
 	AttemptSeconds prometheus.Histogram
 	Ended          *prometheus.CounterVec // deliveries: delivered, failed, expired
 	Dropped        prometheus.Counter     // claimed, and not sent because the lease ran short
+	Trips          prometheus.Counter     // breakers that have opened
 	Requests       *prometheus.HistogramVec
 
 	registry *prometheus.Registry
@@ -56,6 +57,7 @@ func New() *Metrics {
 		AttemptSeconds: histogram("delivery_attempt_seconds", "Time of one attempt to deliver.", seconds),
 		Ended:          counters("deliveries_total", "Deliveries that ended, by how: delivered, failed or expired.", "outcome"),
 		Dropped:        counter("deliveries_dropped_total", "Claimed deliveries that were not sent because their lease ran short; they are claimed again."),
+		Trips:          counter("breaker_trips_total", "Webhooks that were left alone for a while because their receivers had trouble."),
 		Requests: f.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "triggerd_http_request_seconds", Help: "Time of one request, by route and status.", Buckets: seconds,
 		}, []string{"route", "status"}),

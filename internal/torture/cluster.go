@@ -26,7 +26,7 @@ type cluster struct {
 
 // addCluster makes the next one, a standby of the first if it is not that.
 func (r *run) addCluster(ctx context.Context, i int) error {
-	port, err := freePort()
+	port, err := FreePort()
 	if err != nil {
 		return err
 	}
@@ -40,7 +40,11 @@ func (r *run) addCluster(ctx context.Context, i int) error {
 	if i > 0 {
 		err = c.follow(ctx, r.db.servers[0])
 	} else {
-		err = c.initialize(ctx, r.Database == "standby")
+		settings := "shared_buffers = '64MB'\n"
+		if r.Database == "standby" {
+			settings += "synchronous_standby_names = '*'\n"
+		}
+		err = c.initialize(ctx, settings)
 	}
 	if err != nil {
 		return err
@@ -97,8 +101,8 @@ func (c *cluster) exec(ctx context.Context, program string, args ...string) erro
 	return nil
 }
 
-// initialize makes a new cluster.
-func (c *cluster) initialize(ctx context.Context, standby bool) error {
+// initialize makes a new cluster, with lines of its own in postgresql.conf.
+func (c *cluster) initialize(ctx context.Context, settings string) error {
 	file := c.dir + ".password"
 	if err := os.WriteFile(file, []byte(c.password), 0o600); err != nil {
 		return err
@@ -113,11 +117,8 @@ func (c *cluster) initialize(ctx context.Context, standby bool) error {
 		"--encoding=UTF8", "--locale=C", "--no-instructions"); err != nil {
 		return err
 	}
-	settings := "\nmax_connections = 100\nshared_buffers = '64MB'\nlisten_addresses = '127.0.0.1'\n" +
-		"unix_socket_directories = ''\nlogging_collector = off\nrestart_after_crash = on\n"
-	if standby {
-		settings += "synchronous_standby_names = '*'\n"
-	}
+	settings = "\nmax_connections = 100\nlisten_addresses = '127.0.0.1'\nunix_socket_directories = ''\n" +
+		"logging_collector = off\nrestart_after_crash = on\n" + settings
 	conf, err := os.OpenFile(filepath.Join(c.dir, "postgresql.conf"), os.O_APPEND|os.O_WRONLY, 0)
 	if err != nil {
 		return err

@@ -47,7 +47,7 @@ func TestPayloadIsOfItsSeed(t *testing.T) {
 func TestMatchesAsTheServerDoes(t *testing.T) {
 	t.Parallel()
 	for _, pattern := range append(patterns(), "*e*", "user.created.*", "größe.?", "user.c[r]eated") {
-		filter, err := trigger.ParseFilter(pattern)
+		filter, err := trigger.ParsePattern(pattern)
 		if err != nil {
 			t.Fatal(err)
 		}

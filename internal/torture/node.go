@@ -43,7 +43,7 @@ func (r *run) startNodes(ctx context.Context) error {
 		return err
 	}
 	for i := range r.Nodes {
-		port, err := freePort()
+		port, err := FreePort()
 		if err != nil {
 			return err
 		}
@@ -78,9 +78,9 @@ func (r *run) attemptTimeout() time.Duration {
 	return attemptTimeout
 }
 
-// freePort finds one below those that are given to outgoing connections, so
+// FreePort finds one below those that are given to outgoing connections, so
 // that it is still free when a server comes again.
-func freePort() (int, error) {
+func FreePort() (int, error) {
 	for range 100 {
 		port := 10_000 + rand.IntN(22_000)
 		listener, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port))

@@ -46,14 +46,14 @@ func plants() []plant {
 		},
 		{
 			name: "memory-only queue",
-			edits: []edit{{"internal/store/sqlite_hot.go", "	for _, d := range owed {", `
-				for _, d := range owed[:0] {`}},
+			edits: []edit{{"internal/store/rows.go", "	for i := range owed {", `
+				for i := range owed[:0] {`}},
 			config: torture.Config{Database: "sqlite", Faults: []string{"kill"}},
 			finds:  []string{"deliveries of them that never came", "inconsistent in the database"},
 		},
 		{
 			name: "cache-only dedup",
-			edits: []edit{{"internal/store/sqlite_hot.go", "	if e.DedupID != \"\" {", `
+			edits: []edit{{"internal/store/rows.go", "	if e.DedupID != \"\" {", `
 				if e.DedupID != "" && e.ID.IsZero() {`}},
 			config: torture.Config{Database: "sqlite", Faults: []string{"kill"}},
 			finds:  []string{"dedup ids with two events"},
@@ -70,17 +70,17 @@ func plants() []plant {
 		},
 		{
 			name: "done before sending",
-			edits: []edit{{"internal/deliver/send.go", "	a := e.send(abort, it)", `
-				e.conclude(it.delivery, trigger.Attempt{At: e.Store.Now(), Outcome: trigger.Success})
-				a := e.send(abort, it)`}},
+			edits: []edit{{"internal/deliver/send.go", "	a := e.send(abort, it, w)", `
+				e.conclude(it.delivery, trigger.Attempt{At: e.Store.Now(), Outcome: trigger.Success}, it.event, w)
+				a := e.send(abort, it, w)`}},
 			config: torture.Config{Database: "postgres", Faults: []string{"kill"}},
 			finds:  []string{"deliveries of them that never came"},
 		},
 		{
 			name: "no fencing",
 			edits: []edit{
-				{"internal/deliver/send.go", "	if gone || !e.leased(it) {", `
-					if gone {`},
+				{"internal/deliver/send.go", "	if !e.leased(it, w) {", `
+					if false {`},
 				{"internal/store/postgres_finish.go", " AND d.claim = r.claim\n", "\n"},
 			},
 			config: torture.Config{Database: "postgres", Nodes: 2, Faults: []string{"pause"}, Rate: 600, For: 25 * time.Second},
@@ -90,20 +90,23 @@ func plants() []plant {
 			name: "status and attempt in two transactions",
 			edits: []edit{{
 				"internal/store/sqlite_hot.go", `	return e.write(ctx, func(q querier) error {
-		for _, r := range results {
-			moved, err := moveDelivery(ctx, q, r)`, `
+		for i := range results {
+			if _, err := finishOne(ctx, q, &results[i]); err != nil {`, `
 				were := make([]bool, len(results))
 				if err := e.write(ctx, func(q querier) (err error) {
 					for i := 0; i < len(results) && err == nil; i++ {
-						were[i], err = moveDelivery(ctx, q, results[i])
+						were[i], err = moveDelivery(ctx, q, &results[i])
 					}
 					return err
 				}); err != nil {
 					return err
 				}
 				return e.write(ctx, func(q querier) error {
-					for i, r := range results {
-						moved, err := were[i], error(nil)`,
+					for i := range results {
+						if !were[i] {
+							continue
+						}
+						if err := addAttempt(ctx, q, &results[i]); err != nil {`,
 			}},
 			config: torture.Config{Database: "sqlite", Faults: []string{"kill"}, Rate: 600, For: 20 * time.Second},
 			finds:  []string{"inconsistent in the database"},

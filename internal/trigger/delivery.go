@@ -1,6 +1,9 @@
 package trigger
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // Delivery is one event owed to one webhook. Only what is not yet done is
 // kept: success removes it, and an [Attempt] tells that it was.
@@ -38,7 +41,7 @@ type Outcome string
 const (
 	Success      Outcome = "success"   // a 2xx answer
 	Transient    Outcome = "transient" // worth another try, by the schedule
-	Permanent    Outcome = "permanent" // no try can succeed; nothing was sent
+	Permanent    Outcome = "permanent" // no try can succeed, or the receiver wants none
 	ReceiverGone Outcome = "gone"      // 410: the receiver wants no more, ever
 )
 
@@ -48,6 +51,7 @@ const (
 	ReasonGone      = "webhook gone"
 	ReasonNoEvent   = "event deleted"
 	ReasonExpired   = "expired"
+	ReasonAborted   = "aborted by the receiver"
 )
 
 // Attempt is one HTTP try of a delivery, or the reason why none was made.
@@ -57,33 +61,77 @@ type Attempt struct {
 	Number     int           // from 1
 	At         time.Time     // when it began
 	Took       time.Duration // until the answer was read or the try given up
+	Timing     Timing
 	Outcome    Outcome
 	Status     int           // HTTP status; 0: there was no answer
 	Error      string        // what went wrong, in a few words without inner addresses
 	Response   []byte        // the first 16 KiB of the answer
 	RetryAfter time.Duration // as the receiver asked, 0 if it did not
+	Directive  Directive     // as the receiver asked
+}
+
+// Timing is where the time of an attempt went, each from its beginning; 0 for
+// what did not happen, as on a connection that was open already.
+type Timing struct {
+	DNS       time.Duration // until the host's addresses were known
+	Connect   time.Duration // until the connection stood
+	TLS       time.Duration // until it was encrypted
+	FirstByte time.Duration // until the answer began
+}
+
+// Directive is what a receiver answers in the header webhook-delivery
+// (Standard Webhooks 1.0).
+type Directive string
+
+// The directives.
+const (
+	AbortMessage Directive = "abort-message" // no more attempts of this delivery
+	Disable      Directive = "disable"       // no more attempts of anything: the webhook is paused
+)
+
+// ParseDirective reads the header's value; "" for one that is unknown.
+func ParseDirective(value string) Directive {
+	switch d := Directive(strings.ToLower(strings.TrimSpace(value))); d {
+	case AbortMessage, Disable:
+		return d
+	}
+	return ""
 }
 
 // MaxRetryAfter caps what a receiver can ask for in Retry-After.
 const MaxRetryAfter = time.Hour
 
-// OutcomeOf reads an HTTP status: 2xx is success, 410 gone, all else worth
-// another try (client errors too: they are often a deploy).
-func OutcomeOf(status int) Outcome {
+// OutcomeOf reads an answer: 2xx is success, 410 gone, abort-message beside
+// any other status permanent, and all else worth another try (client errors
+// too: they are often a deploy).
+func OutcomeOf(status int, d Directive) Outcome {
 	switch {
 	case status >= 200 && status <= 299:
 		return Success
 	case status == 410:
 		return ReceiverGone
+	case d == AbortMessage:
+		return Permanent
 	}
 	return Transient
+}
+
+// Strained reports whether an attempt says that the receiver has too much to
+// do, or cannot be reached: no answer, 408, 425, 429, or 5xx.
+func (a *Attempt) Strained() bool {
+	if a.Outcome != Transient {
+		return false
+	}
+	return a.Status == 0 || a.Status == 408 || a.Status == 425 || a.Status == 429 || a.Status >= 500
 }
 
 // After decides what becomes of a delivery after an attempt that ended at
 // now: ended by success; open again after a pause of the schedule, or after
 // what the receiver asked for if that is longer; or failed. A delivery that
 // is not open stays as it is. random, from -1 to 1, places the pause within
-// its jitter. The claim is given up in every case.
+// its jitter. The claim is given up in every case. A delivery is tried over no
+// longer than the schedule's Span, a pause under MaxRetryAfter counting as
+// that where the receiver asks for it.
 func (d Delivery) After(a Attempt, s Schedule, now time.Time, random float64) Delivery {
 	if d.State != DeliveryOpen {
 		return d

@@ -20,13 +20,67 @@ func TestOutcomeOf(t *testing.T) {
 		case status == 410:
 			want = trigger.ReceiverGone
 		}
-		if got := trigger.OutcomeOf(status); got != want {
+		if got := trigger.OutcomeOf(status, ""); got != want {
 			t.Errorf("OutcomeOf(%d) = %s, want %s", status, got, want)
 		}
 	}
 	for _, status := range []int{-1, 0, 99, 600, 1 << 20} {
-		if got := trigger.OutcomeOf(status); got != trigger.Transient {
+		if got := trigger.OutcomeOf(status, ""); got != trigger.Transient {
 			t.Errorf("OutcomeOf(%d) = %s, want transient", status, got)
+		}
+	}
+}
+
+// abort-message gives a delivery up, unless it has succeeded or the webhook is
+// gone; disable is about the webhook alone.
+func TestOutcomeOfDirectives(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		status    int
+		directive trigger.Directive
+		want      trigger.Outcome
+	}{
+		{200, trigger.AbortMessage, trigger.Success},
+		{410, trigger.AbortMessage, trigger.ReceiverGone},
+		{400, trigger.AbortMessage, trigger.Permanent},
+		{503, trigger.AbortMessage, trigger.Permanent},
+		{302, trigger.AbortMessage, trigger.Permanent},
+		{204, trigger.Disable, trigger.Success},
+		{410, trigger.Disable, trigger.ReceiverGone},
+		{400, trigger.Disable, trigger.Transient},
+		{503, "unknown", trigger.Transient},
+	} {
+		if got := trigger.OutcomeOf(tt.status, tt.directive); got != tt.want {
+			t.Errorf("OutcomeOf(%d, %q) = %s, want %s", tt.status, tt.directive, got, tt.want)
+		}
+	}
+}
+
+func TestParseDirective(t *testing.T) {
+	t.Parallel()
+	for value, want := range map[string]trigger.Directive{
+		"": "", "disable": trigger.Disable, "Disable": trigger.Disable, " disable\t": trigger.Disable,
+		"abort-message": trigger.AbortMessage, "ABORT-MESSAGE": trigger.AbortMessage,
+		"disabled": "", "abort message": "", "disable, abort-message": "", "disable\x00": "",
+	} {
+		if got := trigger.ParseDirective(value); got != want {
+			t.Errorf("ParseDirective(%q) = %q, want %q", value, got, want)
+		}
+	}
+}
+
+// What strains a receiver is no answer, and an answer that asks for less.
+func TestStrained(t *testing.T) {
+	t.Parallel()
+	for status, want := range map[int]bool{0: true, 408: true, 425: true, 429: true, 500: true, 503: true, 599: true, 301: false, 400: false, 404: false, 409: false, 426: false} {
+		a := trigger.Attempt{Outcome: trigger.Transient, Status: status}
+		if got := a.Strained(); got != want {
+			t.Errorf("status %d strains: %v", status, got)
+		}
+	}
+	for _, outcome := range []trigger.Outcome{trigger.Success, trigger.Permanent, trigger.ReceiverGone} {
+		if (&trigger.Attempt{Outcome: outcome, Status: 503}).Strained() {
+			t.Errorf("%s strains", outcome)
 		}
 	}
 }
@@ -193,5 +247,17 @@ func TestADeliveryEnds(t *testing.T) {
 		if onlyTransient && at.Sub(now()) > schedule.Span() {
 			t.Fatalf("tried over %v, more than the span %v", at.Sub(now()), schedule.Span())
 		}
+		if at.Sub(now()) > reach(schedule) {
+			t.Fatalf("tried over %v, more than a receiver can ask for, %v", at.Sub(now()), reach(schedule))
+		}
 	})
+}
+
+// reach is the longest time over which a delivery is tried, its receiver
+// asking for as much as it may.
+func reach(s trigger.Schedule) (sum time.Duration) {
+	for _, pause := range s {
+		sum += max(pause+time.Duration(float64(pause)*trigger.Jitter)+1, trigger.MaxRetryAfter)
+	}
+	return sum
 }

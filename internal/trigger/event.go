@@ -2,6 +2,7 @@ package trigger
 
 import (
 	"crypto/sha256"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -44,15 +45,28 @@ func (e *Event) PayloadHash() (hash [16]byte) {
 	return [16]byte(sum[:16])
 }
 
-// AppendBody appends the body of the event's deliveries, by Standard
-// Webhooks: {"id","type","timestamp","data"}, the data being the payload's own
-// bytes. It is the same for every attempt.
-func (e *Event) AppendBody(b []byte) []byte {
-	b = append(b, `{"id":"`...)
+// AppendBody appends the body of the event's deliveries, the same for every
+// attempt: by Standard Webhooks {"id","type","timestamp","data"}, the data
+// being the payload's own bytes; or one of the other formats.
+func (e *Event) AppendBody(b []byte, f Format) []byte {
+	switch f {
+	case FormatPayload:
+		return append(b, e.Payload...)
+	case FormatCloudEvents:
+		b = append(b, `{"specversion":"1.0","source":"/organizations/`...)
+		b = strconv.AppendInt(b, e.OrganizationID, 10)
+		b = append(b, `","datacontenttype":"application/json","id":"`...)
+	default:
+		b = append(b, `{"id":"`...)
+	}
 	b = append(b, e.ID.String()...)
 	b = append(b, `","type":`...)
 	b = AppendString(b, e.Type)
-	b = append(b, `,"timestamp":"`...)
+	if f == FormatCloudEvents {
+		b = append(b, `,"time":"`...)
+	} else {
+		b = append(b, `,"timestamp":"`...)
+	}
 	b = AppendTime(b, e.ID.Time())
 	b = append(b, `","data":`...)
 	b = append(b, e.Payload...)

@@ -81,7 +81,7 @@ func TestAppendBodyIsPinned(t *testing.T) {
 	}
 	want := `before {"id":"019a73f7-a1c1-7ffb-8000-400000000001","type":"a\"b\\c/d<é🙂",` +
 		`"timestamp":"2025-11-11T17:30:00.001Z","data":{"b": 0.10, "a":"<\u00e9\ud800>"}}`
-	if diff := cmp.Diff(want, string(event.AppendBody([]byte("before ")))); diff != "" {
+	if diff := cmp.Diff(want, string(event.AppendBody([]byte("before "), trigger.FormatStandard))); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -95,7 +95,7 @@ type body struct {
 }
 
 func checkBody(t interface{ Fatalf(string, ...any) }, event *trigger.Event) {
-	raw := event.AppendBody(nil)
+	raw := event.AppendBody(nil, trigger.FormatStandard)
 	decoder := json.NewDecoder(bytes.NewReader(raw))
 	decoder.DisallowUnknownFields()
 	var got body

@@ -1,59 +1,79 @@
 package trigger
 
-import "strings"
-
-// Filter picks events by their type. `*` stands for any run of characters,
-// dots and nothing at all included; every other character stands for itself,
-// letters counting as they are. The zero Filter picks everything.
+// Filter picks events for a webhook: by their type, where one of the patterns
+// must match, and by their payload. The zero Filter picks everything.
 type Filter struct {
-	pattern string
-	parts   []string // the pattern, cut at its stars
+	Types   []Pattern // none: every type
+	Content *Content  // nil: every payload
 }
 
-// ParseFilter reads a pattern; "" picks everything. Invalid if it is over 255
-// bytes, has more than 8 stars, control characters, or is not UTF-8.
-func ParseFilter(pattern string) (Filter, error) {
-	if pattern == "" {
-		return Filter{}, nil
+// ParseFilter reads a filter as its owner writes it: patterns of types, of
+// which "" is left out, and a condition on the payload, none if it is empty.
+// Invalid if one of them is, or there are more than 20 patterns.
+func ParseFilter(types []string, content []byte) (f Filter, err error) {
+	if len(types) > MaxPatterns {
+		return f, Errorf(Invalid, "a filter has at most %d patterns", MaxPatterns)
 	}
-	if err := checkText("event_type_filter", pattern, MaxFilter); err != nil {
-		return Filter{}, err
-	}
-	if strings.Count(pattern, "*") > MaxStars {
-		return Filter{}, Errorf(Invalid, "event_type_filter has more than %d stars", MaxStars)
-	}
-	return StoredFilter(pattern), nil
-}
-
-// StoredFilter reads a pattern that ParseFilter has passed once, whatever the
-// limits are by now.
-func StoredFilter(pattern string) Filter {
-	if pattern == "" {
-		return Filter{}
-	}
-	return Filter{pattern: pattern, parts: strings.Split(pattern, "*")}
-}
-
-// String is the pattern, "" for everything.
-func (f Filter) String() string { return f.pattern }
-
-// Match reports whether the filter picks the type. It takes each part where
-// it first occurs and never goes back, so its time is linear.
-func (f Filter) Match(eventType string) bool {
-	if f.pattern == "" {
-		return true
-	}
-	rest, ok := strings.CutPrefix(eventType, f.parts[0])
-	last := len(f.parts) - 1
-	if !ok || last == 0 {
-		return ok && rest == ""
-	}
-	for _, part := range f.parts[1:last] {
-		at := strings.Index(rest, part)
-		if at < 0 {
-			return false
+	for _, text := range types {
+		p, err := ParsePattern(text)
+		if err != nil {
+			return Filter{}, err
 		}
-		rest = rest[at+len(part):]
+		if text != "" {
+			f.Types = append(f.Types, p)
+		}
 	}
-	return strings.HasSuffix(rest, f.parts[last])
+	if len(content) > 0 {
+		if f.Content, err = ParseContent(content); err != nil {
+			return Filter{}, err
+		}
+	}
+	return f, nil
+}
+
+// Match reports whether the filter picks an event of this type and payload.
+func (f *Filter) Match(eventType string, payload []byte) bool {
+	return f.matchType(eventType) && f.Content.Match(payload)
+}
+
+// Miss names the clause for which the filter does not pick an event: "types",
+// or "content" and a JSON Pointer into the condition. "" if it does.
+func (f *Filter) Miss(eventType string, payload []byte) string {
+	if !f.matchType(eventType) {
+		return "types"
+	}
+	if at, ok := f.Content.Explain(payload); !ok {
+		return "content " + at
+	}
+	return ""
+}
+
+func (f *Filter) matchType(eventType string) bool {
+	for _, p := range f.Types {
+		if p.Match(eventType) {
+			return true
+		}
+	}
+	return len(f.Types) == 0
+}
+
+// Names reports whether one of the patterns names the type: matches it, and
+// does not begin with a star. Whoever asks for everything has not asked for
+// what the server says about itself.
+func (f *Filter) Names(eventType string) bool {
+	for _, p := range f.Types {
+		if p.pattern != "" && p.pattern[0] != '*' && p.Match(eventType) {
+			return true
+		}
+	}
+	return false
+}
+
+// TypeStrings are the patterns as they are written.
+func (f *Filter) TypeStrings() []string {
+	texts := make([]string, len(f.Types))
+	for i, p := range f.Types {
+		texts[i] = p.String()
+	}
+	return texts
 }

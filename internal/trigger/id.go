@@ -55,6 +55,9 @@ func (id ID) String() string {
 	return string(b[:])
 }
 
+// MarshalText is String, for what is written as JSON.
+func (id ID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
+
 var errID = errors.New("not an id: want 32 hexadecimal digits as 8-4-4-4-12")
 
 // ParseID reads the canonical form, in either case.

@@ -15,6 +15,9 @@ const Jitter = 0.2
 // MaxPause is the longest pause a schedule may hold.
 const MaxPause = 7 * 24 * time.Hour
 
+// MaxPauses is how many pauses a schedule may hold.
+const MaxPauses = 50
+
 // DefaultSchedule is that of Standard Webhooks 1.0: 10 attempts in 75 h 35 min.
 func DefaultSchedule() Schedule {
 	const h = time.Hour
@@ -25,8 +28,8 @@ func DefaultSchedule() Schedule {
 // one of them is none, negative, or over 7 days, or there are more than 50.
 func ParseSchedule(list string) (Schedule, error) {
 	fields := strings.Split(list, ",")
-	if len(fields) > 50 {
-		return nil, Errorf(Invalid, "a schedule has at most 50 pauses")
+	if len(fields) > MaxPauses {
+		return nil, Errorf(Invalid, "a schedule has at most %d pauses", MaxPauses)
 	}
 	s := make(Schedule, 0, len(fields))
 	for _, field := range fields {

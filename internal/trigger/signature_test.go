@@ -2,9 +2,9 @@ package trigger_test
 
 import (
 	"bytes"
+	"crypto/ed25519"
 	"encoding/base64"
-	"fmt"
-	"log/slog"
+	"errors"
 	"net/http"
 	"strconv"
 	"strings"
@@ -17,13 +17,17 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// The example of the Standard Webhooks documents.
+// The example of the Standard Webhooks documents, and the pair of keys in
+// those of Svix, whose tests sign the same message with it.
 const (
-	exampleSecret    = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
-	exampleID        = "msg_p5jXN8AQM9LWM0D4loKWxJek"
-	exampleTime      = 1614265330
-	exampleBody      = `{"test": 2432232314}`
-	exampleSignature = "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+	exampleSecret     = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+	exampleID         = "msg_p5jXN8AQM9LWM0D4loKWxJek"
+	exampleTime       = 1614265330
+	exampleBody       = `{"test": 2432232314}`
+	exampleSignature  = "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+	examplePrivate    = "whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbfVKIDij2HKpMKkioLlX0dRqSKJp4AJ6p9lMicMFs6Kvg=="
+	examplePublic     = "whpk_1SiA4o9hyqTCpIqC5V9HUakiiaeACeqfZTInDBbOir4="
+	exampleSignature2 = "v1a,hnO3f9T8Ytu9HwrXslvumlUpqtNVqkhqw/enGzPCXe5BdqzCInXqYXFymVJaA7AZdpXwVLPo3mNl8EM+m7TBAg=="
 )
 
 func parseSecret(t *testing.T, shown string) trigger.Secret {
@@ -35,31 +39,81 @@ func parseSecret(t *testing.T, shown string) trigger.Secret {
 	return secret
 }
 
+// rawKey is what the shown form of a secret holds, "wh…_" and base64.
+func rawKey(t testing.TB, shown string) []byte {
+	t.Helper()
+	_, encoded, _ := strings.Cut(shown, "_")
+	raw, err := base64.StdEncoding.DecodeString(encoded)
+	if err != nil {
+		t.Fatalf("%s: %v", shown, err)
+	}
+	return raw
+}
+
+func encode(raw []byte) string { return base64.StdEncoding.EncodeToString(raw) }
+
 func TestSignMakesTheDocumentedSignature(t *testing.T) {
 	t.Parallel()
-	secret := parseSecret(t, exampleSecret)
 	at := time.Unix(exampleTime, 999_999_999)
-	if got := secret.Sign(exampleID, at, []byte(exampleBody)); got != exampleSignature {
-		t.Errorf("Sign() = %s, want %s", got, exampleSignature)
+	tests := []struct{ shown, public, want string }{
+		{exampleSecret, "", exampleSignature},
+		{examplePrivate, examplePublic, exampleSignature2},
+	}
+	for _, tt := range tests {
+		secret := parseSecret(t, tt.shown)
+		if got := secret.Sign(exampleID, at, []byte(exampleBody)); got != tt.want {
+			t.Errorf("Sign() = %s, want %s", got, tt.want)
+		}
+		if got := secret.Public(); got != tt.public {
+			t.Errorf("Public() = %s, want %s", got, tt.public)
+		}
 	}
 }
 
-// verify asks the receivers' library, which knows the secret as it is shown
-// to its owner.
+// verify is a receiver's: it knows the secret as it is shown to its owner, or
+// the public key. HMAC is left to the receivers' library, which knows no
+// ed25519.
 func verify(secret trigger.Secret, id string, at time.Time, body []byte, signature string) error {
-	receiver, err := standardwebhooks.NewWebhook(secret.Reveal())
-	if err != nil {
-		return err
-	}
 	header := http.Header{}
 	header.Set(standardwebhooks.HeaderWebhookID, id)
 	header.Set(standardwebhooks.HeaderWebhookTimestamp, strconv.FormatInt(at.Unix(), 10))
 	header.Set(standardwebhooks.HeaderWebhookSignature, signature)
-	return receiver.VerifyIgnoringTimestamp(body, header)
+	encoded, ok := strings.CutPrefix(secret.Public(), "whpk_")
+	if !ok {
+		receiver, err := standardwebhooks.NewWebhook(secret.Reveal())
+		if err != nil {
+			return err
+		}
+		return receiver.VerifyIgnoringTimestamp(body, header)
+	}
+	public, err := base64.StdEncoding.DecodeString(encoded)
+	if err != nil {
+		return err
+	}
+	signed := []byte(id + "." + strconv.FormatInt(at.Unix(), 10) + "." + string(body))
+	for part := range strings.SplitSeq(signature, " ") {
+		version, encoded, _ := strings.Cut(part, ",")
+		raw, err := base64.StdEncoding.DecodeString(encoded)
+		if version == "v1a" && err == nil && ed25519.Verify(public, signed, raw) {
+			return nil
+		}
+	}
+	return errors.New("no signature of this key")
+}
+
+func draw32(t *rapid.T, name string) [32]byte {
+	return [32]byte(rapid.SliceOfN(rapid.Byte(), 32, 32).Draw(t, name))
 }
 
 func drawSecret(t *rapid.T, name string) trigger.Secret {
-	return rapid.SliceOfN(rapid.Byte(), 24, 64).Draw(t, name)
+	if rapid.Bool().Draw(t, name+" is a pair of keys") {
+		return trigger.NewKeyPair(draw32(t, name))
+	}
+	secret, err := trigger.ParseSecret("whsec_" + encode(rapid.SliceOfN(rapid.Byte(), 24, 64).Draw(t, name)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return secret
 }
 
 func TestReceiversVerifySignatures(t *testing.T) {
@@ -83,7 +137,7 @@ func TestReceiversVerifySignatures(t *testing.T) {
 			"a later time":    verify(secret, id, at.Add(time.Second), body, signature),
 			"an earlier time": verify(secret, id, at.Add(-time.Second), body, signature),
 		}
-		if !bytes.Equal(secret, other) {
+		if secret.Reveal() != other.Reveal() {
 			forged["another secret"] = verify(other, id, at, body, signature)
 		}
 		for what, err := range forged {
@@ -99,101 +153,137 @@ func TestSecretRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		secret := drawSecret(t, "secret")
 		got, err := trigger.ParseSecret(secret.Reveal())
-		if err != nil || !bytes.Equal(got, secret) {
-			t.Fatalf("ParseSecret(%s) = %x, %v", secret.Reveal(), []byte(got), err)
-		}
-		random := [32]byte(rapid.SliceOfN(rapid.Byte(), 32, 32).Draw(t, "random"))
-		if got := trigger.NewSecret(random); !bytes.Equal(got, random[:]) {
-			t.Fatalf("NewSecret(%x) = %x", random, []byte(got))
+		if err != nil || got.Reveal() != secret.Reveal() || got.Public() != secret.Public() || got.IsZero() {
+			t.Fatalf("ParseSecret(%s) = %s, %v", secret.Reveal(), got.Reveal(), err)
 		}
 	})
 }
 
+func TestNewSecret(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		random := draw32(t, "random")
+		secret, pair := trigger.NewSecret(random), trigger.NewKeyPair(random)
+		if got, want := secret.Reveal(), "whsec_"+encode(random[:]); got != want || secret.Public() != "" {
+			t.Fatalf("NewSecret(%x) is %s with public key %q", random, got, secret.Public())
+		}
+		key := ed25519.NewKeyFromSeed(random[:])
+		if got, want := pair.Reveal(), "whsk_"+encode(key); got != want {
+			t.Fatalf("NewKeyPair(%x) is %s, want %s", random, got, want)
+		}
+		if got, want := pair.Public(), "whpk_"+encode(key.Public().(ed25519.PublicKey)); got != want {
+			t.Fatalf("NewKeyPair(%x) has the public key %s, want %s", random, got, want)
+		}
+		seed, err := trigger.ParseSecret("whsk_" + encode(random[:]))
+		if err != nil || seed.Reveal() != pair.Reveal() {
+			t.Fatalf("the seed alone is another key: %v", err)
+		}
+	})
+}
+
+func TestZeroSecret(t *testing.T) {
+	t.Parallel()
+	var zero trigger.Secret
+	if !zero.IsZero() || zero.Public() != "" {
+		t.Errorf("IsZero() = %v, Public() = %q", zero.IsZero(), zero.Public())
+	}
+	if trigger.NewSecret([32]byte{}).IsZero() || trigger.NewKeyPair([32]byte{}).IsZero() {
+		t.Error("a secret of 32 zero bytes is none")
+	}
+}
+
 func TestParseSecret(t *testing.T) {
 	t.Parallel()
-	encode := func(n int) string { return base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{0xfb}, n)) }
+	bytesOf := func(n int) string { return encode(bytes.Repeat([]byte{0xfb}, n)) }
+	key := rawKey(t, examplePrivate)
+	changed := func(at int) string {
+		other := bytes.Clone(key)
+		other[at] ^= 1
+		return "whsk_" + encode(other)
+	}
 	tests := []struct {
 		name, shown string
 		valid       bool
 	}{
 		{"example", exampleSecret, true},
-		{"23 bytes", "whsec_" + encode(23), false},
-		{"24 bytes", "whsec_" + encode(24), true},
-		{"64 bytes", "whsec_" + encode(64), true},
-		{"65 bytes", "whsec_" + encode(65), false},
+		{"23 bytes", "whsec_" + bytesOf(23), false},
+		{"24 bytes", "whsec_" + bytesOf(24), true},
+		{"64 bytes", "whsec_" + bytesOf(64), true},
+		{"65 bytes", "whsec_" + bytesOf(65), false},
 		{"empty", "", false},
 		{"prefix only", "whsec_", false},
-		{"no prefix", encode(32), false},
-		{"other prefix", "WHSEC_" + encode(32), false},
-		{"no padding", "whsec_" + strings.TrimRight(encode(32), "="), false},
-		{"URL alphabet", "whsec_" + strings.ReplaceAll(encode(32), "+", "-"), false},
-		{"space before", " whsec_" + encode(32), false},
+		{"no prefix", bytesOf(32), false},
+		{"other prefix", "WHSEC_" + bytesOf(32), false},
+		{"unknown prefix", "whxx_" + bytesOf(32), false},
+		{"no padding", "whsec_" + strings.TrimRight(bytesOf(32), "="), false},
+		{"URL alphabet", "whsec_" + strings.ReplaceAll(bytesOf(32), "+", "-"), false},
+		{"space before", " whsec_" + bytesOf(32), false},
 		{"redacted", trigger.NewSecret([32]byte{}).String(), false},
+		{"pair of keys", examplePrivate, true},
+		{"seed", "whsk_" + encode(key[:32]), true},
+		{"public key", examplePublic, false},
+		{"public key as private", "whsk_" + encode(key[32:]), true}, // any 32 bytes are a seed
+		{"public key as secret", "whsec_" + encode(key[32:]), true},
+		{"pair as secret", "whsec_" + encode(key), true},
+		{"first bit of the public half", changed(32), false},
+		{"last bit of the public half", changed(63), false},
+		{"a bit of the seed", changed(0), false},
+		{"halves swapped", "whsk_" + encode(append(bytes.Clone(key[32:]), key[:32]...)), false},
+		{"pair, other prefix", "WHSK_" + encode(key), false},
+		{"pair without padding", strings.TrimRight(examplePrivate, "="), false},
+		{"private prefix only", "whsk_", false},
+		{"pair redacted", trigger.NewKeyPair([32]byte{}).String(), false},
 	}
 	for _, tt := range tests {
-		_, err := trigger.ParseSecret(tt.shown)
+		secret, err := trigger.ParseSecret(tt.shown)
 		wantValid(t, tt.name, err, tt.valid)
+		if err != nil && !secret.IsZero() {
+			t.Errorf("%s: a secret with an error", tt.name)
+		}
 		if err != nil && len(tt.shown) > 6 && strings.Contains(err.Error(), tt.shown) {
 			t.Errorf("%s: the error %q shows what was given", tt.name, err)
 		}
+	}
+	for n := range 100 {
+		_, err := trigger.ParseSecret("whsk_" + encode(append(bytes.Clone(key), key...)[:n]))
+		wantValid(t, "a private key of "+strconv.Itoa(n)+" bytes", err, n == 32 || n == 64)
 	}
 }
 
 func FuzzParseSecret(f *testing.F) {
 	f.Add(exampleSecret)
+	f.Add(examplePrivate)
+	f.Add(examplePublic)
 	f.Add("whsec_")
 	f.Add("whsec_" + strings.Repeat("A", 43) + "=")
+	f.Add("whsk_" + strings.Repeat("A", 43) + "=")
+	f.Add("whsk_" + strings.Repeat("A", 86) + "==")
 	f.Fuzz(func(t *testing.T, shown string) {
 		secret, err := trigger.ParseSecret(shown)
 		if err != nil {
 			wantValid(t, shown, err, false)
 			return
 		}
-		if len(secret) < 24 || len(secret) > 64 || !strings.HasPrefix(shown, "whsec_") {
-			t.Errorf("ParseSecret(%q) has %d bytes", shown, len(secret))
-		}
-		if again, err := trigger.ParseSecret(secret.Reveal()); err != nil || !bytes.Equal(again, secret) {
+		again, err := trigger.ParseSecret(secret.Reveal())
+		if err != nil || again.Reveal() != secret.Reveal() {
 			t.Errorf("ParseSecret(%q) is another after Reveal: %v", shown, err)
 		}
-	})
-}
-
-func TestSecretIsRedacted(t *testing.T) {
-	t.Parallel()
-	secret := parseSecret(t, exampleSecret)
-	webhook := trigger.Webhook{ID: 1, Secret: secret}
-	var logged strings.Builder
-	for _, handler := range []slog.Handler{
-		slog.NewTextHandler(&logged, nil),
-		slog.NewJSONHandler(&logged, nil),
-	} {
-		slog.New(handler).Info("m", "secret", secret)
-		slog.New(handler).With("secret", secret).Info(fmt.Sprint("m ", secret))
-	}
-	slog.New(slog.NewTextHandler(&logged, nil)).Info("m", "webhook", webhook)
-	shown := map[string]string{
-		"%v within": fmt.Sprintf("%v %+v", webhook, &webhook),
-		"%v slice":  fmt.Sprintf("%v", []trigger.Secret{secret}),
-		"error":     fmt.Errorf("with %v", secret).Error(),
-		"slog":      logged.String(),
-	}
-	for _, verb := range []string{"%v", "%+v", "%s", "%q", "%x"} {
-		shown[verb] = fmt.Sprintf(verb, secret)
-	}
-	for how, got := range shown {
-		for name, form := range map[string]string{
-			"base64":  exampleSecret[len("whsec_"):],
-			"raw":     string(secret),
-			"hex":     fmt.Sprintf("%x", []byte(secret)),
-			"decimal": strings.Trim(fmt.Sprint([]byte(secret)), "[]"),
-		} {
-			if strings.Contains(got, form) {
-				t.Errorf("%s shows the secret as %s: %s", how, name, got)
+		raw := rawKey(t, secret.Reveal())
+		if !bytes.HasPrefix(raw, rawKey(t, shown)) {
+			t.Errorf("ParseSecret(%q) has the key %x", shown, raw)
+		}
+		if secret.Public() == "" {
+			if len(raw) < 24 || len(raw) > 64 || !strings.HasPrefix(shown, "whsec_") {
+				t.Errorf("ParseSecret(%q) has %d bytes", shown, len(raw))
 			}
+			return
 		}
-		redacted := fmt.Sprintf("%x", "whsec_[redacted]")
-		if !strings.Contains(got, "whsec_[redacted]") && got != redacted {
-			t.Errorf("%s gives %s, want it redacted", how, got)
+		if len(raw) != 64 || !strings.HasPrefix(shown, "whsk_") {
+			t.Errorf("ParseSecret(%q) has a private key of %d bytes", shown, len(raw))
 		}
-	}
+		at := time.Unix(exampleTime, 0)
+		if err := verify(secret, "id", at, nil, secret.Sign("id", at, nil)); err != nil {
+			t.Errorf("ParseSecret(%q) signs what its public key does not verify: %v", shown, err)
+		}
+	})
 }

@@ -24,6 +24,7 @@ const (
 	MaxDedupID  = 255
 	MaxFilter   = 255 // filter pattern
 	MaxStars    = 8   // stars in one filter pattern
+	MaxPatterns = 20  // filter patterns of one webhook
 	MaxURL      = 2048
 	MaxWebhooks = 50 // webhooks of one organization, tombstones not counted
 )

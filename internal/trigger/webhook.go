@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Webhook is a subscriber's endpoint.
@@ -13,10 +14,31 @@ type Webhook struct {
 	ID             int64 // from 1, never used again
 	OrganizationID int64
 	State          WebhookState
-	URL            string
-	Filter         Filter
-	Secret         Secret
+
+	URL         string
+	Filter      Filter
+	Secrets     Secrets
+	Headers     map[string]string // sent with each attempt, beside our own
+	Auth        Auth
+	Format      Format        // "" as standard
+	Timeout     time.Duration // of one attempt; 0: the server's
+	Schedule    Schedule      // nil: the server's
+	Rate        float64       // deliveries a second; 0: no limit
+	Concurrency int           // attempts at a time; 0: 16
+	Description string        // for people
+	Metadata    map[string]string
+
+	PausedBy  string    // why it is paused: PausedByOwner, …; "" if it is not
+	HeldUntil time.Time // the breaker is open until then; zero: closed
+	Holds     int       // how often in a row it has opened
 }
+
+// Who paused a webhook.
+const (
+	PausedByOwner    = "owner"
+	PausedByFailures = "failures" // nothing but failures for too long
+	PausedByReceiver = "receiver" // it answered webhook-delivery: disable
+)
 
 // WebhookState says what an event that matches a webhook is owed.
 type WebhookState string
@@ -37,11 +59,11 @@ type Subscribers struct {
 	Webhooks       []Webhook
 }
 
-// Match appends to dst the webhooks that an event of the given type is owed
-// to. None means that it is owed to the inbox.
-func (s *Subscribers) Match(dst []*Webhook, eventType string) []*Webhook {
+// Match appends to dst the webhooks that an event of the given type
+// and payload is owed to. None means that it is owed to the inbox.
+func (s *Subscribers) Match(dst []*Webhook, eventType string, payload []byte) []*Webhook {
 	for i := range s.Webhooks {
-		if w := &s.Webhooks[i]; w.State != Gone && w.Filter.Match(eventType) {
+		if w := &s.Webhooks[i]; w.State != Gone && w.Filter.Match(eventType, payload) {
 			dst = append(dst, w)
 		}
 	}

@@ -16,8 +16,8 @@ import (
 
 func TestSubscribersMatch(t *testing.T) {
 	t.Parallel()
-	filter := func(pattern string) trigger.Filter {
-		f, err := trigger.ParseFilter(pattern)
+	filter := func(types ...string) trigger.Filter {
+		f, err := trigger.ParseFilter(types, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -30,19 +30,21 @@ func TestSubscribersMatch(t *testing.T) {
 		{ID: 4, State: trigger.Gone},
 		{ID: 5, State: trigger.Active, Filter: filter("*.deleted")},
 		{ID: 6, State: trigger.Paused, Filter: filter("user.deleted")},
+		{ID: 7, State: trigger.Active, Filter: filter("*.deleted", "invoice.*")},
 	}}
 	tests := []struct {
 		eventType string
 		want      []int64
 	}{
 		{"user.created", []int64{1, 2}},
-		{"user.deleted", []int64{1, 2, 5, 6}},
-		{"order.deleted", []int64{5}},
+		{"user.deleted", []int64{1, 2, 5, 6, 7}},
+		{"order.deleted", []int64{5, 7}},
+		{"invoice.paid", []int64{7}},
 		{"order.created", nil},
 	}
 	for _, tt := range tests {
 		var got []int64
-		for _, webhook := range subscribers.Match(nil, tt.eventType) {
+		for _, webhook := range subscribers.Match(nil, tt.eventType, []byte(`{}`)) {
 			got = append(got, webhook.ID)
 		}
 		if diff := cmp.Diff(tt.want, got); diff != "" {
@@ -50,9 +52,41 @@ func TestSubscribersMatch(t *testing.T) {
 		}
 	}
 	first := &trigger.Webhook{ID: 9}
-	got := subscribers.Match([]*trigger.Webhook{first}, "order.deleted")
-	if len(got) != 2 || got[0] != first || got[1] != &subscribers.Webhooks[4] {
+	got := subscribers.Match([]*trigger.Webhook{first}, "order.deleted", []byte(`{}`))
+	if len(got) != 3 || got[0] != first || got[1] != &subscribers.Webhooks[4] {
 		t.Errorf("Match does not append to what it is given: %v", got)
+	}
+}
+
+// The payload decides as well as the type, for each webhook by itself.
+func TestSubscribersMatchPayload(t *testing.T) {
+	t.Parallel()
+	subscribers := &trigger.Subscribers{}
+	for i, condition := range []string{"", `{"path":"/a","equals":1}`, `{"path":"/a","equals":2}`, `{"path":"/a","exists":false}`} {
+		filter, err := trigger.ParseFilter([]string{"user.*"}, []byte(condition))
+		if err != nil {
+			t.Fatal(err)
+		}
+		subscribers.Webhooks = append(subscribers.Webhooks, trigger.Webhook{ID: int64(i), State: trigger.Active, Filter: filter})
+	}
+	tests := []struct {
+		eventType, payload string
+		want               []int64
+	}{
+		{"user.created", `{"a":1}`, []int64{0, 1}},
+		{"user.created", `{"a":2}`, []int64{0, 2}},
+		{"user.created", `{"a":3}`, []int64{0}},
+		{"user.created", `{}`, []int64{0, 3}},
+		{"order.created", `{"a":1}`, nil},
+	}
+	for _, tt := range tests {
+		var got []int64
+		for _, webhook := range subscribers.Match(nil, tt.eventType, []byte(tt.payload)) {
+			got = append(got, webhook.ID)
+		}
+		if diff := cmp.Diff(tt.want, got); diff != "" {
+			t.Errorf("Match(%q, %s): %s", tt.eventType, tt.payload, diff)
+		}
 	}
 }
 

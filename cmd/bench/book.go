@@ -1,0 +1,139 @@
+package main
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// book knows of each event when it was sent, answered and received. All times
+// are monotonic, since the book was begun.
+type book struct {
+	begun               time.Time
+	accepted, delivered atomic.Int64
+
+	mu       sync.Mutex
+	records  []record
+	failures int
+	first    error // of the failures
+	repeats  int   // deliveries that had come before
+}
+
+// record is one event, by its number. It matches one webhook.
+type record struct {
+	hook                *hook
+	sent, answered, got time.Duration // 0: not yet
+}
+
+func newBook() *book { return &book{begun: time.Now()} }
+
+func (b *book) now() time.Duration { return time.Since(b.begun) }
+
+// mark is the number of the next event.
+func (b *book) mark() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.records)
+}
+
+// send enters an event that is sent now.
+func (b *book) send(h *hook) (n int, at time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	h.open.Add(1)
+	at = b.now()
+	b.records = append(b.records, record{hook: h, sent: at})
+	return len(b.records) - 1, at
+}
+
+// answer enters that an event was accepted.
+func (b *book) answer(n int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.records[n].answered = b.now()
+	b.accepted.Add(1)
+}
+
+// arrive enters a delivery that came at a time, or that it is none.
+func (b *book) arrive(h *hook, n int, sent, at time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if n < 0 || n >= len(b.records) || b.records[n].hook != h || b.records[n].sent != sent {
+		b.note(fmt.Errorf("webhook %d got event %d, which was never sent to it", h.id, n))
+		return
+	}
+	if b.records[n].got > 0 {
+		b.repeats++
+		return
+	}
+	b.records[n].got = at
+	b.delivered.Add(1)
+	h.open.Add(-1)
+}
+
+// fail enters what must not happen.
+func (b *book) fail(err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.note(err)
+}
+
+func (b *book) note(err error) {
+	b.failures++
+	if b.first == nil {
+		b.first = err
+	}
+}
+
+// err is not nil if anything failed.
+func (b *book) err() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.failures == 0 {
+		return nil
+	}
+	return fmt.Errorf("%d failures, the first: %w", b.failures, b.first)
+}
+
+// again is how many deliveries had come before.
+func (b *book) again() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.repeats
+}
+
+// since copies the records from a mark on, of some webhooks.
+func (b *book) since(mark int, of func(*hook) bool) (records []record) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, r := range b.records[mark:] {
+		if of(r.hook) {
+			records = append(records, r)
+		}
+	}
+	return records
+}
+
+// waiting is how many accepted events have not been received.
+func (b *book) waiting() int { return max(0, int(b.accepted.Load()-b.delivered.Load())) }
+
+// latencies are the times from sending an event to having received it.
+func latencies(records []record) (all []time.Duration) {
+	for _, r := range records {
+		all = append(all, r.got-r.sent)
+	}
+	return all
+}
+
+// span is from the first event that was sent to the last answer and to the last
+// delivery.
+func span(records []record) (begun, answered, got time.Duration) {
+	for i, r := range records {
+		if i == 0 {
+			begun = r.sent
+		}
+		begun, answered, got = min(begun, r.sent), max(answered, r.answered), max(got, r.got)
+	}
+	return begun, answered, got
+}

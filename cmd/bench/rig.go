@@ -1,0 +1,177 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+
+	"triggerd/internal/torture"
+)
+
+// How long things may take.
+const (
+	startPatience = 30 * time.Second // until the server is ready
+	stopPatience  = 20 * time.Second // until it has ended
+	nextPatience  = 75 * time.Second // for the next of what is still missing; longer than the longest lease
+)
+
+const adminToken = "bench"
+
+// rig is what one run needs: a server on a new database, a receiver, and a
+// client.
+type rig struct {
+	dir      string
+	postgres *torture.Postgres // nil: SQLite
+	book     *book
+	receiver *receiver
+	client   *client
+	hooks    int
+
+	program, address string
+	env              []string
+	cmd              *exec.Cmd
+	ended            chan struct{} // closed when the process has ended
+	signalled        bool          // its end is our doing
+}
+
+// with starts a rig, whose server gets more in its environment, and removes it
+// when use returns. What has failed is kept. Whatever the book holds against
+// the run makes it fail.
+func (b *bench) with(ctx context.Context, env []string, use func(*rig) error) (err error) {
+	dir, err := os.MkdirTemp(b.dir, b.Database+"-")
+	if err != nil {
+		return err
+	}
+	others, err := newOthers()
+	if err != nil {
+		return err
+	}
+	r := &rig{dir: dir, program: b.Program, book: newBook()}
+	r.receiver = newReceiver(r.book)
+	r.client = &client{book: r.book, payload: b.Payload, dedup: b.Dedup}
+	defer func() {
+		if failed := r.book.err(); failed != nil {
+			err = failed // what came after it came from it
+		}
+		r.client.close()
+		err = errors.Join(err, r.close())
+		if busy, busyErr := others.percent(); busyErr == nil {
+			b.others = max(b.others, busy)
+		}
+		if err != nil {
+			err = fmt.Errorf("%w; see %s", err, dir)
+			return
+		}
+		err = os.RemoveAll(dir)
+	}()
+	port, err := torture.FreePort()
+	if err != nil {
+		return err
+	}
+	r.address = "127.0.0.1:" + strconv.Itoa(port)
+	r.client.address = r.address
+	url := ""
+	if b.Database == "postgres" {
+		if r.postgres, err = torture.StartPostgres(ctx, dir, b.Postgres...); err != nil {
+			return err
+		}
+		url = r.postgres.URL()
+	}
+	r.env = append([]string{
+		"PATH=" + os.Getenv("PATH"), "LISTEN=" + r.address, "DATA_DIR=" + filepath.Join(dir, "data"), "DATABASE_URL=" + url,
+		"ALLOWED_TARGETS=127.0.0.0/8", "RATE_LIMIT_RPM=0", "LOG_LEVEL=warn", "ADMIN_TOKEN=" + adminToken,
+	}, env...)
+	if err := r.start(ctx); err != nil {
+		return err
+	}
+	return use(r)
+}
+
+func (r *rig) close() error {
+	err := errors.Join(r.stop(syscall.SIGKILL), r.receiver.close())
+	if r.postgres != nil {
+		r.postgres.Stop()
+	}
+	return err
+}
+
+// organization makes one with a number of webhooks, of which each matches a
+// type of its own.
+func (r *rig) organization(webhooks int) (hooks []*hook, err error) {
+	var made struct {
+		Key string `json:"api-key"`
+	}
+	err = r.client.ask("/api/keys/generate", "Authorization: Bearer "+adminToken, `{"organization_name":"Bench","tier":"enterprise"}`, &made)
+	if err != nil {
+		return nil, err
+	}
+	for range webhooks {
+		h := &hook{id: r.hooks, key: made.Key, eventType: "bench." + strconv.Itoa(r.hooks)}
+		r.hooks++
+		url, err := r.receiver.add(h)
+		if err != nil {
+			return nil, err
+		}
+		var answer struct {
+			ID int `json:"webhook-id"`
+		}
+		body := fmt.Sprintf(`{"url":%q,"event_type_filter":%q}`, url, h.eventType)
+		if err := r.client.ask("/api/webhook/register", "X-Api-Key: "+h.key, body, &answer); err != nil {
+			return nil, err
+		}
+		hooks = append(hooks, h)
+	}
+	return hooks, nil
+}
+
+// organizations makes several.
+func (r *rig) organizations(n, webhooks int) (hooks []*hook, err error) {
+	for range n {
+		more, err := r.organization(webhooks)
+		if err != nil {
+			return nil, err
+		}
+		hooks = append(hooks, more...)
+	}
+	return hooks, nil
+}
+
+// warmUpEvents are for each run to begin with open connections, prepared
+// statements and filled caches.
+const warmUpEvents = 500
+
+// warmUp posts some events to each webhook, which are not measured.
+func (r *rig) warmUp(ctx context.Context, hooks []*hook) error {
+	r.client.closedLoop(ctx, 8, 0, count(hooks, max(warmUpEvents, 2*len(hooks))))
+	return r.settle(ctx, hooks)
+}
+
+// settle returns when all events of some webhooks were received. It fails if
+// one was not accepted, or not delivered.
+func (r *rig) settle(ctx context.Context, hooks []*hook) error {
+	before, since := int64(-1), r.book.now()
+	for {
+		open := int64(0)
+		for _, h := range hooks {
+			open += h.open.Load()
+		}
+		if err := r.book.err(); open == 0 || err != nil {
+			return err
+		}
+		if open != before {
+			before, since = open, r.book.now()
+		}
+		if r.book.now()-since > nextPatience {
+			return fmt.Errorf("%d events were accepted and not delivered; none for %v", open, nextPatience)
+		}
+		if err := pause(ctx, 5*time.Millisecond); err != nil {
+			return err
+		}
+	}
+}

@@ -1,0 +1,202 @@
+package deliver
+
+import (
+	"context"
+	"maps"
+	"math/rand/v2"
+	"time"
+
+	"triggerd/internal/trigger"
+)
+
+// ending is a webhook that wants no more, as its receiver has answered.
+type ending struct {
+	organizationID int64
+	state          trigger.WebhookState // gone or paused
+}
+
+// hold is a change of a breaker: from what it was seen to be, to what it
+// becomes; zero is closed.
+type hold struct {
+	organizationID int64
+	seen, until    time.Time
+}
+
+// done notes the end of an attempt, or of an item that was not sent.
+func (e *Engine) done(l *lane, it *item, a *trigger.Attempt) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	r := l.receiver
+	if a == nil {
+		if !r.probe.IsZero() {
+			e.hold(r, e.Store.Now())
+		}
+		return
+	}
+	e.forget(it.event)
+	timedOut := a.Took >= e.timeoutOf(r.webhook)
+	strained := a.Strained()
+	r.pace.note(a.Took, a.Outcome == trigger.Success, strained)
+	switch {
+	case a.Outcome == trigger.ReceiverGone || a.Directive == trigger.Disable:
+		r.stopped = true
+		e.shed(r)
+	case strained:
+		r.strain++
+		if timedOut {
+			r.strain++
+		}
+		if r.strain >= tripAt && r.held.IsZero() || !r.probe.IsZero() {
+			e.trip(r)
+		}
+	default:
+		r.strain = 0
+		if !r.probe.IsZero() && a.Outcome != trigger.Success { // after a success, the store knows
+			e.hold(r, time.Time{})
+		}
+	}
+	e.staffAll(r)
+}
+
+// trip opens the breaker, for longer each time a probe has failed.
+func (e *Engine) trip(r *receiver) {
+	n := 0
+	if !r.probe.IsZero() {
+		n = r.holds
+	}
+	until := e.Store.Now().Add(holdFor(n, 2*rand.Float64()-1)).Truncate(time.Microsecond) // as it is stored
+	r.pace.restart()
+	e.hold(r, until)
+	e.Metrics.Trips.Inc()
+}
+
+// hold changes the breaker here, and notes it for the store. until is zero for
+// closed.
+func (e *Engine) hold(r *receiver, until time.Time) {
+	if r.webhook == nil {
+		return
+	}
+	e.holds[r.id] = hold{r.webhook.OrganizationID, r.probe, until}
+	r.held, r.probe, r.holding = until, time.Time{}, true
+	if !until.IsZero() {
+		e.shed(r)
+	}
+	e.Wake()
+}
+
+// holdSome tells the store of breakers that have changed. What fails is not
+// tried again: this node goes by what the store says with the next look.
+func (e *Engine) holdSome(ctx context.Context) {
+	e.mu.Lock()
+	holds := e.holds
+	e.holds = map[int64]hold{}
+	e.mu.Unlock()
+	for id, h := range holds {
+		if err := e.Store.Hold(ctx, h.organizationID, id, h.seen, h.until); err != nil {
+			e.Log.Warn("a breaker's state is not stored", "webhook_id", id, "error", err)
+		}
+		e.mu.Lock()
+		if r := e.receiver(id); e.holds[id] == (hold{}) {
+			r.holding, r.heldAt = false, e.Now()
+		}
+		e.mu.Unlock()
+	}
+}
+
+// learnHold takes what the store says of a breaker, read at the given time or
+// later.
+func (e *Engine) learnHold(r *receiver, w *trigger.Webhook, seen time.Time) {
+	if r.holding || !seen.After(r.heldAt) || w.HeldUntil.Equal(r.held) {
+		return
+	}
+	r.held, r.probe, r.holds = w.HeldUntil, time.Time{}, w.Holds
+	if r.held.IsZero() {
+		r.strain = 0
+		r.pace.restart()
+		return
+	}
+	e.shed(r)
+}
+
+// reopen closes the breaker of a webhook after a success that the store knows
+// of.
+func (e *Engine) reopen(webhookID int64) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if r := e.receivers[webhookID]; r != nil && !r.probe.IsZero() {
+		r.held, r.probe, r.heldAt, r.strain = time.Time{}, time.Time{}, e.Now(), 0
+		e.Wake()
+	}
+}
+
+// mayProbe asks for the one attempt after a breaker was open.
+func (e *Engine) mayProbe(ctx context.Context, w *trigger.Webhook) bool {
+	until := e.Store.Now().Add(e.LeaseOf(w)).Truncate(time.Microsecond) // as it is stored
+	ok, err := e.Store.Probe(ctx, w.ID, w.HeldUntil, until)
+	if err != nil {
+		e.Log.Warn("a webhook cannot be probed", "webhook_id", w.ID, "error", err)
+	}
+	if !ok {
+		return false
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	r := e.receiver(w.ID)
+	r.held, r.probe, r.holds, r.heldAt = until, until, w.Holds, e.Now()
+	return true
+}
+
+// leaveProbe is for a probe that is not made: somebody else may, at once.
+func (e *Engine) leaveProbe(webhookID int64) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if r := e.receivers[webhookID]; r != nil && !r.probe.IsZero() {
+		e.hold(r, e.Store.Now())
+	}
+}
+
+// endWebhook notes a webhook whose receiver wants no more.
+func (e *Engine) endWebhook(orgID, webhookID int64, state trigger.WebhookState) {
+	e.mu.Lock()
+	e.ending[webhookID] = ending{orgID, state}
+	e.mu.Unlock()
+	e.Wake()
+}
+
+// endSome stops the noted webhooks, and ends some of what those are owed that
+// are gone. If the process dies in between, the next attempt or claim goes on.
+// What fails is tried again, and holds up nothing else.
+func (e *Engine) endSome(ctx context.Context) (more bool) {
+	e.mu.Lock()
+	noted := maps.Clone(e.ending)
+	e.mu.Unlock()
+	for id, end := range noted {
+		done, err := e.end(ctx, id, end)
+		if err != nil {
+			e.Log.Error("a webhook cannot be stopped", "webhook_id", id, "error", err)
+			continue
+		}
+		if !done {
+			more = true
+			continue
+		}
+		e.mu.Lock()
+		delete(e.ending, id)
+		if r := e.receivers[id]; r != nil && r.webhook != nil { // what was read before is older
+			w := *r.webhook
+			w.State = end.state
+			r.webhook, r.seen, r.stopped = &w, e.Now(), false
+		}
+		e.mu.Unlock()
+	}
+	return more
+}
+
+func (e *Engine) end(ctx context.Context, webhookID int64, end ending) (done bool, err error) {
+	if err := e.Store.StopWebhook(ctx, end.organizationID, webhookID, end.state); err != nil || end.state != trigger.Gone {
+		return err == nil, err
+	}
+	n, done, err := e.Store.FailWebhook(ctx, end.organizationID, webhookID, trigger.ReasonGone)
+	e.Metrics.Ended.WithLabelValues("failed").Add(float64(n))
+	return done, err
+}

@@ -1,0 +1,154 @@
+package deliver
+
+import (
+	"math"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"triggerd/internal/trigger"
+)
+
+// receiver is what the engine knows of one webhook: how it is set, as of a
+// moment ago, and what it bears. All its lanes share it. It is remembered for
+// a while after the last of them is gone. The engine's mutex guards all of it.
+type receiver struct {
+	id      int64
+	webhook *trigger.Webhook // as it was at seen; nil: not known yet
+	seen    time.Time        // by the process's clock, before it was read
+	used    time.Time        // when a lane last had work, by the same
+	lanes   []*lane          // that exist; what was owed at acceptance first
+	running int              // attempts under way, in all lanes
+	pace    pace
+	limiter *rate.Limiter // nil: no limit
+
+	stopped bool      // it has asked for no more, and the store is about to know
+	strain  int       // what has gone wrong since the last answer that was none of that
+	held    time.Time // the breaker is open until then, in the database's time; zero: closed
+	holds   int       // how often in a row it has opened
+	holding bool      // the store is about to know of that
+	heldAt  time.Time // by the process's clock: what was read before is older
+	probe   time.Time // what held is while this node makes the one attempt; zero: it does not
+}
+
+const (
+	// freshFor is how old what is known of a webhook may be when an attempt
+	// begins: a change of it takes effect that soon, on every node.
+	freshFor = 1500 * time.Millisecond
+	// refreshEvery is how often webhooks with work are read again.
+	refreshEvery = 500 * time.Millisecond
+	// memory is for how long a receiver is remembered.
+	memory = 10 * time.Minute
+)
+
+// receiver finds or makes the receiver of a webhook.
+func (e *Engine) receiver(webhookID int64) *receiver {
+	r := e.receivers[webhookID]
+	if r == nil {
+		r = &receiver{id: webhookID, pace: newPace()}
+		e.receivers[webhookID] = r
+	}
+	return r
+}
+
+// learn takes what a webhook is, read at the given time or later. What is
+// older than what is known changes nothing.
+func (e *Engine) learn(r *receiver, w *trigger.Webhook, seen time.Time) {
+	if !seen.After(r.seen) {
+		return
+	}
+	r.webhook, r.seen = w, seen
+	r.pace.most = concurrency
+	if w.Concurrency > 0 {
+		r.pace.most = w.Concurrency
+	}
+	e.limit(r, w)
+	if w.State != trigger.Active {
+		e.shed(r)
+	}
+}
+
+// limit keeps the webhook's rate: this node's share of it.
+func (e *Engine) limit(r *receiver, w *trigger.Webhook) {
+	if w.Rate == 0 {
+		r.limiter = nil
+		return
+	}
+	share := rate.Limit(w.Rate / float64(e.Store.Nodes()))
+	if r.limiter == nil {
+		r.limiter = rate.NewLimiter(share, 1)
+	}
+	if r.limiter.Limit() != share {
+		r.limiter.SetLimitAt(e.Now(), share)
+	}
+}
+
+// isFresh reports whether what is known of the webhook is young enough to send
+// by it.
+func (e *Engine) isFresh(r *receiver) bool {
+	return r.webhook != nil && elapsed(e.Now(), r.seen) <= freshFor
+}
+
+// wants reports whether the webhook wants attempts.
+func (r *receiver) wants() bool {
+	return !r.stopped && (r.webhook == nil || r.webhook.State == trigger.Active)
+}
+
+// isOpen reports whether attempts may begin: the webhook wants them, and its
+// breaker is closed, or this node makes the probe.
+func (r *receiver) isOpen() bool { return r.wants() && (r.held.IsZero() || !r.probe.IsZero()) }
+
+// isSlow reports a receiver whose attempts may take long, so that they must
+// not fill all the slots.
+func (r *receiver) isSlow() bool { return r.strain > 0 || r.pace.took > slowAttempt }
+
+// slowAttempt is what counts as long.
+const slowAttempt = time.Second
+
+// share is how many attempts of a lane may run: all that the receiver bears,
+// a quarter of that for a replay, one for a probe.
+func (l *lane) share() int {
+	r := l.receiver
+	switch most := r.pace.workers(); {
+	case !r.probe.IsZero():
+		return 1
+	case l.job != 0:
+		return max(1, most/4)
+	default:
+		return most
+	}
+}
+
+// timeoutOf is that of one attempt at a webhook.
+func (c *Config) timeoutOf(w *trigger.Webhook) time.Duration {
+	if w == nil || w.Timeout == 0 {
+		return c.Timeout
+	}
+	return w.Timeout
+}
+
+// scheduleOf is when a webhook's deliveries are tried again.
+func (c *Config) scheduleOf(w *trigger.Webhook) trigger.Schedule {
+	if w == nil || w.Schedule == nil {
+		return c.Schedule
+	}
+	return w.Schedule
+}
+
+// perSecond is how many attempts a second the lane's limits allow.
+func (l *lane) perSecond() float64 {
+	limit := math.Inf(1)
+	for _, limiter := range []*rate.Limiter{l.limiter, l.receiver.limiter} {
+		if limiter != nil {
+			limit = min(limit, float64(limiter.Limit()))
+		}
+	}
+	return limit
+}
+
+// elapsed is how long ago a reading of the process's clock is: by the wall
+// clock and by the monotonic one, whichever has gone further, since a
+// suspended machine's monotonic clock may stand still.
+func elapsed(now, since time.Time) time.Duration {
+	return max(now.Sub(since), now.Round(0).Sub(since.Round(0)))
+}

@@ -1,0 +1,91 @@
+package deliver
+
+import (
+	"context"
+	"time"
+
+	"triggerd/internal/trigger"
+)
+
+// refresh keeps what is known of webhooks with work fresh, until ctx ends, so
+// that whatever is changed about one is followed within freshFor: a node that
+// cannot read it sends nothing.
+func (e *Engine) refresh(ctx context.Context) {
+	tick := time.NewTicker(refreshEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			for _, ids := range e.stale() {
+				if err := e.readWebhooks(ctx, ids); err != nil && ctx.Err() == nil {
+					e.Log.Warn("webhooks cannot be read, and get nothing meanwhile", "webhooks", len(ids), "error", err)
+				}
+			}
+		}
+	}
+}
+
+// stale lists webhooks with work that were not read for a while, by the
+// thousand, and forgets those that had none for long and were not read.
+func (e *Engine) stale() (lists [][]int64) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	now := e.Now()
+	var ids []int64
+	for id, r := range e.receivers {
+		switch {
+		case len(r.lanes) == 0 && r.running == 0 && !r.holding && min(elapsed(now, r.used), elapsed(now, r.seen)) > memory:
+			delete(e.receivers, id)
+		case len(r.lanes) > 0 && elapsed(now, r.seen) >= refreshEvery:
+			ids = append(ids, id)
+		}
+		if len(ids) == lookLanes {
+			lists, ids = append(lists, ids), nil
+		}
+	}
+	if len(ids) > 0 {
+		lists = append(lists, ids)
+	}
+	return lists
+}
+
+// readWebhooks reads webhooks, and goes on with their lanes.
+func (e *Engine) readWebhooks(ctx context.Context, ids []int64) error {
+	seen := e.Now()
+	hooks, err := e.Store.WebhooksByID(ctx, ids)
+	if err != nil {
+		return err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, id := range ids {
+		w := hooks[id]
+		if w == nil { // its organization was erased
+			w = &trigger.Webhook{ID: id, State: trigger.Gone}
+		}
+		if r := e.receivers[id]; r != nil {
+			e.learn(r, w, seen)
+			e.learnHold(r, w, seen)
+			e.staffAll(r)
+		}
+	}
+	return nil
+}
+
+// Follow returns when no node begins an attempt by what webhooks were before
+// it was called: at once on one node, else within 2 s, or when ctx ends.
+func (e *Engine) Follow(ctx context.Context, webhookID int64) error {
+	if err := e.readWebhooks(ctx, []int64{webhookID}); err != nil || e.Store.Nodes() == 1 {
+		return err
+	}
+	timer := time.NewTimer(freshFor)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return nil
+	}
+}

@@ -1,0 +1,226 @@
+package deliver_test
+
+import (
+	"context"
+	"time"
+
+	"triggerd/internal/store"
+	"triggerd/internal/trigger"
+)
+
+// breaker is that of a webhook, as the database has it.
+type breaker struct {
+	opened  time.Time // when it opened; zero: it is closed
+	probe   *probing  // the last that the database has granted
+	probing *probing  // the last that was made
+}
+
+// probing is the leave to make one attempt while a breaker is open.
+type probing struct {
+	server *server
+	until  time.Time
+	sent   *sending
+}
+
+// health is how a webhook fares.
+type health struct{ trigger.Health }
+
+// row is the webhook's row in webhook_health; it is made if it has none.
+func (h *hook) row(now time.Time) *health {
+	if h.health == nil {
+		h.health = &health{Health: trigger.Health{OrganizationID: h.OrganizationID, WebhookID: h.ID, Since: now, LastAt: now}}
+	}
+	return h.health
+}
+
+// setHeld changes the breaker.
+func (h *hook) setHeld(until time.Time, holds int, now time.Time) {
+	switch {
+	case until.IsZero():
+		h.opened = time.Time{}
+	case h.opened.IsZero():
+		h.opened = now
+	}
+	h.HeldUntil, h.Holds = until, holds
+}
+
+// heal forgets what the row says, at a success or a resumption.
+func (h *hook) heal(stage trigger.HealthStage, now time.Time) {
+	h.setHeld(time.Time{}, 0, now)
+	if h.health == nil {
+		return
+	}
+	if h.health.Stage == trigger.HealthNoted {
+		h.health = nil
+		return
+	}
+	h.health.Stage, h.health.Failures = stage, 0
+}
+
+// setState makes a webhook active, paused or gone; health follows.
+func (h *hook) setState(state trigger.WebhookState, now time.Time) {
+	before := h.State
+	if state != before {
+		h.State, h.changed, h.troubled = state, now, true
+	}
+	switch {
+	case state == trigger.Gone:
+		h.setHeld(time.Time{}, 0, now)
+		h.health = nil
+	case state == trigger.Active && before == trigger.Paused && h.health != nil:
+		h.heal(trigger.HealthWarned, now)
+		if h.health != nil {
+			h.health.Since, h.health.LastAt = now, now
+		}
+	case state == trigger.Active && before == trigger.Paused:
+		h.setHeld(time.Time{}, 0, now)
+	}
+}
+
+// mark is what Store.Finish makes of a group of results, beside the rows.
+func (m *model) mark(results []store.Result, now time.Time) {
+	fineAt := map[int64]time.Time{}
+	counts := func(a *trigger.Attempt) bool { return a.Outcome != "" && a.Error != trigger.ReasonNoEvent }
+	for _, r := range results {
+		a := &r.Attempt
+		if counts(a) && a.Outcome == trigger.Success && a.At.After(fineAt[a.WebhookID]) {
+			fineAt[a.WebhookID] = a.At
+		}
+	}
+	for id := range fineAt {
+		if h := m.byID[id]; h.health == nil || h.health.Stage != trigger.HealthRecovered {
+			h.heal(trigger.HealthRecovered, now)
+		}
+	}
+	for _, r := range results {
+		a := &r.Attempt
+		if !counts(a) || a.Outcome == trigger.Success || !a.At.After(fineAt[a.WebhookID]) {
+			continue
+		}
+		row := m.byID[a.WebhookID].row(a.At)
+		if row.Failures == 0 {
+			row.Since = a.At
+		}
+		if row.Failures++; a.At.After(row.LastAt) {
+			row.LastAt = a.At
+		}
+	}
+}
+
+// StopWebhook is called for webhooks whose receiver wants no more.
+func (s *server) StopWebhook(ctx context.Context, orgID, webhookID int64, state trigger.WebhookState) error {
+	return s.call(ctx, "StopWebhook", func(now time.Time) {
+		h := s.w.byID[webhookID]
+		if h.OrganizationID != orgID || h.wishes == 0 && h.State != trigger.Gone {
+			s.w.wrong(nil, "webhook %d of organization %d is made %s", webhookID, orgID, state)
+		}
+		if h.State != trigger.Gone {
+			h.setState(state, now)
+		}
+	})
+}
+
+const (
+	held          = "a breaker opened"
+	heldMeanwhile = "a breaker was another by then"
+	probed        = "a probe was granted"
+	probeLost     = "a probe was not granted"
+	probeSent     = "a probe was sent"
+	ignorant      = "a request of a server that could not know of a breaker"
+	mended        = "a delivery waited until its receiver was mended"
+	replayed      = "a replay came to its end"
+)
+
+// Bounds of the breaker, as they are promised.
+const (
+	firstHeld = time.Second
+	mostHold  = 5 * time.Minute
+	spread    = 1.2
+)
+
+// Hold opens a breaker, for as long as it may be open, or closes it.
+func (s *server) Hold(ctx context.Context, orgID, webhookID int64, seen, until time.Time) error {
+	return s.call(ctx, "Hold", func(now time.Time) {
+		h := s.w.byID[webhookID]
+		if h.OrganizationID != orgID {
+			s.w.wrong(nil, "webhook %d of organization %d is held", webhookID, orgID)
+		}
+		if !h.HeldUntil.Equal(seen) {
+			s.w.met[heldMeanwhile]++
+			return
+		}
+		if until.IsZero() {
+			h.setHeld(until, 0, now)
+			return
+		}
+		most := firstHeld
+		if !seen.IsZero() {
+			most = min(firstHeld<<min(h.Holds, 20), mostHold)
+		}
+		if hold := until.Sub(now); hold > time.Duration(float64(most)*spread)+slack {
+			s.w.wrong(nil, "webhook %d is held for %v after %d holds", webhookID, hold, h.Holds)
+		}
+		s.w.met[held]++
+		h.row(now)
+		h.setHeld(until, h.Holds+1, now)
+	})
+}
+
+// Probe grants one attempt while a breaker is open, to one server.
+func (s *server) Probe(ctx context.Context, webhookID int64, seen, until time.Time) (ok bool, err error) {
+	err = s.call(ctx, "Probe", func(now time.Time) {
+		h := s.w.byID[webhookID]
+		if until.Sub(now) > s.w.leaseOf(h)+slack || seen.After(now) {
+			s.w.wrong(nil, "a probe of webhook %d until %v, of a breaker that is open until %v", webhookID, until, seen)
+		}
+		if ok = h.HeldUntil.Equal(seen); !ok {
+			s.w.met[probeLost]++
+			return
+		}
+		h.setHeld(until, h.Holds, now)
+		h.probe = &probing{server: s, until: until}
+		s.w.met[probed]++
+	})
+	return ok && err == nil, err
+}
+
+// Failing lists webhooks of which something is to be told.
+func (s *server) Failing(ctx context.Context, e trigger.Endurance) (list []trigger.Health, err error) {
+	err = s.call(ctx, "Failing", func(time.Time) {
+		for _, h := range s.w.hooks {
+			if h.health == nil {
+				continue
+			}
+			if _, _, due := h.health.Due(e); due {
+				list = append(list, h.health.Health)
+			}
+		}
+	})
+	return list, err
+}
+
+// Advance notes a stage, and tells of it, once.
+func (s *server) Advance(ctx context.Context, seen trigger.Health, stage trigger.HealthStage, n trigger.Notice) error {
+	return s.call(ctx, "Advance", func(now time.Time) {
+		h := s.w.byID[seen.WebhookID]
+		if h.health == nil || h.health.Stage != seen.Stage {
+			return
+		}
+		s.w.judgeAdvance(h, seen, stage, n)
+		row := h.health
+		row.Stage = stage
+		switch {
+		case stage == trigger.HealthRecovered && row.Failures == 0:
+			h.setHeld(time.Time{}, 0, now)
+			h.health = nil
+		case stage == trigger.HealthRecovered:
+			row.Stage = trigger.HealthNoted
+		case stage == trigger.HealthPaused:
+			if h.State != trigger.Active {
+				return
+			}
+			h.setState(trigger.Paused, now)
+		}
+		h.told = append(h.told, n.Type)
+	})
+}

@@ -1,0 +1,120 @@
+package deliver_test
+
+import (
+	"time"
+
+	"triggerd/internal/trigger"
+)
+
+// freshness is how long after a change of a webhook a request may begin that
+// does not know of it.
+const freshness = 1500 * time.Millisecond
+
+// judgeWebhook judges a request by the state of its webhook, as it leaves the
+// server.
+func (s *server) judgeWebhook(snd *sending, now time.Time) {
+	d, h := snd.debt, snd.hook
+	switch {
+	case s.running[h.ID] > h.concurrency():
+		s.w.wrong(d, "%d requests at a time", s.running[h.ID])
+	case h.State != trigger.Active && now.Sub(h.changed) > freshness+slack:
+		s.w.wrong(d, "a request %v after the webhook became %s", now.Sub(h.changed), h.State)
+	case !h.left[s].IsZero() && h.left[s].After(h.changed) && now.Sub(h.left[s]) > slack:
+		s.w.wrong(d, "a request %v after its receiver wanted no more", now.Sub(h.left[s]))
+	}
+	s.judgeProbe(snd, now)
+	s.w.judgeRate(snd, now)
+}
+
+// judgeProbe judges a request while a breaker is open: it is the one that
+// the database has granted, or its server may not know yet. At most one probe
+// is under way, unless its lease ran out.
+func (s *server) judgeProbe(snd *sending, now time.Time) {
+	h := snd.hook
+	if h.HeldUntil.IsZero() || now.Sub(h.opened) <= freshness+slack {
+		return
+	}
+	p := h.probe
+	if snd.claim != nil && snd.claim.handed && s.mayForget(h, now) {
+		s.w.met[ignorant]++ // what is handed off tells nothing of breakers
+		return
+	}
+	switch {
+	case p == nil || p.server != s || p.sent != nil:
+		s.w.wrong(snd.debt, "a request %v after the breaker opened, until %v", now.Sub(h.opened), h.HeldUntil.Sub(s.w.begun))
+		return
+	case now.After(p.until) && !s.awake.After(now):
+		s.w.wrong(snd.debt, "a probe %v too late", now.Sub(p.until))
+	}
+	if last := h.probing; last != nil && last.sent.end.IsZero() && now.Before(last.until) {
+		s.w.wrong(snd.debt, "two probes at a time, the other by server %d", last.server.number)
+	}
+	p.sent, h.probing = snd, p
+	s.w.met[probeSent]++
+}
+
+// mayForget says that the server need not know that a breaker is open: it has
+// not read so, or it did long ago by its own clock.
+func (s *server) mayForget(h *hook, now time.Time) bool {
+	const remembered = 10 * time.Minute
+	seen := s.seen[h.ID]
+	return seen.Before(h.opened) || now.Sub(seen) > remembered || s.leapt.After(seen)
+}
+
+// judgeRate judges how many requests a webhook with a rate gets, in any time
+// up to now.
+func (w *world) judgeRate(snd *sending, now time.Time) {
+	h := snd.hook
+	if h.Rate == 0 {
+		return
+	}
+	h.asked = append(h.asked, now)
+	const window = 200 // that many requests back
+	h.asked = h.asked[max(0, len(h.asked)-window):]
+	for i, since := range h.asked {
+		n := float64(len(h.asked) - i)
+		if most := h.Rate*now.Sub(since).Seconds() + float64(w.most); n > most+1e-3 {
+			w.wrong(snd.debt, "%v requests in %v, of %v a second", n, now.Sub(since), h.Rate)
+		}
+	}
+}
+
+// judgeAdvance judges what an owner is told of a failing webhook.
+func (w *world) judgeAdvance(h *hook, seen trigger.Health, stage trigger.HealthStage, n trigger.Notice) {
+	e := trigger.DefaultEndurance()
+	failing := seen.LastAt.Sub(seen.Since)
+	want := map[trigger.HealthStage]string{
+		trigger.HealthWarned: trigger.WebhookFailing, trigger.HealthPaused: trigger.WebhookPaused, trigger.HealthRecovered: trigger.WebhookRecovered,
+	}[stage]
+	switch {
+	case n.Type != want || n.About != h.ID:
+		w.wrong(nil, "stage %d of webhook %d is told as %+v", stage, h.ID, n)
+	case stage == trigger.HealthRecovered:
+	case failing < e.Pause/5 || stage == trigger.HealthPaused && failing < e.Pause || seen.Failures < e.Attempts:
+		w.wrong(nil, "webhook %d is in stage %d after %d failures in %v", h.ID, stage, seen.Failures, failing)
+	}
+}
+
+// concurrency is how many requests at a time a server may have.
+func (h *hook) concurrency() int {
+	if h.Concurrency > 0 {
+		return h.Concurrency
+	}
+	return 16
+}
+
+func (w *world) timeoutOf(h *hook) time.Duration {
+	if h.Timeout > 0 {
+		return h.Timeout
+	}
+	return w.timeout
+}
+
+func (w *world) leaseOf(h *hook) time.Duration { return 2*max(w.timeout, w.timeoutOf(h)) + 2*time.Second }
+
+func (w *world) scheduleOf(h *hook) trigger.Schedule {
+	if h.Schedule != nil {
+		return h.Schedule
+	}
+	return w.schedule
+}

@@ -1,0 +1,44 @@
+package deliver
+
+import (
+	"crypto/tls"
+	"net/http/httptrace"
+	"sync/atomic"
+	"time"
+
+	"triggerd/internal/trigger"
+)
+
+// stopwatch notes where the time of an attempt goes. The transport may call it
+// from goroutines that outlive the request: of a connection that was begun
+// while another became free.
+type stopwatch struct {
+	now   func() time.Time
+	begun time.Time
+
+	dns, connect, tls, firstByte atomic.Int64
+}
+
+func (s *stopwatch) note(at *atomic.Int64) { at.Store(int64(s.now().Sub(s.begun))) }
+
+func (s *stopwatch) trace() *httptrace.ClientTrace {
+	return &httptrace.ClientTrace{
+		DNSDone:              func(httptrace.DNSDoneInfo) { s.note(&s.dns) },
+		ConnectDone:          func(_, _ string, err error) { s.noteIf(&s.connect, err) },
+		TLSHandshakeDone:     func(_ tls.ConnectionState, err error) { s.noteIf(&s.tls, err) },
+		GotFirstResponseByte: func() { s.note(&s.firstByte) },
+	}
+}
+
+func (s *stopwatch) noteIf(at *atomic.Int64, err error) {
+	if err == nil {
+		s.note(at)
+	}
+}
+
+func (s *stopwatch) timing() trigger.Timing {
+	return trigger.Timing{
+		DNS: time.Duration(s.dns.Load()), Connect: time.Duration(s.connect.Load()),
+		TLS: time.Duration(s.tls.Load()), FirstByte: time.Duration(s.firstByte.Load()),
+	}
+}

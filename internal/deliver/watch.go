@@ -1,0 +1,45 @@
+package deliver
+
+import (
+	"context"
+	"time"
+)
+
+// watchEvery is how often webhooks that do nothing but fail are looked at.
+const watchEvery = 10 * time.Second
+
+// watch warns of webhooks that do nothing but fail, pauses those that go on,
+// and tells who has recovered, until ctx ends. Each is noted and told in one
+// transaction, by whichever node comes first.
+func (e *Engine) watch(ctx context.Context) {
+	tick := time.NewTicker(watchEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			e.advance(ctx)
+		}
+	}
+}
+
+func (e *Engine) advance(ctx context.Context) {
+	list, err := e.Store.Failing(ctx, e.Endurance)
+	if err != nil && ctx.Err() == nil {
+		e.Log.Warn("failing webhooks cannot be listed", "error", err)
+	}
+	for _, h := range list {
+		stage, notice, ok := h.Due(e.Endurance)
+		if !ok || ctx.Err() != nil {
+			continue
+		}
+		if err := e.Store.Advance(ctx, h, stage, notice); err != nil {
+			e.Log.Warn("a failing webhook is not noted", "webhook_id", h.WebhookID, "error", err)
+			continue
+		}
+		e.Log.Warn("a webhook fares otherwise", "webhook_id", h.WebhookID, "organization_id", h.OrganizationID,
+			"notice", notice.Type, "failures", h.Failures, "since", h.Since)
+		e.Wake()
+	}
+}

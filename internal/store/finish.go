@@ -1,0 +1,119 @@
+package store
+
+import (
+	"context"
+
+	"triggerd/internal/trigger"
+)
+
+// Result is what an attempt made of a delivery.
+type Result struct {
+	Attempt trigger.Attempt
+	Next    trigger.Delivery // by Delivery.After
+	Notice  *trigger.Notice  // of a delivery that failed for good, for whoever wants it
+}
+
+// Finish records results in one synced transaction: deliveries that ended are
+// removed, the others get their next due time or fail, and the attempts are
+// appended; so is how their webhooks fare. A result whose claim was lost
+// changes nothing, except that a success ends the delivery if it is still
+// open. To finish twice is as to finish once, but that the failures of a
+// webhook may be counted twice. What belongs to replays, or makes a notice,
+// goes in a second transaction.
+//
+// An error is of all the results; [Settle] knows what to do with it.
+func (s *Store) Finish(ctx context.Context, results []Result) error {
+	wanting, err := s.wanting(ctx, results)
+	if err != nil {
+		return err
+	}
+	seen := make(map[trigger.DeliveryKey]bool, len(results))
+	var first, rare, later []Result
+	for _, r := range results { // one statement changes a row at most once
+		if r.Notice != nil && !wanting[r.Attempt.OrganizationID] {
+			r.Notice = nil
+		}
+		switch key := r.Attempt.DeliveryKey; {
+		case seen[key]:
+			later = append(later, r)
+		case r.Notice != nil || key.Job != 0:
+			rare = append(rare, r)
+			seen[key] = true
+		default:
+			first = append(first, r)
+			seen[key] = true
+		}
+	}
+	if len(first) > 0 {
+		err = s.dialect.finish(ctx, first)
+	}
+	if err == nil && len(rare) > 0 {
+		err = s.finishRare(ctx, rare)
+	}
+	if err != nil || len(later) == 0 {
+		return err
+	}
+	return s.Finish(ctx, later)
+}
+
+// wanting are the organizations that want to hear of the notices.
+func (s *Store) wanting(ctx context.Context, results []Result) (wanting map[int64]bool, err error) {
+	var orgs []int64
+	for _, r := range results {
+		if org := r.Attempt.OrganizationID; r.Notice != nil && !wanting[org] {
+			if wanting == nil {
+				wanting = make(map[int64]bool)
+			}
+			wanting[org] = true
+			orgs = append(orgs, org)
+		}
+	}
+	if len(orgs) == 0 {
+		return nil, nil
+	}
+	subs, err := s.Subscribers(ctx, orgs)
+	for org := range wanting {
+		wanting[org] = err == nil && subs[org].Wants(trigger.DeliveryExhausted)
+	}
+	return wanting, err
+}
+
+// finishRare records results one by one, in one transaction.
+func (s *Store) finishRare(ctx context.Context, results []Result) error {
+	return s.dialect.write(ctx, func(q querier) error {
+		for i := range results {
+			r := &results[i]
+			moved, err := finishOne(ctx, q, r)
+			if err == nil && moved && r.Attempt.Job != 0 {
+				err = countReplayed(ctx, q, r)
+			}
+			if err == nil && moved && r.Notice != nil {
+				err = s.postNotice(ctx, q, r.Attempt.OrganizationID, r.Notice)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return markHealth(ctx, q, results)
+	})
+}
+
+// markHealth notes how the webhooks of results fare.
+func markHealth(ctx context.Context, q querier, results []Result) error {
+	for _, m := range healthMarks(results) {
+		if m.fine {
+			for _, text := range []string{sqlHealthFine, sqlHealthBack} {
+				if _, err := q.ExecContext(ctx, text+` = $1`, m.webhookID); err != nil {
+					return err
+				}
+			}
+		}
+		if m.failures == 0 {
+			continue
+		}
+		if _, err := q.ExecContext(ctx, sqlHealthNote, m.webhookID, m.organizationID, m.since, m.last, m.failures); err != nil {
+			return err
+		}
+	}
+	return nil
+}

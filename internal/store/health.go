@@ -1,0 +1,214 @@
+package store
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"errors"
+	"slices"
+	"strconv"
+	"time"
+
+	"triggerd/internal/trigger"
+)
+
+// healthMark is what a group of results says about one webhook.
+type healthMark struct {
+	organizationID, webhookID int64
+	fine                      bool      // there was a success
+	fineAt                    time.Time // the latest
+	since, last               int64     // of the failures after it, in microseconds
+	failures                  int
+}
+
+// healthMarks sums up results by webhook, in the order of their ids.
+func healthMarks(results []Result) []healthMark {
+	byID := make(map[int64]*healthMark)
+	for _, r := range results {
+		a := &r.Attempt
+		if a.Outcome == "" || a.Error == trigger.ReasonNoEvent { // nothing was sent
+			continue
+		}
+		m := byID[a.WebhookID]
+		if m == nil {
+			m = &healthMark{organizationID: a.OrganizationID, webhookID: a.WebhookID}
+			byID[a.WebhookID] = m
+		}
+		if a.Outcome == trigger.Success {
+			m.fine = true
+			if a.At.After(m.fineAt) {
+				m.fineAt = a.At
+			}
+		}
+	}
+	for _, r := range results {
+		m := byID[r.Attempt.WebhookID]
+		if m == nil || r.Attempt.Outcome == trigger.Success || r.Attempt.Outcome == "" || !r.Attempt.At.After(m.fineAt) {
+			continue
+		}
+		at := micros(r.Attempt.At)
+		if m.failures == 0 {
+			m.since, m.last = at, at
+		}
+		m.since, m.last, m.failures = min(m.since, at), max(m.last, at), m.failures+1
+	}
+	marks := make([]healthMark, 0, len(byID))
+	for _, m := range byID {
+		marks = append(marks, *m)
+	}
+	slices.SortFunc(marks, func(a, b healthMark) int { return cmp.Compare(a.webhookID, b.webhookID) })
+	return marks
+}
+
+// What a success and what failures make of a webhook's health. A success
+// forgets the failures, unless it was told of them: then of the success, too.
+const (
+	sqlHealthFine = `DELETE FROM webhook_health WHERE stage = 0 AND webhook_id`
+	sqlHealthBack = `UPDATE webhook_health SET stage = 3, failures = 0, held_until = 0, holds = 0
+		WHERE stage IN (1, 2) AND webhook_id`
+	sqlHealthNote = `
+		INSERT INTO webhook_health (webhook_id, organization_id, since, last_at, failures, stage, held_until, holds)
+		VALUES ($1, $2, $3, $4, $5, 0, 0, 0)
+		ON CONFLICT (webhook_id) DO UPDATE SET
+			since = CASE WHEN webhook_health.failures = 0 THEN excluded.since ELSE webhook_health.since END,
+			last_at = excluded.last_at, failures = webhook_health.failures + excluded.failures`
+)
+
+// StopWebhook follows a receiver's wish: it makes a webhook gone, or paused,
+// and posts the notice of it. To stop one that has stopped does nothing.
+func (s *Store) StopWebhook(ctx context.Context, orgID, webhookID int64, state trigger.WebhookState) error {
+	n := trigger.Notice{Type: trigger.WebhookGone, About: webhookID, Reason: "its receiver has answered 410"}
+	if state == trigger.Paused {
+		n.Type, n.Reason = trigger.WebhookPaused, "its receiver has asked for it"
+		n.Once = strconv.FormatInt(micros(s.Now()), 10)
+	}
+	_, err := s.SetWebhook(ctx, orgID, webhookID, func(w *trigger.Webhook) error {
+		if w.State == state {
+			return errUnchanged
+		}
+		w.State, w.PausedBy = state, trigger.PausedByReceiver
+		return nil
+	}, n)
+	if errors.Is(err, errUnchanged) || trigger.KindOf(err) == trigger.NotFound { // it is gone already
+		return nil
+	}
+	return err
+}
+
+var errUnchanged = errors.New("it is so already")
+
+// Failing lists up to a thousand webhooks that do nothing but fail and have
+// come to a stage at which something is to be done.
+func (s *Store) Failing(ctx context.Context, e trigger.Endurance) (list []trigger.Health, err error) {
+	const enough = 1000
+	err = query(ctx, s.hot, func(rows *sql.Rows) error {
+		var h trigger.Health
+		var since, last int64
+		err := rows.Scan(&h.WebhookID, &h.OrganizationID, &since, &last, &h.Failures, &h.Stage)
+		h.Since, h.LastAt = fromMicros(since), fromMicros(last)
+		if _, _, due := h.Due(e); due && len(list) < enough {
+			list = append(list, h)
+		}
+		return err
+	}, `SELECT webhook_id, organization_id, since, last_at, failures, stage FROM webhook_health
+		WHERE stage = 3 OR stage < 2 AND failures >= $1 ORDER BY webhook_id`, e.Attempts)
+	return list, wrap("list failing webhooks", err)
+}
+
+// Advance does what a failing webhook has come to, by [trigger.Health.Due]:
+// it notes the stage, pauses the webhook at HealthPaused, and posts the
+// notice, all in one transaction. It does nothing where another node has done
+// it, or the webhook has recovered since.
+func (s *Store) Advance(ctx context.Context, h trigger.Health, stage trigger.HealthStage, n trigger.Notice) error {
+	return wrap("note a failing webhook", s.dialect.write(ctx, func(q querier) error {
+		version, err := bumpVersion(ctx, q, h.OrganizationID)
+		if err != nil {
+			return err
+		}
+		change, args := `UPDATE webhook_health SET stage = $3`, []any{h.WebhookID, int(h.Stage), int(stage)}
+		if stage == trigger.HealthRecovered { // and may have failed again since
+			change, args[2] = `UPDATE webhook_health SET stage = $3`, int(trigger.HealthNoted)
+		}
+		moved, err := affected(q.ExecContext(ctx, change+` WHERE webhook_id = $1 AND stage = $2`, args...))
+		if err != nil || !moved {
+			return err
+		}
+		w, err := s.webhook(ctx, q, h.OrganizationID, h.WebhookID)
+		if err != nil {
+			return err
+		}
+		if stage == trigger.HealthRecovered {
+			if _, err := q.ExecContext(ctx, `DELETE FROM webhook_health WHERE webhook_id = $1 AND failures = 0`, h.WebhookID); err != nil {
+				return err
+			}
+		}
+		if stage == trigger.HealthPaused {
+			if w.State != trigger.Active { // by its owner, or gone: there is nothing to say
+				return nil
+			}
+			w.State, w.PausedBy = trigger.Paused, trigger.PausedByFailures
+			if err := s.updateWebhook(ctx, q, &w, version); err != nil {
+				return err
+			}
+		}
+		return s.postNotice(ctx, q, h.OrganizationID, &n)
+	}))
+}
+
+// settleHealth follows a change of a webhook's state. One that is gone has no
+// health; one that was paused begins anew, and if it was known to be failing,
+// its next success is told.
+func settleHealth(ctx context.Context, q querier, w *trigger.Webhook, before trigger.WebhookState, now int64) (err error) {
+	switch {
+	case w.State == trigger.Gone:
+		_, err = q.ExecContext(ctx, `DELETE FROM webhook_health WHERE webhook_id = $1`, w.ID)
+	case w.State == trigger.Active && before == trigger.Paused:
+		if _, err = q.ExecContext(ctx, `DELETE FROM webhook_health WHERE webhook_id = $1 AND stage = 0`, w.ID); err != nil {
+			return err
+		}
+		_, err = q.ExecContext(ctx, `UPDATE webhook_health
+			SET stage = 1, failures = 0, since = $2, last_at = $2, held_until = 0, holds = 0
+			WHERE webhook_id = $1 AND stage IN (1, 2)`, w.ID, now)
+	}
+	return err
+}
+
+// Hold opens the breaker of a webhook until the given time, in which nobody
+// tries it. seen is what the breaker was: zero where it was closed, the end of
+// a probe that failed; where it is something else by now, nothing changes. A
+// zero until closes it.
+func (s *Store) Hold(ctx context.Context, orgID, webhookID int64, seen, until time.Time) error {
+	was, now := int64(0), micros(s.Now())
+	if !seen.IsZero() {
+		was = micros(seen)
+	}
+	return wrap("hold a webhook", s.dialect.write(ctx, func(q querier) (err error) {
+		switch {
+		case until.IsZero():
+			_, err = q.ExecContext(ctx, `UPDATE webhook_health SET held_until = 0, holds = 0
+				WHERE webhook_id = $1 AND held_until = $2`, webhookID, was)
+		case !seen.IsZero():
+			_, err = q.ExecContext(ctx, `UPDATE webhook_health SET held_until = $3, holds = holds + 1
+				WHERE webhook_id = $1 AND held_until = $2`, webhookID, was, micros(until))
+		default:
+			_, err = q.ExecContext(ctx, `
+				INSERT INTO webhook_health (webhook_id, organization_id, since, last_at, failures, stage, held_until, holds)
+				VALUES ($1, $2, $3, $3, 0, 0, $4, 1)
+				ON CONFLICT (webhook_id) DO UPDATE SET held_until = excluded.held_until, holds = webhook_health.holds + 1
+				WHERE webhook_health.held_until = 0`, webhookID, orgID, now, micros(until))
+		}
+		return err
+	}))
+}
+
+// Probe asks for the one attempt that is made when a breaker has been open
+// until held: ok for one node only, which the others wait for until the given
+// time.
+func (s *Store) Probe(ctx context.Context, webhookID int64, held, until time.Time) (ok bool, err error) {
+	err = s.dialect.write(ctx, func(q querier) error {
+		ok, err = affected(q.ExecContext(ctx, `UPDATE webhook_health SET held_until = $3
+			WHERE webhook_id = $1 AND held_until = $2`, webhookID, micros(held), micros(until)))
+		return err
+	})
+	return ok, wrap("probe a webhook", err)
+}

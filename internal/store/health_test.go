@@ -1,0 +1,318 @@
+package store_test
+
+import (
+	"encoding/json"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"triggerd/internal/store"
+	"triggerd/internal/store/storetest"
+	"triggerd/internal/trigger"
+)
+
+// failing is a webhook that fails, and one that listens to what the server
+// says of it.
+type failing struct {
+	t         *testing.T
+	db        *storetest.DB
+	nodes     [2]*store.Store // two on PostgreSQL
+	org       int64
+	hook      int64
+	listener  int64
+	endurance trigger.Endurance
+}
+
+func newFailing(t *testing.T, db *storetest.DB) *failing {
+	f := &failing{t: t, db: db, endurance: trigger.Endurance{Pause: 5 * time.Hour, Attempts: 3}}
+	f.nodes[0] = db.Open(t)
+	f.nodes[1] = f.nodes[0]
+	if db.IsPostgres() {
+		f.nodes[1] = db.Open(t)
+	}
+	f.org = storetest.NewOrganization(t, f.nodes[0])
+	f.hook = newWebhook(t, f.nodes[0], f.org, "")
+	f.listener = newWebhook(t, f.nodes[0], f.org, "webhook.*")
+	return f
+}
+
+// attempt makes one event, and an attempt at it.
+func (f *failing) attempt(outcome trigger.Outcome) {
+	f.t.Helper()
+	s := f.nodes[0]
+	add(f.t, s, events(s, f.org, 1), f.hook)
+	ds := claimAll(f.t, s, f.org, f.hook, time.Minute)
+	if len(ds) == 0 {
+		f.t.Fatal("nothing was claimed")
+	}
+	if err := s.Finish(f.t.Context(), []store.Result{result(s, ds[0], outcome)}); err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+// advance has both nodes look at what is failing, at the same moment.
+func (f *failing) advance() {
+	f.t.Helper()
+	for _, h := range f.due() {
+		stage, notice, _ := h.Due(f.endurance)
+		for _, s := range f.nodes {
+			if err := s.Advance(f.t.Context(), h, stage, notice); err != nil {
+				f.t.Error(err)
+			}
+		}
+	}
+}
+
+func (f *failing) due() []trigger.Health {
+	f.t.Helper()
+	list, err := f.nodes[0].Failing(f.t.Context(), f.endurance)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return list
+}
+
+// told lists the types of the notices that the listener is owed, the oldest
+// first, and looks at what they say.
+func (f *failing) told() (types []string) {
+	f.t.Helper()
+	s := f.nodes[0]
+	page, err := s.ListEvents(f.t.Context(), f.org, "", 100)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	for i := len(page) - 1; i >= 0; i-- {
+		e, _, err := s.Event(f.t.Context(), f.org, page[i].ID)
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		if !e.IsNotice() {
+			continue
+		}
+		types = append(types, e.Type)
+		var body struct {
+			WebhookID int64 `json:"webhook_id"`
+		}
+		if err := json.Unmarshal(e.Payload, &body); err != nil || body.WebhookID != f.hook {
+			f.t.Errorf("%s says %s, %v", e.Type, e.Payload, err)
+		}
+		var owed int
+		if err := f.db.SQL(f.t).QueryRowContext(f.t.Context(), `SELECT count(*) FROM deliveries
+			WHERE event_id = $1 AND webhook_id = $2`, e.ID[:], f.listener).Scan(&owed); err != nil || owed != 1 {
+			f.t.Errorf("%s is owed to the listener %d times, %v", e.Type, owed, err)
+		}
+	}
+	return types
+}
+
+func (f *failing) want(types ...string) {
+	f.t.Helper()
+	if diff := cmp.Diff(types, f.told()); diff != "" {
+		f.t.Errorf("told:\n%s", diff)
+	}
+}
+
+func (f *failing) wantState(state trigger.WebhookState, by string) {
+	f.t.Helper()
+	w, err := f.nodes[1].Webhook(f.t.Context(), f.org, f.hook)
+	if err != nil || w.State != state || w.PausedBy != by {
+		f.t.Errorf("the webhook is %s by %q, want %s by %q: %v", w.State, w.PausedBy, state, by, err)
+	}
+}
+
+// A webhook that does nothing but fail is told of after a fifth of the time,
+// paused at the end of it, and its recovery is told: each once, though two
+// nodes see it.
+func TestFailingWebhook(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, db *storetest.DB) {
+		f := newFailing(t, db)
+		f.attempt(trigger.Transient)
+		f.attempt(trigger.Transient)
+		db.Clock.Advance(2 * time.Hour)
+		f.advance()
+		f.want() // two attempts are too few
+		f.attempt(trigger.Transient)
+		f.advance()
+		f.advance()
+		f.want(trigger.WebhookFailing)
+		f.wantState(trigger.Active, "")
+		db.Clock.Advance(4 * time.Hour)
+		f.advance()
+		f.wantState(trigger.Active, "") // nothing was tried since
+		f.attempt(trigger.Transient)
+		f.advance()
+		f.advance()
+		f.want(trigger.WebhookFailing, trigger.WebhookPaused)
+		f.wantState(trigger.Paused, trigger.PausedByFailures)
+
+		if err := f.nodes[0].SetWebhookState(t.Context(), f.org, f.hook, trigger.Active); err != nil {
+			t.Fatal(err)
+		}
+		f.wantState(trigger.Active, "")
+		f.attempt(trigger.Transient)
+		f.attempt(trigger.Transient)
+		f.attempt(trigger.Transient)
+		f.advance()
+		f.wantState(trigger.Active, "") // it begins anew
+		f.attempt(trigger.Success)
+		f.advance()
+		f.advance()
+		f.want(trigger.WebhookFailing, trigger.WebhookPaused, trigger.WebhookRecovered)
+		if list := f.due(); len(list) != 0 {
+			t.Errorf("still listed: %+v", list)
+		}
+	})
+}
+
+// A success in between begins everything anew, and nobody is told.
+func TestASuccessEndsFailing(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, db *storetest.DB) {
+		f := newFailing(t, db)
+		for range 3 {
+			f.attempt(trigger.Transient)
+			f.attempt(trigger.Transient)
+			f.attempt(trigger.Transient)
+			db.Clock.Advance(4 * time.Hour)
+			f.attempt(trigger.Success)
+		}
+		f.advance()
+		f.want()
+		f.wantState(trigger.Active, "")
+	})
+}
+
+// The receiver's own wish stops a webhook, once, and is told once.
+func TestStopWebhook(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, db *storetest.DB) {
+		f := newFailing(t, db)
+		for _, s := range []*store.Store{f.nodes[0], f.nodes[1], f.nodes[0]} {
+			if err := s.StopWebhook(t.Context(), f.org, f.hook, trigger.Paused); err != nil {
+				t.Fatal(err)
+			}
+		}
+		f.want(trigger.WebhookPaused)
+		f.wantState(trigger.Paused, trigger.PausedByReceiver)
+		for _, s := range f.nodes {
+			if err := s.StopWebhook(t.Context(), f.org, f.hook, trigger.Gone); err != nil {
+				t.Fatal(err)
+			}
+		}
+		f.want(trigger.WebhookPaused, trigger.WebhookGone)
+		f.wantState(trigger.Gone, "")
+	})
+}
+
+// Who did not name the types is told nothing, and nor is the inbox.
+func TestNoticesAreAskedFor(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, db *storetest.DB) {
+		f := newFailing(t, db)
+		if err := f.nodes[0].SetWebhookState(t.Context(), f.org, f.listener, trigger.Gone); err != nil {
+			t.Fatal(err)
+		}
+		newWebhook(t, f.nodes[0], f.org, "*")
+		newWebhook(t, f.nodes[0], f.org, "*.gone")
+		if err := f.nodes[0].StopWebhook(t.Context(), f.org, f.hook, trigger.Gone); err != nil {
+			t.Fatal(err)
+		}
+		f.want()
+	})
+}
+
+// A delivery that is exhausted, and those that expire, are told of, but for
+// those of notices: otherwise there would be no end of it.
+func TestNoticesOfDeliveries(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, db *storetest.DB) {
+		s := db.Open(t)
+		org := storetest.NewOrganization(t, s)
+		hook, listener := newWebhook(t, s, org, "user.*"), newWebhook(t, s, org, "delivery.*")
+		posted := events(s, org, 3)
+		add(t, s, posted, hook)
+		ds := claimAll(t, s, org, hook, time.Minute)
+		r := result(s, ds[0], trigger.Permanent)
+		r.Notice = &trigger.Notice{Type: trigger.DeliveryExhausted, About: hook, Once: "x", EventID: posted[0].ID}
+		for range 2 { // as after an unknown commit
+			if err := s.Finish(t.Context(), []store.Result{r, result(s, ds[1], trigger.Transient)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := len(claimAll(t, s, org, listener, time.Minute)); got != 1 {
+			t.Errorf("%d notices of what was exhausted, want 1", got)
+		}
+		db.Clock.Advance(time.Hour)
+		if _, err := s.Expire(t.Context(), s.Now().Add(-30*time.Minute)); err != nil {
+			t.Fatal(err)
+		}
+		told := claimAll(t, s, org, listener, time.Minute)
+		if len(told) != 1 {
+			t.Fatalf("%d notices of what expired, want 1", len(told))
+		}
+		e, _, err := s.Event(t.Context(), org, told[0].EventID)
+		var body struct{ Deliveries []map[string]any }
+		if err != nil || json.Unmarshal(e.Payload, &body) != nil || e.Type != trigger.DeliveryExpired || len(body.Deliveries) != 2 {
+			t.Errorf("told of two expired deliveries by %s %s, %v", e.Type, e.Payload, err)
+		}
+		db.Clock.Advance(time.Hour)
+		if n, err := s.Expire(t.Context(), s.Now()); err != nil || n == 0 {
+			t.Fatalf("%d notices expired, %v", n, err)
+		}
+		if more := claimAll(t, s, org, listener, time.Minute); len(more) != 0 {
+			t.Errorf("%d notices of notices", len(more))
+		}
+	})
+}
+
+// Of all nodes one may probe, and nobody changes a breaker that is not what it
+// has seen.
+func TestBreaker(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, db *storetest.DB) {
+		f := newFailing(t, db)
+		a, b := f.nodes[0], f.nodes[1]
+		held := func() (until time.Time, holds int) {
+			t.Helper()
+			found, err := b.WebhooksByID(t.Context(), []int64{f.hook})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return found[f.hook].HeldUntil, found[f.hook].Holds
+		}
+		first, second := a.Now().Add(time.Second).Truncate(time.Microsecond), a.Now().Add(time.Hour).Truncate(time.Microsecond)
+		hold := func(s *store.Store, seen, until time.Time) {
+			t.Helper()
+			if err := s.Hold(t.Context(), f.org, f.hook, seen, until); err != nil {
+				t.Fatal(err)
+			}
+		}
+		hold(a, time.Time{}, first)
+		hold(b, time.Time{}, second) // has not seen the first
+		if until, holds := held(); !until.Equal(first) || holds != 1 {
+			t.Errorf("held until %v, %d times, want %v, once", until, holds, first)
+		}
+		probe := first.Add(time.Minute)
+		for i, s := range []*store.Store{a, b} {
+			if ok, err := s.Probe(t.Context(), f.hook, first, probe); ok != (i == 0) || err != nil {
+				t.Errorf("probe by node %d: %v, %v", i, ok, err)
+			}
+		}
+		hold(b, first, time.Time{}) // as it was before the probe
+		hold(a, probe, second)
+		if until, holds := held(); !until.Equal(second) || holds != 2 {
+			t.Errorf("held until %v, %d times, want %v, twice", until, holds, second)
+		}
+		hold(a, second, time.Time{})
+		if until, holds := held(); !until.IsZero() || holds != 0 {
+			t.Errorf("held until %v, %d times, after it was closed", until, holds)
+		}
+		hold(a, time.Time{}, first)
+		f.attempt(trigger.Success)
+		if until, _ := held(); !until.IsZero() {
+			t.Errorf("held until %v after a success", until)
+		}
+	})
+}

@@ -1,0 +1,60 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+
+	"triggerd/internal/trigger"
+)
+
+// postNotice adds an operational event to a transaction, if anybody wants it:
+// what happened and the word of it are one commit. The same one is added once.
+func (s *Store) postNotice(ctx context.Context, q querier, orgID int64, n *trigger.Notice) error {
+	subs, err := s.readSubscribers(ctx, q, orgID)
+	if err != nil {
+		return err
+	}
+	e := n.Event(orgID)
+	owed := subs.MatchNotice(n, e)
+	if len(owed) == 0 {
+		return nil
+	}
+	now := s.Now()
+	e.ID, e.Version = trigger.NewID(now, uint16(rand.Uint32()), rand.Uint64()), subs.Version
+	deliveries := make([]trigger.Delivery, len(owed))
+	for i, w := range owed {
+		deliveries[i] = trigger.Delivery{
+			DeliveryKey: trigger.DeliveryKey{OrganizationID: orgID, EventID: e.ID, WebhookID: w.ID},
+			DueAt:       now,
+		}
+	}
+	var verdict trigger.ID
+	return addEvent(ctx, q, e, deliveries, &verdict)
+}
+
+// postExpired tells of open deliveries that the retention has ended, those of
+// notices aside.
+func (s *Store) postExpired(ctx context.Context, q querier, orgID int64, expired []trigger.Lost) error {
+	subs, err := s.readSubscribers(ctx, q, orgID)
+	if err != nil || !subs.Wants(trigger.DeliveryExpired) {
+		return err
+	}
+	ids := make([]trigger.ID, len(expired))
+	for i, l := range expired {
+		ids[i] = l.EventID
+	}
+	events, err := s.readEvents(ctx, q, orgID, ids)
+	if err != nil {
+		return err
+	}
+	expired = slices.DeleteFunc(expired, func(l trigger.Lost) bool { return events[l.EventID] != nil && events[l.EventID].IsNotice() })
+	if len(expired) == 0 {
+		return nil
+	}
+	return s.postNotice(ctx, q, orgID, &trigger.Notice{
+		Type: trigger.DeliveryExpired, Expired: expired,
+		Once: fmt.Sprintf("%s/%d", expired[0].EventID, expired[0].WebhookID),
+	})
+}

@@ -1,0 +1,186 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+
+	"triggerd/internal/trigger"
+)
+
+const replayColumns = `id, organization_id, webhook_id, state, since, until, types, status, pace, cursor,
+	queued, delivered, failed, created_at`
+
+// AddReplay begins a replay and returns its id. Events that are accepted later
+// do not belong to it. NotFound if the organization has no such webhook, or it
+// is gone; Invalid if the settings are.
+func (s *Store) AddReplay(ctx context.Context, orgID int64, r trigger.Replay) (id int64, err error) {
+	now := s.Now()
+	if r.Until.IsZero() || r.Until.After(now) {
+		r.Until = now
+	}
+	if err := r.Check(); err != nil {
+		return 0, err
+	}
+	r.OrganizationID, r.State, r.CreatedAt = orgID, trigger.ReplayRunning, now
+	r.Cursor = trigger.MinID(r.Since)
+	err = s.dialect.write(ctx, func(q querier) error {
+		if err := s.mustBeThere(ctx, q, orgID, r.WebhookID); err != nil {
+			return err
+		}
+		id, err = addReplay(ctx, q, &r)
+		return err
+	})
+	return id, wrap("add replay", err)
+}
+
+func (s *Store) mustBeThere(ctx context.Context, q querier, orgID, webhookID int64) error {
+	w, err := s.webhook(ctx, q, orgID, webhookID)
+	if err == nil && w.State == trigger.Gone {
+		err = sql.ErrNoRows
+	}
+	return err
+}
+
+func addReplay(ctx context.Context, q querier, r *trigger.Replay) (id int64, err error) {
+	types, err := json.Marshal((&trigger.Filter{Types: r.Types}).TypeStrings())
+	if err != nil {
+		return 0, err
+	}
+	err = q.QueryRowContext(ctx, `
+		INSERT INTO replays (organization_id, webhook_id, state, since, until, types, status, pace, cursor, queued, delivered, failed, created_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 0, 0, $11) RETURNING id`,
+		r.OrganizationID, r.WebhookID, string(r.State), micros(r.Since), micros(r.Until), string(types), string(r.Status),
+		r.Pace, r.Cursor[:], r.Queued, micros(r.CreatedAt)).Scan(&id)
+	return id, err
+}
+
+func scanReplay(sc row) (r trigger.Replay, err error) {
+	var since, until, created int64
+	var types string
+	err = sc.Scan(&r.ID, &r.OrganizationID, &r.WebhookID, &r.State, &since, &until, &types, &r.Status, &r.Pace,
+		(*dbID)(&r.Cursor), &r.Queued, &r.Delivered, &r.Failed, &created)
+	if err != nil {
+		return r, err
+	}
+	r.Since, r.Until, r.CreatedAt = fromMicros(since), fromMicros(until), fromMicros(created)
+	var list []string
+	err = json.Unmarshal([]byte(types), &list)
+	for _, text := range list {
+		r.Types = append(r.Types, trigger.StoredPattern(text))
+	}
+	return r, err
+}
+
+// Replay reads one replay of an organization. NotFound if it has none such.
+func (s *Store) Replay(ctx context.Context, orgID, id int64) (trigger.Replay, error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	r, err := scanReplay(s.read.QueryRowContext(ctx,
+		`SELECT `+replayColumns+` FROM replays WHERE organization_id = $1 AND id = $2`, orgID, id))
+	return r, wrap("find replay", err)
+}
+
+// ListReplays lists replays of an organization, the newest first, those below
+// an id unless it is 0.
+func (s *Store) ListReplays(ctx context.Context, orgID, before int64, limit int) (page []trigger.Replay, err error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	err = query(ctx, s.read, func(rows *sql.Rows) error {
+		r, err := scanReplay(rows)
+		page = append(page, r)
+		return err
+	}, `SELECT `+replayColumns+` FROM replays WHERE organization_id = $1 AND ($2 = 0 OR id < $2) ORDER BY id DESC LIMIT $3`,
+		orgID, before, limit)
+	return page, wrap("list replays", err)
+}
+
+// SetReplayState pauses, resumes or cancels a replay. What has ended stays so:
+// Invalid then. NotFound if the organization has no such replay.
+func (s *Store) SetReplayState(ctx context.Context, orgID, id int64, state trigger.ReplayState) (r trigger.Replay, err error) {
+	switch state {
+	case trigger.ReplayRunning, trigger.ReplayPaused, trigger.ReplayCancelling:
+	default:
+		return r, trigger.Errorf(trigger.Invalid, "a replay can be made running, paused or cancelling")
+	}
+	err = s.dialect.write(ctx, func(q querier) error {
+		if r, err = scanReplay(q.QueryRowContext(ctx, `UPDATE replays SET state = state
+			WHERE organization_id = $1 AND id = $2 RETURNING `+replayColumns, orgID, id)); err != nil {
+			return err
+		}
+		if r.State != trigger.ReplayRunning && r.State != trigger.ReplayPaused {
+			return trigger.Errorf(trigger.Invalid, "the replay is %s", r.State)
+		}
+		r.State = state
+		_, err := q.ExecContext(ctx, `UPDATE replays SET state = $2 WHERE id = $1`, id, string(state))
+		return err
+	})
+	return r, wrap("set replay state", err)
+}
+
+// Resend owes an event to a webhook once more, now. A failed delivery is
+// reopened, with all attempts of its schedule; one that waits is due now; and
+// else the event is sent as a replay of its own, whose number is returned, 0
+// where there is none. NotFound if there is no such event or webhook.
+func (s *Store) Resend(ctx context.Context, orgID int64, eventID trigger.ID, webhookID int64) (job int64, err error) {
+	now := s.Now()
+	err = s.dialect.write(ctx, func(q querier) error {
+		if err := s.mustBeThere(ctx, q, orgID, webhookID); err != nil {
+			return err
+		}
+		events, err := s.readEvents(ctx, q, orgID, []trigger.ID{eventID})
+		if err != nil {
+			return err
+		}
+		if events[eventID] == nil {
+			return sql.ErrNoRows
+		}
+		if moved, err := reopen(ctx, q, orgID, eventID, webhookID, micros(now)); moved || err != nil {
+			return err
+		}
+		job, err = addReplay(ctx, q, &trigger.Replay{
+			OrganizationID: orgID, WebhookID: webhookID, State: trigger.ReplayRunning, Since: now, Until: now,
+			Cursor: lastID(), Queued: 1, CreatedAt: now,
+		})
+		if err != nil {
+			return err
+		}
+		key := trigger.DeliveryKey{OrganizationID: orgID, EventID: eventID, WebhookID: webhookID, Job: job}
+		return addDelivery(ctx, q, &trigger.Delivery{DeliveryKey: key, DueAt: now})
+	})
+	return job, wrap("resend", err)
+}
+
+// reopen makes what was owed at acceptance due now, if it is failed or waits;
+// what is under way is left alone, and counts as moved.
+func reopen(ctx context.Context, q querier, orgID int64, eventID trigger.ID, webhookID, now int64) (moved bool, err error) {
+	bucket := trigger.Bucket(orgID)
+	moved, err = affected(q.ExecContext(ctx, `UPDATE deliveries SET due_at = CASE WHEN claim = $6 THEN $5 ELSE due_at END
+		WHERE bucket = $1 AND organization_id = $2 AND state = 0 AND event_id = $3 AND webhook_id = $4 AND job = 0`,
+		bucket, orgID, eventID[:], webhookID, now, nobody()))
+	if err != nil || moved {
+		return moved, err
+	}
+	return affected(q.ExecContext(ctx, `UPDATE deliveries SET state = 0, attempts = 0, due_at = $5, reason = '', claim = $6
+		WHERE bucket = $1 AND organization_id = $2 AND state = 1 AND event_id = $3 AND webhook_id = $4 AND job = 0`,
+		bucket, orgID, eventID[:], webhookID, now, nobody()))
+}
+
+// countReplayed notes the end of a replay's delivery. A success also ends what
+// had failed of the same event at the same webhook: a success is a fact.
+func countReplayed(ctx context.Context, q querier, r *Result) error {
+	a := &r.Attempt
+	switch r.Next.State {
+	case trigger.DeliveryEnded:
+		_, err := q.ExecContext(ctx, `UPDATE replays SET delivered = delivered + 1 WHERE id = $1`, a.Job)
+		_, err2 := q.ExecContext(ctx, `DELETE FROM deliveries
+			WHERE bucket = $1 AND organization_id = $2 AND state = 1 AND event_id = $3 AND webhook_id = $4`,
+			trigger.Bucket(a.OrganizationID), a.OrganizationID, a.EventID[:], a.WebhookID)
+		return errors.Join(err, err2)
+	case trigger.DeliveryFailed:
+		_, err := q.ExecContext(ctx, `UPDATE replays SET failed = failed + 1 WHERE id = $1`, a.Job)
+		return err
+	}
+	return nil
+}

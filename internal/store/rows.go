@@ -1,0 +1,114 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+
+	"triggerd/internal/trigger"
+)
+
+// One row at a time, for both databases: SQLite's hot statements are loops
+// over these, since there a statement costs microseconds; and so is whatever
+// is rare on PostgreSQL.
+
+// stateReplayed is the stored state of an open delivery of a replay.
+const stateReplayed = 3
+
+// openState is the stored state of an open delivery.
+func openState(job int64) int {
+	if job != 0 {
+		return stateReplayed
+	}
+	return int(trigger.DeliveryOpen)
+}
+
+// addEvent adds an event with what it is owed to, unless its dedup id is
+// taken; verdict is the id of the event that has it now.
+func addEvent(ctx context.Context, q querier, e *trigger.Event, owed []trigger.Delivery, verdict *trigger.ID) error {
+	bucket := trigger.Bucket(e.OrganizationID)
+	if e.DedupID != "" {
+		hash := e.PayloadHash()
+		added, err := affected(q.ExecContext(ctx, `INSERT INTO dedup (bucket, organization_id, dedup_id, event_id, payload_hash)
+			VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING`, bucket, e.OrganizationID, e.DedupID, e.ID[:], hash[:]))
+		if err != nil {
+			return err
+		}
+		if !added {
+			return q.QueryRowContext(ctx, `SELECT event_id FROM dedup WHERE bucket = $1 AND organization_id = $2 AND dedup_id = $3`,
+				bucket, e.OrganizationID, e.DedupID).Scan((*dbID)(verdict))
+		}
+	}
+	*verdict = e.ID
+	added, err := affected(q.ExecContext(ctx, `INSERT INTO events (bucket, organization_id, id, type, payload, dedup_id, version)
+		VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING`,
+		bucket, e.OrganizationID, e.ID[:], e.Type, e.Payload, e.DedupID, e.Version))
+	if err != nil || !added { // not added: by an earlier try of this batch, with its deliveries
+		return err
+	}
+	for i := range owed {
+		if err := addDelivery(ctx, q, &owed[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func addDelivery(ctx context.Context, q querier, d *trigger.Delivery) error {
+	_, err := q.ExecContext(ctx, `INSERT INTO deliveries
+		(bucket, organization_id, state, event_id, webhook_id, job, attempts, due_at, claim, reason)
+		VALUES ($1, $2, $3, $4, $5, $6, 0, $7, $8, '') ON CONFLICT DO NOTHING`,
+		trigger.Bucket(d.OrganizationID), d.OrganizationID, openState(d.Job), d.EventID[:], d.WebhookID, d.Job,
+		micros(d.DueAt), d.Claim[:])
+	return err
+}
+
+func affected(result sql.Result, err error) (bool, error) {
+	if err != nil {
+		return false, err
+	}
+	n, err := result.RowsAffected()
+	return n > 0, err
+}
+
+// finishOne follows a result and appends its attempt.
+func finishOne(ctx context.Context, q querier, r *Result) (moved bool, err error) {
+	if moved, err = moveDelivery(ctx, q, r); err == nil && moved && r.Attempt.Outcome != "" {
+		err = addAttempt(ctx, q, r)
+	}
+	return moved, err
+}
+
+func addAttempt(ctx context.Context, q querier, r *Result) error {
+	a, response := &r.Attempt, r.Attempt.Response
+	if response == nil {
+		response = []byte{}
+	}
+	_, err := q.ExecContext(ctx, `INSERT INTO attempts
+		(bucket, organization_id, event_id, webhook_id, job, claim, number, at, took, outcome, status, error, response,
+			dns, connect, tls, first_byte)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17) ON CONFLICT DO NOTHING`,
+		trigger.Bucket(a.OrganizationID), a.OrganizationID, a.EventID[:], a.WebhookID, a.Job, a.Claim[:],
+		r.Next.Attempts, micros(a.At), a.Took.Microseconds(), string(a.Outcome), a.Status, a.Error, response,
+		a.Timing.DNS.Microseconds(), a.Timing.Connect.Microseconds(), a.Timing.TLS.Microseconds(), a.Timing.FirstByte.Microseconds())
+	return err
+}
+
+// moveDelivery moves a delivery on: a success ends an open one whoever has
+// claimed it, everything else needs the claim.
+func moveDelivery(ctx context.Context, q querier, r *Result) (moved bool, err error) {
+	a, next := &r.Attempt, &r.Next
+	bucket, open := trigger.Bucket(a.OrganizationID), openState(a.Job)
+	if next.State == trigger.DeliveryEnded {
+		return affected(q.ExecContext(ctx, `DELETE FROM deliveries
+			WHERE bucket = $1 AND organization_id = $2 AND state = $3 AND event_id = $4 AND webhook_id = $5 AND job = $6`,
+			bucket, a.OrganizationID, open, a.EventID[:], a.WebhookID, a.Job))
+	}
+	state := open
+	if next.State == trigger.DeliveryFailed {
+		state = int(trigger.DeliveryFailed)
+	}
+	return affected(q.ExecContext(ctx, `UPDATE deliveries SET state = $8, attempts = $9, due_at = $10, reason = $11, claim = $12
+		WHERE bucket = $1 AND organization_id = $2 AND state = $3 AND event_id = $4 AND webhook_id = $5 AND job = $6 AND claim = $7`,
+		bucket, a.OrganizationID, open, a.EventID[:], a.WebhookID, a.Job, a.Claim[:],
+		state, next.Attempts, micros(next.DueAt), next.Reason, nobody()))
+}

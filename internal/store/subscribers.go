@@ -1,0 +1,138 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+
+	"triggerd/internal/trigger"
+)
+
+// subscribers caches the webhooks of active organizations, each at the last
+// version that was seen.
+type subscribers = lru.Cache[int64, *trigger.Subscribers]
+
+// subscriberCache is how many organizations' webhooks are kept in memory.
+const subscriberCache = 10_000
+
+func newSubscribers() *subscribers {
+	cache, err := lru.New[int64, *trigger.Subscribers](subscriberCache)
+	if err != nil {
+		panic(err) // only for a size below 1
+	}
+	return cache
+}
+
+// Subscribers gives the webhooks of organizations as they are now: one small
+// read asks for the versions, and only what changed is read again. Whether a
+// breaker is open is not in it: see WebhooksByID.
+func (s *Store) Subscribers(ctx context.Context, orgIDs []int64) (map[int64]*trigger.Subscribers, error) {
+	found := make(map[int64]*trigger.Subscribers, len(orgIDs))
+	err := query(ctx, s.hot, func(rows *sql.Rows) error {
+		var id, version int64
+		err := rows.Scan(&id, &version)
+		if cached, ok := s.subs.Get(id); ok && cached.Version == version {
+			found[id] = cached
+		}
+		return err
+	}, `SELECT id, version FROM organizations WHERE `+s.in("id", "$1", listOfInts), s.dialect.ints(orgIDs))
+	for _, id := range orgIDs {
+		if err != nil {
+			break
+		}
+		if found[id] == nil {
+			found[id], err = s.loadSubscribers(ctx, id)
+		}
+	}
+	return found, wrap("read subscribers", err)
+}
+
+func (s *Store) loadSubscribers(ctx context.Context, orgID int64) (*trigger.Subscribers, error) {
+	subs, err := s.readSubscribers(ctx, s.hot, orgID)
+	if err == nil {
+		s.subs.Add(orgID, subs)
+	}
+	return subs, err
+}
+
+// readSubscribers reads version and webhooks in one statement, so that they
+// belong together.
+func (s *Store) readSubscribers(ctx context.Context, q querier, orgID int64) (*trigger.Subscribers, error) {
+	subs := &trigger.Subscribers{OrganizationID: orgID, Version: -1}
+	err := query(ctx, q, func(rows *sql.Rows) error {
+		var w trigger.Webhook
+		var there bool
+		err := s.scanWebhook(rows, &w, &subs.Version, &there)
+		if there {
+			subs.Webhooks = append(subs.Webhooks, w)
+		}
+		return err
+	}, `SELECT o.version, w.id IS NOT NULL, `+webhookColumnsOrNone+`
+		FROM organizations o LEFT JOIN webhooks w ON w.organization_id = o.id AND w.state <> 'gone'
+		WHERE o.id = $1 ORDER BY w.id`, orgID)
+	if err == nil && subs.Version < 0 {
+		err = sql.ErrNoRows
+	}
+	return subs, err
+}
+
+// webhookColumnsOrNone are webhookColumns where there may be no webhook, and
+// of none is asked how it fares.
+const webhookColumnsOrNone = `coalesce(w.id, 0), o.id, coalesce(w.state, ''), coalesce(w.url, ''), coalesce(w.filter, ''),
+	w.secret, coalesce(w.config, ''), w.sealed, coalesce(w.paused_by, ''), 0, 0`
+
+// WebhooksByID reads webhooks of any organization, for the engine, which has
+// their ids from deliveries: as they are now, and whether their breakers are
+// open. Of those that are gone it tells no more than that; those that do not
+// exist are left out.
+func (s *Store) WebhooksByID(ctx context.Context, ids []int64) (map[int64]*trigger.Webhook, error) {
+	found := make(map[int64]*trigger.Webhook, len(ids))
+	versions := make(map[int64]int64)
+	err := query(ctx, s.hot, func(rows *sql.Rows) error {
+		w := &trigger.Webhook{State: trigger.Gone}
+		var version, held int64
+		err := rows.Scan(&w.ID, &w.OrganizationID, &version, &held, &w.Holds)
+		if held != 0 {
+			w.HeldUntil = fromMicros(held)
+		}
+		found[w.ID], versions[w.OrganizationID] = w, version
+		return err
+	}, `SELECT w.id, w.organization_id, o.version, coalesce(h.held_until, 0), coalesce(h.holds, 0)
+		FROM webhooks w JOIN organizations o ON o.id = w.organization_id LEFT JOIN webhook_health h ON h.webhook_id = w.id
+		WHERE `+s.in("w.id", "$1", listOfInts), s.dialect.ints(ids))
+	for orgID, version := range versions {
+		if err != nil {
+			break
+		}
+		subs, ok := s.subs.Get(orgID)
+		if !ok || subs.Version < version {
+			subs, err = s.loadSubscribers(ctx, orgID)
+		}
+		if err == nil {
+			fill(found, subs)
+		}
+	}
+	return found, wrap("find webhooks", err)
+}
+
+// fill sets those of the found webhooks that are among the subscribers.
+func fill(found map[int64]*trigger.Webhook, subs *trigger.Subscribers) {
+	for i := range subs.Webhooks {
+		if w := found[subs.Webhooks[i].ID]; w != nil {
+			held, holds := w.HeldUntil, w.Holds
+			*w = subs.Webhooks[i]
+			w.HeldUntil, w.Holds = held, holds
+		}
+	}
+}
+
+func scanInts(ctx context.Context, q querier, text string, args ...any) (list []int64, err error) {
+	err = query(ctx, q, func(rows *sql.Rows) error {
+		var n int64
+		err := rows.Scan(&n)
+		list = append(list, n)
+		return err
+	}, text, args...)
+	return list, err
+}

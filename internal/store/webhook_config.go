@@ -1,0 +1,116 @@
+package store
+
+import (
+	"encoding/json"
+	"time"
+
+	"triggerd/internal/trigger"
+)
+
+// webhookConfig is what a webhook's owner has set, as it is stored: all of it
+// in webhooks, and state, URL and filter in webhook_versions. No secret is in
+// it.
+type webhookConfig struct {
+	State       trigger.WebhookState `json:"state,omitempty"` // in versions alone
+	URL         string               `json:"url,omitempty"`   // in versions alone
+	Filter      *string              `json:"filter,omitempty"`
+	Types       []string             `json:"types,omitempty"`
+	Content     json.RawMessage      `json:"content,omitempty"`
+	Format      trigger.Format       `json:"format,omitempty"`
+	Timeout     int64                `json:"timeout_us,omitempty"`
+	Schedule    []int64              `json:"schedule_us,omitempty"`
+	Rate        float64              `json:"rate,omitempty"`
+	Concurrency int                  `json:"concurrency,omitempty"`
+	Description string               `json:"description,omitempty"`
+	Metadata    map[string]string    `json:"metadata,omitempty"`
+}
+
+// webhookSecrets is what is sealed.
+type webhookSecrets struct {
+	Secrets []storedSecret    `json:"secrets"`
+	Headers map[string]string `json:"headers,omitempty"`
+	Auth    *storedAuth       `json:"auth,omitempty"`
+}
+
+type storedSecret struct {
+	Secret string `json:"secret"`
+	Until  int64  `json:"until_us,omitempty"`
+}
+
+type storedAuth struct {
+	Bearer   string `json:"bearer,omitempty"`
+	User     string `json:"user,omitempty"`
+	Password string `json:"password,omitempty"`
+}
+
+func configOf(w *trigger.Webhook) webhookConfig {
+	c := webhookConfig{
+		Types: w.Filter.TypeStrings(), Content: w.Filter.Content.Raw(), Format: w.Format, Timeout: w.Timeout.Microseconds(),
+		Rate: w.Rate, Concurrency: w.Concurrency, Description: w.Description, Metadata: w.Metadata,
+	}
+	for _, pause := range w.Schedule {
+		c.Schedule = append(c.Schedule, pause.Microseconds())
+	}
+	return c
+}
+
+// apply sets a webhook's fields. What was valid when it was set stays so,
+// whatever the limits are by now.
+func (c *webhookConfig) apply(w *trigger.Webhook) (err error) {
+	w.Filter = trigger.Filter{}
+	for _, text := range c.Types {
+		w.Filter.Types = append(w.Filter.Types, trigger.StoredPattern(text))
+	}
+	if c.Filter != nil && *c.Filter != "" { // of an older program
+		w.Filter.Types = []trigger.Pattern{trigger.StoredPattern(*c.Filter)}
+	}
+	if len(c.Content) > 0 {
+		w.Filter.Content, err = trigger.ParseContent(c.Content)
+	}
+	w.Format, w.Timeout = c.Format, time.Duration(c.Timeout)*time.Microsecond
+	w.Rate, w.Concurrency, w.Description, w.Metadata = c.Rate, c.Concurrency, c.Description, c.Metadata
+	for _, us := range c.Schedule {
+		w.Schedule = append(w.Schedule, time.Duration(us)*time.Microsecond)
+	}
+	return err
+}
+
+// secretsOf packs what is to be sealed.
+func secretsOf(w *trigger.Webhook) ([]byte, error) {
+	s := webhookSecrets{Headers: w.Headers, Secrets: []storedSecret{}}
+	for _, secret := range w.Secrets {
+		stored := storedSecret{Secret: secret.Reveal()}
+		if !secret.Until.IsZero() {
+			stored.Until = micros(secret.Until)
+		}
+		s.Secrets = append(s.Secrets, stored)
+	}
+	if w.Auth != (trigger.Auth{}) {
+		s.Auth = &storedAuth{w.Auth.Bearer, w.Auth.User, w.Auth.Password}
+	}
+	return json.Marshal(s)
+}
+
+// unpackSecrets sets what secretsOf has packed.
+func unpackSecrets(plain []byte, w *trigger.Webhook) error {
+	var s webhookSecrets
+	if err := json.Unmarshal(plain, &s); err != nil {
+		return err
+	}
+	w.Headers, w.Secrets = s.Headers, nil
+	for _, stored := range s.Secrets {
+		secret, err := trigger.ParseSecret(stored.Secret)
+		if err != nil {
+			return err
+		}
+		issued := trigger.IssuedSecret{Secret: secret}
+		if stored.Until != 0 {
+			issued.Until = fromMicros(stored.Until)
+		}
+		w.Secrets = append(w.Secrets, issued)
+	}
+	if s.Auth != nil {
+		w.Auth = trigger.Auth{Bearer: s.Auth.Bearer, User: s.Auth.User, Password: s.Auth.Password}
+	}
+	return nil
+}

@@ -1,0 +1,195 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+
+	"triggerd/internal/trigger"
+)
+
+// Why says what became of an event at each webhook of its organization, those
+// that are gone and those that came later included: one verdict for each, in
+// the order of their ids. NotFound if the organization has no such event, or
+// no longer.
+func (s *Store) Why(ctx context.Context, orgID int64, eventID trigger.ID) ([]trigger.Verdict, error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	verdicts, err := s.why(ctx, orgID, eventID)
+	return verdicts, wrap("explain an event", err)
+}
+
+func (s *Store) why(ctx context.Context, orgID int64, eventID trigger.ID) ([]trigger.Verdict, error) {
+	// What is owed is read before the attempts: what ends in between has one.
+	owed, err := s.owedTo(ctx, orgID, eventID)
+	if err != nil {
+		return nil, err
+	}
+	last, replayed, err := s.lastAttempts(ctx, orgID, eventID)
+	if err != nil {
+		return nil, err
+	}
+	events, err := s.readEvents(ctx, s.read, orgID, []trigger.ID{eventID})
+	if err != nil {
+		return nil, err
+	}
+	event := events[eventID]
+	if event == nil {
+		return nil, sql.ErrNoRows
+	}
+	var cases []trigger.Case
+	err = query(ctx, s.read, func(rows *sql.Rows) error {
+		var then sql.NullString
+		c := trigger.Case{Event: event}
+		if err := s.scanWebhook(rows, &c.Now, &then); err != nil {
+			return err
+		}
+		if then.Valid {
+			w, err := webhookThen(then.String)
+			if err != nil {
+				return err
+			}
+			c.Then = w
+		}
+		c.Owed, c.Last, c.Replayed = owed[c.Now.ID], last[c.Now.ID], replayed[c.Now.ID]
+		cases = append(cases, c)
+		return nil
+	}, `SELECT (SELECT v.config FROM webhook_versions v WHERE v.webhook_id = w.id AND v.version <= $2
+			ORDER BY v.version DESC LIMIT 1), `+webhookColumns+`
+		FROM `+webhookTables+` WHERE w.organization_id = $1 ORDER BY w.id`, orgID, event.Version)
+	verdicts := make([]trigger.Verdict, len(cases))
+	for i := range cases {
+		verdicts[i] = cases[i].Verdict()
+	}
+	return verdicts, err
+}
+
+// webhookThen reads what a webhook was at a version.
+func webhookThen(config string) (*trigger.Webhook, error) {
+	var c webhookConfig
+	if err := json.Unmarshal([]byte(config), &c); err != nil {
+		return nil, err
+	}
+	w := &trigger.Webhook{State: c.State, URL: c.URL}
+	return w, c.apply(w)
+}
+
+// owedTo are what is left of an event's deliveries, those of replays aside, by
+// webhook.
+func (s *Store) owedTo(ctx context.Context, orgID int64, eventID trigger.ID) (map[int64]*trigger.Delivery, error) {
+	owed := make(map[int64]*trigger.Delivery)
+	err := query(ctx, s.read, func(rows *sql.Rows) error {
+		d := &trigger.Delivery{DeliveryKey: trigger.DeliveryKey{OrganizationID: orgID, EventID: eventID}}
+		var due int64
+		err := rows.Scan(&d.WebhookID, &d.State, &d.Attempts, &due, (*dbID)(&d.Claim), &d.Reason)
+		d.DueAt = fromMicros(due)
+		if owed[d.WebhookID] == nil || d.State == trigger.DeliveryOpen {
+			owed[d.WebhookID] = d
+		}
+		return err
+	}, `SELECT webhook_id, state, attempts, due_at, claim, reason FROM deliveries
+		WHERE bucket = $1 AND organization_id = $2 AND state IN (0, 1) AND event_id = $3 AND job = 0`,
+		trigger.Bucket(orgID), orgID, eventID[:])
+	return owed, err
+}
+
+// lastAttempts are the latest attempts of an event, by webhook, where a success
+// is the latest, whenever it was; replayed are successes of its replays.
+func (s *Store) lastAttempts(ctx context.Context, orgID int64, eventID trigger.ID) (last, replayed map[int64]*trigger.Attempt, err error) {
+	last, replayed = make(map[int64]*trigger.Attempt), make(map[int64]*trigger.Attempt)
+	attempts, err := s.attempts(ctx, orgID, eventID)
+	for i := range attempts {
+		a := &attempts[i]
+		before := last[a.WebhookID]
+		switch {
+		case a.Job != 0 && a.Outcome == trigger.Success:
+			replayed[a.WebhookID] = a
+		case a.Job == 0 && (before == nil || before.Outcome != trigger.Success):
+			last[a.WebhookID] = a
+		}
+	}
+	return last, replayed, err
+}
+
+// Attempts lists the attempts of an event, replays included, in the order in
+// which they began.
+func (s *Store) Attempts(ctx context.Context, orgID int64, eventID trigger.ID) ([]trigger.Attempt, error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	list, err := s.attempts(ctx, orgID, eventID)
+	return list, wrap("list attempts", err)
+}
+
+func (s *Store) attempts(ctx context.Context, orgID int64, eventID trigger.ID) (list []trigger.Attempt, err error) {
+	err = query(ctx, s.read, func(rows *sql.Rows) error {
+		a, err := scanAttempt(rows, orgID)
+		list = append(list, a)
+		return err
+	}, `SELECT `+attemptColumns+` FROM attempts
+		WHERE bucket = $1 AND organization_id = $2 AND event_id = $3 ORDER BY at, number`,
+		trigger.Bucket(orgID), orgID, eventID[:])
+	return list, err
+}
+
+const attemptColumns = `event_id, webhook_id, job, claim, number, at, took, outcome, status, error, response,
+	dns, connect, tls, first_byte`
+
+func scanAttempt(r row, orgID int64) (a trigger.Attempt, err error) {
+	a.OrganizationID = orgID
+	var at, took int64
+	var timing [4]int64
+	err = r.Scan((*dbID)(&a.EventID), &a.WebhookID, &a.Job, (*dbID)(&a.Claim), &a.Number, &at, &took, &a.Outcome, &a.Status,
+		&a.Error, &a.Response, &timing[0], &timing[1], &timing[2], &timing[3])
+	a.At, a.Took = fromMicros(at), fromMicrosSpan(took)
+	a.Timing = trigger.Timing{
+		DNS: fromMicrosSpan(timing[0]), Connect: fromMicrosSpan(timing[1]),
+		TLS: fromMicrosSpan(timing[2]), FirstByte: fromMicrosSpan(timing[3]),
+	}
+	return a, err
+}
+
+// AttemptFilter picks attempts; zero values pick all.
+type AttemptFilter struct {
+	WebhookID int64
+	Outcome   trigger.Outcome
+	Job       int64
+}
+
+// ListAttempts lists attempts of an organization, those at its newest events
+// first: of events below an id, as many events as give limit attempts or a few
+// more, all of each. next is the id to go on below, zero at the end; where the
+// filter picks little a page may have fewer, and even none.
+func (s *Store) ListAttempts(ctx context.Context, orgID int64, f AttemptFilter, before trigger.ID, limit int) (page []trigger.Attempt, next trigger.ID, err error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	if before.IsZero() {
+		before = lastID()
+	}
+	for begun := s.clock.monotonic(); len(page) < limit && s.clock.monotonic().Sub(begun) < readTimeout/2; {
+		var low trigger.ID
+		seen := 0
+		err = query(ctx, s.read, func(rows *sql.Rows) error {
+			a, err := scanAttempt(rows, orgID)
+			seen++
+			low = a.EventID
+			if f.picks(&a) {
+				page = append(page, a)
+			}
+			return err
+		}, `SELECT `+attemptColumns+` FROM attempts WHERE bucket = $1 AND organization_id = $2 AND event_id < $3
+			AND event_id >= (SELECT event_id FROM (SELECT event_id FROM attempts
+				WHERE bucket = $1 AND organization_id = $2 AND event_id < $3 ORDER BY event_id DESC LIMIT $4) e
+				ORDER BY event_id LIMIT 1)
+			ORDER BY event_id DESC, at DESC`, trigger.Bucket(orgID), orgID, before[:], limit)
+		if err != nil || seen == 0 {
+			return page, trigger.ID{}, wrap("list attempts", err)
+		}
+		before = low
+	}
+	return page, before, nil
+}
+
+func (f *AttemptFilter) picks(a *trigger.Attempt) bool {
+	return (f.WebhookID == 0 || a.WebhookID == f.WebhookID) && (f.Outcome == "" || a.Outcome == f.Outcome) &&
+		(f.Job == 0 || a.Job == f.Job)
+}

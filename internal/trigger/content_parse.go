@@ -1,0 +1,304 @@
+package trigger
+
+import (
+	"bytes"
+	"encoding/json"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+// ParseContent reads a condition. Invalid, with the place as a JSON Pointer, if
+// it is not as the grammar of [Content] has it: an unknown member, one that is
+// there twice, a value of another type, a string with a lone surrogate. Invalid
+// also if it is over 4096 bytes, is not UTF-8 or not JSON, is deeper than 8
+// conditions, has more than 64 paths or one over 255 bytes, or more than 100
+// values in one list.
+func ParseContent(raw []byte) (*Content, error) {
+	switch {
+	case len(raw) > MaxContent:
+		return nil, contentErrorf("", "is over %d bytes", MaxContent)
+	case !utf8.Valid(raw):
+		return nil, contentErrorf("", "is not UTF-8")
+	case !json.Valid(raw):
+		return nil, contentErrorf("", "is not valid JSON")
+	}
+	c := &Content{raw: bytes.Clone(raw), nodes: []pathNode{{parent: -1}}}
+	p := contentParser{content: c}
+	var err error
+	c.root, err = p.condition(c.raw, "", 1)
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// contentErrorf makes an Invalid error about the place in a condition.
+func contentErrorf(at, format string, args ...any) error {
+	if at != "" {
+		at = " " + at
+	}
+	return Errorf(Invalid, "content"+at+": "+format, args...)
+}
+
+// contentParser reads one condition. Its text is valid JSON by now.
+type contentParser struct {
+	content *Content
+	leaves  int
+}
+
+// condition reads the condition at a place and depth.
+func (p *contentParser) condition(raw []byte, at string, depth int) (clause, error) {
+	if depth > MaxContentDepth {
+		return clause{}, contentErrorf(at, "is nested over %d conditions deep", MaxContentDepth)
+	}
+	members, err := parseMembers(raw, at)
+	if err != nil {
+		return clause{}, err
+	}
+	var kinds []jsonMember
+	for _, m := range members {
+		switch m.name {
+		case clauseAll, clauseAny, clauseNot, clausePath:
+			kinds = append(kinds, m)
+		}
+	}
+	if len(kinds) != 1 {
+		return clause{}, contentErrorf(at, "must have exactly one of path, all, any and not")
+	}
+	kind := kinds[0]
+	if kind.name == clausePath {
+		return p.leaf(kind.value, members, at)
+	}
+	for _, m := range members {
+		if m.name != kind.name {
+			return clause{}, unknownMember(at, m.name)
+		}
+	}
+	c := clause{kind: kind.name, at: at + "/" + kind.name}
+	if kind.name == clauseNot {
+		inner, err := p.condition(kind.value, c.at, depth+1)
+		c.of = []clause{inner}
+		return c, err
+	}
+	elements, err := parseElements(kind.value, c.at)
+	if err != nil {
+		return clause{}, err
+	}
+	for i, element := range elements {
+		inner, err := p.condition(element, c.at+"/"+strconv.Itoa(i), depth+1)
+		if err != nil {
+			return clause{}, err
+		}
+		c.of = append(c.of, inner)
+	}
+	return c, nil
+}
+
+// leaf reads a condition with a path.
+func (p *contentParser) leaf(path []byte, members []jsonMember, at string) (clause, error) {
+	if p.leaves++; p.leaves > MaxContentLeaves {
+		return clause{}, contentErrorf(at, "is one path too many: there may be %d", MaxContentLeaves)
+	}
+	c := clause{kind: clausePath, at: at}
+	tokens, err := parsePointer(path, at+"/path")
+	if err != nil {
+		return clause{}, err
+	}
+	c.path = p.content.ask(tokens)
+	for _, m := range members {
+		if m.name == clausePath {
+			continue
+		}
+		operators, err := parseOperator(m, at)
+		if err != nil {
+			return clause{}, err
+		}
+		c.operators = append(c.operators, operators...)
+	}
+	if len(c.operators) == 0 {
+		return clause{}, contentErrorf(at, "has no operator: equals, any_of, anything_but, prefix, exists or numeric")
+	}
+	return c, nil
+}
+
+// parsePointer reads a JSON Pointer and gives its tokens.
+func parsePointer(raw []byte, at string) ([]string, error) {
+	v := newJSONValue(raw)
+	pointer := v.unescaped()
+	switch {
+	case v.kind != kindString:
+		return nil, contentErrorf(at, "must be a string of Unicode text")
+	case len(pointer) > MaxContentPath:
+		return nil, contentErrorf(at, "is over %d bytes", MaxContentPath)
+	case pointer == "":
+		return nil, nil
+	case pointer[0] != '/':
+		return nil, contentErrorf(at, "must be empty or begin with / (RFC 6901)")
+	}
+	for i := range len(pointer) {
+		if pointer[i] == '~' && !strings.HasPrefix(pointer[i+1:], "0") && !strings.HasPrefix(pointer[i+1:], "1") {
+			return nil, contentErrorf(at, "has a ~ that is not of ~0 or ~1 (RFC 6901)")
+		}
+	}
+	tokens := strings.Split(pointer[1:], "/")
+	escapes := strings.NewReplacer("~0", "~", "~1", "/")
+	for i, token := range tokens {
+		tokens[i] = escapes.Replace(token)
+	}
+	return tokens, nil
+}
+
+// parseOperator reads one operator of the condition at a place. A numeric with
+// two bounds gives two.
+func parseOperator(m jsonMember, at string) ([]operator, error) {
+	o := operator{name: m.name, at: at + "/" + m.name}
+	var kinds string
+	switch m.name {
+	case opNumeric:
+		return parseNumeric(m.value, o.at)
+	case opAnyOf:
+		return parseAnyOf(o, m.value)
+	case opAnythingBut:
+		if m.value[0] == kindArray {
+			return parseAnyOf(o, m.value)
+		}
+		kinds = scalarKinds
+	case opEquals:
+		kinds = scalarKinds
+	case opPrefix:
+		kinds = string(kindString)
+	case opExists:
+		kinds = string(kindTrue) + string(kindFalse)
+	default:
+		return nil, unknownMember(at, m.name)
+	}
+	operand, err := parseOperand(m.value, o.at, kinds)
+	o.operands = []jsonValue{operand}
+	return []operator{o}, err
+}
+
+// parseAnyOf reads the operands of an operator that has a list of them.
+func parseAnyOf(o operator, raw []byte) ([]operator, error) {
+	elements, err := parseElements(raw, o.at)
+	if err != nil {
+		return nil, err
+	}
+	if len(elements) > MaxContentValues {
+		return nil, contentErrorf(o.at, "has more than %d values", MaxContentValues)
+	}
+	for i, element := range elements {
+		operand, err := parseOperand(element, o.at+"/"+strconv.Itoa(i), scalarKinds)
+		if err != nil {
+			return nil, err
+		}
+		o.operands = append(o.operands, operand)
+	}
+	return []operator{o}, nil
+}
+
+// parseNumeric reads the bounds of a numeric.
+func parseNumeric(raw []byte, at string) ([]operator, error) {
+	members, err := parseMembers(raw, at)
+	if err != nil {
+		return nil, err
+	}
+	var bounds []operator
+	var lower, upper int
+	for _, m := range members {
+		switch m.name {
+		case opGT, opGTE:
+			lower++
+		case opLT, opLTE:
+			upper++
+		default:
+			return nil, unknownMember(at, m.name)
+		}
+		operand, err := parseOperand(m.value, at+"/"+m.name, string(kindNumber))
+		if err != nil {
+			return nil, err
+		}
+		bounds = append(bounds, operator{m.name, at, []jsonValue{operand}})
+	}
+	if lower > 1 || upper > 1 || len(bounds) == 0 {
+		return nil, contentErrorf(at, "must have gt or gte, lt or lte, or one of each")
+	}
+	return bounds, nil
+}
+
+// parseOperand reads a value that must be of one of the kinds.
+func parseOperand(raw []byte, at, kinds string) (jsonValue, error) {
+	v := newJSONValue(raw)
+	switch {
+	case strings.IndexByte(kinds, v.kind) >= 0:
+		v.text, v.escaped = []byte(v.unescaped()), false
+		return v, nil
+	case v.kind == kindBroken:
+		return v, contentErrorf(at, "has a lone surrogate")
+	}
+	switch kinds {
+	case string(kindString):
+		return v, contentErrorf(at, "must be a string")
+	case string(kindNumber):
+		return v, contentErrorf(at, "must be a number")
+	case scalarKinds:
+		return v, contentErrorf(at, "must be a string, number, true, false or null")
+	}
+	return v, contentErrorf(at, "must be true or false")
+}
+
+// jsonMember is a member of an object; its value has no white space around it.
+type jsonMember struct {
+	name  string
+	value []byte
+}
+
+// parseMembers reads an object, whose members must have different names.
+func parseMembers(raw []byte, at string) ([]jsonMember, error) {
+	s := scanner{text: raw}
+	if s.next() != kindObject {
+		return nil, contentErrorf(at, "must be an object")
+	}
+	var members []jsonMember
+	for s.at++; s.next() == kindString; {
+		v := newJSONValue(s.quoted())
+		name := v.unescaped()
+		s.next()
+		s.at++ // the colon
+		switch {
+		case v.kind != kindString:
+			return nil, contentErrorf(at, "has a member whose name has a lone surrogate")
+		case slices.ContainsFunc(members, func(m jsonMember) bool { return m.name == name }):
+			return nil, contentErrorf(at, "has the member %.64q twice", name)
+		}
+		members = append(members, jsonMember{name, s.skip()})
+		if s.next() == ',' {
+			s.at++
+		}
+	}
+	return members, nil
+}
+
+// parseElements reads an array of at least one element.
+func parseElements(raw []byte, at string) ([][]byte, error) {
+	s := scanner{text: raw}
+	if s.next() != kindArray {
+		return nil, contentErrorf(at, "must be an array")
+	}
+	var elements [][]byte
+	for s.at++; s.next() != ']'; {
+		elements = append(elements, s.skip())
+		if s.next() == ',' {
+			s.at++
+		}
+	}
+	if elements == nil {
+		return nil, contentErrorf(at, "must not be empty")
+	}
+	return elements, nil
+}
+
+func unknownMember(at, name string) error {
+	return contentErrorf(at, "has the unknown member %.64q", name)
+}

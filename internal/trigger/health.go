@@ -1,0 +1,66 @@
+package trigger
+
+import (
+	"strconv"
+	"time"
+)
+
+// Health is how a webhook fares whose last attempt failed, as all nodes have
+// seen it together. A webhook whose last attempt succeeded has none.
+type Health struct {
+	OrganizationID int64
+	WebhookID      int64
+	Since          time.Time // the first failure after the last success
+	LastAt         time.Time // the latest failure
+	Failures       int       // since then
+	Stage          HealthStage
+}
+
+// HealthStage says how far we have gone with a failing webhook. The values are
+// stored.
+type HealthStage int16
+
+// The stages.
+const (
+	HealthNoted     HealthStage = 0 // failures are counted
+	HealthWarned    HealthStage = 1 // webhook.failing was posted
+	HealthPaused    HealthStage = 2 // webhook.paused was posted, and it is
+	HealthRecovered HealthStage = 3 // a success after that: webhook.recovered is due
+)
+
+// Endurance is for how long a webhook may do nothing but fail.
+type Endurance struct {
+	Pause    time.Duration // between its first and its latest failure; 0: for ever
+	Attempts int           // that failed, at least
+}
+
+// DefaultEndurance is 5 days and 10 attempts.
+func DefaultEndurance() Endurance { return Endurance{Pause: 5 * 24 * time.Hour, Attempts: 10} }
+
+// warnings is how much earlier than the pause the warning comes: after a fifth
+// of the time.
+const warnings = 5
+
+// Due is the stage that the webhook has come to and the notice of it; ok is
+// false if it is there already.
+func (h Health) Due(e Endurance) (stage HealthStage, n Notice, ok bool) {
+	n = Notice{
+		About: h.WebhookID, Since: h.Since, Failures: h.Failures,
+		Once: strconv.FormatInt(h.Since.UnixMicro(), 10),
+	}
+	failing := h.LastAt.Sub(h.Since)
+	switch {
+	case h.Stage == HealthRecovered:
+		n.Type = WebhookRecovered
+		return HealthRecovered, n, true
+	case e.Pause == 0 || h.Failures < e.Attempts || h.Stage == HealthPaused:
+		return h.Stage, Notice{}, false
+	case failing >= e.Pause:
+		n.Type, n.Reason = WebhookPaused, "nothing but failures since then"
+		return HealthPaused, n, true
+	case failing >= e.Pause/warnings && h.Stage == HealthNoted:
+		n.Type, n.Reason = WebhookFailing, "nothing but failures since then"
+		return HealthWarned, n, true
+	}
+	return h.Stage, Notice{}, false
+}
