@@ -18,8 +18,8 @@ type Result struct {
 // appended; so is how their webhooks fare. A result whose claim was lost
 // changes nothing, except that a success ends the delivery if it is still
 // open. To finish twice is as to finish once, but that the failures of a
-// webhook may be counted twice. What belongs to replays, or makes a notice,
-// goes in a second transaction.
+// webhook may be counted twice. What belongs to replays goes in a transaction
+// of its own; so does what makes a notice.
 //
 // An error is of all the results; [Settle] knows what to do with it.
 func (s *Store) Finish(ctx context.Context, results []Result) error {
@@ -28,7 +28,7 @@ func (s *Store) Finish(ctx context.Context, results []Result) error {
 		return err
 	}
 	seen := make(map[trigger.DeliveryKey]bool, len(results))
-	var first, rare, later []Result
+	var first, replayed, rare, later []Result
 	for _, r := range results { // one statement changes a row at most once
 		if r.Notice != nil && !wanting[r.Attempt.OrganizationID] {
 			r.Notice = nil
@@ -36,16 +36,20 @@ func (s *Store) Finish(ctx context.Context, results []Result) error {
 		switch key := r.Attempt.DeliveryKey; {
 		case seen[key]:
 			later = append(later, r)
-		case r.Notice != nil || key.Job != 0:
+		case r.Notice != nil:
 			rare = append(rare, r)
-			seen[key] = true
+		case key.Job != 0:
+			replayed = append(replayed, r)
 		default:
 			first = append(first, r)
-			seen[key] = true
 		}
+		seen[r.Attempt.DeliveryKey] = true
 	}
 	if len(first) > 0 {
-		err = s.dialect.finish(ctx, first)
+		err = s.dialect.finish(ctx, first, false)
+	}
+	if err == nil && len(replayed) > 0 {
+		err = s.dialect.finish(ctx, replayed, true)
 	}
 	if err == nil && len(rare) > 0 {
 		err = s.finishRare(ctx, rare)
@@ -84,9 +88,6 @@ func (s *Store) finishRare(ctx context.Context, results []Result) error {
 		for i := range results {
 			r := &results[i]
 			moved, err := finishOne(ctx, q, r)
-			if err == nil && moved && r.Attempt.Job != 0 {
-				err = countReplayed(ctx, q, r)
-			}
 			if err == nil && moved && r.Notice != nil {
 				err = s.postNotice(ctx, q, r.Attempt.OrganizationID, r.Notice)
 			}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -33,19 +34,44 @@ const sqlFinish = `
 		SET state = r.state, attempts = r.attempts, due_at = r.due_at, reason = r.reason,
 			claim = '00000000-0000-0000-0000-000000000000'
 		FROM r
-		WHERE r.state < 2 AND d.bucket = r.bucket AND d.organization_id = r.organization_id AND d.state = 0
+		WHERE r.state <> 2 AND d.bucket = r.bucket AND d.organization_id = r.organization_id AND d.state = 0
 		AND d.event_id = r.event_id AND d.webhook_id = r.webhook_id AND d.job = r.job AND d.claim = r.claim
 		RETURNING d.event_id, d.webhook_id, d.job
+	), moved AS (
+		SELECT * FROM ended UNION ALL SELECT * FROM kept
 	)
 	INSERT INTO attempts (bucket, organization_id, event_id, webhook_id, job, claim, number, at, took, outcome, status, error, response,
 		dns, connect, tls, first_byte)
 	SELECT bucket, organization_id, event_id, webhook_id, job, claim, attempts, at, took, outcome, status, error, response,
 		dns, connect, tls, first_byte
-	FROM r JOIN (SELECT * FROM ended UNION ALL SELECT * FROM kept) AS moved USING (event_id, webhook_id, job)
+	FROM r JOIN moved USING (event_id, webhook_id, job)
 	WHERE outcome <> ''
 	ON CONFLICT DO NOTHING`
 
-func (p *postgres) finish(ctx context.Context, results []Result) error {
+// sqlCountReplayed goes before the INSERT, for the results of replays: see
+// countReplayed, which does the same for one.
+const sqlCountReplayed = `, counted AS (
+		UPDATE replays SET delivered = replays.delivered + n.ended, failed = replays.failed + n.failed
+		FROM (SELECT r.job, count(*) FILTER (WHERE r.state = 2) AS ended, count(*) FILTER (WHERE r.state = 1) AS failed
+			FROM r JOIN moved USING (event_id, webhook_id, job) GROUP BY r.job) AS n
+		WHERE replays.id = n.job
+	), settled AS (
+		DELETE FROM deliveries AS d USING r
+		WHERE r.state = 2 AND d.bucket = r.bucket AND d.organization_id = r.organization_id AND d.state = 1
+		AND d.event_id = r.event_id AND d.webhook_id = r.webhook_id
+	)
+	INSERT`
+
+// finishText is sqlFinish for what was owed at acceptance or for replays.
+func finishText(replayed bool) string {
+	if !replayed {
+		return sqlFinish
+	}
+	text := strings.ReplaceAll(sqlFinish, "d.state = 0", "d.state = 3")
+	return strings.Replace(text, "\n\tINSERT", sqlCountReplayed, 1)
+}
+
+func (p *postgres) finish(ctx context.Context, results []Result, replayed bool) error {
 	slices.SortFunc(results, func(a, b Result) int { // as every node does, so that none deadlock
 		return cmp.Or(
 			cmp.Compare(a.Attempt.OrganizationID, b.Attempt.OrganizationID),
@@ -54,7 +80,7 @@ func (p *postgres) finish(ctx context.Context, results []Result) error {
 	})
 	err := p.onConn(ctx, func(ctx context.Context, conn *pgx.Conn) error {
 		batch := &pgx.Batch{} // one round trip, one transaction
-		batch.Queue(sqlFinish, finishArgs(results)...)
+		batch.Queue(finishText(replayed), finishArgs(results)...)
 		queueHealth(batch, results)
 		return conn.SendBatch(ctx, batch).Close()
 	})
@@ -105,7 +131,7 @@ func finishArgs(results []Result) []any {
 		a := r.Attempt
 		buckets[i], orgs[i], events[i] = trigger.Bucket(a.OrganizationID), a.OrganizationID, a.EventID
 		hooks[i], jobs[i], claims[i] = a.WebhookID, a.Job, a.Claim
-		states[i], attempts[i], dues[i] = int16(r.Next.State), int32(r.Next.Attempts), micros(r.Next.DueAt)
+		states[i], attempts[i], dues[i] = storedState(&r), int32(r.Next.Attempts), micros(r.Next.DueAt)
 		reasons[i], ats[i], tooks[i] = r.Next.Reason, micros(a.At), a.Took.Microseconds()
 		outcomes[i], statuses[i], fails[i] = string(a.Outcome), int32(a.Status), a.Error
 		responses[i] = a.Response

@@ -22,6 +22,14 @@ func openState(job int64) int {
 	return int(trigger.DeliveryOpen)
 }
 
+// storedState is that of a delivery after a result.
+func storedState(r *Result) int16 {
+	if r.Next.State == trigger.DeliveryOpen {
+		return int16(openState(r.Attempt.Job))
+	}
+	return int16(r.Next.State)
+}
+
 // addEvent adds an event with what it is owed to, unless its dedup id is
 // taken; verdict is the id of the event that has it now.
 func addEvent(ctx context.Context, q querier, e *trigger.Event, owed []trigger.Delivery, verdict *trigger.ID) error {
@@ -70,10 +78,13 @@ func affected(result sql.Result, err error) (bool, error) {
 	return n > 0, err
 }
 
-// finishOne follows a result and appends its attempt.
+// finishOne follows a result, appends its attempt, and counts it for its replay.
 func finishOne(ctx context.Context, q querier, r *Result) (moved bool, err error) {
 	if moved, err = moveDelivery(ctx, q, r); err == nil && moved && r.Attempt.Outcome != "" {
 		err = addAttempt(ctx, q, r)
+	}
+	if err == nil && moved && r.Attempt.Job != 0 {
+		err = countReplayed(ctx, q, r)
 	}
 	return moved, err
 }
@@ -103,12 +114,8 @@ func moveDelivery(ctx context.Context, q querier, r *Result) (moved bool, err er
 			WHERE bucket = $1 AND organization_id = $2 AND state = $3 AND event_id = $4 AND webhook_id = $5 AND job = $6`,
 			bucket, a.OrganizationID, open, a.EventID[:], a.WebhookID, a.Job))
 	}
-	state := open
-	if next.State == trigger.DeliveryFailed {
-		state = int(trigger.DeliveryFailed)
-	}
 	return affected(q.ExecContext(ctx, `UPDATE deliveries SET state = $8, attempts = $9, due_at = $10, reason = $11, claim = $12
 		WHERE bucket = $1 AND organization_id = $2 AND state = $3 AND event_id = $4 AND webhook_id = $5 AND job = $6 AND claim = $7`,
 		bucket, a.OrganizationID, open, a.EventID[:], a.WebhookID, a.Job, a.Claim[:],
-		state, next.Attempts, micros(next.DueAt), next.Reason, nobody()))
+		storedState(r), next.Attempts, micros(next.DueAt), next.Reason, nobody()))
 }

@@ -63,7 +63,7 @@ func (e *embedded) claim(ctx context.Context, wants []Want, claim trigger.ID, no
 	return taken, err
 }
 
-func (e *embedded) finish(ctx context.Context, results []Result) error {
+func (e *embedded) finish(ctx context.Context, results []Result, _ bool) error {
 	return e.write(ctx, func(q querier) error {
 		for i := range results {
 			if _, err := finishOne(ctx, q, &results[i]); err != nil {

@@ -63,7 +63,8 @@ type dialect interface {
 	// again says that the same batch may have been committed before.
 	addEvents(ctx context.Context, b *Batch, again bool) ([]trigger.ID, error)
 	claim(ctx context.Context, wants []Want, claim trigger.ID, now, lease time.Time) ([]trigger.Delivery, error)
-	finish(ctx context.Context, results []Result) error
+	// finish takes results of what was owed at acceptance, or of replays alone.
+	finish(ctx context.Context, results []Result, replayed bool) error
 
 	// write runs fn in a transaction of its own, which is synced when write
 	// returns nil. It may run together with others, never in part.

@@ -81,6 +81,7 @@ func plants() []plant {
 			edits: []edit{
 				{"internal/deliver/send.go", "	if !e.leased(it, w) {", `
 					if false {`},
+				{"internal/deliver/receiver.go", " && elapsed(e.Now(), r.seen) <= freshFor", ""},
 				{"internal/store/postgres_finish.go", " AND d.claim = r.claim\n", "\n"},
 			},
 			config: torture.Config{Database: "postgres", Nodes: 2, Faults: []string{"pause"}, Rate: 600, For: 25 * time.Second},
