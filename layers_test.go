@@ -133,6 +133,7 @@ func TestJudgeImport(t *testing.T) {
 		{"cmd/triggerd", "github.com/alecthomas/kong", true},
 		{"cmd/triggerd", "github.com/jackc/pgx/v5", false},
 		{"cmd/bench", "triggerd/internal/torture", true},
+		{"cmd/bench", "triggerd/internal/store", true},
 		{"cmd/bench", "triggerd/cmd/triggerd", false},
 		{"internal/api", "triggerd/internal/ingest", true},
 		{"internal/api", "triggerd/internal/dash", false},

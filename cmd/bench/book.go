@@ -24,6 +24,7 @@ type book struct {
 type record struct {
 	hook                *hook
 	sent, answered, got time.Duration // 0: not yet
+	refused             int           // how often it came and was answered 503
 }
 
 func newBook() *book { return &book{begun: time.Now()} }
@@ -70,6 +71,17 @@ func (b *book) arrive(h *hook, n int, sent, at time.Duration) {
 	b.records[n].got = at
 	b.delivered.Add(1)
 	h.open.Add(-1)
+}
+
+// refuse enters a delivery that was answered 503.
+func (b *book) refuse(n int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if n < 0 || n >= len(b.records) {
+		b.note(fmt.Errorf("event %d, which was never sent, was to be delivered", n))
+		return
+	}
+	b.records[n].refused++
 }
 
 // fail enters what must not happen.

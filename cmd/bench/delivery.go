@@ -15,6 +15,7 @@ func deliveryCases() []measurement {
 		{"latency", latency},
 		{"throughput", throughput},
 		{"outage", outage},
+		{"retry", retry},
 	}
 }
 

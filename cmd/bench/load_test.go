@@ -47,7 +47,7 @@ func (f *fake) event(w http.ResponseWriter, body []byte) {
 	var hook int
 	_, _ = fmt.Sscanf(event.Type, "bench.%d", &hook)
 	data := fmt.Appendf(nil, `{"id":"1","type":%q,"data":%s}`, event.Type, event.Payload)
-	times := 1
+	times, job := 1, ""
 	if f.events.Add(1) == 50 {
 		switch f.wrong {
 		case "status":
@@ -60,12 +60,21 @@ func (f *fake) event(w http.ResponseWriter, body []byte) {
 			hook = (hook + 1) % 4
 		case "twice":
 			times = 2
+		case "replayed":
+			job = "7"
 		case "changed":
 			data = bytes.Replace(data, []byte(`"bench":[`), []byte(`"bench":[1`), 1)
 		}
 	}
 	for range times {
-		resp, err := http.Post(f.urls[hook], "application/json", bytes.NewReader(data))
+		req, err := http.NewRequest(http.MethodPost, f.urls[hook], bytes.NewReader(data))
+		if err != nil {
+			panic(err)
+		}
+		if job != "" {
+			req.Header.Set("Webhook-Replay", job)
+		}
+		resp, err := http.DefaultClient.Do(req)
 		if err == nil {
 			_ = resp.Body.Close()
 		}
@@ -83,6 +92,7 @@ func TestLoad(t *testing.T) {
 		{"duplicate", "duplicate"},
 		{"foreign", "which was never sent to it"},
 		{"changed", "which was never sent to it"},
+		{"replayed", "a delivery of replay 7, want 0"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.wrong, func(t *testing.T) {

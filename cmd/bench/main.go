@@ -1,5 +1,5 @@
 // Command bench measures the server as its users meet it: as a program of its
-// own on a new database, by HTTP alone. cases lists what is measured; rig.go
+// own on a new database, by HTTP alone, but for the replays it begins. cases lists what is measured; rig.go
 // starts what is needed for it. What a run did not accept or did not deliver
 // makes it a failed run, not a fast one.
 package main
@@ -35,7 +35,7 @@ type settings struct {
 	Rate     int           `help:"Events a second in throughput, at most. 0: as fast as it goes." default:"0"`
 	Payload  int           `help:"Size of a payload, in bytes." default:"256"`
 	Dedup    bool          `help:"Give each event a dedup id."`
-	Backlog  int           `help:"Events that wait in outage." default:"100000"`
+	Backlog  int           `help:"Events that wait in outage, and that replay sends; in retry, 20000 at most." default:"100000"`
 	Timeout  time.Duration `help:"DELIVERY_TIMEOUT of the server in isolation." default:"2s"`
 }
 

@@ -8,12 +8,13 @@ import (
 	"time"
 )
 
-// neighbourCases measure what some receivers, or what waits for them, costs
-// everybody else.
+// neighbourCases measure what some receivers, what waits for them, or what
+// is sent once more, costs everybody else.
 func neighbourCases() []measurement {
 	return []measurement{
 		{"isolation", isolation},
 		{"fairness", fairness},
+		{"replay", replay},
 	}
 }
 

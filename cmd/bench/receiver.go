@@ -17,9 +17,10 @@ import (
 type mood int32
 
 const (
-	prompt  mood = iota
-	slow         // answers after slowness
-	hanging      // takes the request and does not answer, until it is released
+	prompt   mood = iota
+	slow          // answers after slowness
+	hanging       // takes the request and does not answer, until it is released
+	refusing      // answers 503
 )
 
 // slowness is how long a slow endpoint takes.
@@ -33,6 +34,8 @@ type hook struct {
 	mood      atomic.Int32
 	open      atomic.Int64 // events that were sent and have not been received
 	hung      atomic.Int64 // requests that hung
+	webhookID int64        // in the server
+	replay    atomic.Int64 // the replay that all its deliveries are to come from; 0: none
 }
 
 func (h *hook) be(m mood) { h.mood.Store(int32(m)) }
@@ -98,11 +101,18 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		r.book.fail(err)
 		return
 	}
+	if job, _ := strconv.ParseInt(req.Header.Get("Webhook-Replay"), 10, 64); job != h.replay.Load() {
+		r.book.fail(fmt.Errorf("webhook %d got a delivery of replay %d, want %d", h.id, job, h.replay.Load()))
+	}
 	switch mood(h.mood.Load()) {
 	case slow:
 		if pause(req.Context(), slowness) != nil {
 			return
 		}
+	case refusing:
+		r.book.refuse(n)
+		w.WriteHeader(http.StatusServiceUnavailable)
+		return
 	case hanging:
 		h.hung.Add(1)
 		select {

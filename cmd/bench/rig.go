@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"triggerd/internal/store"
 	"triggerd/internal/torture"
 )
 
@@ -33,6 +34,7 @@ type rig struct {
 	client   *client
 	hooks    int
 
+	database         store.Options // to open it while no server runs
 	program, address string
 	env              []string
 	cmd              *exec.Cmd
@@ -76,15 +78,15 @@ func (b *bench) with(ctx context.Context, env []string, use func(*rig) error) (e
 	}
 	r.address = "127.0.0.1:" + strconv.Itoa(port)
 	r.client.address = r.address
-	url := ""
+	r.database = store.Options{DataDir: filepath.Join(dir, "data"), PoolSize: 2, Now: time.Now}
 	if b.Database == "postgres" {
 		if r.postgres, err = torture.StartPostgres(ctx, dir, b.Postgres...); err != nil {
 			return err
 		}
-		url = r.postgres.URL()
+		r.database.PostgresURL = r.postgres.URL()
 	}
 	r.env = append([]string{
-		"PATH=" + os.Getenv("PATH"), "LISTEN=" + r.address, "DATA_DIR=" + filepath.Join(dir, "data"), "DATABASE_URL=" + url,
+		"PATH=" + os.Getenv("PATH"), "LISTEN=" + r.address, "DATA_DIR=" + r.database.DataDir, "DATABASE_URL=" + r.database.PostgresURL,
 		"ALLOWED_TARGETS=127.0.0.0/8", "RATE_LIMIT_RPM=0", "LOG_LEVEL=warn", "ADMIN_TOKEN=" + adminToken,
 	}, env...)
 	if err := r.start(ctx); err != nil {
@@ -112,22 +114,36 @@ func (r *rig) organization(webhooks int) (hooks []*hook, err error) {
 		return nil, err
 	}
 	for range webhooks {
-		h := &hook{id: r.hooks, key: made.Key, eventType: "bench." + strconv.Itoa(r.hooks)}
-		r.hooks++
-		url, err := r.receiver.add(h)
-		if err != nil {
-			return nil, err
-		}
-		var answer struct {
-			ID int `json:"webhook-id"`
-		}
-		body := fmt.Sprintf(`{"url":%q,"event_type_filter":%q}`, url, h.eventType)
-		if err := r.client.ask("/api/webhook/register", "X-Api-Key: "+h.key, body, &answer); err != nil {
+		h := r.hook(made.Key)
+		if err := r.register(h); err != nil {
 			return nil, err
 		}
 		hooks = append(hooks, h)
 	}
 	return hooks, nil
+}
+
+// hook makes a webhook that the server does not know yet: its events go to the
+// inbox alone.
+func (r *rig) hook(key string) *hook {
+	h := &hook{id: r.hooks, key: key, eventType: "bench." + strconv.Itoa(r.hooks)}
+	r.hooks++
+	return h
+}
+
+// register tells the server of a webhook.
+func (r *rig) register(h *hook) error {
+	url, err := r.receiver.add(h)
+	if err != nil {
+		return err
+	}
+	var answer struct {
+		ID int64 `json:"webhook-id"`
+	}
+	body := fmt.Sprintf(`{"url":%q,"event_type_filter":%q}`, url, h.eventType)
+	err = r.client.ask("/api/webhook/register", "X-Api-Key: "+h.key, body, &answer)
+	h.webhookID = answer.ID
+	return err
 }
 
 // organizations makes several.
@@ -155,6 +171,12 @@ func (r *rig) warmUp(ctx context.Context, hooks []*hook) error {
 // settle returns when all events of some webhooks were received. It fails if
 // one was not accepted, or not delivered.
 func (r *rig) settle(ctx context.Context, hooks []*hook) error {
+	return r.settleWithin(ctx, hooks, nextPatience)
+}
+
+// settleWithin is settle, where the next of what is missing may take as long
+// as patience.
+func (r *rig) settleWithin(ctx context.Context, hooks []*hook, patience time.Duration) error {
 	before, since := int64(-1), r.book.now()
 	for {
 		open := int64(0)
@@ -167,8 +189,8 @@ func (r *rig) settle(ctx context.Context, hooks []*hook) error {
 		if open != before {
 			before, since = open, r.book.now()
 		}
-		if r.book.now()-since > nextPatience {
-			return fmt.Errorf("%d events were accepted and not delivered; none for %v", open, nextPatience)
+		if r.book.now()-since > patience {
+			return fmt.Errorf("%d events were accepted and not delivered; none for %v", open, patience)
 		}
 		if err := pause(ctx, 5*time.Millisecond); err != nil {
 			return err

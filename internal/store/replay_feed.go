@@ -90,27 +90,39 @@ func (s *Store) feed(ctx context.Context, q querier, r *trigger.Replay, w *trigg
 	if err != nil {
 		return false, err
 	}
-	now, made, whole := s.Now(), 0, true
+	var ids []trigger.ID
+	whole := true
 	for _, e := range page {
-		if whole = made < room; !whole {
+		if whole = len(ids) < room; !whole {
 			break
 		}
-		r.Cursor = e.ID
-		if !picked[e.ID] {
-			continue
+		if r.Cursor = e.ID; picked[e.ID] {
+			ids = append(ids, e.ID)
 		}
-		key := trigger.DeliveryKey{OrganizationID: r.OrganizationID, EventID: e.ID, WebhookID: w.ID, Job: r.ID}
-		if err := addDelivery(ctx, q, &trigger.Delivery{DeliveryKey: key, DueAt: now}); err != nil {
-			return false, err
-		}
-		made++
+	}
+	if err := s.oweAgain(ctx, q, r, ids); err != nil {
+		return false, err
 	}
 	last := len(page) < replayPage
 	if whole && last && end == minID(end, settled) {
 		r.Cursor = lastID()
 	}
-	_, err = q.ExecContext(ctx, `UPDATE replays SET cursor = $2, queued = queued + $3 WHERE id = $1`, r.ID, r.Cursor[:], made)
+	_, err = q.ExecContext(ctx, `UPDATE replays SET cursor = $2, queued = queued + $3 WHERE id = $1`, r.ID, r.Cursor[:], len(ids))
 	return whole && !last, err
+}
+
+// oweAgain makes the deliveries of a replay, in one statement.
+func (s *Store) oweAgain(ctx context.Context, q querier, r *trigger.Replay, ids []trigger.ID) error {
+	if len(ids) == 0 {
+		return nil
+	}
+	_, err := q.ExecContext(ctx, `
+		INSERT INTO deliveries (bucket, organization_id, state, event_id, webhook_id, job, attempts, due_at, claim, reason)
+		SELECT bucket, organization_id, 3, id, $6, $7, 0, $8, $9, '' FROM events
+		WHERE bucket = $1 AND organization_id = $2 AND id >= $3 AND id <= $4 AND `+s.in("id", "$5", listOfIDs)+`
+		ON CONFLICT DO NOTHING`, trigger.Bucket(r.OrganizationID), r.OrganizationID, ids[0][:], ids[len(ids)-1][:],
+		s.dialect.ids(ids), r.WebhookID, r.ID, micros(s.Now()), nobody())
+	return err
 }
 
 // replayPage reads the next events of a replay; payloads only where the filter

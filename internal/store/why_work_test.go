@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -55,38 +56,66 @@ func (m *whyMachine) take(t *rapid.T, wants []store.Want) {
 	m.claims = append(m.claims, taken...)
 }
 
-// finish records results of claims, present ones and lost ones, at most one
-// for each event and webhook, and does what the receivers have asked for.
+// finish makes attempts of claims, present ones and lost ones, and does what
+// the receivers have asked for. One claim makes one attempt.
 func (m *whyMachine) finish(t *rapid.T) {
 	if len(m.claims) == 0 {
 		return
 	}
-	type place struct {
-		event   trigger.ID
-		webhook int64
-	}
-	seen := map[place]bool{}
 	var results []store.Result
-	for _, d := range rapid.SliceOfN(rapid.SampledFrom(m.claims), 1, 4).Draw(t, "claims") {
-		if !seen[place{d.EventID, d.WebhookID}] {
-			seen[place{d.EventID, d.WebhookID}] = true
-			results = append(results, m.try(t, d))
-		}
+	for _, d := range rapid.SliceOfNDistinct(rapid.SampledFrom(m.claims), 1, 4, rapid.ID).Draw(t, "claims") {
+		results = append(results, m.try(t, d))
+		m.claims = slices.DeleteFunc(m.claims, func(c trigger.Delivery) bool { return c == d })
 	}
-	m.must(t, m.store.Finish(m.ctx, slices.Clone(results)))
-	for i := range results {
-		m.note(&results[i])
-	}
-	m.find(t)
+	m.record(t, results)
+	m.results = append(m.results, results...)
 	for _, r := range results {
 		h := m.hook(r.Attempt.WebhookID)
 		switch {
 		case r.Attempt.Outcome == trigger.ReceiverGone && rapid.Bool().Draw(t, "stopped"): // else the process dies before
 			m.stop(t, h, trigger.Gone)
+			m.find(t)
 		case r.Attempt.Directive == trigger.Disable:
 			m.stop(t, h, trigger.Paused)
+			m.find(t)
 		}
-		m.find(t)
+	}
+}
+
+// deliver does what the engine does in a moment: it claims, and tries.
+func (m *whyMachine) deliver(t *rapid.T) {
+	m.claim(t)
+	for range rapid.IntRange(1, 3).Draw(t, "groups") {
+		m.finish(t)
+	}
+}
+
+// refinish records results again, as after a lost answer.
+func (m *whyMachine) refinish(t *rapid.T) {
+	if len(m.results) > 0 {
+		m.record(t, rapid.SliceOfN(rapid.SampledFrom(m.results), 1, 4).Draw(t, "results"))
+	}
+}
+
+// record records results, no two at once of the same event and webhook: their
+// order would not be known.
+func (m *whyMachine) record(t *rapid.T, results []store.Result) {
+	same := func(a, b store.Result) bool {
+		return a.Attempt.EventID == b.Attempt.EventID && a.Attempt.WebhookID == b.Attempt.WebhookID
+	}
+	for len(results) > 0 {
+		n := 1
+		for n < len(results) && !slices.ContainsFunc(results[:n], func(r store.Result) bool { return same(r, results[n]) }) {
+			n++
+		}
+		m.must(t, m.store.Finish(m.ctx, slices.Clone(results[:n])))
+		for i := range results[:n] {
+			m.note(&results[i])
+		}
+		if slices.ContainsFunc(results[:n], func(r store.Result) bool { return r.Notice != nil }) {
+			m.find(t)
+		}
+		results = results[n:]
 	}
 }
 
@@ -147,16 +176,19 @@ func (m *whyMachine) note(r *store.Result) {
 		}
 	}
 	if r.Notice != nil {
-		m.post(m.hook(a.WebhookID), r.Notice.Type)
+		m.post(a.OrganizationID, a.WebhookID, r.Notice.Type)
 	}
 }
 
-// post notes that a notice about a webhook is posted, if anybody wants it.
-func (m *whyMachine) post(about *whyHook, noticeType string) {
-	n := &whyEvent{step: m.step, notice: true, about: about.id, Event: &trigger.Event{
-		OrganizationID: about.org, Type: noticeType, Payload: fmt.Appendf(nil, `{"webhook_id": %d}`, about.id),
+// post notes that a notice is posted, if anybody wants it.
+func (m *whyMachine) post(org, about int64, noticeType string) {
+	n := &whyEvent{step: m.step, notice: true, about: about, Event: &trigger.Event{
+		OrganizationID: org, Type: noticeType, Payload: []byte(`{}`),
 	}}
-	for _, h := range m.hooksOf(about.org) {
+	if about != 0 {
+		n.Payload = fmt.Appendf(nil, `{"webhook_id": %d}`, about)
+	}
+	for _, h := range m.hooksOf(org) {
 		if n.miss(h) == "" {
 			m.notices = append(m.notices, n)
 			return
@@ -254,4 +286,52 @@ func (m *whyMachine) replay(t *rapid.T) {
 	}
 	m.replays = append(m.replays, r)
 	m.claimReplays(t)
+}
+
+// expire ends what is owed of events before one of them: rarely, since that
+// looks at the organizations of all checks.
+func (m *whyMachine) expire(t *rapid.T) {
+	if rapid.IntRange(0, 3).Draw(t, "rarely") > 0 || len(m.events) == 0 {
+		return
+	}
+	before := rapid.SampledFrom(m.events).Draw(t, "before").ID.Time().Add(time.Microsecond)
+	_, err := m.store.Expire(m.ctx, before)
+	m.must(t, err)
+	low := trigger.MinID(before)
+	told := map[int64]bool{} // organizations
+	for key, row := range m.rows {
+		switch {
+		case row.failed || bytes.Compare(key.EventID[:], low[:]) >= 0:
+		case key.Job != 0:
+			delete(m.rows, key)
+		default:
+			row.failed, row.reason, row.claim = true, trigger.ReasonExpired, trigger.ID{}
+			if !told[key.OrganizationID] && !m.event(key.EventID).notice {
+				told[key.OrganizationID] = true
+				m.post(key.OrganizationID, 0, trigger.DeliveryExpired)
+			}
+		}
+	}
+	m.find(t)
+}
+
+// crash opens the database anew: what was not committed never was, and nobody
+// knows of the claims.
+func (m *whyMachine) crash(t *rapid.T) {
+	if rapid.IntRange(0, 5).Draw(t, "rarely") > 0 {
+		return
+	}
+	m.must(t, m.store.Close())
+	before := m.db.Clock.Now()
+	m.store = m.db.Open(m.t)
+	m.pending, m.claims = nil, nil
+	for _, row := range m.rows {
+		if !m.db.IsPostgres() && !row.failed && !row.claim.IsZero() { // the only process: nobody else is at it
+			row.claim, row.due = trigger.ID{}, [2]time.Time{before.Add(-time.Millisecond), m.store.Now()}
+		}
+	}
+}
+
+func (m *whyMachine) advance(t *rapid.T) {
+	m.db.Clock.Advance(time.Duration(rapid.IntRange(1, 90).Draw(t, "minutes")) * time.Minute)
 }
