@@ -149,7 +149,7 @@ func (e *Engine) claimWants(ctx context.Context, wants []store.Want, lease time.
 		e.mu.Lock()
 		defer e.mu.Unlock()
 		e.bytes += event.Size() // the room was reserved without it
-		e.add(e.lane(key), &item{d, event, claimedAt, lease})
+		e.add(e.lane(key), &item{d, event, claimedAt, lease}, true)
 	})
 	for _, w := range wants {
 		full = full || unused[laneKey{w.WebhookID, w.Job}] == 0
@@ -163,7 +163,7 @@ func (e *Engine) giveRooms(w store.Want, n int) {
 		e.giveRoom(laneKey{w.WebhookID, w.Job}, 0)
 	}
 	if n > 0 {
-		e.leaveProbe(w.WebhookID)
+		e.leaveProbe(laneKey{w.WebhookID, w.Job})
 	}
 }
 
@@ -235,7 +235,7 @@ func (e *Engine) wants(ctx context.Context, due []store.Lane, hooks map[int64]*t
 		if room := e.reserve(laneKey{l.WebhookID, l.Job}, share, 0, probe); room > 0 {
 			wants = append(wants, store.Want{Bucket: l.Bucket, WebhookID: l.WebhookID, Job: l.Job, Room: room})
 		} else if probe {
-			e.leaveProbe(l.WebhookID)
+			e.leaveProbe(laneKey{l.WebhookID, l.Job})
 		}
 	}
 	return wants

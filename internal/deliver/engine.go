@@ -49,8 +49,8 @@ type Config struct {
 	Store     Store
 	Guard     *Guard
 	Schedule  trigger.Schedule
-	Timeout   time.Duration    // of one attempt, from dial to the end of the answer
-	Now       func() time.Time // the process's clock, with its monotonic reading
+	Timeout   time.Duration     // of one attempt, from dial to the end of the answer
+	Now       func() time.Time  // the process's clock, with its monotonic reading
 	Endurance trigger.Endurance // of webhooks that do nothing but fail
 	UserAgent string
 	Transport http.RoundTripper // that sends; nil: the network, by way of the Guard
@@ -71,16 +71,16 @@ type Engine struct {
 
 	mu        sync.Mutex
 	lanes     map[laneKey]*lane
-	receivers map[int64]*receiver // by webhook
+	receivers map[int64]*receiver     // by webhook
 	paces     map[int64]*rate.Limiter // of replays that have one
-	items     int                 // in all lanes, promised ones included
-	bytes     int                 // of their events
-	ending    map[int64]ending    // webhooks that want no more
-	holds     map[int64]hold      // breakers that have opened or closed, and the store does not know
-	unsent    []trigger.Delivery  // claimed, and to be given back
-	closed    bool                // nothing new is taken
-	closing   chan struct{}       // is closed when that begins
-	abort     context.Context     // ends when attempts under way are cut
+	items     int                     // in all lanes, promised ones included
+	bytes     int                     // of their events
+	ending    map[int64]ending        // webhooks that want no more
+	holds     map[int64]hold          // breakers that have opened or closed, and the store does not know
+	unsent    []trigger.Delivery      // claimed, and to be given back
+	closed    bool                    // nothing new is taken
+	closing   chan struct{}           // is closed when that begins
+	abort     context.Context         // ends when attempts under way are cut
 }
 
 // New makes an Engine.

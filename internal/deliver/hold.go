@@ -27,8 +27,9 @@ func (e *Engine) done(l *lane, it *item, a *trigger.Attempt) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	r := l.receiver
+	probe := r.trial == it
 	if a == nil {
-		if !r.probe.IsZero() {
+		if probe {
 			e.hold(r, e.Store.Now())
 		}
 		return
@@ -38,24 +39,32 @@ func (e *Engine) done(l *lane, it *item, a *trigger.Attempt) {
 	strained := a.Strained()
 	r.pace.note(a.Took, a.Outcome == trigger.Success, strained)
 	switch {
-	case a.Outcome == trigger.ReceiverGone || a.Directive == trigger.Disable:
-		r.stopped = true
-		e.shed(r)
+	case r.stopped:
 	case strained:
 		r.strain++
 		if timedOut {
 			r.strain++
 		}
-		if r.strain >= tripAt && r.held.IsZero() || !r.probe.IsZero() {
+		if r.strain >= tripAt && r.held.IsZero() || probe {
 			e.trip(r)
 		}
 	default:
 		r.strain = 0
-		if !r.probe.IsZero() && a.Outcome != trigger.Success { // after a success, the store knows
+		if probe && a.Outcome != trigger.Success { // after a success, the store knows
 			e.hold(r, time.Time{})
 		}
 	}
 	e.staffAll(r)
+}
+
+// heed follows an answer that wants no more, before the store can know of it.
+func (e *Engine) heed(r *receiver, a *trigger.Attempt) {
+	if a.Outcome == trigger.ReceiverGone || a.Directive == trigger.Disable {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		r.stopped = true
+		e.shed(r)
+	}
 }
 
 // trip opens the breaker, for longer each time a probe has failed.
@@ -77,7 +86,8 @@ func (e *Engine) hold(r *receiver, until time.Time) {
 		return
 	}
 	e.holds[r.id] = hold{r.webhook.OrganizationID, r.probe, until}
-	r.held, r.probe, r.holding = until, time.Time{}, true
+	r.setHeld(until, time.Time{})
+	r.holding = true
 	if !until.IsZero() {
 		e.shed(r)
 	}
@@ -109,7 +119,8 @@ func (e *Engine) learnHold(r *receiver, w *trigger.Webhook, seen time.Time) {
 	if r.holding || !seen.After(r.heldAt) || w.HeldUntil.Equal(r.held) {
 		return
 	}
-	r.held, r.probe, r.holds = w.HeldUntil, time.Time{}, w.Holds
+	r.setHeld(w.HeldUntil, time.Time{})
+	r.holds = w.Holds
 	if r.held.IsZero() {
 		r.strain = 0
 		r.pace.restart()
@@ -124,7 +135,8 @@ func (e *Engine) reopen(webhookID int64) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if r := e.receivers[webhookID]; r != nil && !r.probe.IsZero() {
-		r.held, r.probe, r.heldAt, r.strain = time.Time{}, time.Time{}, e.Now(), 0
+		r.setHeld(time.Time{}, time.Time{})
+		r.heldAt, r.strain = e.Now(), 0
 		e.Wake()
 	}
 }
@@ -142,15 +154,18 @@ func (e *Engine) mayProbe(ctx context.Context, w *trigger.Webhook) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	r := e.receiver(w.ID)
-	r.held, r.probe, r.holds, r.heldAt = until, until, w.Holds, e.Now()
+	r.setHeld(until, until)
+	r.holds, r.heldAt = w.Holds, e.Now()
 	return true
 }
 
-// leaveProbe is for a probe that is not made: somebody else may, at once.
-func (e *Engine) leaveProbe(webhookID int64) {
+// leaveProbe is for a lane that has no delivery for the probe: somebody else
+// may make it, at once.
+func (e *Engine) leaveProbe(key laneKey) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if r := e.receivers[webhookID]; r != nil && !r.probe.IsZero() {
+	r := e.receivers[key.webhookID]
+	if r != nil && !r.probe.IsZero() && r.trial == nil && (r.prober == nil || r.prober.job == key.job) {
 		e.hold(r, e.Store.Now())
 	}
 }

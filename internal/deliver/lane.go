@@ -35,14 +35,14 @@ type item struct {
 
 // limit is how many deliveries the lane takes: as many as it can start within
 // the leases, by how long its attempts take and how many it may make.
-func (l *lane) limit(timeout time.Duration) int {
+func (l *lane) limit(timeout time.Duration, now time.Time) int {
 	workers := l.share()
 	queue := laneQueue
 	if took := l.receiver.pace.took; took > 0 {
 		queue = min(queue, int(time.Duration(workers)*timeout/took))
 	}
-	if perSecond := l.perSecond() * timeout.Seconds(); perSecond < float64(queue) {
-		queue, workers = int(perSecond), 1
+	if allowed := l.allowed(timeout, now); allowed < queue {
+		return l.running + allowed
 	}
 	return workers + queue
 }
@@ -95,10 +95,13 @@ func (e *Engine) reserve(key laneKey, n, size int, probe bool) int {
 	l := e.lane(key)
 	given := 0
 	if l.receiver.wants() && (probe || l.receiver.held.IsZero()) {
-		given = max(0, min(n, l.limit(e.Timeout)-l.held(), maxItems-e.items))
+		given = max(0, min(n, l.limit(e.Timeout, e.Now())-l.held(), maxItems-e.items))
 		l.hungry = l.hungry || given < n
 	}
 	if given > 0 {
+		if probe {
+			l.receiver.prober = l
+		}
 		l.promised += given
 		e.items += given
 		e.bytes += size
@@ -127,13 +130,18 @@ func (e *Engine) Take(d trigger.Delivery, event *trigger.Event, w *trigger.Webho
 	defer e.mu.Unlock()
 	l := e.lane(laneKey{webhookID: w.ID})
 	e.learn(l.receiver, w, claimedAt)
-	e.add(l, &item{d, event, claimedAt, e.LeaseOf(w)})
+	e.add(l, &item{d, event, claimedAt, e.LeaseOf(w)}, false)
 }
 
-// add puts a delivery, whose room was promised, into its lane.
-func (e *Engine) add(l *lane, it *item) {
+// add puts a delivery, whose room was promised, into its lane. While the
+// breaker is open it must be the one that the probe has found.
+func (e *Engine) add(l *lane, it *item, found bool) {
 	l.promised--
-	if e.closed || !l.receiver.isOpen() {
+	r := l.receiver
+	if found && r.prober == l && r.trial == nil {
+		r.trial = it
+	}
+	if e.closed || !r.bears(it) {
 		e.putBack(it.delivery, it.event)
 		e.tidy(l)
 		return
@@ -203,7 +211,7 @@ func (e *Engine) next(l *lane) *item {
 	it := l.queue[0]
 	l.queue[0] = nil
 	l.queue = l.queue[1:]
-	if l.hungry && l.promised+len(l.queue) <= l.limit(e.Timeout)/2 {
+	if l.hungry && l.promised+len(l.queue) <= l.limit(e.Timeout, e.Now())/2 {
 		l.hungry = false
 		e.Wake() // more waits in the store
 	}

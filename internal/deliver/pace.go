@@ -72,7 +72,7 @@ func (p *pace) restart() { p.limit, p.quiet = 1, 0 }
 const (
 	tripAt    = 10
 	firstHold = time.Second
-	maxHold   = 5 * time.Minute
+	maxHold   = time.Minute
 )
 
 // holdFor is for how long a breaker is open that has opened n times before.

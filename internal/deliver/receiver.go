@@ -1,7 +1,6 @@
 package deliver
 
 import (
-	"math"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -29,6 +28,8 @@ type receiver struct {
 	holding bool      // the store is about to know of that
 	heldAt  time.Time // by the process's clock: what was read before is older
 	probe   time.Time // what held is while this node makes the one attempt; zero: it does not
+	prober  *lane     // that has the room for it
+	trial   *item     // its delivery; nil: none yet
 }
 
 const (
@@ -98,6 +99,14 @@ func (r *receiver) wants() bool {
 // breaker is closed, or this node makes the probe.
 func (r *receiver) isOpen() bool { return r.wants() && (r.held.IsZero() || !r.probe.IsZero()) }
 
+// setHeld changes the breaker, as this node has it.
+func (r *receiver) setHeld(until, probe time.Time) {
+	r.held, r.probe, r.prober, r.trial = until, probe, nil, nil
+}
+
+// bears reports whether an attempt at this delivery may begin.
+func (r *receiver) bears(it *item) bool { return r.wants() && (r.held.IsZero() || r.trial == it) }
+
 // isSlow reports a receiver whose attempts may take long, so that they must
 // not fill all the slots.
 func (r *receiver) isSlow() bool { return r.strain > 0 || r.pace.took > slowAttempt }
@@ -135,15 +144,16 @@ func (c *Config) scheduleOf(w *trigger.Webhook) trigger.Schedule {
 	return w.Schedule
 }
 
-// perSecond is how many attempts a second the lane's limits allow.
-func (l *lane) perSecond() float64 {
-	limit := math.Inf(1)
+// allowed is how many more attempts the lane's limits let begin within a time
+// from now on, laneQueue at most.
+func (l *lane) allowed(within time.Duration, now time.Time) int {
+	n := float64(laneQueue)
 	for _, limiter := range []*rate.Limiter{l.limiter, l.receiver.limiter} {
 		if limiter != nil {
-			limit = min(limit, float64(limiter.Limit()))
+			n = min(n, limiter.TokensAt(now)+float64(limiter.Limit())*within.Seconds())
 		}
 	}
-	return limit
+	return max(0, int(n))
 }
 
 // elapsed is how long ago a reading of the process's clock is: by the wall

@@ -38,7 +38,7 @@ func (e *Engine) stale() (lists [][]int64) {
 		switch {
 		case len(r.lanes) == 0 && r.running == 0 && !r.holding && min(elapsed(now, r.used), elapsed(now, r.seen)) > memory:
 			delete(e.receivers, id)
-		case len(r.lanes) > 0 && elapsed(now, r.seen) >= refreshEvery:
+		case len(r.lanes) > 0 && elapsed(now, r.seen) >= refreshEvery/2:
 			ids = append(ids, id)
 		}
 		if len(ids) == lookLanes {

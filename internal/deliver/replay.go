@@ -51,6 +51,9 @@ func (e *Engine) advanceReplays(ctx context.Context, jobs []trigger.Replay) erro
 		if _, err := e.Store.FeedReplay(ctx, job); err != nil {
 			return err
 		}
+		if job.Queued == job.Delivered+job.Failed {
+			continue // nothing was due a moment ago
+		}
 		if job.State == trigger.ReplayRunning && e.Store.ClockTrusted() {
 			e.paceReplay(&job)
 			due = append(due, store.Lane{Bucket: trigger.Bucket(job.OrganizationID), WebhookID: job.WebhookID, Job: job.ID})

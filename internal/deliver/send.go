@@ -128,7 +128,7 @@ func (e *Engine) giveUp(it *item) {
 // nothing was sent.
 func (e *Engine) attempt(abort context.Context, l *lane, it *item) *trigger.Attempt {
 	e.mu.Lock()
-	open, w := l.receiver.isOpen() && e.isFresh(l.receiver), l.receiver.webhook
+	open, w := l.receiver.bears(it) && e.isFresh(l.receiver), l.receiver.webhook
 	e.mu.Unlock()
 	if !open {
 		e.giveUp(it)
@@ -146,6 +146,7 @@ func (e *Engine) attempt(abort context.Context, l *lane, it *item) *trigger.Atte
 		e.giveUp(it)
 		return nil
 	}
+	e.heed(l.receiver, &a)
 	next := e.conclude(it.delivery, a, it.event, w)
 	e.Log.LogAttrs(abort, levelOf(a.Outcome), "attempt", attemptAttrs(it, a, next)...)
 	return &a

@@ -35,6 +35,11 @@ func (w *world) deeds(dice *rand.Rand, span, traffic time.Duration) (todo []deed
 			todo = append(todo, deed{within(span), trouble[dice.IntN(len(trouble))]})
 		}
 	}
+	for range 3 {
+		if span < 24*time.Hour {
+			todo = append(todo, deed{within(traffic), w.repeat})
+		}
+	}
 	for range 5 { // to meet lanes with a queue
 		todo = append(todo, deed{within(traffic), w.step})
 	}

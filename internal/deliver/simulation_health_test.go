@@ -88,9 +88,7 @@ func (m *model) mark(results []store.Result, now time.Time) {
 		}
 	}
 	for id := range fineAt {
-		if h := m.byID[id]; h.health == nil || h.health.Stage != trigger.HealthRecovered {
-			h.heal(trigger.HealthRecovered, now)
-		}
+		m.byID[id].heal(trigger.HealthRecovered, now)
 	}
 	for _, r := range results {
 		a := &r.Attempt
@@ -134,7 +132,7 @@ const (
 // Bounds of the breaker, as they are promised.
 const (
 	firstHeld = time.Second
-	mostHold  = 5 * time.Minute
+	mostHold  = time.Minute
 	spread    = 1.2
 )
 
@@ -162,7 +160,11 @@ func (s *server) Hold(ctx context.Context, orgID, webhookID int64, seen, until t
 		}
 		s.w.met[held]++
 		h.row(now)
-		h.setHeld(until, h.Holds+1, now)
+		holds := h.Holds
+		if until.After(now) { // not of a probe that was not made
+			holds++
+		}
+		h.setHeld(until, holds, now)
 	})
 }
 

@@ -33,7 +33,7 @@ const (
 	disables // webhook-delivery: disable
 	aborts   // webhook-delivery: abort-message
 	denies   // a quick answer that says nothing of strain
-	prompt // a 2xx after a few milliseconds, always the same
+	prompt   // a 2xx after a few milliseconds, always the same
 )
 
 // promptly is how long a prompt receiver takes.

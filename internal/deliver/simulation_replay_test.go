@@ -75,7 +75,9 @@ func (s *server) RunningReplays(ctx context.Context) (list []trigger.Replay, err
 	err = s.call(ctx, "RunningReplays", func(time.Time) {
 		for _, r := range s.w.replays {
 			if r.State == trigger.ReplayRunning || r.State == trigger.ReplayCancelling {
-				list = append(list, r.Replay)
+				job := r.Replay
+				job.Queued = len(r.open) // of which none has ended
+				list = append(list, job)
 			}
 		}
 	})

@@ -112,7 +112,7 @@ func (s *server) arrive(snd *sending) {
 	if s.w.calm && slices.ContainsFunc(d.sends, func(other *sending) bool { return other.truth() == trigger.Success }) {
 		s.w.wrong(d, "sent again after a success")
 	}
-	if wait := now.Sub(d.created); s.w.calm && d.hook.plan.quick() && !d.hook.troubled && len(d.sends) == 1 {
+	if wait := now.Sub(d.created); s.w.calm && d.hook.plan.quick() && !d.hook.troubled && d.hook.unbound() && d.Job == 0 && len(d.sends) == 1 {
 		s.w.slowest = max(s.w.slowest, wait)
 		if wait > 20*time.Second+time.Duration(len(d.hook.open))*50*time.Millisecond {
 			s.w.wrong(d, "a quick receiver waited for %v", wait)
@@ -331,7 +331,7 @@ func (w *world) judgeEnd(d *debt) {
 	}
 	if w.calm && w.retention == 0 && len(d.records) != len(slices.DeleteFunc(slices.Clone(d.sends), func(snd *sending) bool {
 		return snd.claim != nil && snd.claim.released
-	})) && d.reason != trigger.ReasonGone {
+	})) && d.reason != trigger.ReasonGone && d.reason != reasonCancelled {
 		w.wrong(d, "%d attempts are recorded, %d were made", len(d.records), len(d.sends))
 	}
 }

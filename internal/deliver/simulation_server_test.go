@@ -37,7 +37,7 @@ type server struct {
 	setBack                   bool          // its wall clock, ever
 	leapt                     time.Time     // when one of its clocks last made a step
 	calls                     map[string]uint64
-	running                   map[int64]int // requests under way, by webhook
+	running                   map[int64]int       // requests under way, by webhook
 	seen                      map[int64]time.Time // when webhooks were read
 }
 
@@ -75,7 +75,7 @@ func (w *world) start() *server {
 	defer w.mu.Unlock()
 	s.number = uint64(len(w.servers))
 	w.servers = append(w.servers, s)
-	w.most = max(w.most, len(w.servers))
+	w.most, w.changed = max(w.most, len(w.servers)), time.Now()
 	return s
 }
 
@@ -83,7 +83,7 @@ func (w *world) start() *server {
 // accepted is committed, then the engine ends.
 func (s *server) stop(accepting time.Duration) {
 	s.w.mu.Lock()
-	s.stopping = true
+	s.stopping, s.w.changed = true, time.Now()
 	s.w.mu.Unlock()
 	s.claiming()
 	<-time.After(accepting)
@@ -104,7 +104,7 @@ func (s *server) stop(accepting time.Duration) {
 func (s *server) kill() {
 	s.w.mu.Lock()
 	defer s.w.mu.Unlock()
-	s.killed = true
+	s.killed, s.w.changed = true, time.Now()
 	close(s.dead)
 	for _, d := range s.w.debts {
 		for _, snd := range d.sends {

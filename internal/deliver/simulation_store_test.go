@@ -53,6 +53,7 @@ func (s *server) Claim(ctx context.Context, wants []store.Want, id trigger.ID, n
 		by.at = at
 		dice := s.w.dice(s.number, s.calls["Claim"])
 		for _, want := range wants {
+			s.w.judgeTouch(&debt{hook: s.w.byID[want.WebhookID]}, at, true)
 			taken = append(taken, s.w.take(want, by, now, func(*debt) bool { return s.w.stormy() && dice.IntN(20) == 0 })...)
 		}
 	})
@@ -151,6 +152,9 @@ func (s *server) Finish(ctx context.Context, results []store.Result) error {
 		for _, r := range results {
 			d := s.w.debts[r.Attempt.DeliveryKey]
 			fresh := d != nil && d.claim == r.Attempt.Claim
+			if d != nil {
+				s.w.judgeTouch(d, now, false)
+			}
 			moved := s.w.finish(r, now)
 			if moved {
 				s.recorded(d, r, now)
@@ -185,6 +189,9 @@ func (s *server) Release(ctx context.Context, ds []trigger.Delivery) error {
 	s.w.mu.Unlock()
 	return s.call(ctx, "Release", func(now time.Time) {
 		for _, d := range ds {
+			if owed := s.w.debts[d.DeliveryKey]; owed != nil {
+				s.w.judgeTouch(owed, now, false)
+			}
 			s.w.release(d, now)
 		}
 	})

@@ -2,6 +2,7 @@ package deliver_test
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"runtime/debug"
 	"slices"
@@ -77,6 +78,7 @@ func simulate(t *testing.T, seed uint64) *world {
 		if dice.IntN(4) == 0 {
 			h.plan = plan{{0, up}}
 		}
+		h.settings(dice)
 		w.addHook(h)
 	}
 	for range servers {
@@ -97,12 +99,30 @@ func simulate(t *testing.T, seed uint64) *world {
 	return w
 }
 
+// settings gives a webhook some of its own.
+func (h *hook) settings(dice *rand.Rand) {
+	const s = time.Second
+	if dice.IntN(4) == 0 {
+		h.Timeout = []time.Duration{s, 2 * s, 30 * s}[dice.IntN(3)]
+	}
+	if dice.IntN(4) == 0 {
+		h.Schedule = []trigger.Schedule{{}, {s, s, s}, {10 * s, 30 * s}}[dice.IntN(3)]
+	}
+	if dice.IntN(4) == 0 {
+		h.Rate = []float64{0.5, 2, 5, 100}[dice.IntN(4)]
+	}
+	if dice.IntN(4) == 0 {
+		h.Concurrency = []int{1, 2, 64}[dice.IntN(3)]
+	}
+}
+
 // situations are what must come up in one of the seeds.
 func situations() []string {
 	return []string{
 		handedOff, overflowed, late, cut, givenBack, lost, dropped, stale, staleSuccess, again,
-		"outcome success", "outcome transient", "outcome gone",
-		trigger.ReasonExhausted, trigger.ReasonGone, trigger.ReasonExpired,
+		held, heldMeanwhile, probed, probeLost, probeSent, mended, replayed,
+		"outcome success", "outcome transient", "outcome gone", "outcome permanent",
+		trigger.ReasonExhausted, trigger.ReasonGone, trigger.ReasonExpired, trigger.ReasonAborted, reasonCancelled,
 	}
 }
 

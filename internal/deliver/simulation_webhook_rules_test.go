@@ -73,9 +73,25 @@ func (w *world) judgeRate(snd *sending, now time.Time) {
 	h.asked = h.asked[max(0, len(h.asked)-window):]
 	for i, since := range h.asked {
 		n := float64(len(h.asked) - i)
-		if most := h.Rate*now.Sub(since).Seconds() + float64(w.most); n > most+1e-3 {
+		rate := h.Rate
+		if since.Before(w.changed.Add(time.Minute)) {
+			rate *= 2 // the others' shares are another by now, and some of the old ones are still to be used
+		}
+		if most := rate*now.Sub(since).Seconds() + float64(w.most); n > most+1e-3 {
 			w.wrong(snd.debt, "%v requests in %v, of %v a second", n, now.Sub(since), h.Rate)
 		}
+	}
+}
+
+// judgeTouch judges that something is claimed, or written, of a webhook: not
+// while it is paused, but for what was under way. Claimed says which.
+func (w *world) judgeTouch(d *debt, now time.Time, claimed bool) {
+	h, until := d.hook, freshness+slack
+	if !claimed {
+		until += 2*w.timeoutOf(h) + 2*time.Second
+	}
+	if wait := now.Sub(h.changed); w.calm && h.State == trigger.Paused && wait > until {
+		w.wrong(d, "it is touched (claimed: %v), %v after it was paused", claimed, wait)
 	}
 }
 
@@ -95,6 +111,9 @@ func (w *world) judgeAdvance(h *hook, seen trigger.Health, stage trigger.HealthS
 	}
 }
 
+// unbound says that the owner has set no limit.
+func (h *hook) unbound() bool { return h.Rate == 0 && h.Concurrency == 0 }
+
 // concurrency is how many requests at a time a server may have.
 func (h *hook) concurrency() int {
 	if h.Concurrency > 0 {
@@ -110,7 +129,9 @@ func (w *world) timeoutOf(h *hook) time.Duration {
 	return w.timeout
 }
 
-func (w *world) leaseOf(h *hook) time.Duration { return 2*max(w.timeout, w.timeoutOf(h)) + 2*time.Second }
+func (w *world) leaseOf(h *hook) time.Duration {
+	return 2*max(w.timeout, w.timeoutOf(h)) + 2*time.Second
+}
 
 func (w *world) scheduleOf(h *hook) trigger.Schedule {
 	if h.Schedule != nil {

@@ -32,7 +32,8 @@ type world struct {
 	mu sync.Mutex
 	model
 	servers     []*server
-	most        int // servers at a time, ever
+	most        int       // servers at a time, ever
+	changed     time.Time // when there was one more, or one less
 	weather     weather
 	numbers     uint64        // of debts
 	slowest     time.Duration // that a quick receiver waited for
@@ -133,7 +134,7 @@ func (w *world) settle() {
 		w.met[mended] += len(h.open)
 	}
 	w.mu.Unlock()
-	w.await(w.schedule.Span() + trigger.MaxRetryAfter + 10*time.Minute + time.Duration(most)*time.Second)
+	w.await(w.schedule.Span() + trigger.MaxRetryAfter + 10*time.Minute + time.Duration(4*most)*time.Second)
 }
 
 // await waits until nothing is open, for as long as it may take.

@@ -65,7 +65,7 @@ func healthMarks(results []Result) []healthMark {
 const (
 	sqlHealthFine = `DELETE FROM webhook_health WHERE stage = 0 AND webhook_id`
 	sqlHealthBack = `UPDATE webhook_health SET stage = 3, failures = 0, held_until = 0, holds = 0
-		WHERE stage IN (1, 2) AND webhook_id`
+		WHERE stage > 0 AND webhook_id`
 	sqlHealthNote = `
 		INSERT INTO webhook_health (webhook_id, organization_id, since, last_at, failures, stage, held_until, holds)
 		VALUES ($1, $2, $3, $4, $5, 0, 0, 0)
@@ -178,7 +178,10 @@ func settleHealth(ctx context.Context, q querier, w *trigger.Webhook, before tri
 // a probe that failed; where it is something else by now, nothing changes. A
 // zero until closes it.
 func (s *Store) Hold(ctx context.Context, orgID, webhookID int64, seen, until time.Time) error {
-	was, now := int64(0), micros(s.Now())
+	was, now, failed := int64(0), micros(s.Now()), 0
+	if micros(until) > now { // else it is a probe that was not made
+		failed = 1
+	}
 	if !seen.IsZero() {
 		was = micros(seen)
 	}
@@ -188,8 +191,8 @@ func (s *Store) Hold(ctx context.Context, orgID, webhookID int64, seen, until ti
 			_, err = q.ExecContext(ctx, `UPDATE webhook_health SET held_until = 0, holds = 0
 				WHERE webhook_id = $1 AND held_until = $2`, webhookID, was)
 		case !seen.IsZero():
-			_, err = q.ExecContext(ctx, `UPDATE webhook_health SET held_until = $3, holds = holds + 1
-				WHERE webhook_id = $1 AND held_until = $2`, webhookID, was, micros(until))
+			_, err = q.ExecContext(ctx, `UPDATE webhook_health SET held_until = $3, holds = holds + $4
+				WHERE webhook_id = $1 AND held_until = $2`, webhookID, was, micros(until), failed)
 		default:
 			_, err = q.ExecContext(ctx, `
 				INSERT INTO webhook_health (webhook_id, organization_id, since, last_at, failures, stage, held_until, holds)

@@ -157,7 +157,7 @@ func (s *Store) pick(ctx context.Context, q querier, r *trigger.Replay, w *trigg
 			AND event_id >= $3 AND event_id <= $4 AND webhook_id = $5 AND job = 0`
 	case trigger.Delivered:
 		text = `SELECT event_id FROM attempts WHERE bucket = $1 AND organization_id = $2
-			AND event_id >= $3 AND event_id <= $4 AND webhook_id = $5 AND job = 0 AND outcome = 'success'`
+			AND event_id >= $3 AND event_id <= $4 AND webhook_id = $5 AND outcome = 'success'`
 	}
 	if text != "" {
 		having = make(map[trigger.ID]bool)

@@ -119,7 +119,7 @@ func (m *whyMachine) match(t *rapid.T) {
 	for i := range rapid.IntRange(1, 4).Draw(t, "events") {
 		e := &trigger.Event{
 			OrganizationID: rapid.SampledFrom(m.orgs).Draw(t, "organization"), ID: trigger.NewID(now, uint16(i), rand.Uint64()),
-			Type:    rapid.SampledFrom([]string{"user.created", "user.created", "user.deleted", "order.paid", "x", "webhook.gone"}).Draw(t, "type"),
+			Type:    rapid.SampledFrom([]string{"user.created", "user.created", "user.deleted", "order.paid", "order.paid.late", "webhook.gone"}).Draw(t, "type"),
 			Payload: drawWhyPayload(t), DedupID: rapid.SampledFrom([]string{"", "", "a", "b", "c"}).Draw(t, "dedup"),
 		}
 		if used[dedupOf(e)] && e.DedupID != "" {

@@ -2,6 +2,7 @@ package trigger_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -36,109 +37,149 @@ func then(t testing.TB, state trigger.WebhookState, content string, types ...str
 	return &trigger.Webhook{State: state, Filter: filter}
 }
 
+// verdictCase is a case, its event aside, and the verdict on it.
+type verdictCase struct {
+	name string
+	c    trigger.Case
+	want string
+}
+
 func TestVerdict(t *testing.T) {
 	t.Parallel()
-	var (
-		noon    = time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC)
-		event   = trigger.Event{Type: "user.created", Payload: []byte(`{"a":1,"b":{"c":"x"}}`), DedupID: "triggerd/user.createdx/9/"}
-		active  = trigger.Webhook{ID: 9, State: trigger.Active}
-		paused  = trigger.Webhook{ID: 9, State: trigger.Paused}
-		gone    = trigger.Webhook{ID: 9, State: trigger.Gone}
-		held    = trigger.Webhook{ID: 9, State: trigger.Active, HeldUntil: noon.Add(time.Hour)}
-		heldYet = trigger.Webhook{ID: 9, State: trigger.Active, HeldUntil: noon.Add(-time.Hour)}
-		owing   = then(t, trigger.Active, "")
-	)
-	open := func(attempts int) *trigger.Delivery { return &trigger.Delivery{Attempts: attempts, DueAt: noon} }
-	failed := func(attempts int, reason string) *trigger.Delivery {
-		return &trigger.Delivery{State: trigger.DeliveryFailed, Attempts: attempts, DueAt: noon, Reason: reason}
-	}
-	claimed := open(0)
-	claimed.Claim, claimed.DueAt = trigger.ID{1}, noon.Add(30*time.Minute)
-	attempt := func(number int, outcome trigger.Outcome) *trigger.Attempt {
-		return &trigger.Attempt{Number: number, Outcome: outcome}
-	}
-	success, second, late := attempt(1, trigger.Success), attempt(2, trigger.Success), attempt(11, trigger.Transient)
-	replayed := attempt(1, trigger.Success)
-	replayed.Job = 7
-
-	tests := []struct {
-		name string
-		c    trigger.Case
-		want string
-	}{
-		{"not tried yet", trigger.Case{Now: active, Then: owing, Owed: open(0)}, "waiting 12:00; 0, none"},
-		{"claimed", trigger.Case{Now: active, Then: owing, Owed: claimed}, "waiting 12:30; 0, none"},
-		{"tried", trigger.Case{Now: active, Then: owing, Owed: open(2), Last: attempt(2, trigger.Transient)}, "waiting 12:00; 2, 0"},
-		{"held", trigger.Case{Now: held, Then: owing, Owed: open(1), Last: late}, "waiting 13:00; 1, 0"},
-		{"held till before", trigger.Case{Now: heldYet, Then: owing, Owed: open(1), Last: late}, "waiting 12:00; 1, 0"},
-		{"claimed and held", trigger.Case{Now: held, Then: owing, Owed: claimed}, "waiting 13:00; 0, none"},
-		{"reopened", trigger.Case{Now: active, Then: owing, Owed: open(0), Last: late}, "waiting 12:00; 0, 0"},
-		{"owed, then its filter changed", trigger.Case{
-			Now: trigger.Webhook{ID: 9, State: trigger.Active, Filter: then(t, "", "", "no").Filter}, Then: owing, Owed: open(0),
-		}, "waiting 12:00; 0, none"},
-		{"open and replayed", trigger.Case{Now: active, Then: owing, Owed: open(0), Replayed: replayed}, "waiting 12:00; 0, none"},
-
-		{"paused", trigger.Case{Now: paused, Then: owing, Owed: open(0)}, "paused; 0, none"},
-		{"paused then, too", trigger.Case{Now: paused, Then: then(t, trigger.Paused, ""), Owed: open(0)}, "paused; 0, none"},
-		{"paused while claimed", trigger.Case{Now: paused, Then: owing, Owed: claimed, Last: late}, "paused; 0, 0"},
-		{"paused and failed", trigger.Case{Now: paused, Then: owing, Owed: failed(3, "no"), Last: late}, "failed no; 3, 0"},
-		{"paused and delivered", trigger.Case{Now: paused, Then: owing, Last: success}, "delivered; 1, 0"},
-		{"resumed", trigger.Case{Now: active, Then: then(t, trigger.Paused, ""), Owed: open(0)}, "waiting 12:00; 0, none"},
-
-		{"gone while open", trigger.Case{Now: gone, Then: owing, Owed: open(1), Last: late}, "gone; 1, 0"},
-		{"gone while claimed", trigger.Case{Now: gone, Then: owing, Owed: claimed}, "gone; 0, none"},
-		{"ended with its webhook", trigger.Case{Now: gone, Then: owing, Owed: failed(0, trigger.ReasonGone)}, "gone; 0, none"},
-		{"answered 410 a moment ago", trigger.Case{
-			Now: active, Then: owing, Owed: failed(1, trigger.ReasonGone), Last: attempt(1, trigger.ReceiverGone),
-		}, "gone; 1, 0"},
-		{"failed, then gone", trigger.Case{Now: gone, Then: owing, Owed: failed(10, trigger.ReasonExhausted), Last: late}, "failed retries exhausted; 10, 0"},
-		{"delivered, then gone", trigger.Case{Now: gone, Then: owing, Last: success}, "delivered; 1, 0"},
-		{"gone then", trigger.Case{Now: gone, Then: then(t, trigger.Gone, "")}, "gone; 0, none"},
-		{"gone then, whatever its filter", trigger.Case{Now: gone, Then: then(t, trigger.Gone, "", "no")}, "gone; 0, none"},
-
-		{"exhausted", trigger.Case{Now: active, Then: owing, Owed: failed(10, trigger.ReasonExhausted), Last: late}, "failed retries exhausted; 10, 0"},
-		{"aborted", trigger.Case{
-			Now: active, Then: owing, Owed: failed(1, trigger.ReasonAborted), Last: attempt(1, trigger.Permanent),
-		}, "failed aborted by the receiver; 1, 0"},
-		{"without its event", trigger.Case{Now: active, Then: owing, Owed: failed(1, trigger.ReasonNoEvent)}, "failed event deleted; 1, none"},
-		{"for no reason", trigger.Case{Now: active, Then: owing, Owed: failed(1, "")}, "failed; 1, none"},
-		{"expired untried", trigger.Case{Now: active, Then: owing, Owed: failed(0, trigger.ReasonExpired)}, "expired; 0, none"},
-		{"expired after attempts", trigger.Case{Now: active, Then: owing, Owed: failed(4, trigger.ReasonExpired), Last: late}, "expired; 4, 0"},
-		{"expired, then gone", trigger.Case{Now: gone, Then: owing, Owed: failed(0, trigger.ReasonExpired)}, "expired; 0, none"},
-		{"failed again in a replay", trigger.Case{
-			Now: active, Then: owing, Owed: failed(10, trigger.ReasonExhausted), Last: late, Replayed: replayed,
-		}, "failed retries exhausted; 10, 0"},
-
-		{"delivered", trigger.Case{Now: active, Then: owing, Last: success}, "delivered; 1, 0"},
-		{"delivered after failures", trigger.Case{Now: active, Then: owing, Last: second}, "delivered; 2, 0"},
-		{"delivered and replayed", trigger.Case{Now: active, Then: owing, Last: second, Replayed: replayed}, "delivered; 2, 0"},
-		{"expired, and delivered by a replay", trigger.Case{Now: active, Then: owing, Replayed: replayed}, "delivered; 0, 7"},
-		{"failed, and delivered by a replay", trigger.Case{Now: active, Then: owing, Last: late, Replayed: replayed}, "delivered; 11, 7"},
-		{"delivered, and its attempts dropped", trigger.Case{Now: active, Then: owing}, "delivered; 0, none"},
-
-		{"not there", trigger.Case{Now: active}, "created_later; 0, none"},
-		{"not there, gone since", trigger.Case{Now: gone}, "created_later; 0, none"},
-		{"not there, replayed", trigger.Case{Now: active, Replayed: replayed}, "created_later; 0, none"},
-
-		{"types", trigger.Case{Now: active, Then: then(t, trigger.Active, "", "user.deleted", "order.*")}, "filtered types; 0, none"},
-		{"types before content", trigger.Case{
-			Now: active, Then: then(t, trigger.Active, `{"path":"/a","equals":2}`, "user.deleted"),
-		}, "filtered types; 0, none"},
-		{"content", trigger.Case{
-			Now: active, Then: then(t, trigger.Active, `{"all":[{"path":"/a","equals":1},{"path":"/b/c","prefix":"y"}]}`, "user.*"),
-		}, "filtered content /all/1/prefix; 0, none"},
-		{"by a paused one's filter", trigger.Case{Now: gone, Then: then(t, trigger.Paused, "", "no")}, "filtered types; 0, none"},
-		{"filtered, replayed", trigger.Case{Now: active, Then: then(t, trigger.Active, "", "no"), Replayed: replayed}, "filtered types; 0, none"},
-		{"filtered then, picked now", trigger.Case{
-			Now: trigger.Webhook{ID: 9, State: trigger.Active, Filter: owing.Filter}, Then: then(t, trigger.Active, "", "no"),
-		}, "filtered types; 0, none"},
-	}
-	for _, tt := range tests {
+	event := trigger.Event{Type: "user.created", Payload: []byte(`{"a":1,"b":{"c":"x"}}`), DedupID: "triggerd/user.createdx/9/"}
+	for _, tt := range slices.Concat(openCases(t), failedCases(t), endedCases(t), filteredCases(t)) {
 		tt.c.Event = &event
 		got := tt.c.Verdict()
 		if got.WebhookID != 9 || judged(got) != tt.want {
 			t.Errorf("%s: webhook %d %s, want %s", tt.name, got.WebhookID, judged(got), tt.want)
 		}
+	}
+}
+
+// hookNow is webhook 9 as it is.
+func hookNow(state trigger.WebhookState) trigger.Webhook { return trigger.Webhook{ID: 9, State: state} }
+
+func noon() time.Time { return time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC) }
+
+// openRow is a delivery that is due at noon, after some attempts.
+func openRow(attempts int) *trigger.Delivery {
+	return &trigger.Delivery{Attempts: attempts, DueAt: noon()}
+}
+
+func failedRow(attempts int, reason string) *trigger.Delivery {
+	return &trigger.Delivery{State: trigger.DeliveryFailed, Attempts: attempts, DueAt: noon(), Reason: reason}
+}
+
+func attempt(number int, outcome trigger.Outcome) *trigger.Attempt {
+	return &trigger.Attempt{Number: number, Outcome: outcome}
+}
+
+// replayed is a success of replay 7.
+func replayed() *trigger.Attempt {
+	return &trigger.Attempt{DeliveryKey: trigger.DeliveryKey{Job: 7}, Number: 1, Outcome: trigger.Success}
+}
+
+// openCases are of what is owed yet, and of paused webhooks.
+func openCases(t *testing.T) []verdictCase {
+	t.Helper()
+	late := attempt(11, trigger.Transient)
+	owing := then(t, trigger.Active, "")
+	claimed := openRow(0)
+	claimed.Claim, claimed.DueAt = trigger.ID{1}, noon().Add(30*time.Minute)
+	held, heldYet := hookNow(trigger.Active), hookNow(trigger.Active)
+	held.HeldUntil, heldYet.HeldUntil = noon().Add(time.Hour), noon().Add(-time.Hour)
+	return []verdictCase{
+		{"not tried yet", trigger.Case{Now: hookNow(trigger.Active), Then: owing, Owed: openRow(0)}, "waiting 12:00; 0, none"},
+		{"claimed", trigger.Case{Now: hookNow(trigger.Active), Then: owing, Owed: claimed}, "waiting 12:30; 0, none"},
+		{"tried", trigger.Case{Now: hookNow(trigger.Active), Then: owing, Owed: openRow(2), Last: attempt(2, trigger.Transient)}, "waiting 12:00; 2, 0"},
+		{"held", trigger.Case{Now: held, Then: owing, Owed: openRow(1), Last: late}, "waiting 13:00; 1, 0"},
+		{"held till before", trigger.Case{Now: heldYet, Then: owing, Owed: openRow(1), Last: late}, "waiting 12:00; 1, 0"},
+		{"claimed and held", trigger.Case{Now: held, Then: owing, Owed: claimed}, "waiting 13:00; 0, none"},
+		{"reopened", trigger.Case{Now: hookNow(trigger.Active), Then: owing, Owed: openRow(0), Last: late}, "waiting 12:00; 0, 0"},
+		{"owed, then its filter changed", trigger.Case{
+			Now: trigger.Webhook{ID: 9, State: trigger.Active, Filter: then(t, "", "", "no").Filter}, Then: owing, Owed: openRow(0),
+		}, "waiting 12:00; 0, none"},
+		{"open and replayed", trigger.Case{Now: hookNow(trigger.Active), Then: owing, Owed: openRow(0), Replayed: replayed()}, "waiting 12:00; 0, none"},
+
+		{"paused", trigger.Case{Now: hookNow(trigger.Paused), Then: owing, Owed: openRow(0)}, "paused; 0, none"},
+		{"paused then, too", trigger.Case{Now: hookNow(trigger.Paused), Then: then(t, trigger.Paused, ""), Owed: openRow(0)}, "paused; 0, none"},
+		{"paused while claimed", trigger.Case{Now: hookNow(trigger.Paused), Then: owing, Owed: claimed, Last: late}, "paused; 0, 0"},
+		{"paused and failed", trigger.Case{Now: hookNow(trigger.Paused), Then: owing, Owed: failedRow(3, "no"), Last: late}, "failed no; 3, 0"},
+		{"paused and delivered", trigger.Case{Now: hookNow(trigger.Paused), Then: owing, Last: attempt(1, trigger.Success)}, "delivered; 1, 0"},
+		{"resumed", trigger.Case{Now: hookNow(trigger.Active), Then: then(t, trigger.Paused, ""), Owed: openRow(0)}, "waiting 12:00; 0, none"},
+	}
+}
+
+// failedCases are of what failed, and of webhooks that are gone.
+func failedCases(t *testing.T) []verdictCase {
+	t.Helper()
+	late := attempt(11, trigger.Transient)
+	owing := then(t, trigger.Active, "")
+	claimed := openRow(0)
+	claimed.Claim, claimed.DueAt = trigger.ID{1}, noon().Add(30*time.Minute)
+	return []verdictCase{
+		{"gone while open", trigger.Case{Now: hookNow(trigger.Gone), Then: owing, Owed: openRow(1), Last: late}, "gone; 1, 0"},
+		{"gone while claimed", trigger.Case{Now: hookNow(trigger.Gone), Then: owing, Owed: claimed}, "gone; 0, none"},
+		{"ended with its webhook", trigger.Case{Now: hookNow(trigger.Gone), Then: owing, Owed: failedRow(0, trigger.ReasonGone)}, "gone; 0, none"},
+		{"answered 410 a moment ago", trigger.Case{
+			Now: hookNow(trigger.Active), Then: owing, Owed: failedRow(1, trigger.ReasonGone), Last: attempt(1, trigger.ReceiverGone),
+		}, "gone; 1, 0"},
+		{"failed, then gone", trigger.Case{Now: hookNow(trigger.Gone), Then: owing, Owed: failedRow(10, trigger.ReasonExhausted), Last: late}, "failed retries exhausted; 10, 0"},
+		{"delivered, then gone", trigger.Case{Now: hookNow(trigger.Gone), Then: owing, Last: attempt(1, trigger.Success)}, "delivered; 1, 0"},
+		{"gone then", trigger.Case{Now: hookNow(trigger.Gone), Then: then(t, trigger.Gone, "")}, "gone; 0, none"},
+		{"gone then, whatever its filter", trigger.Case{Now: hookNow(trigger.Gone), Then: then(t, trigger.Gone, "", "no")}, "gone; 0, none"},
+
+		{"exhausted", trigger.Case{Now: hookNow(trigger.Active), Then: owing, Owed: failedRow(10, trigger.ReasonExhausted), Last: late}, "failed retries exhausted; 10, 0"},
+		{"aborted", trigger.Case{
+			Now: hookNow(trigger.Active), Then: owing, Owed: failedRow(1, trigger.ReasonAborted), Last: attempt(1, trigger.Permanent),
+		}, "failed aborted by the receiver; 1, 0"},
+		{"without its event", trigger.Case{Now: hookNow(trigger.Active), Then: owing, Owed: failedRow(1, trigger.ReasonNoEvent)}, "failed event deleted; 1, none"},
+		{"for no reason", trigger.Case{Now: hookNow(trigger.Active), Then: owing, Owed: failedRow(1, "")}, "failed; 1, none"},
+		{"expired untried", trigger.Case{Now: hookNow(trigger.Active), Then: owing, Owed: failedRow(0, trigger.ReasonExpired)}, "expired; 0, none"},
+		{"expired after attempts", trigger.Case{Now: hookNow(trigger.Active), Then: owing, Owed: failedRow(4, trigger.ReasonExpired), Last: late}, "expired; 4, 0"},
+		{"expired, then gone", trigger.Case{Now: hookNow(trigger.Gone), Then: owing, Owed: failedRow(0, trigger.ReasonExpired)}, "expired; 0, none"},
+		{"failed again in a replay", trigger.Case{
+			Now: hookNow(trigger.Active), Then: owing, Owed: failedRow(10, trigger.ReasonExhausted), Last: late, Replayed: replayed(),
+		}, "failed retries exhausted; 10, 0"},
+	}
+}
+
+// endedCases are of what is not owed any more, or never was.
+func endedCases(t *testing.T) []verdictCase {
+	t.Helper()
+	late := attempt(11, trigger.Transient)
+	owing := then(t, trigger.Active, "")
+	return []verdictCase{
+		{"delivered", trigger.Case{Now: hookNow(trigger.Active), Then: owing, Last: attempt(1, trigger.Success)}, "delivered; 1, 0"},
+		{"delivered after failures", trigger.Case{Now: hookNow(trigger.Active), Then: owing, Last: attempt(2, trigger.Success)}, "delivered; 2, 0"},
+		{"delivered and replayed", trigger.Case{Now: hookNow(trigger.Active), Then: owing, Last: attempt(2, trigger.Success), Replayed: replayed()}, "delivered; 2, 0"},
+		{"expired, and delivered by a replay", trigger.Case{Now: hookNow(trigger.Active), Then: owing, Replayed: replayed()}, "delivered; 0, 7"},
+		{"failed, and delivered by a replay", trigger.Case{Now: hookNow(trigger.Active), Then: owing, Last: late, Replayed: replayed()}, "delivered; 11, 7"},
+		{"delivered, and its attempts dropped", trigger.Case{Now: hookNow(trigger.Active), Then: owing}, "delivered; 0, none"},
+
+		{"not there", trigger.Case{Now: hookNow(trigger.Active)}, "created_later; 0, none"},
+		{"not there, gone since", trigger.Case{Now: hookNow(trigger.Gone)}, "created_later; 0, none"},
+		{"not there, replayed", trigger.Case{Now: hookNow(trigger.Active), Replayed: replayed()}, "created_later; 0, none"},
+	}
+}
+
+// filteredCases are of what was filtered.
+func filteredCases(t *testing.T) []verdictCase {
+	t.Helper()
+	owing := then(t, trigger.Active, "")
+	return []verdictCase{
+		{"types", trigger.Case{Now: hookNow(trigger.Active), Then: then(t, trigger.Active, "", "user.deleted", "order.*")}, "filtered types; 0, none"},
+		{"types before content", trigger.Case{
+			Now: hookNow(trigger.Active), Then: then(t, trigger.Active, `{"path":"/a","equals":2}`, "user.deleted"),
+		}, "filtered types; 0, none"},
+		{"content", trigger.Case{
+			Now: hookNow(trigger.Active), Then: then(t, trigger.Active, `{"all":[{"path":"/a","equals":1},{"path":"/b/c","prefix":"y"}]}`, "user.*"),
+		}, "filtered content /all/1/prefix; 0, none"},
+		{"by a paused one's filter", trigger.Case{Now: hookNow(trigger.Gone), Then: then(t, trigger.Paused, "", "no")}, "filtered types; 0, none"},
+		{"filtered, replayed", trigger.Case{Now: hookNow(trigger.Active), Then: then(t, trigger.Active, "", "no"), Replayed: replayed()}, "filtered types; 0, none"},
+		{"filtered then, picked now", trigger.Case{
+			Now: trigger.Webhook{ID: 9, State: trigger.Active, Filter: owing.Filter}, Then: then(t, trigger.Active, "", "no"),
+		}, "filtered types; 0, none"},
 	}
 }
 
