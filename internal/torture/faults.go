@@ -154,6 +154,7 @@ func (r *run) inject(ctx context.Context, plan []fault) error {
 		}
 		group, _ := errgroup.WithContext(work)
 		for _, f := range together {
+			fmt.Fprintf(r.Out, "%8.1f s  %s\n", r.Now().Sub(r.receiver.begun).Seconds(), f.name)
 			its := rand.New(rand.NewPCG(random.Uint64(), 0))
 			group.Go(func() error { return r.cause(work, f, its) })
 		}
@@ -165,7 +166,6 @@ func (r *run) inject(ctx context.Context, plan []fault) error {
 
 // cause makes one fault and returns when it is healed.
 func (r *run) cause(ctx context.Context, f fault, random *rand.Rand) error {
-	fmt.Fprintf(r.Out, "%8.1f s  %s\n", r.Now().Sub(r.receiver.begun).Seconds(), f.name)
 	r.book.note("fault", f.name)
 	end := r.windows.open(f.name)
 	defer end()
