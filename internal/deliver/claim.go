@@ -199,6 +199,10 @@ func (e *Engine) activeWebhooks(ctx context.Context, due []store.Lane) (map[int6
 	}
 	e.mu.Unlock()
 	for id, w := range hooks {
+		if w.Broken != nil {
+			e.Log.Error("a webhook gets nothing until it can be read", "webhook_id", id, "error", w.Broken)
+			delete(hooks, id)
+		}
 		if w.State == trigger.Gone {
 			e.endWebhook(w.OrganizationID, id, trigger.Gone)
 		}
@@ -228,7 +232,7 @@ func (e *Engine) wants(ctx context.Context, due []store.Lane, hooks map[int64]*t
 		}
 		share, probe := max(1, free/len(lanesOf)/lanesOf[w.OrganizationID]), !w.HeldUntil.IsZero()
 		if probe {
-			if share = 1; w.HeldUntil.After(e.Store.Now()) || !e.mayProbe(ctx, w) {
+			if share = 1; w.HeldUntil.After(e.Store.Now()) || !e.hasRoom(laneKey{l.WebhookID, l.Job}) || !e.mayProbe(ctx, w) {
 				continue
 			}
 		}

@@ -105,7 +105,8 @@ func (c *Config) Lease() time.Duration { return 2*c.Timeout + margin }
 
 // LeaseOf is that of a webhook's deliveries, whose timeout may be longer.
 func (c *Config) LeaseOf(w *trigger.Webhook) time.Duration {
-	return 2*max(c.Timeout, c.timeoutOf(w)) + margin
+	own := c.timeoutOf(w) + time.Second - 1 // in whole seconds: what is claimed together has one lease
+	return 2*max(c.Timeout, own.Truncate(time.Second)) + margin
 }
 
 // Run delivers. When claiming ends, nothing more is claimed or handed off;
@@ -147,6 +148,7 @@ func (e *Engine) Run(claiming, working context.Context) error {
 	close(e.results)
 	recording.Wait()
 	e.client.CloseIdleConnections()
+	e.holdSome(context.WithoutCancel(working))
 	e.giveBack(context.WithoutCancel(working))
 	return nil
 }

@@ -36,7 +36,7 @@ func (e *Engine) done(l *lane, it *item, a *trigger.Attempt) {
 	}
 	e.forget(it.event)
 	timedOut := a.Took >= e.timeoutOf(r.webhook)
-	strained := a.Strained()
+	strained := a.Strained() || a.Outcome == trigger.Transient && timedOut
 	r.pace.note(a.Took, a.Outcome == trigger.Success, strained)
 	switch {
 	case r.stopped:
@@ -173,7 +173,9 @@ func (e *Engine) leaveProbe(key laneKey) {
 // endWebhook notes a webhook whose receiver wants no more.
 func (e *Engine) endWebhook(orgID, webhookID int64, state trigger.WebhookState) {
 	e.mu.Lock()
-	e.ending[webhookID] = ending{orgID, state}
+	if e.ending[webhookID].state != trigger.Gone { // which is for ever
+		e.ending[webhookID] = ending{orgID, state}
+	}
 	e.mu.Unlock()
 	e.Wake()
 }
@@ -196,7 +198,9 @@ func (e *Engine) endSome(ctx context.Context) (more bool) {
 			continue
 		}
 		e.mu.Lock()
-		delete(e.ending, id)
+		if e.ending[id] == end {
+			delete(e.ending, id)
+		}
 		if r := e.receivers[id]; r != nil && r.webhook != nil { // what was read before is older
 			w := *r.webhook
 			w.State = end.state

@@ -20,6 +20,7 @@ type lane struct {
 	running  int
 	limiter  *rate.Limiter // of the replay; nil: no limit
 	hungry   bool          // it had no room for all it was asked for
+	over     bool          // the replay was stopped
 }
 
 // laneKey names a lane.
@@ -95,7 +96,7 @@ func (e *Engine) reserve(key laneKey, n, size int, probe bool) int {
 	l := e.lane(key)
 	given := 0
 	if l.receiver.wants() && (probe || l.receiver.held.IsZero()) {
-		given = max(0, min(n, l.limit(e.Timeout, e.Now())-l.held(), maxItems-e.items))
+		given = min(n, e.room(l))
 		l.hungry = l.hungry || given < n
 	}
 	if given > 0 {
@@ -108,6 +109,20 @@ func (e *Engine) reserve(key laneKey, n, size int, probe bool) int {
 	}
 	e.tidy(l)
 	return given
+}
+
+// room is how many more deliveries a lane may take.
+func (e *Engine) room(l *lane) int {
+	return max(0, min(l.limit(e.Timeout, e.Now())-l.held(), maxItems-e.items))
+}
+
+// hasRoom reports whether a lane may take one more.
+func (e *Engine) hasRoom(key laneKey) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	l := e.lane(key)
+	defer e.tidy(l)
+	return !e.closed && l.receiver.wants() && e.room(l) > 0
 }
 
 // Return implements ingest's hand-off: the room was not needed.

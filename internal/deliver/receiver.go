@@ -92,7 +92,7 @@ func (e *Engine) isFresh(r *receiver) bool {
 
 // wants reports whether the webhook wants attempts.
 func (r *receiver) wants() bool {
-	return !r.stopped && (r.webhook == nil || r.webhook.State == trigger.Active)
+	return !r.stopped && (r.webhook == nil || r.webhook.State == trigger.Active && r.webhook.Broken == nil)
 }
 
 // isOpen reports whether attempts may begin: the webhook wants them, and its

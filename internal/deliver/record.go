@@ -53,6 +53,7 @@ func (e *Engine) finish(ctx context.Context, group []store.Result) {
 		}
 		e.Log.Error("results are not recorded yet", "results", len(group), "error", err)
 		if ctx.Err() != nil || round == maxRounds && len(group) == 1 {
+			e.heedAll(group)
 			return // leases run out, and the deliveries are sent again
 		}
 		if round == maxRounds { // perhaps one of them is all that is wrong
@@ -65,8 +66,21 @@ func (e *Engine) finish(ctx context.Context, group []store.Result) {
 	e.follow(group)
 }
 
+// heedAll notes the webhooks whose receivers want no more, recorded or not.
+func (e *Engine) heedAll(group []store.Result) {
+	for _, r := range group {
+		switch a := r.Attempt; {
+		case a.Outcome == trigger.ReceiverGone:
+			e.endWebhook(a.OrganizationID, a.WebhookID, trigger.Gone)
+		case a.Directive == trigger.Disable:
+			e.endWebhook(a.OrganizationID, a.WebhookID, trigger.Paused)
+		}
+	}
+}
+
 // follow does what follows from results that are recorded.
 func (e *Engine) follow(group []store.Result) {
+	e.heedAll(group)
 	soon := e.Store.Now().Add(lookEvery)
 	for _, r := range group {
 		if r.Next.State == trigger.DeliveryOpen && r.Next.DueAt.Before(soon) {
@@ -80,14 +94,8 @@ func (e *Engine) follow(group []store.Result) {
 		case trigger.DeliveryFailed:
 			e.Metrics.Ended.WithLabelValues("failed").Inc()
 		}
-		org, webhook := r.Attempt.OrganizationID, r.Attempt.WebhookID
-		switch {
-		case r.Attempt.Outcome == trigger.ReceiverGone:
-			e.endWebhook(org, webhook, trigger.Gone)
-		case r.Attempt.Directive == trigger.Disable:
-			e.endWebhook(org, webhook, trigger.Paused)
-		case r.Attempt.Outcome == trigger.Success:
-			e.reopen(webhook)
+		if r.Attempt.Outcome == trigger.Success {
+			e.reopen(r.Attempt.WebhookID)
 		}
 	}
 }

@@ -21,49 +21,52 @@ const (
 func (e *Engine) replay(ctx context.Context) {
 	timer := time.NewTimer(replayIdle)
 	defer timer.Stop()
-	for {
+	for after := int64(0); ; {
 		select {
 		case <-ctx.Done():
 			return
 		case <-timer.C:
 		}
 		wait := replayIdle
-		jobs, err := e.Store.RunningReplays(ctx)
-		if err == nil && len(jobs) > 0 {
-			wait = replayTick
-			err = e.advanceReplays(ctx, jobs)
+		jobs, err := e.Store.RunningReplays(ctx, after)
+		if err == nil {
+			from := after
+			if after = 0; len(jobs) == store.RunningPage {
+				after = jobs[len(jobs)-1].ID
+			}
+			e.endReplays(jobs, from, after)
+			var busy bool
+			if busy, err = e.advanceReplays(ctx, jobs); busy || after != 0 {
+				wait = replayTick
+			}
 		}
 		if err != nil && ctx.Err() == nil {
 			e.Log.Warn("replays do not go on", "error", err)
 			wait = replayIdle
 		}
-		if err == nil {
-			e.endReplays(jobs)
-		}
 		timer.Reset(wait)
 	}
 }
 
-// advanceReplays feeds each replay, and claims what there is room for.
-func (e *Engine) advanceReplays(ctx context.Context, jobs []trigger.Replay) error {
-	var due []store.Lane
+// advanceReplays feeds each replay, and claims what is due and there is room
+// for. busy says that there was something. One that fails holds up no other.
+func (e *Engine) advanceReplays(ctx context.Context, jobs []trigger.Replay) (busy bool, err error) {
+	var lanes []store.Lane
 	for _, job := range jobs {
-		if _, err := e.Store.FeedReplay(ctx, job); err != nil {
-			return err
+		due, err := e.Store.FeedReplay(ctx, job)
+		if err != nil && ctx.Err() == nil {
+			e.Log.Warn("a replay does not go on", "replay", job.ID, "organization_id", job.OrganizationID, "error", err)
 		}
-		if job.Queued == job.Delivered+job.Failed {
-			continue // nothing was due a moment ago
-		}
-		if job.State == trigger.ReplayRunning && e.Store.ClockTrusted() {
+		if due && job.State == trigger.ReplayRunning && e.Store.ClockTrusted() {
 			e.paceReplay(&job)
-			due = append(due, store.Lane{Bucket: trigger.Bucket(job.OrganizationID), WebhookID: job.WebhookID, Job: job.ID})
+			lanes = append(lanes, store.Lane{Bucket: trigger.Bucket(job.OrganizationID), WebhookID: job.WebhookID, Job: job.ID})
 		}
 	}
-	if len(due) == 0 {
-		return nil
+	if len(lanes) == 0 {
+		return false, nil
 	}
-	_, err := e.claim(ctx, due)
-	return err
+	_, err = e.claim(ctx, lanes)
+	return true, err
 }
 
 // paceReplay keeps a replay's pace: this node's share of it.
@@ -85,21 +88,23 @@ func (e *Engine) paceReplay(job *trigger.Replay) {
 	}
 }
 
-// endReplays gives back what waits of replays that do not run any more.
-func (e *Engine) endReplays(jobs []trigger.Replay) {
+// endReplays gives back what waits of replays that do not run any more: those
+// are all that run, of those after an id and up to another, 0 for all.
+func (e *Engine) endReplays(jobs []trigger.Replay, from, to int64) {
 	running := make(map[int64]bool, len(jobs))
 	for _, job := range jobs {
 		running[job.ID] = job.State == trigger.ReplayRunning
 	}
+	ended := func(job int64) bool { return job > from && (to == 0 || job <= to) && !running[job] }
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for key, l := range e.lanes {
-		if key.job != 0 && !running[key.job] {
+		if l.over = key.job != 0 && (l.over && !running[key.job] || ended(key.job)); l.over {
 			e.shedLane(l)
 		}
 	}
 	for id := range e.paces {
-		if !running[id] {
+		if ended(id) {
 			delete(e.paces, id)
 		}
 	}

@@ -73,8 +73,9 @@ func (e *Engine) work(abort context.Context, l *lane) {
 	}
 }
 
-// throttle sleeps until the limits of the webhook and of the replay allow one more
-// attempt; ok is false if the engine is closed meanwhile.
+// throttle sleeps until the limits of the webhook and of the replay allow one
+// more attempt; ok is false if it is not to be made: the engine is closed, or
+// what is live has taken the place of a replay.
 func (e *Engine) throttle(l *lane) (ok bool) {
 	e.mu.Lock()
 	now, delay := e.Now(), time.Duration(0)
@@ -82,6 +83,11 @@ func (e *Engine) throttle(l *lane) (ok bool) {
 		if limiter != nil {
 			delay = max(delay, limiter.ReserveN(now, 1).DelayFrom(now))
 		}
+	}
+	idle := delay > 0 && l.job != 0
+	if idle { // meanwhile its place is for what is live
+		l.receiver.running--
+		e.staffAll(l.receiver)
 	}
 	e.mu.Unlock()
 	if delay == 0 {
@@ -91,10 +97,16 @@ func (e *Engine) throttle(l *lane) (ok bool) {
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-		return true
+		ok = true
 	case <-e.closing:
-		return false
 	}
+	if idle {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		l.receiver.running++
+		ok = ok && !l.isOver()
+	}
+	return ok
 }
 
 // enter waits for a slot; receivers that may take long get no more than half
@@ -128,7 +140,7 @@ func (e *Engine) giveUp(it *item) {
 // nothing was sent.
 func (e *Engine) attempt(abort context.Context, l *lane, it *item) *trigger.Attempt {
 	e.mu.Lock()
-	open, w := l.receiver.bears(it) && e.isFresh(l.receiver), l.receiver.webhook
+	open, w := !l.over && l.receiver.bears(it) && e.isFresh(l.receiver), l.receiver.webhook
 	e.mu.Unlock()
 	if !open {
 		e.giveUp(it)

@@ -71,13 +71,11 @@ func (m *model) drop(r *replay, now time.Time, all bool) {
 }
 
 // RunningReplays lists those that go on.
-func (s *server) RunningReplays(ctx context.Context) (list []trigger.Replay, err error) {
+func (s *server) RunningReplays(ctx context.Context, after int64) (list []trigger.Replay, err error) {
 	err = s.call(ctx, "RunningReplays", func(time.Time) {
 		for _, r := range s.w.replays {
-			if r.State == trigger.ReplayRunning || r.State == trigger.ReplayCancelling {
-				job := r.Replay
-				job.Queued = len(r.open) // of which none has ended
-				list = append(list, job)
+			if r.ID > after && (r.State == trigger.ReplayRunning || r.State == trigger.ReplayCancelling) {
+				list = append(list, r.Replay)
 			}
 		}
 	})
@@ -85,7 +83,7 @@ func (s *server) RunningReplays(ctx context.Context) (list []trigger.Replay, err
 }
 
 // FeedReplay owes some more of a replay, or ends it.
-func (s *server) FeedReplay(ctx context.Context, seen trigger.Replay) (more bool, err error) {
+func (s *server) FeedReplay(ctx context.Context, seen trigger.Replay) (due bool, err error) {
 	err = s.call(ctx, "FeedReplay", func(now time.Time) {
 		r := s.w.replays[seen.ID-1]
 		switch {
@@ -107,6 +105,7 @@ func (s *server) FeedReplay(ctx context.Context, seen trigger.Replay) (more bool
 			}
 			r.todo = r.todo[n:]
 		}
+		due = slices.ContainsFunc(r.open, func(d *debt) bool { return !d.due.After(now) })
 	})
-	return false, err
+	return due, err
 }

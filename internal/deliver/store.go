@@ -45,8 +45,8 @@ type Failing interface {
 // Replays are jobs that send events of the past again; and Backlog is all that
 // waits.
 type Replays interface {
-	RunningReplays(ctx context.Context) ([]trigger.Replay, error)
-	FeedReplay(ctx context.Context, r trigger.Replay) (more bool, err error)
+	RunningReplays(ctx context.Context, after int64) ([]trigger.Replay, error)
+	FeedReplay(ctx context.Context, r trigger.Replay) (due bool, err error)
 	Backlog(ctx context.Context) (store.Backlog, error)
 }
 

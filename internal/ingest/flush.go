@@ -3,6 +3,7 @@ package ingest
 import (
 	"cmp"
 	"context"
+	"errors"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -32,7 +33,9 @@ func (w *Writer) flush(ctx context.Context, group []*waiting) {
 		w.refuse(entries, err)
 		return
 	}
-	entries = w.decide(entries, subs)
+	if entries = w.decide(w.known(entries, subs), subs); len(entries) == 0 {
+		return
+	}
 	w.commit(ctx, entries)
 	var unjudged []*waiting
 	for _, e := range entries {
@@ -81,6 +84,21 @@ func (w *Writer) subscribers(ctx context.Context, entries []*entry) (subs map[in
 		return err
 	}, func(_ []int64, err error) { refused = err })
 	return subs, cmp.Or(err, refused)
+}
+
+// known leaves out the events of organizations whose subscribers nobody can
+// tell, and refuses them alone.
+func (w *Writer) known(entries []*entry, subs map[int64]*trigger.Subscribers) []*entry {
+	var unknown []*entry
+	entries = slices.DeleteFunc(entries, func(e *entry) bool {
+		if subs[e.event.OrganizationID] != nil {
+			return false
+		}
+		unknown = append(unknown, e)
+		return true
+	})
+	w.refuse(unknown, errors.New("its webhooks cannot be read"))
+	return entries
 }
 
 // decide stamps the events and writes down what each is owed to, once and for

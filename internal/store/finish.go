@@ -77,7 +77,7 @@ func (s *Store) wanting(ctx context.Context, results []Result) (wanting map[int6
 	}
 	subs, err := s.Subscribers(ctx, orgs)
 	for org := range wanting {
-		wanting[org] = err == nil && subs[org].Wants(trigger.DeliveryExhausted)
+		wanting[org] = err == nil && subs[org] != nil && subs[org].Wants(trigger.DeliveryExhausted)
 	}
 	return wanting, err
 }

@@ -111,7 +111,8 @@ func (s *Store) Failing(ctx context.Context, e trigger.Endurance) (list []trigge
 		}
 		return err
 	}, `SELECT webhook_id, organization_id, since, last_at, failures, stage FROM webhook_health
-		WHERE stage = 3 OR stage < 2 AND failures >= $1 ORDER BY webhook_id`, e.Attempts)
+		WHERE stage = 3 OR stage = 0 AND failures >= $1 OR stage = 1 AND failures >= $2 ORDER BY webhook_id`,
+		trigger.WarnAttempts, e.Attempts)
 	return list, wrap("list failing webhooks", err)
 }
 
@@ -125,11 +126,12 @@ func (s *Store) Advance(ctx context.Context, h trigger.Health, stage trigger.Hea
 		if err != nil {
 			return err
 		}
-		change, args := `UPDATE webhook_health SET stage = $3`, []any{h.WebhookID, int(h.Stage), int(stage)}
+		next := stage
 		if stage == trigger.HealthRecovered { // and may have failed again since
-			change, args[2] = `UPDATE webhook_health SET stage = $3`, int(trigger.HealthNoted)
+			next = trigger.HealthNoted
 		}
-		moved, err := affected(q.ExecContext(ctx, change+` WHERE webhook_id = $1 AND stage = $2`, args...))
+		moved, err := affected(q.ExecContext(ctx, `UPDATE webhook_health SET stage = $3 WHERE webhook_id = $1 AND stage = $2`,
+			h.WebhookID, int(h.Stage), int(next)))
 		if err != nil || !moved {
 			return err
 		}

@@ -1,7 +1,9 @@
 package store
 
 import (
+	"bytes"
 	"context"
+	"database/sql"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -41,15 +43,11 @@ func (s *Store) postExpired(ctx context.Context, q querier, orgID int64, expired
 	if err != nil || !subs.Wants(trigger.DeliveryExpired) {
 		return err
 	}
-	ids := make([]trigger.ID, len(expired))
-	for i, l := range expired {
-		ids[i] = l.EventID
-	}
-	events, err := s.readEvents(ctx, q, orgID, ids)
+	notices, err := s.noticesAmong(ctx, q, orgID, expired)
 	if err != nil {
 		return err
 	}
-	expired = slices.DeleteFunc(expired, func(l trigger.Lost) bool { return events[l.EventID] != nil && events[l.EventID].IsNotice() })
+	expired = slices.DeleteFunc(expired, func(l trigger.Lost) bool { return notices[l.EventID] })
 	if len(expired) == 0 {
 		return nil
 	}
@@ -57,4 +55,24 @@ func (s *Store) postExpired(ctx context.Context, q querier, orgID int64, expired
 		Type: trigger.DeliveryExpired, Expired: expired,
 		Once: fmt.Sprintf("%s/%d", expired[0].EventID, expired[0].WebhookID),
 	})
+}
+
+// noticesAmong says which of the events are notices themselves.
+func (s *Store) noticesAmong(ctx context.Context, q querier, orgID int64, lost []trigger.Lost) (map[trigger.ID]bool, error) {
+	ids := make([]trigger.ID, len(lost))
+	for i, l := range lost {
+		ids[i] = l.EventID
+	}
+	slices.SortFunc(ids, func(a, b trigger.ID) int { return bytes.Compare(a[:], b[:]) })
+	notices := make(map[trigger.ID]bool)
+	err := query(ctx, q, func(rows *sql.Rows) error {
+		var e trigger.Event
+		err := rows.Scan((*dbID)(&e.ID), &e.Type, &e.DedupID)
+		if e.IsNotice() {
+			notices[e.ID] = true
+		}
+		return err
+	}, `SELECT id, type, dedup_id FROM events WHERE bucket = $1 AND organization_id = $2 AND id >= $3 AND id <= $4
+		AND `+s.in("id", "$5", listOfIDs), trigger.Bucket(orgID), orgID, ids[0][:], ids[len(ids)-1][:], s.dialect.ids(ids))
+	return notices, err
 }

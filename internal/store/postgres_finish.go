@@ -56,9 +56,9 @@ const sqlCountReplayed = `, counted AS (
 			FROM r JOIN moved USING (event_id, webhook_id, job) GROUP BY r.job) AS n
 		WHERE replays.id = n.job
 	), settled AS (
-		DELETE FROM deliveries AS d USING r
-		WHERE r.state = 2 AND d.bucket = r.bucket AND d.organization_id = r.organization_id AND d.state = 1
-		AND d.event_id = r.event_id AND d.webhook_id = r.webhook_id
+		DELETE FROM deliveries AS d USING r JOIN ended AS e USING (event_id, webhook_id, job)
+		WHERE d.bucket = r.bucket AND d.organization_id = r.organization_id AND d.state = 1
+		AND d.event_id = e.event_id AND d.webhook_id = e.webhook_id
 	)
 	INSERT`
 
@@ -68,7 +68,7 @@ func finishText(replayed bool) string {
 		return sqlFinish
 	}
 	text := strings.ReplaceAll(sqlFinish, "d.state = 0", "d.state = 3")
-	return strings.Replace(text, "\n\tINSERT", sqlCountReplayed, 1)
+	return strings.Replace(text, "\n\tINSERT", sqlCountReplayed, 1) // TestReplay fails if it is not there
 }
 
 func (p *postgres) finish(ctx context.Context, results []Result, replayed bool) error {
@@ -103,6 +103,13 @@ func queueHealth(batch *pgx.Batch, results []Result) {
 		if m.fine {
 			fine = append(fine, m.webhookID)
 		}
+	}
+	if len(fine) > 0 && len(fine) < len(marks) { // two nodes lock rows in one order
+		ids := make([]int64, len(marks))
+		for i, m := range marks {
+			ids[i] = m.webhookID
+		}
+		batch.Queue(`SELECT FROM webhook_health WHERE webhook_id = ANY($1) ORDER BY webhook_id FOR UPDATE`, ids)
 	}
 	if len(fine) > 0 {
 		batch.Queue(sqlHealthFine+` = ANY($1)`, fine)

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"errors"
+	"time"
 
 	"triggerd/internal/trigger"
 )
@@ -12,21 +13,19 @@ import (
 const replayColumns = `id, organization_id, webhook_id, state, since, until, types, status, pace, cursor,
 	queued, delivered, failed, created_at`
 
+// MaxReplays is how many replays of an organization may be under way at a
+// time, single events that were sent again included.
+const MaxReplays = 1000
+
 // AddReplay begins a replay and returns its id. Events that are accepted later
 // do not belong to it. NotFound if the organization has no such webhook, or it
-// is gone; Invalid if the settings are.
+// is gone; Invalid if the settings are, or too many are under way.
 func (s *Store) AddReplay(ctx context.Context, orgID int64, r trigger.Replay) (id int64, err error) {
-	now := s.Now()
-	if r.Until.IsZero() || r.Until.After(now) {
-		r.Until = now
-	}
-	if err := r.Check(); err != nil {
+	if err := s.beginReplay(orgID, &r); err != nil {
 		return 0, err
 	}
-	r.OrganizationID, r.State, r.CreatedAt = orgID, trigger.ReplayRunning, now
-	r.Cursor = trigger.MinID(r.Since)
 	err = s.dialect.write(ctx, func(q querier) error {
-		if err := s.mustBeThere(ctx, q, orgID, r.WebhookID); err != nil {
+		if _, err := s.webhookThere(ctx, q, orgID, r.WebhookID); err != nil {
 			return err
 		}
 		id, err = addReplay(ctx, q, &r)
@@ -35,15 +34,41 @@ func (s *Store) AddReplay(ctx context.Context, orgID int64, r trigger.Replay) (i
 	return id, wrap("add replay", err)
 }
 
-func (s *Store) mustBeThere(ctx context.Context, q querier, orgID, webhookID int64) error {
+// beginReplay sets what the owner of a replay does not, and judges the rest.
+func (s *Store) beginReplay(orgID int64, r *trigger.Replay) error {
+	now := s.Now()
+	if r.Until.IsZero() || r.Until.After(now) {
+		r.Until = now
+	}
+	if r.Since.IsZero() {
+		r.Since = time.Unix(0, 0)
+	}
+	if err := r.Check(); err != nil {
+		return err
+	}
+	r.OrganizationID, r.State, r.CreatedAt = orgID, trigger.ReplayRunning, now
+	r.Cursor = trigger.MinID(r.Since)
+	return nil
+}
+
+// webhookThere reads a webhook that is not gone.
+func (s *Store) webhookThere(ctx context.Context, q querier, orgID, webhookID int64) (trigger.Webhook, error) {
 	w, err := s.webhook(ctx, q, orgID, webhookID)
 	if err == nil && w.State == trigger.Gone {
 		err = sql.ErrNoRows
 	}
-	return err
+	return w, err
 }
 
 func addReplay(ctx context.Context, q querier, r *trigger.Replay) (id int64, err error) {
+	var under int
+	if err := q.QueryRowContext(ctx, `SELECT count(*) FROM replays
+		WHERE organization_id = $1 AND state IN ('running', 'paused', 'cancelling')`, r.OrganizationID).Scan(&under); err != nil {
+		return 0, err
+	}
+	if under >= MaxReplays {
+		return 0, trigger.Errorf(trigger.Invalid, "an organization has at most %d replays under way", MaxReplays)
+	}
 	types, err := json.Marshal((&trigger.Filter{Types: r.Types}).TypeStrings())
 	if err != nil {
 		return 0, err
@@ -126,7 +151,7 @@ func (s *Store) SetReplayState(ctx context.Context, orgID, id int64, state trigg
 func (s *Store) Resend(ctx context.Context, orgID int64, eventID trigger.ID, webhookID int64) (job int64, err error) {
 	now := s.Now()
 	err = s.dialect.write(ctx, func(q querier) error {
-		if err := s.mustBeThere(ctx, q, orgID, webhookID); err != nil {
+		if _, err := s.webhookThere(ctx, q, orgID, webhookID); err != nil {
 			return err
 		}
 		events, err := s.readEvents(ctx, q, orgID, []trigger.ID{eventID})

@@ -183,7 +183,7 @@ func TestReplayStops(t *testing.T) {
 		settle(t, db, s)
 		running := func() []trigger.Replay {
 			t.Helper()
-			list, err := s.RunningReplays(t.Context())
+			list, err := s.RunningReplays(t.Context(), 0)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"errors"
 
 	lru "github.com/hashicorp/golang-lru/v2"
 
@@ -26,7 +27,8 @@ func newSubscribers() *subscribers {
 
 // Subscribers gives the webhooks of organizations as they are now: one small
 // read asks for the versions, and only what changed is read again. Whether a
-// breaker is open is not in it: see WebhooksByID.
+// breaker is open is not in it: see WebhooksByID. Organizations that are not
+// there, or of which a webhook cannot be read, are left out.
 func (s *Store) Subscribers(ctx context.Context, orgIDs []int64) (map[int64]*trigger.Subscribers, error) {
 	found := make(map[int64]*trigger.Subscribers, len(orgIDs))
 	err := query(ctx, s.hot, func(rows *sql.Rows) error {
@@ -41,8 +43,15 @@ func (s *Store) Subscribers(ctx context.Context, orgIDs []int64) (map[int64]*tri
 		if err != nil {
 			break
 		}
-		if found[id] == nil {
-			found[id], err = s.loadSubscribers(ctx, id)
+		if found[id] != nil {
+			continue
+		}
+		subs, failed := s.loadSubscribers(ctx, id)
+		if _, unreadable := errors.AsType[*unreadableError](failed); !unreadable && !errors.Is(failed, sql.ErrNoRows) {
+			err = failed
+		}
+		if failed == nil {
+			found[id] = subs
 		}
 	}
 	return found, wrap("read subscribers", err)
@@ -109,6 +118,11 @@ func (s *Store) WebhooksByID(ctx context.Context, ids []int64) (map[int64]*trigg
 		if !ok || subs.Version < version {
 			subs, err = s.loadSubscribers(ctx, orgID)
 		}
+		if _, unreadable := errors.AsType[*unreadableError](err); unreadable {
+			breakAll(found, orgID, err)
+			err = nil
+			continue
+		}
 		if err == nil {
 			fill(found, subs)
 		}
@@ -123,6 +137,16 @@ func fill(found map[int64]*trigger.Webhook, subs *trigger.Subscribers) {
 			held, holds := w.HeldUntil, w.Holds
 			*w = subs.Webhooks[i]
 			w.HeldUntil, w.Holds = held, holds
+		}
+	}
+}
+
+// breakAll marks what was found of an organization of which a webhook cannot
+// be read.
+func breakAll(found map[int64]*trigger.Webhook, orgID int64, err error) {
+	for _, w := range found {
+		if w.OrganizationID == orgID {
+			w.State, w.Broken = trigger.Active, err
 		}
 	}
 }

@@ -45,10 +45,22 @@ func (s *Store) DropBefore(ctx context.Context, before time.Time) error {
 			return err
 		}
 	}
+	if err := s.dropReplays(ctx, before); err != nil {
+		return err
+	}
 	return s.eachOrganization(ctx, func(orgID int64) (bool, error) {
 		_, done, err := s.deleteFailed(ctx, orgID, trigger.MinID(before))
 		return done, err
 	})
+}
+
+// dropReplays forgets replays that have ended and are as old as what goes.
+func (s *Store) dropReplays(ctx context.Context, before time.Time) error {
+	return wrap("drop replays", s.dialect.write(ctx, func(q querier) error {
+		_, err := q.ExecContext(ctx, `DELETE FROM replays WHERE id IN (SELECT id FROM replays
+			WHERE created_at < $1 AND state IN ('done', 'cancelled') ORDER BY id LIMIT 1000)`, micros(before))
+		return err
+	}))
 }
 
 // eachOrganization calls step for each organization until it is done. One

@@ -2,7 +2,6 @@ package store
 
 import (
 	"encoding/json"
-	"time"
 
 	"triggerd/internal/trigger"
 )
@@ -18,7 +17,7 @@ type webhookConfig struct {
 	Content     json.RawMessage      `json:"content,omitempty"`
 	Format      trigger.Format       `json:"format,omitempty"`
 	Timeout     int64                `json:"timeout_us,omitempty"`
-	Schedule    []int64              `json:"schedule_us,omitempty"`
+	Schedule    *[]int64             `json:"schedule_us,omitempty"` // nil: the server's
 	Rate        float64              `json:"rate,omitempty"`
 	Concurrency int                  `json:"concurrency,omitempty"`
 	Description string               `json:"description,omitempty"`
@@ -48,14 +47,18 @@ func configOf(w *trigger.Webhook) webhookConfig {
 		Types: w.Filter.TypeStrings(), Content: w.Filter.Content.Raw(), Format: w.Format, Timeout: w.Timeout.Microseconds(),
 		Rate: w.Rate, Concurrency: w.Concurrency, Description: w.Description, Metadata: w.Metadata,
 	}
-	for _, pause := range w.Schedule {
-		c.Schedule = append(c.Schedule, pause.Microseconds())
+	if w.Schedule != nil {
+		list := make([]int64, len(w.Schedule))
+		for i, pause := range w.Schedule {
+			list[i] = pause.Microseconds()
+		}
+		c.Schedule = &list
 	}
 	return c
 }
 
-// apply sets a webhook's fields. What was valid when it was set stays so,
-// whatever the limits are by now.
+// apply sets a webhook's fields. Patterns stay valid whatever their limits are
+// by now.
 func (c *webhookConfig) apply(w *trigger.Webhook) (err error) {
 	w.Filter = trigger.Filter{}
 	for _, text := range c.Types {
@@ -67,10 +70,13 @@ func (c *webhookConfig) apply(w *trigger.Webhook) (err error) {
 	if len(c.Content) > 0 {
 		w.Filter.Content, err = trigger.ParseContent(c.Content)
 	}
-	w.Format, w.Timeout = c.Format, time.Duration(c.Timeout)*time.Microsecond
+	w.Format, w.Timeout = c.Format, fromMicrosSpan(c.Timeout)
 	w.Rate, w.Concurrency, w.Description, w.Metadata = c.Rate, c.Concurrency, c.Description, c.Metadata
-	for _, us := range c.Schedule {
-		w.Schedule = append(w.Schedule, time.Duration(us)*time.Microsecond)
+	if c.Schedule != nil {
+		w.Schedule = make(trigger.Schedule, len(*c.Schedule))
+		for i, us := range *c.Schedule {
+			w.Schedule[i] = fromMicrosSpan(us)
+		}
 	}
 	return err
 }

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/json"
@@ -49,7 +50,7 @@ func (s *Store) AddWebhook(ctx context.Context, orgID int64, w trigger.Webhook) 
 			return err
 		}
 		w.ID = id
-		return addVersion(ctx, q, &w, version, now)
+		return s.addVersion(ctx, q, &w, version, now)
 	})
 	return id, wrap("add webhook", err)
 }
@@ -78,6 +79,9 @@ func (s *Store) SetWebhook(ctx context.Context, orgID, webhookID int64, change f
 		}
 		if err := w.Check(); err != nil {
 			return err
+		}
+		if w.Broken != nil && w.State != trigger.Gone { // to write it would lose what cannot be read
+			return w.Broken
 		}
 		if err := s.updateWebhook(ctx, q, &w, version); err != nil {
 			return err
@@ -109,7 +113,7 @@ func (s *Store) updateWebhook(ctx context.Context, q querier, w *trigger.Webhook
 		w.OrganizationID, w.ID, string(w.State), w.URL, c.filter, c.secret, c.config, c.sealed, w.PausedBy); err != nil {
 		return err
 	}
-	return addVersion(ctx, q, w, version, micros(s.Now()))
+	return s.addVersion(ctx, q, w, version, micros(s.Now()))
 }
 
 // SetWebhookState makes a webhook active, paused or gone by its owner's wish.
@@ -159,7 +163,7 @@ func bumpVersion(ctx context.Context, q querier, orgID int64) (version int64, er
 }
 
 // addVersion notes what a webhook is from this version on.
-func addVersion(ctx context.Context, q querier, w *trigger.Webhook, version, now int64) error {
+func (s *Store) addVersion(ctx context.Context, q querier, w *trigger.Webhook, version, now int64) error {
 	c := webhookConfig{State: w.State, URL: w.URL, Types: w.Filter.TypeStrings(), Content: w.Filter.Content.Raw()}
 	config, err := json.Marshal(c)
 	if err != nil {
@@ -167,6 +171,24 @@ func addVersion(ctx context.Context, q querier, w *trigger.Webhook, version, now
 	}
 	_, err = q.ExecContext(ctx, `INSERT INTO webhook_versions (webhook_id, version, at, config) VALUES ($1, $2, $3, $4)`,
 		w.ID, version, now, string(config))
+	if err == nil && !s.isPlain(w) {
+		err = refuseOlder(ctx, q)
+	}
+	return err
+}
+
+// isPlain reports whether programs that know schema 2 alone do no harm to the
+// webhook: they know one pattern, one secret in plain, and the standard body.
+func (s *Store) isPlain(w *trigger.Webhook) bool {
+	return !s.keys.encrypts() && len(w.Filter.Types) <= 1 && w.Filter.Content == nil && len(w.Secrets) == 1 &&
+		w.Secrets[0].Stored() != nil && len(w.Headers) == 0 && w.Auth == trigger.Auth{} &&
+		(w.Format == "" || w.Format == trigger.FormatStandard)
+}
+
+// refuseOlder ends programs that know schema 2 alone, within seconds where
+// they run: see compatibility.
+func refuseOlder(ctx context.Context, q querier) error {
+	_, err := q.ExecContext(ctx, `UPDATE compatibility SET least = 3 WHERE least < 3`)
 	return err
 }
 
@@ -206,28 +228,43 @@ func (s *Store) scanWebhook(r row, w *trigger.Webhook, before ...any) error {
 	if config != "" {
 		c = webhookConfig{}
 		if err := json.Unmarshal([]byte(config), &c); err != nil {
-			return fmt.Errorf("the settings of webhook %d cannot be read: %w", w.ID, err)
+			return &unreadableError{w.ID, err}
 		}
 	}
 	if err := c.apply(w); err != nil {
-		return fmt.Errorf("the settings of webhook %d cannot be read: %w", w.ID, err)
+		return &unreadableError{w.ID, err}
 	}
-	return s.openSecrets(w, secret, sealed)
+	s.openSecrets(w, secret, sealed)
+	return nil
 }
 
-func (s *Store) openSecrets(w *trigger.Webhook, secret, sealed []byte) error {
+// unreadableError says that nobody can tell what a webhook wants. It is of its
+// organization alone.
+type unreadableError struct {
+	webhookID int64
+	cause     error
+}
+
+func (e *unreadableError) Error() string {
+	return fmt.Sprintf("the settings of webhook %d cannot be read: %v", e.webhookID, e.cause)
+}
+
+func (e *unreadableError) Unwrap() error { return e.cause }
+
+// openSecrets reads the secrets of a webhook. Without them it is broken: it
+// is owed events all the same.
+func (s *Store) openSecrets(w *trigger.Webhook, secret, sealed []byte) {
 	if len(sealed) == 0 { // of an older program
 		w.Secrets = trigger.OneSecret(trigger.StoredSecret(secret))
-		return nil
+		return
 	}
 	plain, err := s.keys.open(sealed, w.OrganizationID)
 	if err == nil {
 		err = unpackSecrets(plain, w)
 	}
 	if err != nil {
-		return fmt.Errorf("the secrets of webhook %d cannot be read: %w", w.ID, err)
+		w.Broken = fmt.Errorf("the secrets of webhook %d cannot be read: %w", w.ID, err)
 	}
-	return nil
 }
 
 // Reseal brings the secrets of all webhooks under the present SECRET_KEY. It
@@ -253,7 +290,7 @@ func (s *Store) Reseal(ctx context.Context) (n int, err error) {
 				return err
 			}
 			w, err := s.webhook(ctx, q, o.orgID, o.id)
-			if err != nil {
+			if err = cmp.Or(err, w.Broken); err != nil {
 				return err
 			}
 			c, err := s.columnsOf(&w)
@@ -263,6 +300,9 @@ func (s *Store) Reseal(ctx context.Context) (n int, err error) {
 			n++
 			_, err = q.ExecContext(ctx, `UPDATE webhooks SET secret = $3, config = $4, sealed = $5
 				WHERE organization_id = $1 AND id = $2`, o.orgID, o.id, c.secret, c.config, c.sealed)
+			if err == nil && s.keys.encrypts() {
+				err = refuseOlder(ctx, q)
+			}
 			return err
 		})
 	}

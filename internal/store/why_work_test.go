@@ -278,10 +278,13 @@ func (m *whyMachine) replay(t *rapid.T) {
 	if !m.isThere(t, h, err) {
 		return
 	}
-	for more := true; more; {
-		r, err = m.store.Replay(m.ctx, h.org, id)
+	r, err = m.store.Replay(m.ctx, h.org, id)
+	m.must(t, err)
+	for before := (trigger.ID{}); r.Cursor != before; {
+		before = r.Cursor
+		_, err = m.store.FeedReplay(m.ctx, r)
 		m.must(t, err)
-		more, err = m.store.FeedReplay(m.ctx, r)
+		r, err = m.store.Replay(m.ctx, h.org, id)
 		m.must(t, err)
 	}
 	m.replays = append(m.replays, r)

@@ -117,12 +117,13 @@ func OutcomeOf(status int, d Directive) Outcome {
 }
 
 // Strained reports whether an attempt says that the receiver has too much to
-// do, or cannot be reached: no answer, 408, 425, 429, or 5xx.
+// do, or cannot be reached: no answer, or none that ended, 408, 425, 429, or
+// 5xx.
 func (a *Attempt) Strained() bool {
 	if a.Outcome != Transient {
 		return false
 	}
-	return a.Status == 0 || a.Status == 408 || a.Status == 425 || a.Status == 429 || a.Status >= 500
+	return a.Status < 300 || a.Status == 408 || a.Status == 425 || a.Status == 429 || a.Status >= 500
 }
 
 // After decides what becomes of a delivery after an attempt that ended at

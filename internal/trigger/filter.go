@@ -33,7 +33,22 @@ func ParseFilter(types []string, content []byte) (f Filter, err error) {
 
 // Match reports whether the filter picks an event of this type and payload.
 func (f *Filter) Match(eventType string, payload []byte) bool {
-	return f.matchType(eventType) && f.Content.Match(payload)
+	return f.matchType(eventType) && f.matchContent(payload)
+}
+
+// matchContent takes a condition that panics, a fault of ours, for one that is
+// met: the event is then one too many, rather than one too few, and nobody
+// else's event suffers.
+func (f *Filter) matchContent(payload []byte) (ok bool) {
+	if f.Content == nil {
+		return true
+	}
+	defer func() {
+		if recover() != nil {
+			ok = true
+		}
+	}()
+	return f.Content.Match(payload)
 }
 
 // Miss names the clause for which the filter does not pick an event: "types",

@@ -37,9 +37,12 @@ type Endurance struct {
 // DefaultEndurance is 5 days and 10 attempts.
 func DefaultEndurance() Endurance { return Endurance{Pause: 5 * 24 * time.Hour, Attempts: 10} }
 
-// warnings is how much earlier than the pause the warning comes: after a fifth
-// of the time.
-const warnings = 5
+// The warning comes before the pause: after a fifth of the time, and after so
+// many attempts that failed.
+const (
+	warnings     = 5
+	WarnAttempts = 2
+)
 
 // Due is the stage that the webhook has come to and the notice of it; ok is
 // false if it is there already.
@@ -53,14 +56,14 @@ func (h Health) Due(e Endurance) (stage HealthStage, n Notice, ok bool) {
 	case h.Stage == HealthRecovered:
 		n.Type = WebhookRecovered
 		return HealthRecovered, n, true
-	case e.Pause == 0 || h.Failures < e.Attempts || h.Stage == HealthPaused:
+	case e.Pause == 0:
 		return h.Stage, Notice{}, false
-	case failing >= e.Pause:
-		n.Type, n.Reason = WebhookPaused, "nothing but failures since then"
-		return HealthPaused, n, true
-	case failing >= e.Pause/warnings && h.Stage == HealthNoted:
+	case h.Stage == HealthNoted && h.Failures >= WarnAttempts && failing >= e.Pause/warnings:
 		n.Type, n.Reason = WebhookFailing, "nothing but failures since then"
 		return HealthWarned, n, true
+	case h.Stage == HealthWarned && h.Failures >= e.Attempts && failing >= e.Pause:
+		n.Type, n.Reason = WebhookPaused, "nothing but failures since then"
+		return HealthPaused, n, true
 	}
 	return h.Stage, Notice{}, false
 }

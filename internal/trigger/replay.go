@@ -43,6 +43,8 @@ const DefaultPace = 100.0
 // Check judges what the owner has chosen. Invalid says what is wrong.
 func (r *Replay) Check() error {
 	switch {
+	case r.Since.Before(time.Unix(0, 0)):
+		return Errorf(Invalid, "since must not be before 1970")
 	case !r.Since.Before(r.Until):
 		return Errorf(Invalid, "since must be before until")
 	case len(r.Types) > MaxPatterns:

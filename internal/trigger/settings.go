@@ -2,7 +2,6 @@ package trigger
 
 import (
 	"encoding/base64"
-	"math"
 	"net/textproto"
 	"slices"
 	"strings"
@@ -197,11 +196,3 @@ const (
 	MaxRate        = 10_000.0
 	MinRate        = 1.0 / 60
 )
-
-// RateOrNone is the webhook's limit in deliveries a second, infinite for none.
-func (w *Webhook) RateOrNone() float64 {
-	if w.Rate == 0 {
-		return math.Inf(1)
-	}
-	return w.Rate
-}

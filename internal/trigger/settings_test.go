@@ -200,15 +200,6 @@ func TestAuth(t *testing.T) {
 	}
 }
 
-func TestRateOrNone(t *testing.T) {
-	t.Parallel()
-	for rate, want := range map[float64]float64{0: math.Inf(1), 1.0 / 60: 1.0 / 60, 1: 1, 10_000: 10_000} {
-		if got := (&trigger.Webhook{Rate: rate}).RateOrNone(); got != want {
-			t.Errorf("RateOrNone() of %v = %v, want %v", rate, got, want)
-		}
-	}
-}
-
 // Settings do not excuse each other: with one bad thing among good ones the
 // webhook is refused.
 func TestCheckJudgesAll(t *testing.T) {

@@ -31,6 +31,7 @@ type Webhook struct {
 	PausedBy  string    // why it is paused: PausedByOwner, …; "" if it is not
 	HeldUntil time.Time // the breaker is open until then; zero: closed
 	Holds     int       // how often in a row it has opened
+	Broken    error     // why what is stored of it cannot be read, so that it gets nothing; nil: it can
 }
 
 // Who paused a webhook.

@@ -1,6 +1,7 @@
 -- What webhooks can be told, how they fare, where the time of attempts goes,
--- and replays. Older programs go on beside newer ones: of a webhook made by a
--- newer one they know the URL, the first pattern, and an unsealed secret.
+-- and replays. Older programs go on beside newer ones until the first webhook
+-- is stored that they cannot serve, or a secret is sealed: then compatibility
+-- is set to 3.
 
 -- +goose Up
 ALTER TABLE webhooks
@@ -30,7 +31,7 @@ CREATE TABLE replays (
     id              bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     organization_id bigint NOT NULL REFERENCES organizations (id),
     webhook_id      bigint NOT NULL REFERENCES webhooks (id),
-    state           text   NOT NULL, -- running, paused, done, cancelled
+    state           text   NOT NULL, -- running, paused, done, cancelling, cancelled
     since           bigint NOT NULL,
     until           bigint NOT NULL,
     types           text   NOT NULL, -- JSON list of patterns
@@ -43,7 +44,7 @@ CREATE TABLE replays (
     created_at      bigint NOT NULL
 );
 CREATE INDEX replays_organization ON replays (organization_id, id);
-CREATE INDEX replays_running ON replays (id) WHERE state = 'running';
+CREATE INDEX replays_running ON replays (id) WHERE state IN ('running', 'cancelling');
 
 -- The open deliveries of replays have state 3, so that they stand in nobody's
 -- way. deliveries is small next to its history; this takes a moment.

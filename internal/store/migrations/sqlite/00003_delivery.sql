@@ -38,6 +38,6 @@ CREATE TABLE replays (
     created_at      INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX replays_organization ON replays (organization_id, id);
-CREATE INDEX replays_running ON replays (id) WHERE state = 'running';
+CREATE INDEX replays_running ON replays (id) WHERE state IN ('running', 'cancelling');
 
 CREATE INDEX deliveries_replayed ON deliveries (bucket, job, due_at) WHERE state = 3;
