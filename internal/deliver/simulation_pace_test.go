@@ -98,10 +98,8 @@ func TestSimulatedHangingReceiversHoldUpNobody(t *testing.T) {
 				d.judgePace(w, atOnce, atOnce)
 			case 2:
 				d.judgePace(w, inASecond, inASecond)
-			case 3: // its retries wait for each other, too
-				d.judgePace(w, inASecond+time.Second/2, inASecond+time.Second/2)
-			case 4: // nothing else of this webhook comes due in between
-				d.judgePace(w, inASecond, atOnce)
+			case 3, 4: // and they wait for their own breakers
+				d.judgePace(w, inASecond+2*mostHold, inASecond+2*mostHold)
 			}
 		}
 		w.mu.Unlock()
