@@ -66,6 +66,7 @@ type Engine struct {
 	slow    chan struct{} // one more for each that may take long
 	results chan store.Result
 	woken   chan struct{} // holds one token when a look at the store is worth it
+	again   chan struct{} // the same for a look at replays
 	workers sync.WaitGroup
 	backlog atomic.Pointer[store.Backlog]
 
@@ -92,6 +93,7 @@ func New(c Config) *Engine {
 		slow:    make(chan struct{}, slowWorkers),
 		results: make(chan store.Result, 1024),
 		woken:   make(chan struct{}, 1),
+		again:   make(chan struct{}, 1),
 		closing: make(chan struct{}),
 		lanes:   map[laneKey]*lane{}, receivers: map[int64]*receiver{}, paces: map[int64]*rate.Limiter{},
 		ending: map[int64]ending{}, holds: map[int64]hold{},
@@ -185,6 +187,18 @@ func (e *Engine) giveBack(ctx context.Context) {
 func (e *Engine) Wake() {
 	select {
 	case e.woken <- struct{}{}:
+	default:
+	}
+}
+
+// wakeFor is Wake for what a lane needs.
+func (e *Engine) wakeFor(l *lane) {
+	if l.job == 0 {
+		e.Wake()
+		return
+	}
+	select {
+	case e.again <- struct{}{}:
 	default:
 	}
 }

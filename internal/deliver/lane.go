@@ -116,6 +116,16 @@ func (e *Engine) room(l *lane) int {
 	return max(0, min(l.limit(e.Timeout, e.Now())-l.held(), maxItems-e.items))
 }
 
+// isHalfEmpty reports whether a lane has no more than half of what it may take,
+// so that a claim is worth it.
+func (e *Engine) isHalfEmpty(key laneKey) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	l := e.lane(key)
+	defer e.tidy(l)
+	return l.held() <= l.limit(e.Timeout, e.Now())/2
+}
+
 // hasRoom reports whether a lane may take one more.
 func (e *Engine) hasRoom(key laneKey) bool {
 	e.mu.Lock()
@@ -228,7 +238,7 @@ func (e *Engine) next(l *lane) *item {
 	l.queue = l.queue[1:]
 	if l.hungry && l.promised+len(l.queue) <= l.limit(e.Timeout, e.Now())/2 {
 		l.hungry = false
-		e.Wake() // more waits in the store
+		e.wakeFor(l) // more waits in the store
 	}
 	return it
 }

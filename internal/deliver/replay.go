@@ -12,7 +12,7 @@ import (
 
 const (
 	replayIdle = time.Second            // between two looks for replays, while there are none
-	replayTick = 100 * time.Millisecond // and while there are
+	replayTick = 250 * time.Millisecond // and while there are, unless a lane runs empty
 )
 
 // replay goes on with replays until ctx ends: it has their deliveries made,
@@ -26,6 +26,7 @@ func (e *Engine) replay(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-timer.C:
+		case <-e.again:
 		}
 		wait := replayIdle
 		jobs, err := e.Store.RunningReplays(ctx, after)
@@ -57,16 +58,18 @@ func (e *Engine) advanceReplays(ctx context.Context, jobs []trigger.Replay) (bus
 		if err != nil && ctx.Err() == nil {
 			e.Log.Warn("a replay does not go on", "replay", job.ID, "organization_id", job.OrganizationID, "error", err)
 		}
-		if due && job.State == trigger.ReplayRunning && e.Store.ClockTrusted() {
-			e.paceReplay(&job)
+		if !due || job.State != trigger.ReplayRunning || !e.Store.ClockTrusted() {
+			continue
+		}
+		busy = true
+		if e.paceReplay(&job); e.isHalfEmpty(laneKey{job.WebhookID, job.ID}) {
 			lanes = append(lanes, store.Lane{Bucket: trigger.Bucket(job.OrganizationID), WebhookID: job.WebhookID, Job: job.ID})
 		}
 	}
-	if len(lanes) == 0 {
-		return false, nil
+	if len(lanes) > 0 {
+		_, err = e.claim(ctx, lanes)
 	}
-	_, err = e.claim(ctx, lanes)
-	return true, err
+	return busy, err
 }
 
 // paceReplay keeps a replay's pace: this node's share of it.
