@@ -230,16 +230,23 @@ const backlogEvery = 5 * time.Second
 
 // measure keeps the backlog until ctx ends. It is for the metrics alone.
 func (e *Engine) measure(ctx context.Context) {
-	tick := time.NewTicker(backlogEvery)
+	every(ctx, backlogEvery, func() {
+		if b, err := e.Store.Backlog(ctx); err == nil {
+			e.backlog.Store(&b)
+		}
+	})
+}
+
+// every does something at intervals until ctx ends.
+func every(ctx context.Context, interval time.Duration, do func()) {
+	tick := time.NewTicker(interval)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			if b, err := e.Store.Backlog(ctx); err == nil {
-				e.backlog.Store(&b)
-			}
+			do()
 		}
 	}
 }

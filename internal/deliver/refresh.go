@@ -11,20 +11,13 @@ import (
 // that whatever is changed about one is followed within freshFor: a node that
 // cannot read it sends nothing.
 func (e *Engine) refresh(ctx context.Context) {
-	tick := time.NewTicker(refreshEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-			for _, ids := range e.stale() {
-				if err := e.readWebhooks(ctx, ids); err != nil && ctx.Err() == nil {
-					e.Log.Warn("webhooks cannot be read, and get nothing meanwhile", "webhooks", len(ids), "error", err)
-				}
+	every(ctx, refreshEvery, func() {
+		for _, ids := range e.stale() {
+			if err := e.readWebhooks(ctx, ids); err != nil && ctx.Err() == nil {
+				e.Log.Warn("webhooks cannot be read, and get nothing meanwhile", "webhooks", len(ids), "error", err)
 			}
 		}
-	}
+	})
 }
 
 // stale lists webhooks with work that were not read for a while, by the

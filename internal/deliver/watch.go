@@ -12,16 +12,7 @@ const watchEvery = 10 * time.Second
 // and tells who has recovered, until ctx ends. Each is noted and told in one
 // transaction, by whichever node comes first.
 func (e *Engine) watch(ctx context.Context) {
-	tick := time.NewTicker(watchEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-			e.advance(ctx)
-		}
-	}
+	every(ctx, watchEvery, func() { e.advance(ctx) })
 }
 
 func (e *Engine) advance(ctx context.Context) {
