@@ -156,7 +156,8 @@ func (s *settings) limits() map[trigger.Tier]int {
 // store says which database to open: PostgreSQL if anything of it is set.
 func (s *settings) store(now func() time.Time) store.Options {
 	return store.Options{
-		PostgresURL: s.postgresURL(), PoolSize: s.DBPoolSize, DataDir: s.DataDir, SecretKeys: s.SecretKey, Unsafe: s.Dev, Now: now,
+		PostgresURL: s.postgresURL(), PoolSize: s.DBPoolSize, DataDir: s.DataDir, SecretKeys: s.SecretKey,
+		Retention: s.Retention.Duration, Unsafe: s.Dev, Now: now,
 	}
 }
 

@@ -48,6 +48,7 @@ func full(t *testing.T, orgID int64) trigger.Webhook {
 func TestWebhookSettings(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, db *storetest.DB) {
+		db.Options.Retention = 48 * time.Hour
 		s := db.Open(t)
 		org := storetest.NewOrganization(t, s)
 		want := full(t, org)
@@ -83,6 +84,12 @@ func TestWebhookSettings(t *testing.T) {
 		_, err = s.SetWebhook(t.Context(), org, id, func(w *trigger.Webhook) error { w.Concurrency = 65; return nil })
 		if trigger.KindOf(err) != trigger.Invalid {
 			t.Errorf("concurrency 65: %v", err)
+		}
+		for pause, want := range map[time.Duration]trigger.Kind{20 * time.Hour: -1, 21 * time.Hour: trigger.Invalid} { // ±20 %, 48 h
+			_, err := s.SetWebhook(t.Context(), org, id, func(w *trigger.Webhook) error { w.Schedule = trigger.Schedule{pause}; return nil })
+			if (err == nil) != (want == -1) || err != nil && trigger.KindOf(err) != want {
+				t.Errorf("a pause of %v within a retention of 48 h: %v", pause, err)
+			}
 		}
 		if _, err = s.SetWebhook(t.Context(), org+1, id, func(*trigger.Webhook) error { return nil }); trigger.KindOf(err) != trigger.NotFound {
 			t.Errorf("another organization's: %v", err)

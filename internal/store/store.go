@@ -28,11 +28,12 @@ import (
 
 // Options say which database to open and how.
 type Options struct {
-	PostgresURL string   // connection string or URL; "" means SQLite
-	PoolSize    int      // PostgreSQL connections in all, at least 2
-	DataDir     string   // SQLite: the folder, made if it is missing
-	SecretKeys  []string // that secrets are encrypted with: the first seals, all open; none: not at all
-	Unsafe      bool     // take a database that does not sync, and say so in Warnings
+	PostgresURL string        // connection string or URL; "" means SQLite
+	PoolSize    int           // PostgreSQL connections in all, at least 2
+	DataDir     string        // SQLite: the folder, made if it is missing
+	SecretKeys  []string      // that secrets are encrypted with: the first seals, all open; none: not at all
+	Retention   time.Duration // of events, which no schedule of a webhook may outlast; 0: not judged
+	Unsafe      bool          // take a database that does not sync, and say so in Warnings
 
 	// Now is the process's clock, with its monotonic reading. OwnClock takes
 	// it for the database's too: for tests that move it.
@@ -51,8 +52,9 @@ type Store struct {
 	clock   *clock
 	subs    *subscribers
 	keys    *keyring
-	schema  int64        // that this program knows
-	nodes   atomic.Int64 // alive, as last counted
+	keeps   time.Duration // the retention; 0: not known
+	schema  int64         // that this program knows
+	nodes   atomic.Int64  // alive, as last counted
 	closing sync.Once
 	closed  error
 }
@@ -125,7 +127,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{NodeID: newID(o.Now()), clock: newClock(o.Now), subs: newSubscribers(), keys: keys}
+	s := &Store{NodeID: newID(o.Now()), clock: newClock(o.Now), subs: newSubscribers(), keys: keys, keeps: o.Retention}
 	open := openSQLite
 	if o.PostgresURL != "" {
 		open = openPostgres

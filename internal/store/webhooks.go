@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
+	"time"
 
 	"triggerd/internal/trigger"
 )
@@ -21,7 +22,7 @@ const (
 // AddWebhook stores a webhook of an organization and returns its id. Invalid
 // if its settings are, or the organization has 50 already.
 func (s *Store) AddWebhook(ctx context.Context, orgID int64, w trigger.Webhook) (id int64, err error) {
-	if err := w.Check(); err != nil {
+	if err := s.check(&w); err != nil {
 		return 0, err
 	}
 	now := micros(s.Now())
@@ -77,7 +78,8 @@ func (s *Store) SetWebhook(ctx context.Context, orgID, webhookID int64, change f
 		if err := change(&w); err != nil {
 			return err
 		}
-		if err := w.Check(); err != nil {
+		stops := before == trigger.Active && w.State != trigger.Active // which is always allowed
+		if err := s.check(&w); err != nil && !stops {
 			return err
 		}
 		if w.Broken != nil && w.State != trigger.Gone { // to write it would lose what cannot be read
@@ -97,6 +99,16 @@ func (s *Store) SetWebhook(ctx context.Context, orgID, webhookID int64, change f
 		return nil
 	})
 	return w, wrap("set webhook", err)
+}
+
+// check judges the settings of a webhook. Its retries have to end a day before
+// its events go.
+func (s *Store) check(w *trigger.Webhook) error {
+	if s.keeps > 0 && w.Schedule.Span()+24*time.Hour > s.keeps {
+		return trigger.Errorf(trigger.Invalid, "the schedule lasts for %s, and events are kept for %s: leave a day between them",
+			w.Schedule.Span().Round(time.Minute), s.keeps)
+	}
+	return w.Check()
 }
 
 func (s *Store) updateWebhook(ctx context.Context, q querier, w *trigger.Webhook, version int64) error {
