@@ -82,7 +82,7 @@ func (s *Store) StopWebhook(ctx context.Context, orgID, webhookID int64, state t
 		n.Type, n.Reason = trigger.WebhookPaused, "its receiver has asked for it"
 		n.Once = strconv.FormatInt(micros(s.Now()), 10)
 	}
-	_, err := s.SetWebhook(ctx, orgID, webhookID, func(w *trigger.Webhook) error {
+	_, err := s.setWebhook(ctx, orgID, webhookID, func(w *trigger.Webhook) error {
 		if w.State == state {
 			return errUnchanged
 		}

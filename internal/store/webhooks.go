@@ -56,11 +56,21 @@ func (s *Store) AddWebhook(ctx context.Context, orgID int64, w trigger.Webhook) 
 	return id, wrap("add webhook", err)
 }
 
-// SetWebhook changes a webhook, and posts notices of it in the same
-// transaction. change gets it as it is; an error of change is returned, and
-// leaves all as it was. NotFound if the organization has no such webhook, or
+// SetWebhook changes a webhook. change gets it as it is; an error of change is
+// returned, and leaves all as it was. NotFound if the organization has no such webhook, or
 // it is gone, which is for ever. Invalid if the settings are.
-func (s *Store) SetWebhook(ctx context.Context, orgID, webhookID int64, change func(*trigger.Webhook) error,
+func (s *Store) SetWebhook(ctx context.Context, orgID, webhookID int64, change func(*trigger.Webhook) error) (trigger.Webhook, error) {
+	return s.setWebhook(ctx, orgID, webhookID, func(w *trigger.Webhook) error {
+		if err := change(w); err != nil {
+			return err
+		}
+		return s.check(w)
+	})
+}
+
+// setWebhook is SetWebhook without a judgement of the settings, for a change
+// of the state alone; it posts notices of it in the same transaction.
+func (s *Store) setWebhook(ctx context.Context, orgID, webhookID int64, change func(*trigger.Webhook) error,
 	notices ...trigger.Notice,
 ) (w trigger.Webhook, err error) {
 	err = s.dialect.write(ctx, func(q querier) error {
@@ -76,10 +86,6 @@ func (s *Store) SetWebhook(ctx context.Context, orgID, webhookID int64, change f
 		}
 		before := w.State
 		if err := change(&w); err != nil {
-			return err
-		}
-		stops := before == trigger.Active && w.State != trigger.Active // which is always allowed
-		if err := s.check(&w); err != nil && !stops {
 			return err
 		}
 		if w.Broken != nil && w.State != trigger.Gone { // to write it would lose what cannot be read
@@ -132,7 +138,7 @@ func (s *Store) updateWebhook(ctx context.Context, q querier, w *trigger.Webhook
 // Gone is for ever. NotFound if the organization has no such webhook, or it is
 // gone.
 func (s *Store) SetWebhookState(ctx context.Context, orgID, webhookID int64, state trigger.WebhookState) error {
-	_, err := s.SetWebhook(ctx, orgID, webhookID, func(w *trigger.Webhook) error {
+	_, err := s.setWebhook(ctx, orgID, webhookID, func(w *trigger.Webhook) error {
 		w.State, w.PausedBy = state, trigger.PausedByOwner
 		return nil
 	})
