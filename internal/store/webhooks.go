@@ -57,8 +57,8 @@ func (s *Store) AddWebhook(ctx context.Context, orgID int64, w trigger.Webhook) 
 }
 
 // SetWebhook changes a webhook. change gets it as it is; an error of change is
-// returned, and leaves all as it was. NotFound if the organization has no such webhook, or
-// it is gone, which is for ever. Invalid if the settings are.
+// returned, and leaves all as it was. NotFound if the organization has no such
+// webhook, or it is gone, which is for ever. Invalid if the settings are.
 func (s *Store) SetWebhook(ctx context.Context, orgID, webhookID int64, change func(*trigger.Webhook) error) (trigger.Webhook, error) {
 	return s.setWebhook(ctx, orgID, webhookID, func(w *trigger.Webhook) error {
 		if err := change(w); err != nil {
