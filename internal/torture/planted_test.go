@@ -102,6 +102,7 @@ func plants() []plant {
 				}); err != nil {
 					return err
 				}
+				time.Sleep(20 * time.Millisecond) // so that a few kills suffice to hit it
 				return e.write(ctx, func(q querier) error {
 					for i := range results {
 						if !were[i] {
