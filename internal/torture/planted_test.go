@@ -23,8 +23,12 @@ type plant struct {
 	name   string
 	edits  []edit
 	config torture.Config
-	finds  []string // breaches, each of which has to be found
+	finds  []string // breaches, each of which has to be found; with | between those of which one suffices
 }
+
+// tries is how many runs, each with a seed of its own, a bug may take to be
+// found: whether a fault strikes at its moment is chance.
+const tries = 3
 
 // plants are the eight. They are edits of the program as it is built, so that
 // nothing of them stands in the program itself; one that no longer fits fails
@@ -121,26 +125,34 @@ func plants() []plant {
 				}
 				return secondLook(ctx, conn, b, verdicts)`}},
 			config: torture.Config{Database: "postgres", Nodes: 2, Faults: []string{"term"}},
-			finds:  []string{"failed without a fault"},
+			finds:  []string{"failed without a fault|resources not given back"},
 		},
 	}
 }
 
-// Each of eight planted bugs is found, and by the breach that it is.
+// Each of eight planted bugs is found, within some runs, and by the breach that
+// it is.
 func TestPlants(t *testing.T) {
 	t.Parallel()
 	for _, p := range plants() {
 		t.Run(p.name, func(t *testing.T) {
 			t.Parallel()
-			report := tortured(t, p.config, p.edits...)
-			found := make([]string, 0, len(report.Breaches))
-			for breach := range report.Breaches {
-				found = append(found, breach)
-			}
-			for _, want := range p.finds {
-				if !slices.Contains(found, want) {
-					t.Errorf("not found: %s; only %q; seed %d", want, found, report.Seed)
+			var found []string
+			missing := p.finds
+			for range tries {
+				if len(missing) == 0 {
+					break
 				}
+				report := tortured(t, p.config, p.edits...)
+				for breach := range report.Breaches {
+					found = append(found, breach)
+				}
+				missing = slices.DeleteFunc(slices.Clone(p.finds), func(want string) bool {
+					return slices.ContainsFunc(strings.Split(want, "|"), func(one string) bool { return slices.Contains(found, one) })
+				})
+			}
+			if len(missing) > 0 {
+				t.Errorf("not found: %q; only %q", missing, found)
 			}
 		})
 	}
