@@ -57,7 +57,7 @@ func newReceiver(t *testing.T, handle http.HandlerFunc) *receiver {
 // wait blocks until n requests have come and returns all.
 func (r *receiver) wait(t *testing.T, n int) []got {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	stop := context.AfterFunc(ctx, r.cond.Broadcast)
 	defer stop()
@@ -161,7 +161,7 @@ func post(t *testing.T, s *store.Store, w *trigger.Webhook, n int) []*trigger.Ev
 // until waits until a condition holds, and fails the test if it never does.
 func until(t *testing.T, what string, holds func() bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	for !holds() {
 		if ctx.Err() != nil {

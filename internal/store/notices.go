@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"database/sql"
-	"fmt"
 	"math/rand/v2"
 	"slices"
 
@@ -53,7 +52,7 @@ func (s *Store) postExpired(ctx context.Context, q querier, orgID int64, expired
 	}
 	return s.postNotice(ctx, q, orgID, &trigger.Notice{
 		Type: trigger.DeliveryExpired, Expired: expired,
-		Once: fmt.Sprintf("%s/%d", expired[0].EventID, expired[0].WebhookID),
+		Once: s.NewClaim().String(), // what was resent may expire again, and no expiry is committed twice
 	})
 }
 
