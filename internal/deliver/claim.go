@@ -3,6 +3,7 @@ package deliver
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"triggerd/internal/store"
@@ -10,11 +11,13 @@ import (
 )
 
 const (
-	lookEvery = time.Second           // at the longest, while nothing is known to be due
-	lookGap   = 10 * time.Millisecond // at the shortest
-	lookLanes = 1000                  // webhooks looked at in one round
-	claimRows = 2000                  // deliveries claimed at once, or one for each webhook
-	claimSize = 1 << 20               // bytes kept free for each claim before its events are read
+	lookEvery  = time.Second           // at the longest, while nothing is known to be due
+	lookGap    = 10 * time.Millisecond // at the shortest
+	lookLanes  = 1000                  // webhooks looked at in one round
+	claimRows  = 2000                  // deliveries claimed at once, or one for each webhook; fewer where that takes long
+	claimLeast = 8                     // deliveries claimed at once, however long it takes
+	loadStep   = 64                    // deliveries whose events are read at once
+	claimSize  = 1 << 20               // bytes kept free for each claim before its events are read
 )
 
 // look claims due deliveries until ctx ends: when woken, when the next one
@@ -135,6 +138,7 @@ func (e *Engine) claimWants(ctx context.Context, wants []store.Want, lease time.
 		}
 	}()
 	claimedAt, now := e.Now(), e.Store.Now()
+	defer func() { e.measureClaim(elapsed(e.Now(), claimedAt), lease) }()
 	taken, err := e.Store.Claim(ctx, wants, e.Store.NewClaim(), now, now.Add(lease))
 	if err != nil || len(taken) == 0 {
 		return false, err
@@ -168,18 +172,26 @@ func (e *Engine) giveRooms(w store.Want, n int) {
 }
 
 // load reads the events of what was claimed and hands each to take, nil for an
-// event that is gone. What cannot be read now is given back, though the engine
-// may be stopping.
+// event that is gone: some at a time, so that the first are on their way
+// however slow reading is, or no lease would be long enough for any. What
+// cannot be read now is given back, though the engine may be stopping.
 func (e *Engine) load(ctx context.Context, taken []trigger.Delivery, take func(trigger.Delivery, *trigger.Event)) error {
-	reading, cancel := context.WithTimeout(ctx, e.Timeout)
+	reading, cancel := context.WithTimeout(ctx, e.Timeout/2)
 	defer cancel()
-	events, rest, err := e.Store.EventsOf(reading, taken, e.freeBytes())
-	for _, d := range taken[:len(taken)-len(rest)] {
-		take(d, events[d.EventID])
+	var err error
+	for whole := true; whole && err == nil && len(taken) > 0; {
+		part := taken[:min(len(taken), loadStep)]
+		var events map[trigger.ID]*trigger.Event
+		var rest []trigger.Delivery
+		events, rest, err = e.Store.EventsOf(reading, part, e.freeBytes())
+		for _, d := range part[:len(part)-len(rest)] {
+			take(d, events[d.EventID])
+		}
+		taken, whole = taken[len(part)-len(rest):], len(rest) == 0
 	}
 	releasing, done := context.WithTimeout(ctx, e.Timeout)
 	defer done()
-	return errors.Join(err, e.Store.Release(releasing, rest))
+	return errors.Join(err, e.Store.Release(releasing, taken))
 }
 
 // activeWebhooks reads the webhooks of lanes and keeps the active ones. Those
@@ -224,7 +236,8 @@ func (e *Engine) wants(ctx context.Context, due []store.Lane, hooks map[int64]*t
 			lanesOf[w.OrganizationID]++
 		}
 	}
-	free := min(maxItems-e.Load().Queued, claimRows)
+	due, most := e.turned(due)
+	free := min(maxItems-e.Load().Queued, most)
 	for _, l := range due {
 		w := hooks[l.WebhookID]
 		if w == nil {
@@ -243,6 +256,35 @@ func (e *Engine) wants(ctx context.Context, due []store.Lane, hooks map[int64]*t
 		}
 	}
 	return wants
+}
+
+// turned says how many deliveries to claim, and of which of the due webhooks
+// and replays: of all, unless claims are small; then of another part of them
+// each time.
+func (e *Engine) turned(due []store.Lane) (part []store.Lane, most int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	most = claimRows >> e.fewer
+	if e.fewer == 0 || len(due) <= most {
+		return due, most
+	}
+	e.turn = (e.turn + most) % len(due)
+	part = append(slices.Clone(due[e.turn:]), due[:e.turn]...)[:most]
+	return part, most
+}
+
+// measureClaim makes claims smaller where they take a good part of a lease,
+// until what is claimed can be sent within it, however slow the database or
+// this machine is; and larger again.
+func (e *Engine) measureClaim(took, lease time.Duration) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	switch {
+	case took > lease/8 && claimRows>>(e.fewer+1) >= claimLeast:
+		e.fewer++
+	case took < lease/32 && e.fewer > 0:
+		e.fewer--
+	}
 }
 
 // freeBytes is how many bytes of events a claim may read.

@@ -79,6 +79,8 @@ type Engine struct {
 	ending    map[int64]ending        // webhooks that want no more
 	holds     map[int64]hold          // breakers that have opened or closed, and the store does not know
 	unsent    []trigger.Delivery      // claimed, and to be given back
+	fewer     int                     // how often the size of claims was halved
+	turn      int                     // where among the due webhooks the last small claim began
 	closed    bool                    // nothing new is taken
 	closing   chan struct{}           // is closed when that begins
 	abort     context.Context         // ends when attempts under way are cut

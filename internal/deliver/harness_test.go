@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
-	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -114,8 +113,21 @@ func startNode(t *testing.T, db *storetest.DB, s *store.Store, change func(*deli
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	done := make(chan error, 1)
 	go func() { done <- n.Run(ctx, ctx) }()
+	var keeping sync.WaitGroup
+	keeping.Go(func() { // as Store.Run does: a clock that nobody measures is trusted for 30 s
+		tick := time.NewTicker(5 * time.Second)
+		defer tick.Stop()
+		for ctx.Err() == nil {
+			select {
+			case <-ctx.Done():
+			case <-tick.C:
+				_ = s.SyncClock(ctx) // a test may have closed the store
+			}
+		}
+	})
 	n.stop = sync.OnceFunc(func() {
 		cancel()
+		keeping.Wait()
 		if err := <-done; err != nil {
 			t.Errorf("Run: %v", err)
 		}
@@ -163,11 +175,16 @@ func until(t *testing.T, what string, holds func() bool) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
 	for !holds() {
 		if ctx.Err() != nil {
 			t.Fatalf("never: %s", what)
 		}
-		runtime.Gosched()
+		select { // what is waited for needs the machine more than the question does
+		case <-ctx.Done():
+		case <-tick.C:
+		}
 	}
 }
 
