@@ -13,7 +13,7 @@ TORTURE     :=
 BENCH       :=
 MEASURING   := ^(TestSlowClients|TestIdleConnections)$$
 TOOLS       := $(CURDIR)/.tools
-VERIFY      := integrations/verify
+NPM         := verify openapi zapier cloudevents
 
 # Where Go lives if nobody put it into PATH.
 export PATH := $(PATH):/usr/local/go/bin
@@ -53,10 +53,12 @@ test: check-go ## Run all tests, on SQLite and on a PostgreSQL of their own
 		echo "make test: NO C COMPILER: the tests run WITHOUT the race detector. Debian has it as gcc and libc6-dev." >&2
 		race=
 	fi
-	# The libraries that verify what is delivered; their tests fail without them.
-	if ! [ $(VERIFY)/node_modules/.package-lock.json -nt $(VERIFY)/package-lock.json ] && ! npm ci --prefix $(VERIFY) >&2; then
-		echo "make test: NO NPM PACKAGES in $(VERIFY): tests will fail. Debian has Node.js and npm as nodejs and npm." >&2
-	fi
+	# Clients and libraries of others that tests use; they fail without them.
+	for folder in $(NPM:%=integrations/%); do
+		if ! [ "$$folder/node_modules/.package-lock.json" -nt "$$folder/package-lock.json" ] && ! npm ci --prefix "$$folder" >&2; then
+			echo "make test: NO NPM PACKAGES in $$folder: tests will fail. Debian has Node.js and npm as nodejs and npm." >&2
+		fi
+	done
 	# What measures runs alone.
 	export CGO_ENABLED=$${race:+1} race
 	scripts/with-postgres bash -euc '

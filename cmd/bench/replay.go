@@ -154,11 +154,11 @@ func (r *rig) addReplay(ctx context.Context, key string, again trigger.Replay) (
 	}
 	defer func() { err = errors.Join(err, s.Leave(ctx), s.Close()) }()
 	hash, _ := trigger.HashAPIKey(key)
-	owner, err := s.APIKey(ctx, hash)
+	owner, err := s.APIKeyByHash(ctx, hash)
 	if err != nil {
 		return 0, err
 	}
-	return s.AddReplay(ctx, owner.Organization.ID, again)
+	return s.AddReplay(ctx, owner.Organization.ID, again, store.Once{})
 }
 
 // begins returns when a replay has sent something; at once if there is none.

@@ -40,6 +40,7 @@ type settings struct {
 	MaxBodyBytes             int  `help:"Largest body of a request, in bytes." default:"1048576"`
 
 	AllowedTargets  []netip.Prefix `help:"Networks that webhooks may reach beside the public internet, as CIDRs: 10.0.0.0/8,fd00::/8."`
+	TrustedProxies  []netip.Prefix `help:"Networks of reverse proxies whose X-Forwarded-For is believed, as CIDRs."`
 	RequireHTTPS    bool           `name:"require-https" help:"Refuse webhooks whose URL is not https."`
 	SecretKey       []string       `help:"Keys that secrets of webhooks are encrypted with in the database, each 32 random bytes in base64. The first encrypts, all decrypt; docs/operations.md says how to change them." placeholder:"KEY,OLD-KEY"`
 	RetrySchedule   schedule       `help:"Pauses before the retries of a delivery." default:"${retry_schedule}"`

@@ -55,10 +55,18 @@ type commands struct {
 	Check   checkCommand     `cmd:"" help:"Look through the server's database for what must never be there."`
 	Torture tortureCommand   `cmd:"" help:"Break things around temporary servers and show which promises hold."`
 	Node    nodeCommand      `cmd:"" name:"torture-node" hidden:"" help:"Run a server for the torture."`
+
+	clientCommands `set:"environment=named"`
 }
 
 // run is the program. It ends when ctx does, or with the command.
 func run(ctx context.Context, args []string, env func(string) string, out, errOut io.Writer) error {
+	return runWith(ctx, args, env, &session{in: os.Stdin, out: out, errOut: errOut, now: time.Now})
+}
+
+// runWith is run with what else a command has around it.
+func runWith(ctx context.Context, args []string, env func(string) string, s *session) error {
+	out, errOut := s.out, s.errOut
 	var cli commands
 	exited := errors.New("exited") // by --help or --version
 	parser, err := newParser(&cli, env, out, errOut, func(int) { panic(exited) })
@@ -70,6 +78,8 @@ func run(ctx context.Context, args []string, env func(string) string, out, errOu
 		return err
 	}
 	switch parsed.Command() {
+	case "serve":
+		return cli.Serve.run(ctx, errOut, time.Now)
 	case "demo":
 		return cli.Demo.run(ctx, out, errOut)
 	case "check":
@@ -79,7 +89,8 @@ func run(ctx context.Context, args []string, env func(string) string, out, errOu
 	case "torture-node":
 		return cli.Node.run(ctx, errOut)
 	}
-	return cli.Serve.run(ctx, errOut, time.Now)
+	parsed.BindTo(ctx, (*context.Context)(nil))
+	return parsed.Run(s)
 }
 
 func newParser(cli *commands, env func(string) string, out, errOut io.Writer, exit func(int)) (*kong.Kong, error) {
@@ -91,9 +102,21 @@ func newParser(cli *commands, env func(string) string, out, errOut io.Writer, ex
 		kong.Writers(out, errOut),
 		kong.Resolvers(fromEnvironment(env)),
 		kong.ValueFormatter(helpWithEnvironment),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 110}),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true, WrapUpperBound: 110}),
 		kong.Exit(exit),
+		kong.PostBuild(func(k *kong.Kong) error { return kong.Visit(k.Model, tellFlags) }),
 	)
+}
+
+// tellFlags hands what is set for a command on to its flags: kong does so for
+// commands alone.
+func tellFlags(at kong.Visitable, next kong.Next) error {
+	if node, ok := at.(*kong.Node); ok {
+		for _, flag := range node.Flags {
+			flag.Tag.Vars = node.Vars().CloneWith(flag.Tag.Vars)
+		}
+	}
+	return next(nil)
 }
 
 // wrongFlag is the flag at the beginning of a message about its value, which
@@ -112,25 +135,62 @@ func parse(parser *kong.Kong, args []string, exited error) (parsed *kong.Context
 	}
 	parsed, err = parser.Parse(args)
 	if err != nil {
-		return nil, errors.New(wrongFlag.ReplaceAllStringFunc(err.Error(), func(flag string) string {
-			return environmentName(strings.TrimLeft(flag, "-")) + " (" + flag + ")"
-		}) + " (see triggerd serve --help)")
+		return nil, usageError(err)
 	}
 	return parsed, nil
 }
 
-// fromEnvironment gives flags their values from the environment: --data-dir
-// from DATA_DIR. An empty value counts as unset.
+// usageError says which setting is wrong, and where its help is, as
+// "PORT (--port): … (see triggerd serve --help)".
+func usageError(err error) error {
+	command := "triggerd"
+	variables := map[string]string{} // by flag
+	if wrong, ok := errors.AsType[*kong.ParseError](err); ok && wrong.Context != nil {
+		for _, at := range wrong.Context.Path {
+			if at.Command != nil {
+				command = at.Command.FullPath()
+			}
+		}
+		for _, flag := range wrong.Context.Flags() {
+			variables["--"+flag.Name] = variableOf(flag.Value)
+		}
+	}
+	text := wrongFlag.ReplaceAllStringFunc(err.Error(), func(flag string) string {
+		if variables[flag] == "" {
+			return flag
+		}
+		return variables[flag] + " (" + flag + ")"
+	})
+	return fmt.Errorf("%s (see %s --help)", text, command)
+}
+
+// fromEnvironment gives flags their values from the environment. An empty value
+// counts as unset.
 func fromEnvironment(env func(string) string) kong.Resolver {
 	return kong.ResolverFunc(func(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
-		if flag.Tag.Get("noenv") != "" {
+		name := variableOf(flag.Value)
+		if name == "" {
 			return nil, nil
 		}
-		if value := env(environmentName(flag.Name)); value != "" {
+		if value := env(name); value != "" {
 			return value, nil
 		}
 		return nil, nil
 	})
+}
+
+// variableOf is the environment variable that a flag's value may come from, ""
+// if there is none: DATA_DIR for --data-dir, unless the flag's tags have
+// another name, or say that there is none, or that only those which have a name
+// may, as those of the client.
+func variableOf(value *kong.Value) string {
+	switch tag := value.Tag; {
+	case tag.Get("variable") != "":
+		return tag.Get("variable")
+	case value.Name == "help" || value.Name == "version" || tag.Get("noenv") != "" || tag.Vars["environment"] == "named":
+		return ""
+	}
+	return environmentName(value.Name)
 }
 
 func environmentName(flag string) string {
@@ -139,10 +199,10 @@ func environmentName(flag string) string {
 
 // helpWithEnvironment shows where else a flag's value comes from.
 func helpWithEnvironment(value *kong.Value) string {
-	if value.Flag == nil || value.Name == "help" || value.Name == "version" || value.Tag.Get("noenv") != "" {
+	if value.Flag == nil || variableOf(value) == "" {
 		return value.Help
 	}
-	return fmt.Sprintf("%s [$%s]", value.Help, environmentName(value.Name))
+	return fmt.Sprintf("%s [$%s]", value.Help, variableOf(value))
 }
 
 // oneLine keeps a message that joins several on one line.

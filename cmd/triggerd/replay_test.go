@@ -40,13 +40,13 @@ func replayOf(t *testing.T, db *storetest.DB, url string, n int) (orgID, job int
 	}
 	hook, err := s.AddWebhook(t.Context(), orgID, trigger.Webhook{
 		State: trigger.Active, URL: url, Secrets: trigger.OneSecret(trigger.NewSecret([32]byte{1})),
-	})
+	}, store.Once{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	job, err = s.AddReplay(t.Context(), orgID, trigger.Replay{
 		WebhookID: hook, Since: past.Add(-time.Hour), Until: s.Now().Add(-10 * time.Minute),
-	})
+	}, store.Once{})
 	if err != nil {
 		t.Fatal(err)
 	}

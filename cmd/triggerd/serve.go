@@ -69,6 +69,7 @@ type server struct {
 	writer   *ingest.Writer
 	engine   *deliver.Engine
 	sweeper  *deliver.Sweeper
+	api      *api.API
 	http     *http.Server
 	stopping atomic.Bool
 }
@@ -111,20 +112,19 @@ func (s *server) wire(now func() time.Time) error {
 	if err != nil {
 		return err
 	}
+	s.api = &api.API{Store: s.store, Engine: s.engine, Guard: guard, Metrics: metrics, Log: s.log, Now: now, Version: version}
 	s.writer = ingest.New(ingest.Config{
-		Store: s.store, HandOff: s.engine, Cache: cache, Lease: s.engine.LeaseOf, Now: now, Metrics: metrics,
+		Store: s.store, HandOff: s.engine, Arrived: s.api.Arrived, Cache: cache, Lease: s.engine.LeaseOf, Now: now, Metrics: metrics,
 	})
 	s.sweeper = &deliver.Sweeper{
 		Store: s.store, Retention: s.settings.Retention.Duration, DedupRetention: s.settings.DedupRetention.Duration,
 		Metrics: metrics, Log: s.log,
 	}
-	handler := (&api.API{
-		Store: s.store, Writer: s.writer, Guard: guard, Metrics: metrics, Log: s.log, Now: now,
-		Limits: s.settings.limits(), MaxBody: s.settings.MaxBodyBytes,
-		AdminToken: s.settings.AdminToken, OpenSignup: s.settings.OpenSignup, Ready: s.ready,
-	}).Handler()
+	s.api.Writer, s.api.Limits, s.api.MaxBody = s.writer, s.settings.limits(), s.settings.MaxBodyBytes
+	s.api.AdminToken, s.api.OpenSignup, s.api.Proxies = s.settings.AdminToken, s.settings.OpenSignup, s.settings.TrustedProxies
+	s.api.Ahead, s.api.Ready = s.settings.Retention.Duration-s.settings.RetrySchedule.Span(), s.ready
 	s.http = &http.Server{
-		Handler: handler, MaxHeaderBytes: maxHeader - 4096,
+		Handler: s.api.Handler(), MaxHeaderBytes: maxHeader - 4096,
 		ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
 		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
@@ -178,6 +178,7 @@ func (s *server) run(ctx context.Context) error {
 	})
 	group.Go(func() error { return s.engine.Run(claiming, working) })
 	group.Go(func() error { return s.sweeper.Run(claiming) })
+	group.Go(func() error { return s.api.Run(claiming) })
 	group.Go(func() error { return s.store.Run(working) })
 	group.Go(func() error {
 		<-failed.Done()

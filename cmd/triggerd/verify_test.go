@@ -16,6 +16,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"triggerd/internal/store"
 	"triggerd/internal/store/storetest"
 	"triggerd/internal/trigger"
 )
@@ -195,12 +196,12 @@ func keyPair(t *testing.T, n byte) trigger.Secret {
 func (s *testServer) subscribe(t *testing.T, key, url string, w *trigger.Webhook) {
 	t.Helper()
 	hash, _ := trigger.HashAPIKey(key)
-	found, err := s.server.store.APIKey(t.Context(), hash)
+	found, err := s.server.store.APIKeyByHash(t.Context(), hash)
 	if err != nil {
 		t.Fatal(err)
 	}
 	w.URL = url
-	if w.ID, err = s.server.store.AddWebhook(t.Context(), found.Organization.ID, *w); err != nil {
+	if w.ID, err = s.server.store.AddWebhook(t.Context(), found.Organization.ID, *w, store.Once{}); err != nil {
 		t.Fatal(err)
 	}
 }

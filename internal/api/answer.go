@@ -13,23 +13,29 @@ import (
 // recorder notes what was answered.
 type recorder struct {
 	http.ResponseWriter
+	before        func(http.Header) // adds what depends on what was done; nil: nothing does
 	status, bytes int
 }
 
 func (w *recorder) WriteHeader(status int) {
-	if w.status == 0 {
-		w.status = status
-	}
+	w.begin(status)
 	w.ResponseWriter.WriteHeader(status)
 }
 
 func (w *recorder) Write(b []byte) (int, error) {
-	if w.status == 0 {
-		w.status = http.StatusOK
-	}
+	w.begin(http.StatusOK)
 	n, err := w.ResponseWriter.Write(b)
 	w.bytes += n
 	return n, err
+}
+
+func (w *recorder) begin(status int) {
+	if w.status != 0 {
+		return
+	}
+	if w.status = status; w.before != nil {
+		w.before(w.Header())
+	}
 }
 
 // Unwrap lets http.ResponseController reach the connection.
@@ -38,10 +44,14 @@ func (w *recorder) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 // statusOf is the one table from kinds of errors to HTTP.
 func statusOf(k trigger.Kind) int {
 	switch k {
-	case trigger.Invalid:
+	case trigger.Malformed, trigger.Invalid: // in /v1 an Invalid is 422
 		return http.StatusBadRequest
 	case trigger.Unauthorized:
 		return http.StatusUnauthorized
+	case trigger.Forbidden:
+		return http.StatusForbidden
+	case trigger.Conflict:
+		return http.StatusConflict
 	case trigger.NotFound:
 		return http.StatusNotFound
 	case trigger.MethodNotAllowed:
@@ -74,11 +84,16 @@ func answerError(w http.ResponseWriter, err error) {
 	if e.Kind == trigger.RateLimited {
 		body.Limit, body.Window = e.Limit, "60 seconds"
 	}
+	tellRetry(w, e)
+	answer(w, statusOf(e.Kind), body)
+}
+
+// tellRetry says when to come back.
+func tellRetry(w http.ResponseWriter, e *trigger.Error) {
 	if e.RetryAfter > 0 {
 		seconds := (e.RetryAfter + time.Second - 1) / time.Second
 		w.Header().Set("Retry-After", strconv.Itoa(int(seconds)))
 	}
-	answer(w, statusOf(e.Kind), body)
 }
 
 // answer writes a small value as JSON.

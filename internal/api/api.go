@@ -1,4 +1,4 @@
-// Package api serves JSON over HTTP. All routes stand in [API.routes], each
+// Package api serves JSON over HTTP. All routes stand in routes.go, each
 // with its scope: who may ask. A request passes [API.serve], which judges it,
 // calls the route's handler, turns the handler's error into an answer, and
 // writes the one line of the log. The original contract, under /api, is in
@@ -7,8 +7,6 @@ package api
 
 import (
 	"context"
-	"crypto/sha256"
-	"crypto/subtle"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -16,7 +14,6 @@ import (
 	"net/netip"
 	"path"
 	"runtime/debug"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -32,7 +29,7 @@ import (
 // Limits of requests.
 const (
 	maxURL         = 8 << 10          // bytes of a request target
-	handlerTimeout = 30 * time.Second // for all of it; every wait within has a bound of its own
+	handlerTimeout = 30 * time.Second // for all of it, but for what waits on purpose; every wait within has a bound of its own
 	maxBodies      = 256 << 20        // bytes of bodies in memory at a time
 	wrongKeys      = 20               // a minute from one address
 	busyRetry      = time.Second      // when to come back while memory is short
@@ -42,20 +39,37 @@ const (
 type API struct {
 	Store      *store.Store
 	Writer     *ingest.Writer
+	Engine     Engine
 	Guard      *deliver.Guard
 	Metrics    *telemetry.Metrics
 	Log        *slog.Logger
 	Now        func() time.Time
 	Limits     map[trigger.Tier]int // POSTs of events a minute; 0: no limit
 	MaxBody    int                  // bytes
+	Ahead      time.Duration        // how far ahead a deliver_at may lie
+	Proxies    []netip.Prefix       // whose X-Forwarded-For is believed
 	AdminToken string               // "": there is none, and what needs it is open
 	OpenSignup bool                 // anyone may make a key
 	Ready      func() error         // why this node should get no requests, if so
+	Version    string               // of the program
 
+	bell  bell                        // rings when an inbox has something new
+	types *typeCache                  // event types that are validated
 	rates limit.Shared                // by organization
 	wrong limit.Limiter[netip.Prefix] // by address
 	keys  *keyCache
 	used  *budget // bytes of bodies
+}
+
+// Engine is what the delivery engine does for requests. [deliver.Engine] is
+// one.
+type Engine interface {
+	// Follow returns when every node goes by what a webhook is now.
+	Follow(ctx context.Context, webhookID int64) error
+	// Try makes one attempt, which is recorded nowhere.
+	Try(ctx context.Context, w *trigger.Webhook, event *trigger.Event) trigger.Attempt
+	// Wake says that there may be something to deliver.
+	Wake()
 }
 
 // scope says who may ask a route.
@@ -63,10 +77,13 @@ type scope int
 
 // The scopes. There is none by default: a route without one does not start.
 const (
-	scopePublic       scope = iota + 1
-	scopeOrganization       // whoever has an API key
-	scopeSignup             // whoever may make an organization
-	scopeAdmin              // whoever has the admin token, or anyone if there is none
+	scopePublic scope = iota + 1
+	scopeKey          // whoever has an API key, of a suspended organization too
+	scopeIngest       // whose key may post events
+	scopeRead         // whose key may read
+	scopeManage       // whose key may change things
+	scopeSignup       // whoever may make an organization
+	scopeAdmin        // whoever has the admin token, or anyone if there is none
 )
 
 type route struct {
@@ -75,63 +92,81 @@ type route struct {
 	handle       func(http.ResponseWriter, *request) error
 }
 
-// routes is the whole of the API.
-func (a *API) routes() []route {
-	return []route{
-		// the original contract
-		{"GET", "/health", scopePublic, a.getHealth},
-		{"POST", "/api/keys/generate", scopeSignup, a.postKey},
-		{"POST", "/api/events", scopeOrganization, a.postEvent},
-		{"GET", "/api/inbox", scopeOrganization, a.getInbox},
-		{"POST", "/api/webhook/register", scopeOrganization, a.postWebhook},
-		{"GET", "/stats/cache", scopePublic, a.getCacheStats},
-		// the operator's
-		{"GET", "/livez", scopePublic, a.getLive},
-		{"GET", "/readyz", scopePublic, a.getReady},
-		{"GET", "/metrics", scopeAdmin, a.getMetrics},
-	}
+// waits reports a route that waits on purpose, for as long as its request
+// wants.
+func (rt *route) waits() bool { return rt.path == "/v1/inbox/claim" || rt.path == "/v1/inbox/stream" }
+
+// isNew reports a route that answers errors as problems (RFC 9457).
+func (rt *route) isNew() bool {
+	return strings.HasPrefix(rt.path, "/v1/") || strings.HasPrefix(rt.path, "/docs") || rt.path == "/openapi.yaml"
 }
 
 // request is an HTTP request that was judged.
 type request struct {
 	*http.Request
-	key trigger.APIKey // where the scope is scopeOrganization
+	key trigger.APIKey // zero where the scope asks for none
 }
+
+// orgID is the organization whose request it is.
+func (r *request) orgID() int64 { return r.key.Organization.ID }
 
 // Handler serves all routes; other paths get 404, other methods 405.
 func (a *API) Handler() http.Handler {
 	a.keys = newKeyCache(a.Store)
 	a.used = newBudget(maxBodies)
+	a.types = newTypeCache(a.Store)
 	a.rates.Nodes, a.rates.Take = a.Store.Nodes, a.Store.TakePermits
 	mux := http.NewServeMux()
-	allow := map[string][]string{}
 	for _, r := range a.routes() {
 		if r.scope == 0 {
 			panic("route without a scope: " + r.path)
 		}
 		mux.Handle(r.method+" "+r.path, a.serve(r))
-		allow[r.path] = append(allow[r.path], r.method)
-		if r.method == http.MethodGet {
-			allow[r.path] = append(allow[r.path], http.MethodHead)
-		}
 	}
-	for p, methods := range allow {
-		slices.Sort(methods)
-		mux.Handle(p, a.serve(route{path: p, scope: scopePublic, handle: func(w http.ResponseWriter, _ *request) error {
-			w.Header().Set("Allow", strings.Join(methods, ", "))
-			return trigger.Errorf(trigger.MethodNotAllowed, "Method not allowed")
-		}}))
+	unknown := func(prefix string) http.Handler {
+		return a.serve(route{path: prefix + "unknown", scope: scopePublic, handle: func(http.ResponseWriter, *request) error {
+			return trigger.Errorf(trigger.NotFound, "Not found")
+		}})
 	}
-	unknown := a.serve(route{path: "unknown", scope: scopePublic, handle: func(http.ResponseWriter, *request) error {
-		return trigger.Errorf(trigger.NotFound, "Not found")
-	}})
-	mux.Handle("/", unknown)
+	original, newer := unknown("/"), unknown("/v1/")
+	mux.Handle("/", a.orNotAllowed(mux, original))
+	mux.Handle("/v1", original) // else ServeMux would redirect it to the next
+	mux.Handle("/v1/", a.orNotAllowed(mux, newer))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path != path.Clean("/"+r.URL.Path) { // ServeMux would redirect, or refuse "*" by itself
+		switch p := r.URL.EscapedPath(); {
+		case p == path.Clean("/"+p): // else ServeMux would redirect, or refuse "*" by itself
+			mux.ServeHTTP(w, r)
+		case strings.HasPrefix(p, "/v1/"):
+			newer.ServeHTTP(w, r)
+		default:
+			original.ServeHTTP(w, r)
+		}
+	})
+}
+
+// orNotAllowed serves what no route has taken: 405, with the methods that its
+// path has, or unknown if it has none. (ServeMux takes no pattern for a path's
+// other methods where another route's pattern has that path, too.)
+func (a *API) orNotAllowed(mux *http.ServeMux, unknown http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var methods []string
+		at := ""
+		for _, method := range []string{"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"} {
+			other := r.WithContext(r.Context()) // a copy
+			other.Method = method
+			if _, pattern := mux.Handler(other); strings.Contains(pattern, " ") {
+				methods = append(methods, method)
+				_, at, _ = strings.Cut(pattern, " ")
+			}
+		}
+		if methods == nil {
 			unknown.ServeHTTP(w, r)
 			return
 		}
-		mux.ServeHTTP(w, r)
+		a.serve(route{path: at, scope: scopePublic, handle: func(w http.ResponseWriter, _ *request) error {
+			w.Header().Set("Allow", strings.Join(methods, ", "))
+			return trigger.Errorf(trigger.MethodNotAllowed, "Method not allowed")
+		}}).ServeHTTP(w, r)
 	})
 }
 
@@ -139,12 +174,23 @@ func (a *API) Handler() http.Handler {
 func (a *API) serve(rt route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		begun := a.Now()
-		ctx, cancel := context.WithTimeout(r.Context(), handlerTimeout)
+		timeout := handlerTimeout
+		if rt.waits() {
+			timeout = maxStream
+		}
+		ctx, cancel := context.WithTimeout(r.Context(), timeout)
 		defer cancel()
 		out := &recorder{ResponseWriter: w}
 		req := &request{Request: r.WithContext(ctx)}
+		if rt.isNew() {
+			out.before = func(h http.Header) { a.tellLimit(h, req) }
+		}
 		err := a.handle(rt, out, req)
-		if err != nil && out.status == 0 {
+		switch {
+		case err == nil || out.status != 0:
+		case rt.isNew():
+			answerProblem(out, err)
+		default:
 			answerError(out, err)
 		}
 		a.note(rt, req, out, err, a.Now().Sub(begun))
@@ -165,69 +211,13 @@ func (a *API) handle(rt route, w http.ResponseWriter, r *request) (err error) {
 		w.Header().Set("Connection", "close") // nobody reads the rest
 		return trigger.Errorf(trigger.URITooLong, "URL is over %d bytes", maxURL)
 	}
-	if err := a.authorize(rt.scope, r); err != nil {
+	if err := a.authorize(&rt, r); err != nil {
 		if trigger.KindOf(err) == trigger.Unauthorized {
 			w.Header().Set("WWW-Authenticate", challengeOf(rt.scope))
 		}
 		return err
 	}
 	return rt.handle(w, r)
-}
-
-func (a *API) authorize(s scope, r *request) (err error) {
-	switch s {
-	case scopeOrganization:
-		r.key, err = a.authenticate(r)
-	case scopeSignup:
-		if !a.OpenSignup {
-			err = a.admin(r)
-		}
-	case scopeAdmin:
-		err = a.admin(r)
-	}
-	return err
-}
-
-// challengeOf says how to ask with the right to it (RFC 9110, section 11.6.1).
-func challengeOf(s scope) string {
-	if s == scopeOrganization {
-		return `ApiKey realm="triggerd"`
-	}
-	return `Bearer realm="triggerd"`
-}
-
-// admin wants the admin token, where there is one.
-func (a *API) admin(r *request) error {
-	if a.AdminToken == "" {
-		return nil
-	}
-	token, isBearer := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-	given, want := sha256.Sum256([]byte(token)), sha256.Sum256([]byte(a.AdminToken))
-	if subtle.ConstantTimeCompare(given[:], want[:]) == 0 || !isBearer {
-		return trigger.Errorf(trigger.Unauthorized, "Missing or wrong admin token")
-	}
-	return nil
-}
-
-// authenticate finds the key of a request. A database that cannot be asked is
-// an Unavailable, never a wrong key.
-func (a *API) authenticate(r *request) (trigger.APIKey, error) {
-	given := r.Header.Get("X-Api-Key")
-	if given == "" {
-		return trigger.APIKey{}, trigger.Errorf(trigger.Unauthorized, "Missing API key")
-	}
-	key, err := a.keys.find(r.Context(), given, a.Now())
-	if trigger.KindOf(err) != trigger.NotFound || err == nil {
-		return key, err
-	}
-	if ok, wait := a.wrong.Allow(limit.Address(r.RemoteAddr), wrongKeys, 1, a.Now()); !ok {
-		return key, rateLimited(wrongKeys, wait)
-	}
-	return key, trigger.Errorf(trigger.Unauthorized, "Invalid API key")
-}
-
-func rateLimited(limit int, wait time.Duration) error {
-	return &trigger.Error{Kind: trigger.RateLimited, Message: "Rate limit exceeded", Limit: limit, RetryAfter: wait}
 }
 
 // note counts a request and writes its line in the log, with the causes that

@@ -56,9 +56,14 @@ func (a *API) readJSON(w http.ResponseWriter, r *request) (body []byte, free fun
 	if !isJSON(r.Header) {
 		return nil, nil, trigger.Errorf(trigger.UnsupportedMedia, "Content-Type must be JSON, without a Content-Encoding")
 	}
-	if r.ContentLength > int64(a.MaxBody) {
+	return a.readAll(w, r, a.MaxBody)
+}
+
+// readAll is readJSON for a body of any type, up to a limit in bytes.
+func (a *API) readAll(w http.ResponseWriter, r *request, limit int) (body []byte, free func(), err error) {
+	if r.ContentLength > int64(limit) {
 		w.Header().Set("Connection", "close") // nobody reads the rest
-		return nil, nil, a.tooLarge()
+		return nil, nil, tooLarge(limit)
 	}
 	size := 512 // where the length is not known
 	if r.ContentLength >= 0 {
@@ -66,7 +71,7 @@ func (a *API) readJSON(w http.ResponseWriter, r *request) (body []byte, free fun
 	}
 	orgID, taken := r.key.Organization.ID, 0
 	free = func() { a.used.give(orgID, taken) }
-	in := http.MaxBytesReader(w, r.Body, int64(a.MaxBody))
+	in := http.MaxBytesReader(w, r.Body, int64(limit))
 	for {
 		if err := a.used.take(orgID, size-taken); err != nil {
 			free()
@@ -90,13 +95,13 @@ func (a *API) readJSON(w http.ResponseWriter, r *request) (body []byte, free fun
 	free()
 	w.Header().Set("Connection", "close") // else net/http waits for the rest before it answers
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		return nil, nil, a.tooLarge()
+		return nil, nil, tooLarge(limit)
 	}
-	return nil, nil, &trigger.Error{Kind: trigger.Invalid, Message: "The body ended early", Cause: err}
+	return nil, nil, &trigger.Error{Kind: trigger.Malformed, Message: "The body ended early", Cause: err}
 }
 
-func (a *API) tooLarge() error {
-	return trigger.Errorf(trigger.TooLarge, "The body is over %d bytes", a.MaxBody)
+func tooLarge(limit int) error {
+	return trigger.Errorf(trigger.TooLarge, "The body is over %d bytes", limit)
 }
 
 // isJSON judges the Content-Type: none, application/json, or a +json type.

@@ -14,8 +14,8 @@ import (
 	"triggerd/internal/store/storetest"
 )
 
-// withoutDatabase is what each route answers while its database is down. A
-// route without one here fails the test.
+// withoutDatabase is what each route of the original contract answers while its
+// database is down. A route without one here fails the test.
 var withoutDatabase = map[string]struct {
 	body   string
 	status int
@@ -36,14 +36,23 @@ func (s *server) checkDown(t *testing.T, key string) {
 	t.Helper()
 	stop := s.hurry(t)
 	defer stop()
-	for _, rt := range s.api.routes() {
+	var rotates route // forgets the keys that are cached
+	for _, rt := range s.api.newRoutes() {
+		if rt.path == "/v1/keys/{key_id}/rotate" {
+			rotates = rt
+			continue
+		}
+		s.checkNewDown(t, rt, key)
+		s.do(t, "GET", "/v1/me", key, "").wants(t, "me, after "+rt.method+" "+rt.path+": the key is cached", 200, "")
+	}
+	for _, rt := range s.api.oldRoutes() {
 		name := rt.method + " " + rt.path
 		want, known := withoutDatabase[name]
 		if !known {
 			t.Errorf("%s: add to withoutDatabase what it answers while the database is down", name)
 		}
 		keys := []string{key} // cached
-		if rt.scope == scopeOrganization {
+		if rt.needsKey() {
 			keys = append(keys, newWrongKey()) // nobody can know that it is one
 		}
 		for _, key := range keys {
@@ -56,11 +65,40 @@ func (s *server) checkDown(t *testing.T, key string) {
 			}
 		}
 	}
+	s.checkNewDown(t, rotates, key)
 	s.clock.Advance(minute) // the key is no longer cached
 	s.do(t, "GET", "/api/inbox", key, "").isExactly(t, "inbox", 503, `{"error":"Service unavailable"}`)
 	s.post(t, key, `{"type":"t","payload":1}`).isExactly(t, "events", 503, `{"error":"Service unavailable"}`)
 	s.post(t, key, `{`).isExactly(t, "even what is wrong", 503, `{"error":"Service unavailable"}`)
 	s.post(t, "", `{`).wants(t, "that needs no database", 401, "")
+	s.do(t, "GET", "/v1/me", key, "").wants(t, "a key that is not cached", 503, `"code":"unavailable"`)
+	s.do(t, "GET", "/v1/me", "", "").isExactly(t, "no key", 401, unauthorized)
+}
+
+// checkNewDown asks a route of /v1: it says 503, or what it says without a
+// database, too.
+func (s *server) checkNewDown(t *testing.T, rt route, key string) {
+	t.Helper()
+	name := rt.method + " " + rt.path
+	body := description().operations[name].example()
+	wants := func(key string, status int, part string) {
+		t.Helper()
+		s.do(t, rt.method, filled(rt.path), key, body).wants(t, name, status, part)
+	}
+	switch {
+	case rt.method == "OPTIONS":
+		wants("", 204, "")
+	case rt.scope == scopePublic:
+		wants("", 200, "")
+	case rt.scope == scopeAdmin:
+		wants("", 503, `"code":"unavailable"`)
+	case name == "GET /v1/me": // all of it is cached
+		wants(key, 200, `"organization":`)
+		wants(newWrongKey(), 503, `"code":"unavailable"`)
+	default:
+		wants(key, 503, `"code":"unavailable"`)
+		wants(newWrongKey(), 503, `"code":"unavailable"`) // nobody can know that it is one
+	}
 }
 
 // hurry lets the time of the store run ahead, so that its patience with the

@@ -23,7 +23,7 @@ const maxMembers = 8
 // parseEnvelope reads an event that an organization sends:
 // {"type","payload","dedup_id"}. Its payload is a part of body, byte for byte,
 // or a copy where body holds much else; the event keeps nothing else of it.
-// Invalid where parseObject or [trigger.NewEvent] say so; type and payload must
+// Malformed or Invalid where parseObject or [trigger.NewEvent] say so; type and payload must
 // be there; a dedup_id that is neither absent nor null must not be empty.
 func parseEnvelope(orgID int64, body []byte) (*trigger.Event, error) {
 	o, err := parseObject(body, "type", "payload", "dedup_id")
@@ -59,16 +59,16 @@ type object struct {
 
 // parseObject reads the named members of a body that is a JSON object, at most
 // maxMembers of them. Names are compared after decoding, case included.
-// Members of other names are ignored, whatever they hold. Invalid where
-// checkJSON says so, if the body is no object, and if one of the names is
-// there twice.
+// Members of other names are ignored, whatever they hold. Malformed where
+// checkJSON says so, and if the body is no object; Invalid if one of the names
+// is there twice.
 func parseObject(body []byte, names ...string) (o object, err error) {
 	if err := checkJSON(body); err != nil {
 		return o, err
 	}
 	root := gjson.ParseBytes(body)
 	if !root.IsObject() {
-		return o, trigger.Errorf(trigger.Invalid, "body is not a JSON object")
+		return o, trigger.Errorf(trigger.Malformed, "body is not a JSON object")
 	}
 	copy(o.names[:], names)
 	root.ForEach(func(key, value gjson.Result) bool {
@@ -87,16 +87,16 @@ func parseObject(body []byte, names ...string) (o object, err error) {
 	return o, err
 }
 
-// checkJSON judges a whole body. Invalid unless it is UTF-8, not nested over
+// checkJSON judges a whole body. Malformed unless it is UTF-8, not nested over
 // 64 levels, and valid JSON (RFC 8259).
 func checkJSON(body []byte) error {
 	switch {
 	case !utf8.Valid(body):
-		return trigger.Errorf(trigger.Invalid, "body is not UTF-8")
+		return trigger.Errorf(trigger.Malformed, "body is not UTF-8")
 	case nestedOver(body, maxNesting): // first, so that nothing can recurse deeper
-		return trigger.Errorf(trigger.Invalid, "body is nested over %d levels", maxNesting)
+		return trigger.Errorf(trigger.Malformed, "body is nested over %d levels", maxNesting)
 	case !json.Valid(body): // not gjson's to judge: it reads what is valid, and more
-		return trigger.Errorf(trigger.Invalid, "body is not valid JSON")
+		return trigger.Errorf(trigger.Malformed, "body is not valid JSON")
 	}
 	return nil
 }

@@ -22,7 +22,7 @@ func TestParseEnvelope(t *testing.T) {
 	}
 	for body, want := range badEnvelopes() {
 		event, err := parseEnvelope(7, []byte(body))
-		if event != nil || err == nil || trigger.KindOf(err) != trigger.Invalid || !strings.Contains(err.Error(), want) {
+		if event != nil || err == nil || !isRefusal(err) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%.200q: %v, want %q", body, err, want)
 		}
 	}
@@ -66,7 +66,7 @@ const ordinary = `{"type":"user.created","payload":{"a":[1,"\u00e9\\"],"é":null
 func TestParseEnvelopeCutAnywhere(t *testing.T) {
 	t.Parallel()
 	for end := range len(ordinary) - 1 {
-		if _, err := parseEnvelope(1, []byte(ordinary[:end])); trigger.KindOf(err) != trigger.Invalid {
+		if _, err := parseEnvelope(1, []byte(ordinary[:end])); trigger.KindOf(err) != trigger.Malformed {
 			t.Errorf("%s: %v", ordinary[:end], err)
 		}
 	}
@@ -84,7 +84,7 @@ func TestParseEnvelopeNotUTF8Anywhere(t *testing.T) {
 			if bad == "\xc3" && at < len(ordinary) && ordinary[at]&0xc0 == 0x80 {
 				continue // completed by what follows
 			}
-			if trigger.KindOf(err) != trigger.Invalid || !strings.Contains(err.Error(), "UTF-8") {
+			if trigger.KindOf(err) != trigger.Malformed || !strings.Contains(err.Error(), "UTF-8") {
 				t.Errorf("%q: %v", body, err)
 			}
 		}
@@ -105,7 +105,7 @@ func TestParseEnvelopeHuge(t *testing.T) {
 		"backslashes":     `{"` + strings.Repeat(`\`, n),
 		"long key twice":  `{"type":"t","payload":1,"type":"` + strings.Repeat(`\"`, n) + `"}`,
 	} {
-		if _, err := parseEnvelope(1, []byte(body)); trigger.KindOf(err) != trigger.Invalid {
+		if _, err := parseEnvelope(1, []byte(body)); !isRefusal(err) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

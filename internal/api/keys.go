@@ -2,6 +2,10 @@ package api
 
 import (
 	"context"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
@@ -14,6 +18,7 @@ import (
 const (
 	keyTTL       = 3 * time.Second // a revoked key is good for no longer
 	keysInMemory = 10_000
+	usedEvery    = time.Minute // how exactly it is known when a key was last used
 )
 
 // keyCache remembers right keys for a few seconds, and never wrong ones.
@@ -21,6 +26,33 @@ type keyCache struct {
 	store   *store.Store
 	entries *lru.Cache[[32]byte, cachedKey]
 	asking  singleflight.Group // so that one read serves all that wait for a key
+
+	changes atomic.Int64 // how often forget was called
+
+	mu   sync.Mutex
+	used map[int64]bool // keys, since that was last written down
+}
+
+// note remembers that a key is used, if that is worth writing down.
+func (c *keyCache) note(key *trigger.APIKey) {
+	if c.store.Now().Sub(key.LastUsedAt) < usedEvery {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.used[key.ID] = true
+}
+
+// write stores which keys were used of late.
+func (c *keyCache) write(ctx context.Context) error {
+	c.mu.Lock()
+	ids := slices.Sorted(maps.Keys(c.used))
+	clear(c.used)
+	c.mu.Unlock()
+	if len(ids) == 0 {
+		return nil
+	}
+	return c.store.TouchAPIKeys(ctx, ids)
 }
 
 type cachedKey struct {
@@ -33,23 +65,35 @@ func newKeyCache(s *store.Store) *keyCache {
 	if err != nil {
 		panic(err) // only for a size below 1
 	}
-	return &keyCache{store: s, entries: entries}
+	return &keyCache{store: s, entries: entries, used: map[int64]bool{}}
 }
 
-// find gives the key with its organization. NotFound if there is none, or it
-// was revoked.
+// forget reads keys anew: what an organization has changed holds here at once,
+// and elsewhere within keyTTL.
+func (c *keyCache) forget() {
+	c.changes.Add(1) // what is being read now is not to be remembered
+	c.entries.Purge()
+}
+
+// find gives the key with its organization. NotFound if there is none, it
+// was revoked, or it has expired.
 func (c *keyCache) find(ctx context.Context, given string, now time.Time) (trigger.APIKey, error) {
 	hash, ok := trigger.HashAPIKey(given)
 	if !ok {
 		return trigger.APIKey{}, trigger.Errorf(trigger.NotFound, "Not found")
 	}
-	if cached, ok := c.entries.Get(hash); ok && now.Sub(cached.read) < keyTTL {
+	if cached, ok := c.entries.Get(hash); ok && now.Sub(cached.read) < keyTTL && !cached.key.Expired(c.store.Now()) {
 		return cached.key, nil
 	}
 	found, err, _ := c.asking.Do(string(hash[:]), func() (any, error) {
-		key, err := c.store.APIKey(context.WithoutCancel(ctx), hash)
+		changes := c.changes.Load()
+		key, err := c.store.APIKeyByHash(context.WithoutCancel(ctx), hash)
 		if err == nil {
 			c.entries.Add(hash, cachedKey{key, now})
+			c.note(&key)
+		}
+		if changes != c.changes.Load() {
+			c.entries.Remove(hash)
 		}
 		return key, err
 	})

@@ -47,12 +47,8 @@ func (a *API) postKey(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	var random [32]byte
-	_, _ = rand.Read(random[:]) // never fails
-	shown := trigger.NewAPIKey(random)
-	hash, _ := trigger.HashAPIKey(shown)
-	key := trigger.APIKey{Hash: hash, Prefix: trigger.KeyPrefix(shown)}
-	if _, err := a.Store.AddOrganization(r.Context(), org, key); err != nil {
+	shown, key := drawKey()
+	if _, err := a.Store.AddOrganization(r.Context(), org, key, store.Once{}); err != nil {
 		return err
 	}
 	answer(w, http.StatusOK, struct {
@@ -114,62 +110,9 @@ func (a *API) getInbox(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	count, held := 0, 0 // bytes counted for what is in memory and not yet written
-	defer func() { a.used.give(orgID, held) }()
-	b := []byte(`{"events":[`)
-	for step := a.inboxStep(); len(page) > 0; {
-		part := page[:min(step, len(page))]
-		page = page[len(part):]
-		events, err := a.Store.Events(r.Context(), orgID, idsOf(part))
-		if err != nil {
-			return err
-		}
-		size := sizeOf(events)
-		if err := a.used.take(orgID, size); err != nil {
-			return err
-		}
-		held += size
-		for _, e := range part {
-			if event := events[e.ID]; event != nil { // else it is gone since it was listed
-				if count++; count > 1 {
-					b = append(b, ',')
-				}
-				b = appendInboxEvent(b, event, e.Status)
-			}
-		}
-		if len(page) > 0 && len(b) > firstRead {
-			w.Header().Set("Content-Type", "application/json")
-			if _, err := w.Write(b); err != nil {
-				return err
-			}
-			a.used.give(orgID, held)
-			b, held = b[:0], 0
-		}
-	}
-	b = append(b, `],"count":`...)
-	b = strconv.AppendInt(b, int64(count), 10)
-	answerJSON(w, http.StatusOK, append(b, '}'))
-	return nil
-}
-
-// inboxStep is how many events are read and written at a time: 10, or as many
-// as surely fit into memory where bodies may be large.
-func (a *API) inboxStep() int { return max(1, min(10, maxBodies/8/a.MaxBody)) }
-
-func idsOf(part []store.EventStatus) []trigger.ID {
-	ids := make([]trigger.ID, len(part))
-	for i, e := range part {
-		ids[i] = e.ID
-	}
-	return ids
-}
-
-// sizeOf is the memory of events that are being answered.
-func sizeOf(events map[trigger.ID]*trigger.Event) (size int) {
-	for _, e := range events {
-		size += 2 * e.Size() // as it was read, and as it is written
-	}
-	return size
+	return a.writeEvents(w, r, `{"events":[`, page, appendInboxEvent, func(count int) []byte {
+		return append(strconv.AppendInt([]byte(`],"count":`), int64(count), 10), '}')
+	})
 }
 
 func appendInboxEvent(b []byte, e *trigger.Event, status trigger.Status) []byte {
@@ -186,10 +129,8 @@ func appendInboxEvent(b []byte, e *trigger.Event, status trigger.Status) []byte 
 	return append(b, `"}`...)
 }
 
-const (
-	defaultPage = 10
-	maxPage     = 100
-)
+// defaultInbox is how many events a page has where no limit is given.
+const defaultInbox = 10
 
 // parseInbox reads status and limit; each may be given once, and never empty.
 func parseInbox(rawQuery string) (status trigger.Status, limit int, err error) {
@@ -197,7 +138,7 @@ func parseInbox(rawQuery string) (status trigger.Status, limit int, err error) {
 	if err != nil {
 		return "", 0, trigger.Errorf(trigger.Invalid, "The query cannot be read")
 	}
-	limit = defaultPage
+	limit = defaultInbox
 	if values, given := q["limit"]; given {
 		limit, err = strconv.Atoi(values[0])
 		if err != nil || len(values) > 1 || limit < 1 || limit > maxPage || strings.HasPrefix(values[0], "+") {
@@ -213,8 +154,8 @@ func parseInbox(rawQuery string) (status trigger.Status, limit int, err error) {
 	return status, limit, err
 }
 
-// postWebhook registers a webhook, with a secret that is shown this once.
-func (a *API) postWebhook(w http.ResponseWriter, r *request) error {
+// registerWebhook registers a webhook, with a secret that is shown this once.
+func (a *API) registerWebhook(w http.ResponseWriter, r *request) error {
 	body, free, err := a.readJSON(w, r)
 	if err != nil {
 		return err
@@ -242,7 +183,7 @@ func (a *API) postWebhook(w http.ResponseWriter, r *request) error {
 	_, _ = rand.Read(random[:]) // never fails
 	secret := trigger.NewSecret(random)
 	hook.Secrets = trigger.OneSecret(secret)
-	id, err := a.Store.AddWebhook(r.Context(), r.key.Organization.ID, hook)
+	id, err := a.Store.AddWebhook(r.Context(), r.key.Organization.ID, hook, store.Once{})
 	if err != nil {
 		return err
 	}

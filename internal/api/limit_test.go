@@ -90,24 +90,43 @@ func TestRateLimitAtOnce(t *testing.T) {
 	})
 }
 
+// unauthorized is what /v1 answers to a request without a right key, whatever is
+// wrong with it.
+const unauthorized = `{"type":"/docs/problems#unauthorized","title":"Unauthorized","status":401,"code":"unauthorized",` +
+	`"detail":"The request needs a valid API key, or the admin token where it is the operator's"}`
+
 func TestMissingAndInvalidKeys(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, db *storetest.DB) {
 		s := newServer(t, db)
 		key := s.newKey(t, "free")
 		for _, rt := range s.api.routes() {
-			if rt.scope != scopeOrganization {
+			if !rt.needsKey() {
 				continue
 			}
-			s.do(t, rt.method, rt.path, "", "").isExactly(t, rt.path, 401, `{"error":"Missing API key"}`)
-			s.do(t, rt.method, rt.path, "", "", "x-api-key: ").isExactly(t, rt.path, 401, `{"error":"Missing API key"}`)
+			missing, invalid := `{"error":"Missing API key"}`, `{"error":"Invalid API key"}`
+			if rt.isNew() {
+				missing, invalid = unauthorized, unauthorized
+			}
+			s.do(t, rt.method, rt.path, "", "").isExactly(t, rt.path, 401, missing)
+			s.do(t, rt.method, rt.path, "", "", "x-api-key: ").isExactly(t, rt.path, 401, missing)
 			for _, wrong := range []string{
 				"sk_wrong", newWrongKey(), key[:len(key)-1], key + "a", "SK" + key[2:], key[:10] + "'; DROP TABLE api_keys; --", "Bearer " + key,
 			} {
-				s.do(t, rt.method, rt.path, wrong, "").isExactly(t, rt.path+" "+wrong, 401, `{"error":"Invalid API key"}`)
+				s.do(t, rt.method, rt.path, wrong, "").isExactly(t, rt.path+" "+wrong, 401, invalid)
 			}
 			s.clock.Advance(minute)
-			s.do(t, rt.method, rt.path, "", "", "Authorization: Bearer "+key).isExactly(t, rt.path, 401, `{"error":"Missing API key"}`)
+			if !rt.isNew() {
+				s.do(t, rt.method, rt.path, "", "", "Authorization: Bearer "+key).isExactly(t, rt.path, 401, missing)
+				continue
+			}
+			for _, wrong := range []string{"sk_wrong", key[:len(key)-1], ""} {
+				s.do(t, rt.method, rt.path, "", "", "Authorization: Bearer "+wrong).isExactly(t, rt.path, 401, unauthorized)
+				s.do(t, rt.method, rt.path, "sk_wrong", "", "Authorization: Bearer "+wrong).isExactly(t, rt.path, 401, unauthorized)
+			}
+			s.do(t, rt.method, rt.path, key, "", "Authorization: Bearer "+newWrongKey()).isExactly(t, "two keys", 401, unauthorized)
+			s.do(t, rt.method, rt.path, "", "", "Authorization: Basic "+key).isExactly(t, "not a Bearer", 401, unauthorized)
+			s.clock.Advance(minute)
 		}
 	})
 }

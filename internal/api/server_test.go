@@ -31,6 +31,8 @@ type server struct {
 	store *store.Store
 	clock *clock // of the API alone; it stands still
 	log   *logBuffer
+
+	engine *engine
 }
 
 // minute is more than the window of the rate limits.
@@ -49,19 +51,19 @@ func newServer(t *testing.T, db *storetest.DB, set ...func(*API)) *server {
 // serveStore is newServer on a store that was opened by the test.
 func serveStore(t *testing.T, db *storetest.DB, st *store.Store, set ...func(*API)) *server {
 	t.Helper()
-	s := &server{db: db, store: st, clock: newClock(), log: &logBuffer{}}
+	s := &server{db: db, store: st, clock: newClock(), log: &logBuffer{}, engine: &engine{}}
 	metrics := telemetry.New()
 	cache, err := ingest.NewCache(cacheSize, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	writer := ingest.New(ingest.Config{
-		Store: st, HandOff: noRoom{}, Cache: cache, Lease: func(*trigger.Webhook) time.Duration { return time.Minute }, Now: db.Clock.Now, Metrics: metrics,
+		Store: st, HandOff: noRoom{}, Arrived: func(orgID int64) { s.api.Arrived(orgID) }, Cache: cache, Lease: func(*trigger.Webhook) time.Duration { return time.Minute }, Now: db.Clock.Now, Metrics: metrics,
 	})
 	guard := deliver.NewGuard(nil, false)
 	guard.Resolver = hosts{"example.com": "93.184.215.14", "localhost": "127.0.0.1", "inside.example": "10.0.0.1"}
 	s.api = &API{
-		Store: st, Writer: writer, Guard: guard, Metrics: metrics, Now: s.clock.Now, MaxBody: 1 << 20,
+		Store: st, Writer: writer, Engine: s.engine, Guard: guard, Ahead: 20 * 24 * time.Hour, Metrics: metrics, Now: s.clock.Now, MaxBody: 1 << 20,
 		Log:    slog.New(slog.NewJSONHandler(s.log, nil)),
 		Limits: map[trigger.Tier]int{trigger.Free: 1000, trigger.Professional: 10_000, trigger.Enterprise: 100_000},
 		Ready:  func() error { return nil },
@@ -72,7 +74,8 @@ func serveStore(t *testing.T, db *storetest.DB, st *store.Store, set ...func(*AP
 	accepting, stop := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	running.Go(func() { _ = writer.Run(accepting) })
-	s.Server = httptest.NewUnstartedServer(s.api.Handler())
+	running.Go(func() { _ = s.api.Run(accepting) })
+	s.Server = httptest.NewUnstartedServer(s.conforms(t, s.api.Handler()))
 	s.Config.MaxHeaderBytes = 16<<10 - 4096
 	s.Config.ReadHeaderTimeout, s.Config.ReadTimeout = 5*time.Second, 20*time.Second
 	s.Config.WriteTimeout, s.Config.IdleTimeout = time.Minute, time.Minute
@@ -80,6 +83,7 @@ func serveStore(t *testing.T, db *storetest.DB, st *store.Store, set ...func(*AP
 	s.Start()
 	s.Client().CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	t.Cleanup(func() {
+		s.api.bell.close() // ends what waits
 		s.Close()
 		stop()
 		running.Wait()
@@ -94,6 +98,35 @@ func (noRoom) Reserve(int64, int) bool                                          
 func (noRoom) Return(int64, int)                                                  {}
 func (noRoom) Take(trigger.Delivery, *trigger.Event, *trigger.Webhook, time.Time) {}
 func (noRoom) Wake()                                                              {}
+
+// engine is a delivery engine that delivers nothing.
+type engine struct {
+	mu       sync.Mutex
+	attempt  trigger.Attempt  // that Try makes
+	tried    []*trigger.Event // that Try was given
+	followed []int64          // webhooks
+	woken    int
+}
+
+func (e *engine) Follow(_ context.Context, webhookID int64) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.followed = append(e.followed, webhookID)
+	return nil
+}
+
+func (e *engine) Try(_ context.Context, _ *trigger.Webhook, event *trigger.Event) trigger.Attempt {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.tried = append(e.tried, event)
+	return e.attempt
+}
+
+func (e *engine) Wake() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.woken++
+}
 
 // hosts are the names that resolve.
 type hosts map[string]string
@@ -162,7 +195,7 @@ func (s *server) keyOf(t *testing.T, key string) trigger.APIKey {
 	if !ok {
 		t.Fatalf("%q is no key", key)
 	}
-	stored, err := s.store.APIKey(t.Context(), hash)
+	stored, err := s.store.APIKeyByHash(t.Context(), hash)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,8 +20,9 @@ type tenants struct {
 	dedup, secret string
 }
 
-// tenantChecks are what another organization must not get from each route that
-// has an owner. A route without one here fails the test.
+// tenantChecks are what another organization must not get from each route of
+// the original contract that has an owner. A route without one here fails the
+// test.
 var tenantChecks = map[string]func(*testing.T, *tenants){
 	"POST /api/events": func(t *testing.T, s *tenants) {
 		r := s.post(t, s.other, `{"type":"a.x","payload":2,"dedup_id":"`+s.dedup+`"}`)
@@ -84,8 +85,8 @@ func TestOtherOrganizationsSeeNothing(t *testing.T) {
 		s.key, s.other = s.newKey(t, "free"), s.newKey(t, "free")
 		s.webhook = s.newWebhook(t, s.key, `{"url":"https://example.com/","event_type_filter":"a.*"}`)
 		s.event = s.accept(t, s.key, `{"type":"a.x","payload":"`+s.secret+`","dedup_id":"`+s.dedup+`"}`)
-		for _, rt := range s.api.routes() {
-			if rt.scope != scopeOrganization {
+		for _, rt := range s.api.oldRoutes() {
+			if !rt.needsKey() {
 				continue
 			}
 			name := rt.method + " " + rt.path
@@ -137,6 +138,7 @@ func TestRevokedKey(t *testing.T) {
 		key, other := s.newKey(t, "free"), s.newKey(t, "free")
 		s.inbox(t, key, "") // now it is cached
 		stored := s.keyOf(t, key)
+		s.addKey(t, key, trigger.AllScopes) // the last one cannot be revoked
 		if err := s.store.RevokeAPIKey(t.Context(), stored.Organization.ID, stored.ID); err != nil {
 			t.Fatal(err)
 		}
@@ -147,6 +149,17 @@ func TestRevokedKey(t *testing.T) {
 			s.inbox(t, other, "")
 		}
 	})
+}
+
+// addKey makes one more key of the organization of another.
+func (s *server) addKey(t *testing.T, of string, scopes trigger.Scopes) string {
+	t.Helper()
+	shown, key := drawKey()
+	key.Scopes = scopes
+	if _, err := s.store.AddAPIKey(t.Context(), s.keyOf(t, of).Organization.ID, key, store.Once{}); err != nil {
+		t.Fatal(err)
+	}
+	return shown
 }
 
 // A key works from the moment that it is made, also where it was asked for
@@ -160,7 +173,7 @@ func TestMissesAreNotCached(t *testing.T) {
 			s.do(t, "GET", "/api/inbox", key, "").isExactly(t, "not yet", 401, `{"error":"Invalid API key"}`)
 		}
 		hash, _ := trigger.HashAPIKey(key)
-		_, err := s.store.AddOrganization(t.Context(), trigger.Organization{Name: "O", Tier: trigger.Free}, trigger.APIKey{Hash: hash})
+		_, err := s.store.AddOrganization(t.Context(), trigger.Organization{Name: "O", Tier: trigger.Free}, trigger.APIKey{Hash: hash}, store.Once{})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -140,7 +140,7 @@ func newWebhook(t *testing.T, s *store.Store, orgID int64, url string) *trigger.
 	t.Helper()
 	w := trigger.Webhook{State: trigger.Active, URL: url, OrganizationID: orgID, Secrets: trigger.OneSecret(trigger.NewSecret([32]byte{7}))}
 	var err error
-	if w.ID, err = s.AddWebhook(t.Context(), orgID, w); err != nil {
+	if w.ID, err = s.AddWebhook(t.Context(), orgID, w, store.Once{}); err != nil {
 		t.Fatal(err)
 	}
 	return &w

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"encoding/binary"
 	"errors"
 	"io"
 	"math/rand/v2"
@@ -265,6 +266,9 @@ func (e *Engine) header(it *item, w *trigger.Webhook, id string, at time.Time) h
 	h["User-Agent"] = []string{e.UserAgent}
 	h["Webhook-Id"] = []string{id}
 	h["Webhook-Timestamp"] = []string{strconv.FormatInt(at.Unix(), 10)}
+	var span [8]byte
+	binary.BigEndian.PutUint64(span[:], rand.Uint64()|1)
+	h["Traceparent"] = []string{it.event.Trace(span)}
 	if it.delivery.Job != 0 {
 		h["Webhook-Replay"] = []string{strconv.FormatInt(it.delivery.Job, 10)}
 	}

@@ -64,7 +64,7 @@ func TestDirectives(t *testing.T) {
 		if err := n.Follow(t.Context(), hook.ID); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.Resend(t.Context(), org, waiting.ID, hook.ID); err != nil { // its retry is due in a minute
+		if _, err := s.Resend(t.Context(), org, waiting.ID, hook.ID, store.Once{}); err != nil { // its retry is due in a minute
 			t.Fatal(err)
 		}
 		n.Wake()
@@ -176,7 +176,7 @@ func TestReplayIsSent(t *testing.T) {
 		for _, e := range posted {
 			untilStatus(t, s, e, trigger.Delivered)
 		}
-		job, err := s.AddReplay(t.Context(), org, trigger.Replay{WebhookID: hook.ID, Since: since, Pace: 1000})
+		job, err := s.AddReplay(t.Context(), org, trigger.Replay{WebhookID: hook.ID, Since: since, Pace: 1000}, store.Once{})
 		if err != nil {
 			t.Fatal(err)
 		}

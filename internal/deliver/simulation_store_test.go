@@ -239,6 +239,16 @@ func (s *server) MakeDays(ctx context.Context) error {
 	return s.call(ctx, "MakeDays", func(time.Time) {})
 }
 
+// DropRequests and Erase have nothing to do.
+func (s *server) DropRequests(ctx context.Context) error {
+	return s.call(ctx, "DropRequests", func(time.Time) {})
+}
+
+// Erase is described above.
+func (s *server) Erase(ctx context.Context) error {
+	return s.call(ctx, "Erase", func(time.Time) {})
+}
+
 // DropPermits has nothing to do.
 func (s *server) DropPermits(ctx context.Context) error {
 	return s.call(ctx, "DropPermits", func(time.Time) {})

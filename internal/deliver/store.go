@@ -63,6 +63,7 @@ type Clock interface {
 type SweptStore interface {
 	Now() time.Time
 	Keeper
+	Cleaner
 }
 
 // Keeper makes room for what comes and removes what is too old.
@@ -72,4 +73,10 @@ type Keeper interface {
 	Expire(ctx context.Context, before time.Time) (expired int, err error)
 	DropBefore(ctx context.Context, before time.Time) error
 	DropDedup(ctx context.Context, before time.Time) error
+}
+
+// Cleaner removes what nobody asks for any more.
+type Cleaner interface {
+	DropRequests(ctx context.Context) error
+	Erase(ctx context.Context) error
 }

@@ -47,7 +47,8 @@ func (s *Sweeper) Run(ctx context.Context) error {
 	}
 }
 
-// Sweep makes the days ahead, forgets permits of minutes past, ends open deliveries of events older than the
+// Sweep makes the days ahead, forgets permits of minutes past and requests
+// of yesterday, erases organizations that were deleted, ends open deliveries of events older than the
 // retention as expired, and an hour later removes the events with all that
 // belongs to them; dedup ids go by a retention of their own.
 func (s *Sweeper) Sweep(ctx context.Context) error {
@@ -55,6 +56,12 @@ func (s *Sweeper) Sweep(ctx context.Context) error {
 		return err
 	}
 	if err := s.Store.DropPermits(ctx); err != nil {
+		return err
+	}
+	if err := s.Store.DropRequests(ctx); err != nil {
+		return err
+	}
+	if err := s.Store.Erase(ctx); err != nil {
 		return err
 	}
 	now := s.Store.Now()

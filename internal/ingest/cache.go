@@ -13,7 +13,7 @@ import (
 // Cache remembers the dedup ids of committed events. A bounded LRU, it only
 // saves work: the store knows the truth.
 type Cache struct {
-	entries   *lru.Cache[dedupKey, trigger.ID]
+	entries   *lru.Cache[dedupKey, seen]
 	size      int
 	retention time.Duration
 	hits      atomic.Int64
@@ -25,10 +25,17 @@ type dedupKey struct {
 	dedupID string
 }
 
+// seen is the first event with a dedup id.
+type seen struct {
+	id      trigger.ID
+	payload [16]byte // its hash
+	known   bool     // the hash is
+}
+
 // NewCache makes a cache of a size, at least 1. What is older than retention
 // counts as forgotten; 0 is for ever.
 func NewCache(size int, retention time.Duration) (*Cache, error) {
-	entries, err := lru.New[dedupKey, trigger.ID](size)
+	entries, err := lru.New[dedupKey, seen](size)
 	return &Cache{entries: entries, size: size, retention: retention}, err
 }
 
@@ -48,12 +55,12 @@ func (c *Cache) Stats() CacheStats {
 	return s
 }
 
-func (c *Cache) find(e *trigger.Event, now time.Time) (trigger.ID, bool) {
+func (c *Cache) find(e *trigger.Event, now time.Time) (first seen, ok bool) {
 	if e.DedupID == "" {
-		return trigger.ID{}, false
+		return seen{}, false
 	}
-	id, ok := c.entries.Get(dedupKey{e.OrganizationID, e.DedupID})
-	if ok && c.retention > 0 && now.Sub(id.Time()) > c.retention {
+	first, ok = c.entries.Get(dedupKey{e.OrganizationID, e.DedupID})
+	if ok && c.retention > 0 && now.Sub(first.id.Time()) > c.retention {
 		ok = false
 	}
 	if ok {
@@ -61,12 +68,18 @@ func (c *Cache) find(e *trigger.Event, now time.Time) (trigger.ID, bool) {
 	} else {
 		c.misses.Add(1)
 	}
-	return id, ok
+	return first, ok
 }
 
-// add remembers a committed event. Keys keep no reference to the request.
-func (c *Cache) add(e *trigger.Event, id trigger.ID) {
-	if e.DedupID != "" {
-		c.entries.Add(dedupKey{e.OrganizationID, strings.Clone(e.DedupID)}, id)
+// add remembers a committed event, by the first one with its dedup id. Keys
+// keep no reference to the request.
+func (c *Cache) add(e *trigger.Event, first seen) {
+	if e.DedupID == "" {
+		return
 	}
+	key := dedupKey{e.OrganizationID, strings.Clone(e.DedupID)}
+	if before, ok := c.entries.Peek(key); ok && before.id == first.id && before.known {
+		first = before // who looked into the store knows less
+	}
+	c.entries.Add(key, first)
 }

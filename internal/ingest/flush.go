@@ -33,7 +33,7 @@ func (w *Writer) flush(ctx context.Context, group []*waiting) {
 		w.refuse(entries, err)
 		return
 	}
-	if entries = w.decide(w.known(entries, subs), subs); len(entries) == 0 {
+	if entries = w.decide(w.knownOrganizations(entries, subs), subs); len(entries) == 0 {
 		return
 	}
 	w.commit(ctx, entries)
@@ -86,9 +86,9 @@ func (w *Writer) subscribers(ctx context.Context, entries []*entry) (subs map[in
 	return subs, cmp.Or(err, refused)
 }
 
-// known leaves out the events of organizations whose subscribers nobody can
+// knownOrganizations leaves out the events of organizations whose subscribers nobody can
 // tell, and refuses them alone.
-func (w *Writer) known(entries []*entry, subs map[int64]*trigger.Subscribers) []*entry {
+func (w *Writer) knownOrganizations(entries []*entry, subs map[int64]*trigger.Subscribers) []*entry {
 	var unknown []*entry
 	entries = slices.DeleteFunc(entries, func(e *entry) bool {
 		if subs[e.event.OrganizationID] != nil {
@@ -119,27 +119,32 @@ func (w *Writer) decide(entries []*entry, subs map[int64]*trigger.Subscribers) [
 		e.event.ID = trigger.NewID(at, uint16(i), rand.Uint64())
 		e.event.Version = s.Version
 		e.webhooks = s.Match(nil, e.event.Type, e.event.Payload)
-		e.owed = w.owe(e, claim, at)
+		e.owed = w.owe(e, s.Inbox, claim, at)
 		total += len(e.owed)
 	}
 	return entries
 }
 
-// owe makes the deliveries of an event: claimed, as far as there is room for
-// them here, else due now.
-func (w *Writer) owe(e *entry, claim trigger.ID, at time.Time) []trigger.Delivery {
+// owe makes the deliveries of an event, those to its webhooks first: claimed,
+// as far as there is room for them here, else due, now or when the sender
+// wants.
+func (w *Writer) owe(e *entry, inbox trigger.InboxMode, claim trigger.ID, at time.Time) []trigger.Delivery {
 	key := trigger.DeliveryKey{OrganizationID: e.event.OrganizationID, EventID: e.event.ID}
-	if len(e.webhooks) == 0 {
-		key.WebhookID = trigger.InboxID
-		return []trigger.Delivery{{DeliveryKey: key, DueAt: at}}
+	due, now := at, true
+	if e.event.DeliverAt.After(at) {
+		due, now = e.event.DeliverAt, false
 	}
-	owed := make([]trigger.Delivery, len(e.webhooks))
+	owed := make([]trigger.Delivery, len(e.webhooks), len(e.webhooks)+1)
 	for i, hook := range e.webhooks {
 		key.WebhookID = hook.ID
-		owed[i] = trigger.Delivery{DeliveryKey: key, DueAt: at}
-		if hook.State == trigger.Active && w.HandOff.Reserve(hook.ID, e.event.Size()) {
+		owed[i] = trigger.Delivery{DeliveryKey: key, DueAt: due}
+		if now && hook.State == trigger.Active && w.HandOff.Reserve(hook.ID, e.event.Size()) {
 			owed[i].Claim, owed[i].DueAt = claim, at.Add(w.Lease(hook))
 		}
+	}
+	if len(e.webhooks) == 0 || inbox == trigger.Everything {
+		key.WebhookID = trigger.InboxID
+		owed = append(owed, trigger.Delivery{DeliveryKey: key, DueAt: due})
 	}
 	return owed
 }
@@ -194,17 +199,21 @@ func (w *Writer) conclude(e *entry) (unjudged []*waiting) {
 	case e.verdict.IsZero():
 		return append([]*waiting{e.waiting}, e.followers...)
 	}
-	w.Cache.add(e.event, e.verdict)
 	duplicate := e.verdict != e.event.ID
+	first := seen{id: e.verdict}
+	if !duplicate && e.event.DedupID != "" {
+		first.payload, first.known = e.event.PayloadHash(), true
+	}
+	w.Cache.add(e.event, first)
 	if duplicate {
 		w.Metrics.Duplicates.WithLabelValues("store").Inc()
 	} else {
 		w.Metrics.Accepted.Inc()
 	}
-	w.reply(e.waiting, answer{result: Result{e.verdict, duplicate}})
+	w.reply(e.waiting, answer{result: Result{e.verdict, duplicate, first}})
 	for _, f := range e.followers {
 		w.Metrics.Duplicates.WithLabelValues("store").Inc()
-		w.reply(f, answer{result: Result{e.verdict, true}})
+		w.reply(f, answer{result: Result{e.verdict, true, first}})
 	}
 	return nil
 }
@@ -217,6 +226,9 @@ func (w *Writer) handOff(e *entry, claimedAt time.Time) {
 	for i, d := range e.owed {
 		if !d.Claim.IsZero() {
 			w.HandOff.Take(d, e.event, e.webhooks[i], claimedAt)
+		}
+		if d.WebhookID == trigger.InboxID && w.Arrived != nil {
+			w.Arrived(d.OrganizationID)
 		}
 	}
 }

@@ -53,6 +53,7 @@ type HandOff interface {
 type Config struct {
 	Store   *store.Store
 	HandOff HandOff
+	Arrived func(orgID int64) // an organization's inbox has something new; nil: nobody waits for that
 	Cache   *Cache
 	Lease   func(*trigger.Webhook) time.Duration // of deliveries that are handed off
 	Now     func() time.Time                     // the process's clock, with its monotonic reading
@@ -79,6 +80,13 @@ type Writer struct {
 type Result struct {
 	EventID   trigger.ID // of the event, or of the first one with its dedup id
 	Duplicate bool
+	first     seen
+}
+
+// Differs reports whether a duplicate has another payload than the first event
+// with its dedup id; known is false where only the store can tell.
+func (r *Result) Differs(e *trigger.Event) (differs, known bool) {
+	return r.first.known && r.first.payload != e.PayloadHash(), r.first.known
 }
 
 // waiting is an event and the request that waits for it.
@@ -98,40 +106,96 @@ type answer struct {
 // Unavailable if the queue is full or there was no answer in time; then the
 // event may be stored or not.
 func (w *Writer) Add(ctx context.Context, e *trigger.Event) (Result, error) {
-	if id, ok := w.Cache.find(e, w.Store.Now()); ok {
-		w.Metrics.Duplicates.WithLabelValues("cache").Inc()
-		return Result{id, true}, nil
+	if r, ok := w.known(e); ok {
+		return r, nil
 	}
 	wait := &waiting{event: e, done: make(chan answer, 1)}
-	err := w.enqueue(wait)
-	if err != nil {
+	if err := w.enqueue(wait); err != nil {
 		return Result{}, err
 	}
 	timer := time.NewTimer(maxWait)
 	defer timer.Stop()
+	a := wait.wait(ctx, timer)
+	return a.result, a.err
+}
+
+// Verdict is what became of one event of several.
+type Verdict struct {
+	Result
+	Err error // nil: accepted, or a duplicate
+}
+
+// AddAll commits events, in their order where they go into one commit, and
+// returns when the fate of each is known, one verdict for each, or when there
+// was no answer in time. Where the queue has no room for all of them, none is
+// taken.
+func (w *Writer) AddAll(ctx context.Context, events []*trigger.Event) []Verdict {
+	verdicts := make([]Verdict, len(events))
+	list, places := make([]*waiting, 0, len(events)), make([]int, 0, len(events))
+	for i, e := range events {
+		var ok bool
+		if verdicts[i].Result, ok = w.known(e); !ok {
+			list, places = append(list, &waiting{event: e, done: make(chan answer, 1)}), append(places, i)
+		}
+	}
+	err := w.enqueue(list...)
+	timer := time.NewTimer(maxWait)
+	defer timer.Stop()
+	for n, wait := range list {
+		a := answer{err: err}
+		if err == nil {
+			a = wait.wait(ctx, timer)
+		}
+		verdicts[places[n]] = Verdict{a.result, a.err}
+	}
+	return verdicts
+}
+
+// known finds an event's dedup id in memory.
+func (w *Writer) known(e *trigger.Event) (r Result, ok bool) {
+	first, ok := w.Cache.find(e, w.Store.Now())
+	if ok {
+		w.Metrics.Duplicates.WithLabelValues("cache").Inc()
+	}
+	return Result{first.id, ok, first}, ok
+}
+
+// wait waits for the answer, for as long as the timer runs: one that has run
+// out is left so that whoever comes next does not wait either.
+func (wait *waiting) wait(ctx context.Context, timer *time.Timer) answer {
+	var err error
+	select {
+	case a := <-wait.done: // also where the time is over by now
+		return a
+	default:
+	}
 	select {
 	case a := <-wait.done:
-		return a.result, a.err
+		return a
 	case <-timer.C:
+		timer.Reset(0)
 		err = errors.New("no commit in time")
 	case <-ctx.Done():
 		err = ctx.Err()
 	}
 	wait.abandoned.Store(true)
-	return Result{}, trigger.NewUnavailable(err, retryAfter)
+	return answer{err: trigger.NewUnavailable(err, retryAfter)}
 }
 
-func (w *Writer) enqueue(wait *waiting) error {
+func (w *Writer) enqueue(list ...*waiting) error {
+	size := 0
+	for _, wait := range list {
+		size += wait.event.Size()
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	size := wait.event.Size()
 	switch {
 	case w.closed:
 		return trigger.NewUnavailable(errors.New("stopping"), retryAfter)
-	case len(w.queue) >= maxQueueEvents || w.bytes+size > maxQueueBytes:
+	case len(w.queue)+len(list) > maxQueueEvents || w.bytes+size > maxQueueBytes:
 		return trigger.NewUnavailable(errors.New("the queue is full"), retryAfter)
 	}
-	w.queue = append(w.queue, wait)
+	w.queue = append(w.queue, list...)
 	w.bytes += size
 	w.signal()
 	return nil

@@ -86,7 +86,7 @@ func start(t *testing.T, db *storetest.DB, s *store.Store, room int) *fixture {
 	filter, _ := trigger.ParseFilter([]string{"user.*"}, nil)
 	f.hook, err = s.AddWebhook(t.Context(), f.org, trigger.Webhook{
 		State: trigger.Active, URL: "http://127.0.0.1:9", Filter: filter, Secrets: trigger.OneSecret(trigger.NewSecret([32]byte{})),
-	})
+	}, store.Once{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -79,6 +79,24 @@ func (l *Limiter[K]) Blocked(key K, limit int, now time.Time) (blocked bool, ret
 	return wait > 0, wait
 }
 
+// State is what is left of a key's limit at the time now, and when the oldest
+// of what is used comes back: in 1 to 61 whole seconds, 60 where nothing is
+// used. It counts nothing. The limit is not 0.
+func (l *Limiter[K]) State(key K, limit int, now time.Time) (left int, reset time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	since := l.since(now)
+	w, kept := l.windows.Peek(key)
+	if !kept {
+		return limit, time.Minute
+	}
+	w.moveTo(int64(since / time.Second))
+	if w.used == 0 {
+		return limit, time.Minute
+	}
+	return max(0, limit-w.used), max(time.Second, w.wait(w.used, 1, since))
+}
+
 // since is the time from the first call, for which it makes things ready, to
 // now; negative if time went backwards.
 func (l *Limiter[K]) since(now time.Time) time.Duration {

@@ -58,6 +58,18 @@ func (s *Shared) Allow(ctx context.Context, orgID int64, limit, n int, now time.
 	return s.local.Allow(orgID, limit, n, now)
 }
 
+// Blocked reports whether Allow would refuse one more event, as far as this
+// node knows, and for how long. It counts nothing.
+func (s *Shared) Blocked(orgID int64, limit int, now time.Time) (blocked bool, retryAfter time.Duration) {
+	return s.local.Blocked(orgID, limit, now)
+}
+
+// State is what is left of an organization's limit, as far as this node knows,
+// and when the oldest of what is used comes back. It counts nothing.
+func (s *Shared) State(orgID int64, limit int, now time.Time) (left int, reset time.Duration) {
+	return s.local.State(orgID, limit, now)
+}
+
 func (s *Shared) takeShared(ctx context.Context, orgID int64, limit, n int, now time.Time) (ok bool, retryAfter time.Duration) {
 	b := s.block(orgID)
 	b.mu.Lock()

@@ -111,7 +111,7 @@ func TestListAttempts(t *testing.T) {
 		db.Clock.Advance(time.Minute)
 		all = append(all, tryOnce(t, db, s, wantOf(org, one, 0), trigger.Success)...)
 		all = append(all, tryOnce(t, db, s, wantOf(org, two, 0), trigger.Permanent)...)
-		job, err := s.Resend(t.Context(), org, es[2].ID, one) // which was delivered
+		job, err := s.Resend(t.Context(), org, es[2].ID, one, store.Once{}) // which was delivered
 		if err != nil || job == 0 {
 			t.Fatalf("resent as %d, %v", job, err)
 		}
@@ -124,14 +124,15 @@ func TestListAttempts(t *testing.T) {
 		})
 		filters := []store.AttemptFilter{
 			{},
-			{WebhookID: one},
-			{WebhookID: two},
+			{OfWebhook: true, WebhookID: one},
+			{OfWebhook: true, WebhookID: two},
 			{Outcome: trigger.Success},
 			{Outcome: trigger.ReceiverGone},
 			{Job: job},
-			{WebhookID: one, Outcome: trigger.Success},
-			{WebhookID: two, Job: job},
-			{WebhookID: elsewhere},
+			{OfWebhook: true, WebhookID: one, Outcome: trigger.Success},
+			{OfWebhook: true, WebhookID: two, Job: job},
+			{OfWebhook: true, WebhookID: elsewhere},
+			{OfWebhook: true}, // the inbox
 		}
 		for _, f := range filters {
 			for _, limit := range []int{1, 2, 3, 7, 20, 100} {
@@ -148,7 +149,7 @@ func checkPages(t *testing.T, s *store.Store, org int64, f store.AttemptFilter, 
 	t.Helper()
 	var got, want []trigger.Attempt
 	for _, a := range all {
-		if (f.WebhookID == 0 || f.WebhookID == a.WebhookID) && (f.Outcome == "" || f.Outcome == a.Outcome) && (f.Job == 0 || f.Job == a.Job) {
+		if (!f.OfWebhook || f.WebhookID == a.WebhookID) && (f.Outcome == "" || f.Outcome == a.Outcome) && (f.Job == 0 || f.Job == a.Job) {
 			want = append(want, a)
 		}
 	}

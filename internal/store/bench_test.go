@@ -17,7 +17,7 @@ func BenchmarkAddEvents(b *testing.B) {
 			b.Fatal(err)
 		}
 		defer s.Close()
-		org, err := s.AddOrganization(b.Context(), trigger.Organization{Name: "O", Tier: trigger.Free}, trigger.APIKey{})
+		org, err := s.AddOrganization(b.Context(), trigger.Organization{Name: "O", Tier: trigger.Free}, trigger.APIKey{}, store.Once{})
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -97,10 +97,10 @@ func lastID() trigger.ID {
 // listAll lists the events below an id, newest first, with their status.
 func (s *Store) listAll(ctx context.Context, orgID int64, before trigger.ID, limit int) (page []EventStatus, err error) {
 	recent := trigger.MinID(s.Now().Add(-recentDays))
-	ids, err := s.idsBetween(ctx, orgID, recent, before, limit)
+	ids, err := s.idsBetween(ctx, orgID, recent, before, "DESC", limit)
 	if err == nil && len(ids) < limit {
 		var older []trigger.ID
-		older, err = s.idsBetween(ctx, orgID, trigger.ID{}, minID(recent, before), limit-len(ids))
+		older, err = s.idsBetween(ctx, orgID, trigger.ID{}, minID(recent, before), "DESC", limit-len(ids))
 		ids = append(ids, older...)
 	}
 	if err != nil || len(ids) == 0 {
@@ -124,14 +124,14 @@ func minID(a, b trigger.ID) trigger.ID {
 	return b
 }
 
-func (s *Store) idsBetween(ctx context.Context, orgID int64, from, before trigger.ID, limit int) (ids []trigger.ID, err error) {
+func (s *Store) idsBetween(ctx context.Context, orgID int64, from, before trigger.ID, order string, limit int) (ids []trigger.ID, err error) {
 	err = query(ctx, s.read, func(rows *sql.Rows) error {
 		var id dbID
 		err := rows.Scan(&id)
 		ids = append(ids, trigger.ID(id))
 		return err
 	}, `SELECT id FROM events WHERE bucket = $1 AND organization_id = $2 AND id >= $3 AND id < $4
-		ORDER BY id DESC LIMIT $5`, trigger.Bucket(orgID), orgID, from[:], before[:], limit)
+		ORDER BY id `+order+` LIMIT $5`, trigger.Bucket(orgID), orgID, from[:], before[:], limit)
 	return ids, err
 }
 
@@ -175,10 +175,13 @@ func (s *Store) readEvents(ctx context.Context, q querier, orgID int64, ids []tr
 	}
 	err := query(ctx, q, func(rows *sql.Rows) error {
 		e := &trigger.Event{OrganizationID: orgID}
-		err := rows.Scan((*dbID)(&e.ID), &e.Type, &e.Payload, &e.DedupID, &e.Version)
+		var extra string
+		if err := rows.Scan((*dbID)(&e.ID), &e.Type, &e.Payload, &e.DedupID, &e.Version, &extra); err != nil {
+			return err
+		}
 		found[e.ID] = e
-		return err
-	}, `SELECT id, type, payload, dedup_id, version FROM events
+		return applyExtra(e, extra)
+	}, `SELECT id, type, payload, dedup_id, version, extra FROM events
 		WHERE bucket = $1 AND organization_id = $2 AND id >= $3 AND id <= $4 AND `+s.in("id", "$5", listOfIDs),
 		trigger.Bucket(orgID), orgID, from[:], to[:], s.dialect.ids(ids))
 	return found, err
@@ -205,4 +208,37 @@ func (s *Store) Event(ctx context.Context, orgID int64, id trigger.ID) (*trigger
 		status = trigger.Delivered
 	}
 	return found[id], status, nil
+}
+
+// DeleteEvent forgets an event with its deliveries and attempts; its dedup id
+// stays taken. What has been claimed may still be sent. NotFound if the
+// organization has no such event.
+func (s *Store) DeleteEvent(ctx context.Context, orgID int64, id trigger.ID) error {
+	return wrap("delete event", s.dialect.write(ctx, func(q querier) error {
+		for _, text := range []string{
+			`DELETE FROM deliveries WHERE bucket = $1 AND organization_id = $2 AND state IN (0, 1, 3) AND event_id = $3`,
+			`DELETE FROM attempts WHERE bucket = $1 AND organization_id = $2 AND event_id = $3`,
+		} {
+			if _, err := q.ExecContext(ctx, text, trigger.Bucket(orgID), orgID, id[:]); err != nil {
+				return err
+			}
+		}
+		gone, err := affected(q.ExecContext(ctx, `DELETE FROM events WHERE bucket = $1 AND organization_id = $2 AND id = $3`,
+			trigger.Bucket(orgID), orgID, id[:]))
+		if err == nil && !gone {
+			err = sql.ErrNoRows
+		}
+		return err
+	}))
+}
+
+// SamePayload reports whether the first event with a dedup id had a payload of
+// this hash.
+func (s *Store) SamePayload(ctx context.Context, orgID int64, dedupID string, hash [16]byte) (bool, error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	var first []byte
+	err := s.hot.QueryRowContext(ctx, `SELECT payload_hash FROM dedup WHERE bucket = $1 AND organization_id = $2 AND dedup_id = $3`,
+		trigger.Bucket(orgID), orgID, dedupID).Scan(&first)
+	return string(first) == string(hash[:]), wrap("compare payloads", err)
 }

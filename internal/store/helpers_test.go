@@ -19,7 +19,7 @@ func newWebhook(t *testing.T, s *store.Store, orgID int64, filter string) int64 
 	}
 	id, err := s.AddWebhook(t.Context(), orgID, trigger.Webhook{
 		State: trigger.Active, URL: "http://127.0.0.1:9/hook", Filter: f, Secrets: trigger.OneSecret(trigger.NewSecret([32]byte{1})),
-	})
+	}, store.Once{})
 	if err != nil {
 		t.Fatal(err)
 	}

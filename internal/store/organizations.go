@@ -2,58 +2,175 @@ package store
 
 import (
 	"context"
+	"database/sql"
+	"encoding/json"
 
 	"triggerd/internal/trigger"
 )
 
+// orgSettings is what an organization was told beside its name and tier, as it
+// is stored.
+type orgSettings struct {
+	RateLimit     *int                  `json:"rate_limit,omitempty"`
+	Inbox         trigger.InboxMode     `json:"inbox,omitempty"`
+	Deduplication trigger.Deduplication `json:"deduplication,omitempty"`
+}
+
+const orgColumns = `o.id, o.name, o.tier, o.version, o.settings, o.suspended_at, o.types_version, o.created_at`
+
+// scanOrganization reads orgColumns, after those that are scanned into before.
+func scanOrganization(r row, o *trigger.Organization, before ...any) error {
+	var settings string
+	var suspended, created int64
+	if err := r.Scan(append(before, &o.ID, &o.Name, &o.Tier, &o.Version, &settings, &suspended, &o.TypesVersion, &created)...); err != nil {
+		return err
+	}
+	o.Suspended, o.CreatedAt = suspended != 0, fromMicros(created)
+	s, err := parseSettings(settings)
+	o.RateLimit, o.Inbox, o.Deduplication = s.RateLimit, s.Inbox, s.Deduplication
+	return err
+}
+
+func parseSettings(text string) (s orgSettings, err error) {
+	if text != "" {
+		err = json.Unmarshal([]byte(text), &s)
+	}
+	if s.Inbox == "" {
+		s.Inbox = trigger.Unmatched
+	}
+	if s.Deduplication == "" {
+		s.Deduplication = trigger.Lenient
+	}
+	return s, err
+}
+
+func settingsOf(o *trigger.Organization) (string, error) {
+	s := orgSettings{RateLimit: o.RateLimit}
+	if o.Inbox == trigger.Everything {
+		s.Inbox = o.Inbox
+	}
+	if o.Deduplication == trigger.Strict {
+		s.Deduplication = o.Deduplication
+	}
+	if s == (orgSettings{}) {
+		return "", nil
+	}
+	text, err := json.Marshal(s)
+	return string(text), err
+}
+
 // AddOrganization stores an organization with its first key, given by hash and
-// prefix, and returns its id.
-func (s *Store) AddOrganization(ctx context.Context, org trigger.Organization, key trigger.APIKey) (id int64, err error) {
+// prefix, which has all scopes unless it names some, and returns its id.
+func (s *Store) AddOrganization(ctx context.Context, org trigger.Organization, key trigger.APIKey, o Once) (id int64, err error) {
 	now := micros(s.Now())
-	err = s.dialect.write(ctx, func(q querier) error {
-		if err := q.QueryRowContext(ctx,
-			`INSERT INTO organizations (name, tier, created_at) VALUES ($1, $2, $3) RETURNING id`,
-			org.Name, string(org.Tier), now).Scan(&id); err != nil {
-			return err
-		}
-		_, err := q.ExecContext(ctx,
-			`INSERT INTO api_keys (organization_id, hash, prefix, created_at) VALUES ($1, $2, $3, $4)`,
-			id, key.Hash[:], key.Prefix, now)
+	if key.Scopes == 0 {
+		key.Scopes = trigger.AllScopes
+	}
+	err = s.dialect.write(ctx, func(q querier) (err error) {
+		id, err = s.once(ctx, q, 0, o, func() (id int64, err error) {
+			settings, err := settingsOf(&org)
+			if err != nil {
+				return 0, err
+			}
+			if err := q.QueryRowContext(ctx,
+				`INSERT INTO organizations (name, tier, settings, created_at) VALUES ($1, $2, $3, $4) RETURNING id`,
+				org.Name, string(org.Tier), settings, now).Scan(&id); err != nil {
+				return 0, err
+			}
+			if settings != "" {
+				if err := refuseOlder(ctx, q, 4); err != nil {
+					return 0, err
+				}
+			}
+			_, err = s.addKey(ctx, q, id, &key)
+			return id, err
+		})
 		return err
 	})
 	return id, wrap("add organization", err)
 }
 
-// APIKey finds a key by its hash, with its organization. NotFound if there is
-// none, or it was revoked.
-func (s *Store) APIKey(ctx context.Context, hash [32]byte) (trigger.APIKey, error) {
+// Organization reads one. NotFound if there is none such, or it was deleted.
+func (s *Store) Organization(ctx context.Context, id int64) (trigger.Organization, error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
-	key := trigger.APIKey{Hash: hash}
-	org := &key.Organization
-	// By the hot connections: accepting an event begins with it, and must not
-	// wait for whoever reads inboxes.
-	err := s.hot.QueryRowContext(ctx, `
-		SELECT k.id, k.prefix, o.id, o.name, o.tier, o.version
-		FROM api_keys k JOIN organizations o ON o.id = k.organization_id
-		WHERE k.hash = $1 AND k.revoked_at IS NULL`, hash[:]).
-		Scan(&key.ID, &key.Prefix, &org.ID, &org.Name, &org.Tier, &org.Version)
-	return key, wrap("find key", err)
+	o, err := readOrganization(ctx, s.read, id)
+	return o, wrap("find organization", err)
 }
 
-// RevokeAPIKey makes a key useless. NotFound if the organization has no such
-// key.
-func (s *Store) RevokeAPIKey(ctx context.Context, orgID, keyID int64) error {
-	return wrap("revoke key", s.dialect.write(ctx, func(q querier) error {
-		var id int64
-		return q.QueryRowContext(ctx, `
-			UPDATE api_keys SET revoked_at = $3
-			WHERE organization_id = $1 AND id = $2 AND revoked_at IS NULL RETURNING id`,
-			orgID, keyID, micros(s.Now())).Scan(&id)
+func readOrganization(ctx context.Context, q querier, id int64) (o trigger.Organization, err error) {
+	err = scanOrganization(q.QueryRowContext(ctx, `SELECT `+orgColumns+` FROM organizations o WHERE o.id = $1 AND o.deleted_at = 0`, id), &o)
+	return o, err
+}
+
+// ListOrganizations lists up to limit organizations after an id, in the order
+// of their ids.
+func (s *Store) ListOrganizations(ctx context.Context, after int64, limit int) (page []trigger.Organization, err error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	err = query(ctx, s.read, func(rows *sql.Rows) error {
+		var o trigger.Organization
+		err := scanOrganization(rows, &o)
+		page = append(page, o)
+		return err
+	}, `SELECT `+orgColumns+` FROM organizations o WHERE o.id > $1 AND o.deleted_at = 0 ORDER BY o.id LIMIT $2`, after, limit)
+	return page, wrap("list organizations", err)
+}
+
+// SetOrganization changes an organization. change gets it as it is; an error
+// of change is returned, and leaves all as it was. NotFound if there is none
+// such.
+func (s *Store) SetOrganization(ctx context.Context, id int64, change func(*trigger.Organization) error) (o trigger.Organization, err error) {
+	now := micros(s.Now())
+	err = s.dialect.write(ctx, func(q querier) error {
+		if _, err := bumpVersion(ctx, q, id); err != nil { // whoever caches its webhooks sees the change too
+			return err
+		}
+		if o, err = readOrganization(ctx, q, id); err != nil {
+			return err
+		}
+		if err := change(&o); err != nil {
+			return err
+		}
+		settings, err := settingsOf(&o)
+		if err != nil {
+			return err
+		}
+		if _, err := q.ExecContext(ctx, `UPDATE organizations SET name = $2, tier = $3, settings = $4,
+			suspended_at = CASE WHEN NOT $5 THEN 0 WHEN suspended_at > 0 THEN suspended_at ELSE $6 END WHERE id = $1`,
+			id, o.Name, string(o.Tier), settings, o.Suspended, now); err != nil {
+			return err
+		}
+		if settings != "" || o.Suspended {
+			return refuseOlder(ctx, q, 4)
+		}
+		return nil
+	})
+	return o, wrap("set organization", err)
+}
+
+// DeleteOrganization ends an organization: its keys and webhooks are useless
+// when it returns, and what it has is erased by and by. NotFound if there is
+// none such.
+func (s *Store) DeleteOrganization(ctx context.Context, id int64) error {
+	now := micros(s.Now())
+	return wrap("delete organization", s.dialect.write(ctx, func(q querier) error {
+		if err := q.QueryRowContext(ctx, `UPDATE organizations SET deleted_at = $2, version = version + 1
+			WHERE id = $1 AND deleted_at = 0 RETURNING id`, id, now).Scan(&id); err != nil {
+			return err
+		}
+		if _, err := q.ExecContext(ctx, `UPDATE api_keys SET revoked_at = $2 WHERE organization_id = $1 AND revoked_at IS NULL`, id, now); err != nil {
+			return err
+		}
+		if _, err := q.ExecContext(ctx, `UPDATE webhooks SET state = 'gone' WHERE organization_id = $1`, id); err != nil {
+			return err
+		}
+		return refuseOlder(ctx, q, 4)
 	}))
 }
 
-// organizationIDs lists up to a page of organizations after the given one.
+// organizationIDs lists up to a page of organizations after the given one,
+// those that are being erased too.
 func (s *Store) organizationIDs(ctx context.Context, after int64) (ids []int64, err error) {
 	ids, err = scanInts(ctx, s.hot, `SELECT id FROM organizations WHERE id > $1 ORDER BY id LIMIT 1000`, after)
 	return ids, wrap("list organizations", err)

@@ -15,22 +15,22 @@ import (
 // another order would deadlock.
 const sqlAddEvents = `
 	WITH input AS MATERIALIZED (
-		SELECT * FROM unnest($1::smallint[], $2::bigint[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::bytea[], $8::bigint[])
-		AS e (bucket, organization_id, id, type, payload, dedup_id, payload_hash, version)
+		SELECT * FROM unnest($1::smallint[], $2::bigint[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::bytea[], $8::bigint[], $9::text[])
+		AS e (bucket, organization_id, id, type, payload, dedup_id, payload_hash, version, extra)
 	), won AS (
 		INSERT INTO dedup (bucket, organization_id, dedup_id, event_id, payload_hash)
 		SELECT bucket, organization_id, dedup_id, id, payload_hash FROM input WHERE dedup_id <> ''
 		ORDER BY bucket, organization_id, dedup_id COLLATE "C"
 		ON CONFLICT DO NOTHING RETURNING event_id
 	), fresh AS (
-		INSERT INTO events (bucket, organization_id, id, type, payload, dedup_id, version)
-		SELECT bucket, organization_id, id, type, payload, dedup_id, version FROM input
+		INSERT INTO events (bucket, organization_id, id, type, payload, dedup_id, version, extra)
+		SELECT bucket, organization_id, id, type, payload, dedup_id, version, extra FROM input
 		WHERE dedup_id = '' OR id IN (SELECT event_id FROM won)
 		ON CONFLICT DO NOTHING RETURNING id
 	), owed AS (
 		INSERT INTO deliveries (bucket, organization_id, state, event_id, webhook_id, job, attempts, due_at, claim, reason)
 		SELECT bucket, organization_id, 0, event_id, webhook_id, 0, 0, due_at, claim, ''
-		FROM unnest($9::smallint[], $10::bigint[], $11::uuid[], $12::bigint[], $13::bigint[], $14::uuid[])
+		FROM unnest($10::smallint[], $11::bigint[], $12::uuid[], $13::bigint[], $14::bigint[], $15::uuid[])
 		AS d (bucket, organization_id, event_id, webhook_id, due_at, claim)
 		WHERE event_id IN (SELECT id FROM fresh)
 	)
@@ -77,13 +77,14 @@ func addEventsArgs(b *Batch) []any {
 		orgs, ids            = make([]int64, n), make([][16]byte, n)
 		types, payloads      = make([]string, n), make([][]byte, n)
 		dedupIDs, hashes     = make([]string, n), make([][]byte, n)
+		extras               = make([]string, n)
 		dBuckets             = make([]int16, 0, n)
 		dOrgs, dHooks, dDues = make([]int64, 0, n), make([]int64, 0, n), make([]int64, 0, n)
 		dEvents, dClaims     = make([][16]byte, 0, n), make([][16]byte, 0, n)
 	)
 	for i, e := range b.Events {
 		buckets[i], orgs[i], ids[i], versions[i] = trigger.Bucket(e.OrganizationID), e.OrganizationID, e.ID, e.Version
-		types[i], payloads[i], dedupIDs[i] = e.Type, e.Payload, e.DedupID
+		types[i], payloads[i], dedupIDs[i], extras[i] = e.Type, e.Payload, e.DedupID, extraOf(e)
 		if e.DedupID != "" {
 			hash := e.PayloadHash()
 			hashes[i] = hash[:]
@@ -98,7 +99,7 @@ func addEventsArgs(b *Batch) []any {
 		}
 	}
 	return []any{
-		buckets, orgs, ids, types, payloads, dedupIDs, hashes, versions,
+		buckets, orgs, ids, types, payloads, dedupIDs, hashes, versions, extras,
 		dBuckets, dOrgs, dEvents, dHooks, dDues, dClaims,
 	}
 }

@@ -3,7 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
-	"errors"
+	"slices"
 	"time"
 
 	"triggerd/internal/trigger"
@@ -13,8 +13,6 @@ const (
 	// replayWindow is how many deliveries of a replay are open at most, so
 	// that a replay of millions is a short queue at any time.
 	replayWindow = 1000
-	// replayPage is how many events one transaction of a replay looks at.
-	replayPage = 1000
 	// replayLag is how far a replay stays behind: over several nodes, the order
 	// of commits is not quite that of ids.
 	replayLag = 30 * time.Second
@@ -131,37 +129,20 @@ type looked struct {
 	picked bool
 }
 
-// replayBytes is about how many bytes of payloads one page holds up.
-const replayBytes = 16 << 20
-
-var errEnough = errors.New("enough")
-
 // replayPage looks at the next events of a replay, at payloads only where the
 // filter asks for them; no payload is kept. whole says that there are no more.
 func (s *Store) replayPage(ctx context.Context, q querier, r *trigger.Replay, w *trigger.Webhook, before trigger.ID) (page []looked, whole bool, err error) {
-	payload, size := `''`, 0
-	if w.Filter.Content != nil {
-		payload = `payload`
+	p := part{
+		orgID: r.OrganizationID, from: nextID(r.Cursor), before: before,
+		payloads: w.Filter.Content != nil, limit: lookPage,
 	}
-	err = query(ctx, q, func(rows *sql.Rows) error {
-		if size > replayBytes {
-			return errEnough
-		}
-		e := trigger.Event{OrganizationID: r.OrganizationID}
-		err := rows.Scan((*dbID)(&e.ID), &e.Type, &e.DedupID, &e.Payload)
-		size += len(e.Payload)
-		page = append(page, looked{e.ID, err == nil && r.Picks(w, &e)})
-		return err
-	}, `SELECT id, type, dedup_id, `+payload+` FROM events
-		WHERE bucket = $1 AND organization_id = $2 AND id > $3 AND id < $4 ORDER BY id LIMIT $5`,
-		trigger.Bucket(r.OrganizationID), r.OrganizationID, r.Cursor[:], before[:], replayPage)
-	if errors.Is(err, errEnough) {
-		return page, false, s.pick(ctx, q, r, page)
-	}
+	whole, err = s.look(ctx, q, &p, func(e *trigger.Event) {
+		page = append(page, looked{e.ID, r.Picks(w, e)})
+	})
 	if err == nil {
 		err = s.pick(ctx, q, r, page)
 	}
-	return page, len(page) < replayPage, err
+	return page, whole, err
 }
 
 // pick leaves out those events of a page that do not have the status which the
@@ -210,26 +191,35 @@ func (s *Store) endReplay(ctx context.Context, r *trigger.Replay, state trigger.
 	}))
 }
 
-// CountReplay says how many events a replay would send, without beginning it;
-// all is false where there are more than could be counted in a few seconds.
-func (s *Store) CountReplay(ctx context.Context, orgID int64, r trigger.Replay) (n int, all bool, err error) {
+// Preview is what a replay would send.
+type Preview struct {
+	Scanned, Matched int          // events that were looked at, and of them
+	All              bool         // whether these were all of the replay's span
+	Newest           []trigger.ID // the last few that matched, the newest first
+}
+
+// PreviewReplay says what a replay would send, without beginning it, as far as
+// can be seen in a few seconds; Newest are up to some of the events. Errors are
+// those of AddReplay.
+func (s *Store) PreviewReplay(ctx context.Context, orgID int64, r trigger.Replay, some int) (p Preview, err error) {
 	if err := s.beginReplay(orgID, &r); err != nil {
-		return 0, false, err
+		return p, err
 	}
-	bound, cancel := bounded(ctx)
+	ctx, cancel := bounded(ctx)
 	defer cancel()
-	w, err := s.webhookThere(bound, s.read, orgID, r.WebhookID)
-	for begun := s.clock.monotonic(); err == nil; {
+	w, err := s.webhookThere(ctx, s.read, orgID, r.WebhookID)
+	for begun := s.clock.monotonic(); err == nil && !p.All && s.clock.monotonic().Sub(begun) < lookTime; {
 		var page []looked
-		page, all, err = s.replayPage(bound, s.read, &r, &w, trigger.MinID(r.Until))
+		page, p.All, err = s.replayPage(ctx, s.read, &r, &w, trigger.MinID(r.Until))
+		p.Scanned += len(page)
 		for _, e := range page {
 			if r.Cursor = e.id; e.picked {
-				n++
+				p.Matched++
+				p.Newest = append(p.Newest, e.id)
 			}
 		}
-		if all || s.clock.monotonic().Sub(begun) > readTimeout/2 {
-			break
-		}
+		p.Newest = slices.Clone(p.Newest[max(0, len(p.Newest)-some):])
 	}
-	return n, all, wrap("count a replay", err)
+	slices.Reverse(p.Newest)
+	return p, wrap("preview a replay", err)
 }

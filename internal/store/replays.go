@@ -19,16 +19,21 @@ const MaxReplays = 1000
 
 // AddReplay begins a replay and returns its id. Events that are accepted later
 // do not belong to it. NotFound if the organization has no such webhook, or it
-// is gone; Invalid if the settings are, or too many are under way.
-func (s *Store) AddReplay(ctx context.Context, orgID int64, r trigger.Replay) (id int64, err error) {
+// is gone; Invalid if the settings are; Conflict if too many are under way.
+func (s *Store) AddReplay(ctx context.Context, orgID int64, r trigger.Replay, o Once) (id int64, err error) {
 	if err := s.beginReplay(orgID, &r); err != nil {
 		return 0, err
 	}
 	err = s.dialect.write(ctx, func(q querier) error {
-		if _, err := s.webhookThere(ctx, q, orgID, r.WebhookID); err != nil {
+		if err := lockOrganization(ctx, q, orgID); err != nil {
 			return err
 		}
-		id, err = addReplay(ctx, q, &r)
+		id, err = s.once(ctx, q, orgID, o, func() (int64, error) {
+			if _, err := s.webhookThere(ctx, q, orgID, r.WebhookID); err != nil {
+				return 0, err
+			}
+			return addReplay(ctx, q, &r)
+		})
 		return err
 	})
 	return id, wrap("add replay", err)
@@ -67,7 +72,7 @@ func addReplay(ctx context.Context, q querier, r *trigger.Replay) (id int64, err
 		return 0, err
 	}
 	if under >= MaxReplays {
-		return 0, trigger.Errorf(trigger.Invalid, "an organization has at most %d replays under way", MaxReplays)
+		return 0, trigger.Errorf(trigger.Conflict, "an organization has at most %d replays under way", MaxReplays)
 	}
 	types, err := json.Marshal((&trigger.Filter{Types: r.Types}).TypeStrings())
 	if err != nil {
@@ -121,8 +126,10 @@ func (s *Store) ListReplays(ctx context.Context, orgID, before int64, limit int)
 	return page, wrap("list replays", err)
 }
 
-// SetReplayState pauses, resumes or cancels a replay. What has ended stays so:
-// Invalid then. NotFound if the organization has no such replay.
+// SetReplayState pauses, resumes or cancels a replay. To make it what it is
+// changes nothing, and so does to cancel what is cancelled. What has ended
+// else, or is being cancelled, stays so: Conflict then. NotFound if the
+// organization has no such replay.
 func (s *Store) SetReplayState(ctx context.Context, orgID, id int64, state trigger.ReplayState) (r trigger.Replay, err error) {
 	switch state {
 	case trigger.ReplayRunning, trigger.ReplayPaused, trigger.ReplayCancelling:
@@ -134,8 +141,11 @@ func (s *Store) SetReplayState(ctx context.Context, orgID, id int64, state trigg
 			WHERE organization_id = $1 AND id = $2 RETURNING `+replayColumns, orgID, id)); err != nil {
 			return err
 		}
-		if r.State != trigger.ReplayRunning && r.State != trigger.ReplayPaused {
-			return trigger.Errorf(trigger.Invalid, "the replay is %s", r.State)
+		switch {
+		case r.State == state, r.State == trigger.ReplayCancelled && state == trigger.ReplayCancelling:
+			return nil
+		case r.State != trigger.ReplayRunning && r.State != trigger.ReplayPaused:
+			return trigger.Errorf(trigger.Conflict, "the replay is %s", r.State)
 		}
 		r.State = state
 		_, err := q.ExecContext(ctx, `UPDATE replays SET state = $2 WHERE id = $1`, id, string(state))
@@ -147,34 +157,43 @@ func (s *Store) SetReplayState(ctx context.Context, orgID, id int64, state trigg
 // Resend owes an event to a webhook once more, now. A failed delivery is
 // reopened, with all attempts of its schedule; one that waits is due now; and
 // else the event is sent as a replay of its own, whose number is returned, 0
-// where there is none. NotFound if there is no such event or webhook.
-func (s *Store) Resend(ctx context.Context, orgID int64, eventID trigger.ID, webhookID int64) (job int64, err error) {
-	now := s.Now()
-	err = s.dialect.write(ctx, func(q querier) error {
-		if _, err := s.webhookThere(ctx, q, orgID, webhookID); err != nil {
+// where there is none. NotFound if there is no such event or webhook; Conflict
+// if too many replays are under way.
+func (s *Store) Resend(ctx context.Context, orgID int64, eventID trigger.ID, webhookID int64, o Once) (job int64, err error) {
+	err = s.dialect.write(ctx, func(q querier) (err error) {
+		if err := lockOrganization(ctx, q, orgID); err != nil { // others would count the same replays
 			return err
 		}
-		events, err := s.readEvents(ctx, q, orgID, []trigger.ID{eventID})
-		if err != nil {
-			return err
-		}
-		if events[eventID] == nil {
-			return sql.ErrNoRows
-		}
-		if moved, err := reopen(ctx, q, orgID, eventID, webhookID, micros(now)); moved || err != nil {
-			return err
-		}
-		job, err = addReplay(ctx, q, &trigger.Replay{
-			OrganizationID: orgID, WebhookID: webhookID, State: trigger.ReplayRunning, Since: now, Until: now,
-			Cursor: lastID(), Queued: 1, CreatedAt: now,
-		})
-		if err != nil {
-			return err
-		}
-		key := trigger.DeliveryKey{OrganizationID: orgID, EventID: eventID, WebhookID: webhookID, Job: job}
-		return addDelivery(ctx, q, &trigger.Delivery{DeliveryKey: key, DueAt: now})
+		job, err = s.once(ctx, q, orgID, o, func() (int64, error) { return s.resend(ctx, q, orgID, eventID, webhookID) })
+		return err
 	})
 	return job, wrap("resend", err)
+}
+
+func (s *Store) resend(ctx context.Context, q querier, orgID int64, eventID trigger.ID, webhookID int64) (job int64, err error) {
+	now := s.Now()
+	if _, err := s.webhookThere(ctx, q, orgID, webhookID); err != nil {
+		return 0, err
+	}
+	events, err := s.readEvents(ctx, q, orgID, []trigger.ID{eventID})
+	if err != nil {
+		return 0, err
+	}
+	if events[eventID] == nil {
+		return 0, sql.ErrNoRows
+	}
+	if moved, err := reopen(ctx, q, orgID, eventID, webhookID, micros(now)); moved || err != nil {
+		return 0, err
+	}
+	job, err = addReplay(ctx, q, &trigger.Replay{
+		OrganizationID: orgID, WebhookID: webhookID, State: trigger.ReplayRunning, Since: now, Until: now,
+		Cursor: lastID(), Queued: 1, CreatedAt: now,
+	})
+	if err != nil {
+		return 0, err
+	}
+	key := trigger.DeliveryKey{OrganizationID: orgID, EventID: eventID, WebhookID: webhookID, Job: job}
+	return job, addDelivery(ctx, q, &trigger.Delivery{DeliveryKey: key, DueAt: now})
 }
 
 // reopen makes what was owed at acceptance due now, if it is failed or waits;

@@ -73,11 +73,10 @@ func settle(t *testing.T, db *storetest.DB, s *store.Store) {
 
 func startReplay(t *testing.T, s *store.Store, orgID int64, r trigger.Replay, want int) (job int64) {
 	t.Helper()
-	n, all, err := s.CountReplay(t.Context(), orgID, r)
-	if err != nil || n != want || !all {
-		t.Errorf("the preview counts %d, all %v, want %d: %v", n, all, want, err)
+	if p, err := s.PreviewReplay(t.Context(), orgID, r, 3); err != nil || p.Matched != want || p.Scanned < want || !p.All || len(p.Newest) != min(want, 3) {
+		t.Errorf("the preview is %+v, want %d: %v", p, want, err)
 	}
-	job, err = s.AddReplay(t.Context(), orgID, r)
+	job, err := s.AddReplay(t.Context(), orgID, r, store.Once{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -122,7 +121,7 @@ func TestReplay(t *testing.T) {
 		if r.State != trigger.ReplayDone || r.Queued != n || r.Delivered != n || r.Failed != 0 || err != nil {
 			t.Errorf("ended as %+v, %v", r, err)
 		}
-		if _, err := s.SetReplayState(t.Context(), org, job, trigger.ReplayPaused); trigger.KindOf(err) != trigger.Invalid {
+		if _, err := s.SetReplayState(t.Context(), org, job, trigger.ReplayPaused); trigger.KindOf(err) != trigger.Conflict {
 			t.Errorf("what has ended can be paused: %v", err)
 		}
 		if _, err := s.Replay(t.Context(), org+1, job); trigger.KindOf(err) != trigger.NotFound {
@@ -236,7 +235,7 @@ func TestReplayStops(t *testing.T) {
 		if r, _ := s.Replay(t.Context(), org, job); r.State != trigger.ReplayCancelled {
 			t.Errorf("%s after its webhook is gone", r.State)
 		}
-		if _, err := s.AddReplay(t.Context(), org, trigger.Replay{WebhookID: hook, Since: since}); trigger.KindOf(err) != trigger.NotFound {
+		if _, err := s.AddReplay(t.Context(), org, trigger.Replay{WebhookID: hook, Since: since}, store.Once{}); trigger.KindOf(err) != trigger.NotFound {
 			t.Errorf("a replay to a webhook that is gone: %v", err)
 		}
 	})
@@ -261,7 +260,7 @@ func TestResend(t *testing.T) {
 		}
 		var jobs []int64
 		for _, r := range results {
-			job, err := s.Resend(t.Context(), org, r.Attempt.EventID, hook)
+			job, err := s.Resend(t.Context(), org, r.Attempt.EventID, hook, store.Once{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -291,7 +290,7 @@ func TestResend(t *testing.T) {
 			t.Errorf("failed by a job: %v", got)
 		}
 		for what, ask := range map[string][2]int64{"no webhook": {org, hook + 1}, "another organization": {org + 1, hook}} {
-			if _, err := s.Resend(t.Context(), ask[0], posted[0].ID, ask[1]); trigger.KindOf(err) != trigger.NotFound {
+			if _, err := s.Resend(t.Context(), ask[0], posted[0].ID, ask[1], store.Once{}); trigger.KindOf(err) != trigger.NotFound {
 				t.Errorf("%s: %v", what, err)
 			}
 		}

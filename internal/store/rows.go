@@ -47,9 +47,9 @@ func addEvent(ctx context.Context, q querier, e *trigger.Event, owed []trigger.D
 		}
 	}
 	*verdict = e.ID
-	added, err := affected(q.ExecContext(ctx, `INSERT INTO events (bucket, organization_id, id, type, payload, dedup_id, version)
-		VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING`,
-		bucket, e.OrganizationID, e.ID[:], e.Type, e.Payload, e.DedupID, e.Version))
+	added, err := affected(q.ExecContext(ctx, `INSERT INTO events (bucket, organization_id, id, type, payload, dedup_id, version, extra)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING`,
+		bucket, e.OrganizationID, e.ID[:], e.Type, e.Payload, e.DedupID, e.Version, extraOf(e)))
 	if err != nil || !added { // not added: by an earlier try of this batch, with its deliveries
 		return err
 	}

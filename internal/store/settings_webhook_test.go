@@ -52,7 +52,7 @@ func TestWebhookSettings(t *testing.T) {
 		s := db.Open(t)
 		org := storetest.NewOrganization(t, s)
 		want := full(t, org)
-		id, err := s.AddWebhook(t.Context(), org, want)
+		id, err := s.AddWebhook(t.Context(), org, want, store.Once{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -147,7 +147,7 @@ func TestSecretsAreSealed(t *testing.T) {
 		org := storetest.NewOrganization(t, s)
 		want := full(t, org)
 		var err error
-		if want.ID, err = s.AddWebhook(t.Context(), org, want); err != nil {
+		if want.ID, err = s.AddWebhook(t.Context(), org, want, store.Once{}); err != nil {
 			t.Fatal(err)
 		}
 		if text := stored(t, db); !strings.Contains(text, "open-sesame") {

@@ -26,6 +26,7 @@ func withoutBucket() map[string]string {
 		"clock_timestamp()":                   "the one place that asks the server for its time",
 		"webhook_id > 0 LIMIT 100000":         "a metric, every few seconds",
 		"UPDATE deliveries SET state = 1":     "sliceOf adds the WHERE",
+		"attempts = attempts + 1":             "the same",
 		"ORDER BY rowid LIMIT $2) WHERE id":   "SQLite alone, which has no buckets to keep apart",
 		"ORDER BY rowid LIMIT $2) WHERE even": "the same",
 		"claim <> $1":                         "the same",

@@ -38,7 +38,7 @@ func (s *Store) Subscribers(ctx context.Context, orgIDs []int64) (map[int64]*tri
 			found[id] = cached
 		}
 		return err
-	}, `SELECT id, version FROM organizations WHERE `+s.in("id", "$1", listOfInts), s.dialect.ints(orgIDs))
+	}, `SELECT id, version FROM organizations WHERE deleted_at = 0 AND `+s.in("id", "$1", listOfInts), s.dialect.ints(orgIDs))
 	for _, id := range orgIDs {
 		if err != nil {
 			break
@@ -69,19 +69,28 @@ func (s *Store) loadSubscribers(ctx context.Context, orgID int64) (*trigger.Subs
 // belong together.
 func (s *Store) readSubscribers(ctx context.Context, q querier, orgID int64) (*trigger.Subscribers, error) {
 	subs := &trigger.Subscribers{OrganizationID: orgID, Version: -1}
+	var settings string
 	err := query(ctx, q, func(rows *sql.Rows) error {
 		var w trigger.Webhook
-		var there bool
-		err := s.scanWebhook(rows, &w, &subs.Version, &there)
+		var there, suspended bool
+		err := s.scanWebhook(rows, &w, &subs.Version, &settings, &suspended, &there)
+		if suspended && w.State == trigger.Active { // owed, and waits
+			w.State, w.PausedBy = trigger.Paused, trigger.PausedByOperator
+		}
 		if there {
 			subs.Webhooks = append(subs.Webhooks, w)
 		}
 		return err
-	}, `SELECT o.version, w.id IS NOT NULL, `+webhookColumnsOrNone+`
+	}, `SELECT o.version, o.settings, o.suspended_at > 0, w.id IS NOT NULL, `+webhookColumnsOrNone+`
 		FROM organizations o LEFT JOIN webhooks w ON w.organization_id = o.id AND w.state <> 'gone'
-		WHERE o.id = $1 ORDER BY w.id`, orgID)
+		WHERE o.id = $1 AND o.deleted_at = 0 ORDER BY w.id`, orgID)
 	if err == nil && subs.Version < 0 {
 		err = sql.ErrNoRows
+	}
+	if err == nil {
+		var o orgSettings
+		o, err = parseSettings(settings)
+		subs.Inbox = o.Inbox
 	}
 	return subs, err
 }
@@ -89,7 +98,8 @@ func (s *Store) readSubscribers(ctx context.Context, q querier, orgID int64) (*t
 // webhookColumnsOrNone are webhookColumns where there may be no webhook, and
 // of none is asked how it fares.
 const webhookColumnsOrNone = `coalesce(w.id, 0), o.id, coalesce(w.state, ''), coalesce(w.url, ''), coalesce(w.filter, ''),
-	w.secret, coalesce(w.config, ''), w.sealed, coalesce(w.paused_by, ''), 0, 0`
+	w.secret, coalesce(w.config, ''), w.sealed, coalesce(w.paused_by, ''),
+	0, 0, coalesce(w.created_at, 0), 0, 0, 0`
 
 // WebhooksByID reads webhooks of any organization, for the engine, which has
 // their ids from deliveries: as they are now, and whether their breakers are

@@ -15,45 +15,67 @@ import (
 // failing ones.
 const (
 	webhookColumns = `w.id, w.organization_id, w.state, w.url, w.filter, w.secret, w.config, w.sealed, w.paused_by,
-		coalesce(h.held_until, 0), coalesce(h.holds, 0)`
+		coalesce(h.held_until, 0), coalesce(h.holds, 0), w.created_at, coalesce(h.since, 0), coalesce(h.last_at, 0), coalesce(h.failures, 0)`
 	webhookTables = `webhooks w LEFT JOIN webhook_health h ON h.webhook_id = w.id`
 )
 
 // AddWebhook stores a webhook of an organization and returns its id. Invalid
 // if its settings are, or the organization has 50 already.
-func (s *Store) AddWebhook(ctx context.Context, orgID int64, w trigger.Webhook) (id int64, err error) {
+func (s *Store) AddWebhook(ctx context.Context, orgID int64, w trigger.Webhook, o Once) (id int64, err error) {
 	if err := s.check(&w); err != nil {
 		return 0, err
 	}
-	now := micros(s.Now())
+	w.OrganizationID = orgID
 	err = s.dialect.write(ctx, func(q querier) error {
 		version, err := bumpVersion(ctx, q, orgID) // also keeps others of this organization out
 		if err != nil {
 			return err
 		}
-		var count int
-		if err := q.QueryRowContext(ctx, `SELECT count(*) FROM webhooks WHERE organization_id = $1 AND state <> 'gone'`,
-			orgID).Scan(&count); err != nil {
-			return err
-		}
-		if count >= trigger.MaxWebhooks {
-			return trigger.Errorf(trigger.Invalid, "an organization has at most %d webhooks", trigger.MaxWebhooks)
-		}
-		w.OrganizationID = orgID
-		c, err := s.columnsOf(&w)
-		if err != nil {
-			return err
-		}
-		if err := q.QueryRowContext(ctx, `
-			INSERT INTO webhooks (organization_id, state, url, filter, secret, config, sealed, paused_by, created_at)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING id`,
-			orgID, string(w.State), w.URL, c.filter, c.secret, c.config, c.sealed, w.PausedBy, now).Scan(&id); err != nil {
-			return err
-		}
-		w.ID = id
-		return s.addVersion(ctx, q, &w, version, now)
+		id, err = s.once(ctx, q, orgID, o, func() (int64, error) { return s.addWebhook(ctx, q, &w, version) })
+		return err
 	})
 	return id, wrap("add webhook", err)
+}
+
+func (s *Store) addWebhook(ctx context.Context, q querier, w *trigger.Webhook, version int64) (id int64, err error) {
+	now := micros(s.Now())
+	var count int
+	if err := q.QueryRowContext(ctx, `SELECT count(*) FROM webhooks WHERE organization_id = $1 AND state <> 'gone'`,
+		w.OrganizationID).Scan(&count); err != nil {
+		return 0, err
+	}
+	if count >= trigger.MaxWebhooks {
+		full := trigger.Errorf(trigger.Invalid, "an organization has at most %d webhooks", trigger.MaxWebhooks)
+		full.Code = "conflict" // for programs; the original contract has one answer to all that is Invalid
+		return 0, full
+	}
+	c, err := s.columnsOf(w)
+	if err != nil {
+		return 0, err
+	}
+	if err := q.QueryRowContext(ctx, `
+		INSERT INTO webhooks (organization_id, state, url, filter, secret, config, sealed, paused_by, created_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING id`,
+		w.OrganizationID, string(w.State), w.URL, c.filter, c.secret, c.config, c.sealed, w.PausedBy, now).Scan(&id); err != nil {
+		return 0, err
+	}
+	w.ID = id
+	return id, s.addVersion(ctx, q, w, version, now)
+}
+
+// ListWebhooks lists up to limit webhooks of an organization after an id, in
+// the order of their ids; those that are gone are left out.
+func (s *Store) ListWebhooks(ctx context.Context, orgID, after int64, limit int) (page []trigger.Webhook, err error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	err = query(ctx, s.read, func(rows *sql.Rows) error {
+		var w trigger.Webhook
+		err := s.scanWebhook(rows, &w)
+		page = append(page, w)
+		return err
+	}, `SELECT `+webhookColumns+` FROM `+webhookTables+` WHERE w.organization_id = $1 AND w.state <> 'gone' AND w.id > $2
+		ORDER BY w.id LIMIT $3`, orgID, after, limit)
+	return page, wrap("list webhooks", err)
 }
 
 // SetWebhook changes a webhook. change gets it as it is; an error of change is
@@ -175,8 +197,8 @@ func (s *Store) columnsOf(w *trigger.Webhook) (c storedColumns, err error) {
 // bumpVersion begins every change of an organization's webhooks. The row it
 // changes serializes them. NotFound if there is no such organization.
 func bumpVersion(ctx context.Context, q querier, orgID int64) (version int64, err error) {
-	err = q.QueryRowContext(ctx, `UPDATE organizations SET version = version + 1 WHERE id = $1 RETURNING version`,
-		orgID).Scan(&version)
+	err = q.QueryRowContext(ctx, `UPDATE organizations SET version = version + 1
+		WHERE id = $1 AND deleted_at = 0 RETURNING version`, orgID).Scan(&version)
 	return version, err
 }
 
@@ -190,7 +212,7 @@ func (s *Store) addVersion(ctx context.Context, q querier, w *trigger.Webhook, v
 	_, err = q.ExecContext(ctx, `INSERT INTO webhook_versions (webhook_id, version, at, config) VALUES ($1, $2, $3, $4)`,
 		w.ID, version, now, string(config))
 	if err == nil && !s.isPlain(w) {
-		err = refuseOlder(ctx, q)
+		err = refuseOlder(ctx, q, 3)
 	}
 	return err
 }
@@ -203,10 +225,10 @@ func (s *Store) isPlain(w *trigger.Webhook) bool {
 		(w.Format == "" || w.Format == trigger.FormatStandard)
 }
 
-// refuseOlder ends programs that know schema 2 alone, within seconds where
+// refuseOlder ends programs that know less than a schema, within seconds where
 // they run: see compatibility.
-func refuseOlder(ctx context.Context, q querier) error {
-	_, err := q.ExecContext(ctx, `UPDATE compatibility SET least = 3 WHERE least < 3`)
+func refuseOlder(ctx context.Context, q querier, least int64) error {
+	_, err := q.ExecContext(ctx, `UPDATE compatibility SET least = $1 WHERE least < $1`, least)
 	return err
 }
 
@@ -233,11 +255,19 @@ func (s *Store) scanWebhook(r row, w *trigger.Webhook, before ...any) error {
 	var (
 		filter, config string
 		secret, sealed []byte
-		held           int64
+		held, created  int64
+		since, last    int64
+		failures       int
 	)
 	if err := r.Scan(append(before, &w.ID, &w.OrganizationID, &w.State, &w.URL, &filter, &secret, &config, &sealed,
-		&w.PausedBy, &held, &w.Holds)...); err != nil {
+		&w.PausedBy, &held, &w.Holds, &created, &since, &last, &failures)...); err != nil {
 		return err
+	}
+	w.CreatedAt = fromMicros(created)
+	if failures > 0 {
+		w.Failing = &trigger.Health{
+			WebhookID: w.ID, OrganizationID: w.OrganizationID, Since: fromMicros(since), LastAt: fromMicros(last), Failures: failures,
+		}
 	}
 	if held != 0 {
 		w.HeldUntil = fromMicros(held)
@@ -319,7 +349,7 @@ func (s *Store) Reseal(ctx context.Context) (n int, err error) {
 			_, err = q.ExecContext(ctx, `UPDATE webhooks SET secret = $3, config = $4, sealed = $5
 				WHERE organization_id = $1 AND id = $2`, o.orgID, o.id, c.secret, c.config, c.sealed)
 			if err == nil && s.keys.encrypts() {
-				err = refuseOlder(ctx, q)
+				err = refuseOlder(ctx, q, 3)
 			}
 			return err
 		})

@@ -151,6 +151,7 @@ func scanAttempt(r row, orgID int64) (a trigger.Attempt, err error) {
 // AttemptFilter picks attempts; zero values pick all.
 type AttemptFilter struct {
 	WebhookID int64
+	OfWebhook bool // whether WebhookID counts; 0 is the inbox
 	Outcome   trigger.Outcome
 	Job       int64
 }
@@ -190,6 +191,6 @@ func (s *Store) ListAttempts(ctx context.Context, orgID int64, f AttemptFilter, 
 }
 
 func (f *AttemptFilter) picks(a *trigger.Attempt) bool {
-	return (f.WebhookID == 0 || a.WebhookID == f.WebhookID) && (f.Outcome == "" || a.Outcome == f.Outcome) &&
+	return (!f.OfWebhook || a.WebhookID == f.WebhookID) && (f.Outcome == "" || a.Outcome == f.Outcome) &&
 		(f.Job == 0 || a.Job == f.Job)
 }

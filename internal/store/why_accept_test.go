@@ -24,7 +24,7 @@ func (m *whyMachine) addWebhookTo(t *rapid.T, org int64) {
 	v := whyVersion{state: rapid.SampledFrom([]trigger.WebhookState{"active", "active", "paused"}).Draw(t, "state"), filter: drawFilter(t)}
 	id, err := m.store.AddWebhook(m.ctx, h.org, trigger.Webhook{
 		State: v.state, URL: "http://127.0.0.1:9/hook", Filter: v.filter.parse(t), Secrets: trigger.OneSecret(trigger.NewSecret([32]byte{1})),
-	})
+	}, store.Once{})
 	m.must(t, err)
 	h.id = id
 	m.hooks = append(m.hooks, h)

@@ -337,7 +337,7 @@ func TestWhyAfterReplays(t *testing.T) {
 		}
 		for _, id := range []int64{filtering, later} {
 			for _, outcome := range []trigger.Outcome{trigger.Permanent, trigger.Success} { // of one job each
-				job, err := s.Resend(t.Context(), org, failed.ID, id)
+				job, err := s.Resend(t.Context(), org, failed.ID, id, store.Once{})
 				if err != nil || len(tryOnce(t, db, s, wantOf(org, id, job), outcome)) != 1 {
 					t.Fatalf("job %d to %d: %v", job, id, err)
 				}
@@ -349,7 +349,7 @@ func TestWhyAfterReplays(t *testing.T) {
 		check(untried, "expired 0 false")
 		check(failed, "failed 1 false")
 		db.Clock.Advance(time.Minute)
-		job, err := s.AddReplay(t.Context(), org, trigger.Replay{WebhookID: hook, Since: s.Now().Add(-time.Hour), Status: trigger.Failed})
+		job, err := s.AddReplay(t.Context(), org, trigger.Replay{WebhookID: hook, Since: s.Now().Add(-time.Hour), Status: trigger.Failed}, store.Once{})
 		if err != nil {
 			t.Fatal(err)
 		}

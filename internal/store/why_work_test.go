@@ -249,7 +249,7 @@ func (m *whyMachine) resend(t *rapid.T) {
 	e := rapid.SampledFrom(m.events).Draw(t, "event")
 	h := rapid.SampledFrom(m.hooksOf(e.OrganizationID)).Draw(t, "webhook")
 	before := m.store.Now()
-	job, err := m.store.Resend(m.ctx, h.org, e.ID, h.id)
+	job, err := m.store.Resend(m.ctx, h.org, e.ID, h.id, store.Once{})
 	if !m.isThere(t, h, err) {
 		return
 	}
@@ -274,7 +274,7 @@ func (m *whyMachine) replay(t *rapid.T) {
 		WebhookID: h.id, Since: m.store.Now().Add(-100 * time.Hour),
 		Status: rapid.SampledFrom([]trigger.Status{"", trigger.Failed, trigger.Failed, trigger.Delivered}).Draw(t, "status"),
 	}
-	id, err := m.store.AddReplay(m.ctx, h.org, r)
+	id, err := m.store.AddReplay(m.ctx, h.org, r, store.Once{})
 	if !m.isThere(t, h, err) {
 		return
 	}

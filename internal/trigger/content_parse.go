@@ -34,12 +34,14 @@ func ParseContent(raw []byte) (*Content, error) {
 	return c, nil
 }
 
-// contentErrorf makes an Invalid error about the place in a condition.
+// contentErrorf makes an Invalid error about the place in a condition, which
+// stands in the member content of a body.
 func contentErrorf(at, format string, args ...any) error {
+	what := "content"
 	if at != "" {
-		at = " " + at
+		what += " " + at
 	}
-	return Errorf(Invalid, "content"+at+": "+format, args...)
+	return Errorf(Invalid, what+": "+format, args...).At("#/content" + at)
 }
 
 // contentParser reads one condition. Its text is valid JSON by now.

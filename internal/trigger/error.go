@@ -13,10 +13,13 @@ type Kind int
 // The kinds, in no order.
 const (
 	Internal         Kind = iota // a fault of ours; nothing of it is shown
+	Malformed                    // the body, the query or the path cannot be read
 	Invalid                      // the request says something that cannot be
 	Unauthorized                 // no key, or a wrong one
+	Forbidden                    // the key is right, and may not
 	NotFound                     // no such thing, or another organization's
 	MethodNotAllowed             // the path exists, the method does not
+	Conflict                     // not in the state that the thing is in
 	TooLarge                     // the body is over its limit
 	URITooLong                   // the request target is over its limit
 	UnsupportedMedia             // the body is not of a type that is read here
@@ -28,10 +31,32 @@ const (
 // that may not.
 type Error struct {
 	Kind       Kind
+	Code       string        // for programs, where the kind alone does not say enough
 	Message    string        // shown to the client
+	Fields     []Field       // what of the request is wrong, as far as it is known
 	Cause      error         // for the log only
 	RetryAfter time.Duration // RateLimited and Unavailable: when to come back
 	Limit      int           // RateLimited: requests a minute
+	EventID    ID            // Invalid: the event that has the dedup id already
+}
+
+// Field is a part of a request that is wrong.
+type Field struct {
+	Detail    string `json:"detail"`
+	Pointer   string `json:"pointer,omitempty"`   // into the body: "#" and a JSON Pointer (RFC 6901)
+	Parameter string `json:"parameter,omitempty"` // or of the query or the path
+}
+
+// At adds where in the body the error is: "#" and a JSON Pointer.
+func (e *Error) At(pointer string) *Error {
+	e.Fields = append(e.Fields, Field{Detail: e.Message, Pointer: pointer})
+	return e
+}
+
+// Of adds which parameter of the query or the path it is.
+func (e *Error) Of(parameter string) *Error {
+	e.Fields = append(e.Fields, Field{Detail: e.Message, Parameter: parameter})
+	return e
 }
 
 func (e *Error) Error() string {
@@ -53,6 +78,15 @@ func Errorf(kind Kind, format string, args ...any) *Error {
 // given time; cause is kept for the log.
 func NewUnavailable(cause error, retryAfter time.Duration) *Error {
 	return &Error{Kind: Unavailable, Message: "Service unavailable", Cause: cause, RetryAfter: retryAfter}
+}
+
+// AtMember says of an error without a place that it is at a member of the
+// body, by its pointer. Other errors, and nil, stay as they are.
+func AtMember(err error, pointer string) error {
+	if e, ok := errors.AsType[*Error](err); ok && len(e.Fields) == 0 && e.Kind == Invalid {
+		return e.At(pointer)
+	}
+	return err
 }
 
 // KindOf is the kind of the first [Error] in err's chain, else Internal.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"reflect"
 	"testing"
 	"time"
 
@@ -41,7 +42,7 @@ func TestErrorKeepsItsCauseFromTheMessage(t *testing.T) {
 		Cause:      io.ErrUnexpectedEOF,
 		RetryAfter: 3 * time.Second,
 	}
-	if *err != *want {
+	if !reflect.DeepEqual(err, want) {
 		t.Errorf("NewUnavailable gives %#v, want %#v", err, want)
 	}
 	if !errors.Is(err, io.ErrUnexpectedEOF) {

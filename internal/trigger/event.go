@@ -1,7 +1,9 @@
 package trigger
 
 import (
+	"bytes"
 	"crypto/sha256"
+	"encoding/hex"
 	"strconv"
 	"strings"
 	"time"
@@ -17,6 +19,16 @@ type Event struct {
 	Payload        []byte // any JSON value, the very bytes that came in
 	DedupID        string // 1–255 bytes; "" if the sender gave none
 	Version        int64  // of its organization's webhooks, when it was matched
+
+	DeliverAt   time.Time   // not to be delivered earlier; zero: at once
+	Traceparent string      // the sender's, by W3C Trace Context; "": none
+	Cloud       *CloudEvent // nil: it did not come as one
+}
+
+// CloudEvent is what an event that came as a CloudEvent has besides.
+type CloudEvent struct {
+	Attributes []byte // a JSON object: the context attributes as they came, specversion included
+	Base64     bool   // the payload is a JSON string, the base64 of binary data
 }
 
 // NewEvent judges an event's type and dedup id. Invalid if one of them is
@@ -36,7 +48,13 @@ func NewEvent(orgID int64, eventType, dedupID string, payload []byte) (*Event, e
 }
 
 // Size is about how many bytes of memory the event holds.
-func (e *Event) Size() int { return len(e.Type) + len(e.Payload) + len(e.DedupID) + 160 }
+func (e *Event) Size() int {
+	size := len(e.Type) + len(e.Payload) + len(e.DedupID) + 160
+	if e.Cloud != nil {
+		size += len(e.Cloud.Attributes)
+	}
+	return size
+}
 
 // PayloadHash is what tells two payloads under one dedup id apart: the first
 // 128 bits of their SHA-256.
@@ -53,6 +71,9 @@ func (e *Event) AppendBody(b []byte, f Format) []byte {
 	case FormatPayload:
 		return append(b, e.Payload...)
 	case FormatCloudEvents:
+		if e.Cloud != nil {
+			return e.appendCloudEvent(b)
+		}
 		b = append(b, `{"specversion":"1.0","source":"/organizations/`...)
 		b = strconv.AppendInt(b, e.OrganizationID, 10)
 		b = append(b, `","datacontenttype":"application/json","id":"`...)
@@ -71,6 +92,28 @@ func (e *Event) AppendBody(b []byte, f Format) []byte {
 	b = append(b, `","data":`...)
 	b = append(b, e.Payload...)
 	return append(b, '}')
+}
+
+// appendCloudEvent gives a CloudEvent back with its own attributes.
+func (e *Event) appendCloudEvent(b []byte) []byte {
+	b = append(b, bytes.TrimSuffix(e.Cloud.Attributes, []byte("}"))...)
+	if e.Cloud.Base64 {
+		b = append(b, `,"data_base64":`...)
+	} else {
+		b = append(b, `,"data":`...)
+	}
+	b = append(b, e.Payload...)
+	return append(b, '}')
+}
+
+// Trace is the traceparent of one attempt (W3C Trace Context, version 00): the
+// sender's trace where there is one, else the event's own, by its id; span is
+// the attempt's, and not all zeros.
+func (e *Event) Trace(span [8]byte) string {
+	if len(e.Traceparent) >= 55 {
+		return "00-" + e.Traceparent[3:35] + "-" + hex.EncodeToString(span[:]) + "-" + e.Traceparent[53:55]
+	}
+	return "00-" + hex.EncodeToString(e.ID[:]) + "-" + hex.EncodeToString(span[:]) + "-00"
 }
 
 // AppendTime appends a time as RFC 3339 in UTC with milliseconds, as events

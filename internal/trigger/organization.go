@@ -1,21 +1,66 @@
 package trigger
 
 import (
-	"crypto/sha256"
-	"encoding/binary"
-	"hash/crc32"
-	"math/big"
 	"strings"
+	"time"
 	"unicode/utf8"
 )
 
 // Organization is a tenant: everything else belongs to exactly one.
 type Organization struct {
-	ID      int64 // from 1, never used again
-	Name    string
-	Tier    Tier
-	Version int64 // bumped by every change of its webhooks
+	ID        int64 // from 1, never used again
+	Name      string
+	Tier      Tier
+	Version   int64 // bumped by every change of its webhooks
+	Suspended bool  // nothing is taken from it or sent for it
+	CreatedAt time.Time
+
+	RateLimit     *int // events a minute, 0 for no limit; nil: its tier's
+	Inbox         InboxMode
+	Deduplication Deduplication
+	TypesVersion  int64 // bumped by every change of its event types
 }
+
+// InboxMode says what an organization's inbox takes; "" is Unmatched.
+type InboxMode string
+
+// The modes.
+const (
+	Unmatched  InboxMode = "unmatched"  // what no webhook wants
+	Everything InboxMode = "everything" // that, and what webhooks get too
+)
+
+// ParseInboxMode reads a mode's name. Invalid if there is no such mode.
+func ParseInboxMode(s string) (InboxMode, error) {
+	switch m := InboxMode(s); m {
+	case Unmatched, Everything:
+		return m, nil
+	}
+	return "", Errorf(Invalid, "inbox must be unmatched or everything")
+}
+
+// Deduplication says what becomes of an event whose dedup id is known with
+// another payload; "" is Lenient.
+type Deduplication string
+
+// The ways.
+const (
+	Lenient Deduplication = "lenient" // a duplicate like all others, and the answer says that it differs
+	Strict  Deduplication = "strict"  // refused
+)
+
+// ParseDeduplication reads a way's name. Invalid if there is no such way.
+func ParseDeduplication(s string) (Deduplication, error) {
+	switch d := Deduplication(s); d {
+	case Lenient, Strict:
+		return d, nil
+	}
+	return "", Errorf(Invalid, "deduplication must be lenient or strict")
+}
+
+// MaxRateLimit is the highest rate limit that an organization can be given, in
+// events a minute.
+const MaxRateLimit = 1_000_000_000
 
 // Tier is what an organization pays for; it decides its rate limit.
 type Tier string
@@ -57,52 +102,3 @@ func checkText(what, s string, limit int) error {
 }
 
 func isControl(r rune) bool { return r < 0x20 || r >= 0x7f && r < 0xa0 }
-
-// APIKey is a key of an organization as it is stored: its hash, never the key.
-type APIKey struct {
-	ID           int64
-	Organization Organization
-	Hash         [32]byte // SHA-256 of the key
-	Prefix       string   // its first characters, to recognize it by
-}
-
-const (
-	keyPrefix   = "sk_"
-	keyDigits   = 43 // 256 bits in base 62
-	keyChecksum = 6  // a CRC-32 in base 62
-	keyLength   = len(keyPrefix) + keyDigits + keyChecksum
-)
-
-// NewAPIKey makes a key from 256 random bits: "sk_", 43 base-62 digits, and 6
-// digits of checksum by which scanners, and [HashAPIKey], recognize a key.
-func NewAPIKey(random [32]byte) string {
-	digits := base62(new(big.Int).SetBytes(random[:]), keyDigits)
-	return keyPrefix + digits + checksum(digits)
-}
-
-// HashAPIKey gives what a key is stored and looked up by. ok is false for a
-// text that cannot be a key, which need not be looked up.
-func HashAPIKey(key string) (hash [32]byte, ok bool) {
-	if len(key) != keyLength || key[:len(keyPrefix)] != keyPrefix {
-		return hash, false
-	}
-	digits, sum := key[len(keyPrefix):keyLength-keyChecksum], key[keyLength-keyChecksum:]
-	if checksum(digits) != sum {
-		return hash, false
-	}
-	return sha256.Sum256([]byte(key)), true
-}
-
-// KeyPrefix is the part of a key that may be shown again: 9 characters.
-func KeyPrefix(key string) string { return key[:min(len(key), 9)] }
-
-func checksum(digits string) string {
-	var b [4]byte
-	binary.BigEndian.PutUint32(b[:], crc32.ChecksumIEEE([]byte(digits)))
-	return base62(new(big.Int).SetBytes(b[:]), keyChecksum)
-}
-
-func base62(n *big.Int, digits int) string {
-	s := n.Text(62)
-	return strings.Repeat("0", digits-len(s)) + s
-}

@@ -31,7 +31,9 @@ type Webhook struct {
 	PausedBy  string    // why it is paused: PausedByOwner, …; "" if it is not
 	HeldUntil time.Time // the breaker is open until then; zero: closed
 	Holds     int       // how often in a row it has opened
-	Broken    error     // why what is stored of it cannot be read, so that it gets nothing; nil: it can
+	CreatedAt time.Time
+	Failing   *Health // how it fails since its last success; nil: it does not, or is not known
+	Broken    error   // why what is stored of it cannot be read, so that it gets nothing; nil: it can
 }
 
 // Who paused a webhook.
@@ -39,6 +41,7 @@ const (
 	PausedByOwner    = "owner"
 	PausedByFailures = "failures" // nothing but failures for too long
 	PausedByReceiver = "receiver" // it answered webhook-delivery: disable
+	PausedByOperator = "operator" // its organization is suspended
 )
 
 // WebhookState says what an event that matches a webhook is owed.
@@ -57,6 +60,7 @@ const (
 type Subscribers struct {
 	OrganizationID int64
 	Version        int64
+	Inbox          InboxMode
 	Webhooks       []Webhook
 }
 

@@ -142,7 +142,7 @@ func NewOrganization(t testing.TB, s *store.Store) int64 {
 	for i := range key.Hash {
 		key.Hash[i] = byte(rand.Uint32())
 	}
-	id, err := s.AddOrganization(t.Context(), trigger.Organization{Name: "Org", Tier: trigger.Free}, key)
+	id, err := s.AddOrganization(t.Context(), trigger.Organization{Name: "Org", Tier: trigger.Free}, key, store.Once{})
 	if err != nil {
 		t.Fatal(err)
 	}

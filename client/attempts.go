@@ -1,0 +1,109 @@
+package client
+
+import (
+	"context"
+	"iter"
+	"strconv"
+	"time"
+)
+
+// What an attempt came to.
+const (
+	OutcomeSuccess   = "success"   // a 2xx answer
+	OutcomeTransient = "transient" // worth another try
+	OutcomePermanent = "permanent" // no try can succeed, or the receiver wants none
+	OutcomeGone      = "gone"      // 410: the receiver wants no more
+)
+
+// Attempt is one try to deliver an event to a webhook.
+type Attempt struct {
+	EventID     string    `json:"event_id"`
+	WebhookID   int64     `json:"webhook_id"`
+	ReplayID    int64     `json:"replay_id,omitzero"` // 0: owed when the event was accepted
+	Number      int       `json:"number"`             // from 1
+	At          time.Time `json:"at"`
+	TookSeconds float64   `json:"took_seconds"`
+	Outcome     string    `json:"outcome"`           // OutcomeSuccess, …
+	Status      int       `json:"status,omitzero"`   // of the HTTP answer; 0: there was none
+	Error       string    `json:"error,omitzero"`    // what went wrong
+	Response    string    `json:"response,omitzero"` // the first 16 KiB of the answer
+	Timing      Timing    `json:"timing"`
+}
+
+// Timing is where the time of an attempt went; 0 is what did not happen, as on
+// a connection that was open already.
+type Timing struct {
+	DNSSeconds       float64 `json:"dns_seconds,omitzero"`
+	ConnectSeconds   float64 `json:"connect_seconds,omitzero"`
+	TLSSeconds       float64 `json:"tls_seconds,omitzero"`
+	FirstByteSeconds float64 `json:"first_byte_seconds,omitzero"`
+}
+
+// AttemptQuery picks attempts. What is zero does not count.
+type AttemptQuery struct {
+	WebhookID int64
+	Outcome   string // OutcomeSuccess, …
+	ReplayID  int64
+	Limit     int // attempts a page, 1 to 100; 0: 20
+}
+
+// Attempts goes through the attempts, those of the newest event first, page by
+// page. An error comes last.
+func (c *Client) Attempts(ctx context.Context, q AttemptQuery) iter.Seq2[Attempt, error] {
+	return all(func(cursor string) (Page[Attempt], error) { return c.AttemptsPage(ctx, q, cursor) })
+}
+
+// AttemptsPage gives one page of attempts, the first if the cursor is empty.
+func (c *Client) AttemptsPage(ctx context.Context, q AttemptQuery, cursor string) (Page[Attempt], error) {
+	v := query{}
+	v.number("webhook_id", q.WebhookID)
+	v.text("outcome", q.Outcome)
+	v.number("replay_id", q.ReplayID)
+	v.number("limit", int64(q.Limit))
+	return getPage[Attempt](ctx, c, "/v1/attempts", v, cursor)
+}
+
+// The statuses of an [OwedDelivery].
+const (
+	DeliveryOpen   = "open"
+	DeliveryFailed = "failed"
+)
+
+// OwedDelivery is an event that a webhook has not got: it is still to be tried,
+// or has failed.
+type OwedDelivery struct {
+	EventID       string    `json:"event_id"`
+	WebhookID     int64     `json:"webhook_id"`         // 0: the inbox
+	ReplayID      int64     `json:"replay_id,omitzero"` // 0: owed when the event was accepted
+	Status        string    `json:"status"`             // DeliveryOpen or DeliveryFailed
+	Attempts      int       `json:"attempts"`           // so far
+	NextAttemptAt time.Time `json:"next_attempt_at,omitzero"`
+	Claimed       bool      `json:"claimed"`         // it is being tried
+	Reason        string    `json:"reason,omitzero"` // why it has failed
+}
+
+// DeliveryQuery picks deliveries. What is zero does not count.
+type DeliveryQuery struct {
+	Status    string // DeliveryOpen or DeliveryFailed
+	WebhookID *int64 // 0: the inbox
+	Limit     int    // deliveries a page, 1 to 100; 0: 20
+}
+
+// Deliveries goes through the deliveries that are open or have failed, those of
+// the newest event first, page by page. An error comes last.
+func (c *Client) Deliveries(ctx context.Context, q DeliveryQuery) iter.Seq2[OwedDelivery, error] {
+	return all(func(cursor string) (Page[OwedDelivery], error) { return c.DeliveriesPage(ctx, q, cursor) })
+}
+
+// DeliveriesPage gives one page of deliveries, the first if the cursor is empty.
+func (c *Client) DeliveriesPage(ctx context.Context, q DeliveryQuery, cursor string) (Page[OwedDelivery], error) {
+	v := query{}
+	v.text("status", q.Status)
+	if q.WebhookID != nil {
+		v["webhook_id"] = []string{idText(*q.WebhookID)}
+	}
+	v.number("limit", int64(q.Limit))
+	return getPage[OwedDelivery](ctx, c, "/v1/deliveries", v, cursor)
+}
+
+func idText(id int64) string { return strconv.FormatInt(id, 10) }

@@ -1,0 +1,77 @@
+package client
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"strconv"
+	"time"
+)
+
+// encode writes v as JSON, without the escapes for HTML. What writes itself is
+// taken as it is: encoding/json would compact it.
+func encode(v any) ([]byte, error) {
+	if m, ok := v.(json.Marshaler); ok {
+		return m.MarshalJSON()
+	}
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
+}
+
+// splice writes the struct v as an object, and adds a last member, the bytes of
+// whose value are those of raw; white space around it is not part of a value.
+// Without a value there is no member.
+func splice(v any, name string, raw json.RawMessage) ([]byte, error) {
+	b, err := encode(v)
+	value := bytes.Trim(raw, " \t\r\n")
+	if err != nil || len(value) == 0 {
+		return b, err
+	}
+	if !json.Valid(value) {
+		return nil, fmt.Errorf("triggerd: %s is not JSON", name)
+	}
+	b = b[:len(b)-1]
+	if len(b) > 1 {
+		b = append(b, ',')
+	}
+	b = append(strconv.AppendQuote(b, name), ':')
+	return append(append(b, value...), '}'), nil
+}
+
+// query gathers parameters of a query, and leaves out what is zero.
+type query url.Values
+
+func (q query) text(name, value string) {
+	if value != "" {
+		q[name] = []string{value}
+	}
+}
+
+func (q query) number(name string, value int64) {
+	if value != 0 {
+		q.text(name, strconv.FormatInt(value, 10))
+	}
+}
+
+func (q query) time(name string, value time.Time) {
+	if !value.IsZero() {
+		q.text(name, value.UTC().Format(time.RFC3339Nano))
+	}
+}
+
+// on is a path with the query.
+func (q query) on(path string) string {
+	if len(q) == 0 {
+		return path
+	}
+	return path + "?" + url.Values(q).Encode()
+}
+
+// under is a path with one more element, an id or a name.
+func under(path string, id any) string { return path + "/" + url.PathEscape(fmt.Sprint(id)) }

@@ -1,0 +1,52 @@
+package client
+
+import "encoding/json"
+
+// Opt is a member of a change (PATCH) that need not be there. The zero Opt
+// leaves the member as it is, [Set] gives it a value, and [Null] puts it back to
+// its default.
+type Opt[T any] struct {
+	value T
+	state optState
+}
+
+type optState byte
+
+const (
+	absent optState = iota
+	null
+	present
+)
+
+// Set is an Opt with a value, which may be the zero value.
+func Set[T any](value T) Opt[T] { return Opt[T]{value, present} }
+
+// Null is an Opt that is null: the default again.
+func Null[T any]() Opt[T] { return Opt[T]{state: null} }
+
+// Get gives the value, and whether there is one.
+func (o Opt[T]) Get() (T, bool) { return o.value, o.state == present }
+
+// IsNull reports whether it is null, which is not the same as absent.
+func (o Opt[T]) IsNull() bool { return o.state == null }
+
+// IsZero reports whether it is absent, for encoding/json's omitzero.
+func (o Opt[T]) IsZero() bool { return o.state == absent }
+
+// MarshalJSON writes the value, or null.
+func (o Opt[T]) MarshalJSON() ([]byte, error) {
+	if o.state != present {
+		return []byte("null"), nil
+	}
+	return encode(o.value)
+}
+
+// UnmarshalJSON reads a value, or null.
+func (o *Opt[T]) UnmarshalJSON(data []byte) error {
+	if string(data) == "null" {
+		*o = Null[T]()
+		return nil
+	}
+	*o = Opt[T]{state: present}
+	return json.Unmarshal(data, &o.value)
+}

@@ -1,0 +1,92 @@
+package client
+
+import (
+	"crypto/ed25519"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const (
+	symmetricPrefix = "whsec_"
+	privatePrefix   = "whsk_"
+	publicPrefix    = "whpk_"
+)
+
+var (
+	errSymmetric = errors.New("triggerd: a secret is whsec_ and the base64 of 24 to 64 bytes")
+	errPrivate   = errors.New("triggerd: a private key is whsk_ and the base64 of an ed25519 seed, or of seed and public key")
+	errPublic    = errors.New("triggerd: a public key is whpk_ and the base64 of 32 bytes")
+	errSign      = errors.New("triggerd: what signs is a whsec_ or a whsk_")
+	errVerify    = errors.New("triggerd: what verifies is a whsec_ or a whpk_")
+)
+
+// Sign makes the webhook-signature of a delivery, as triggerd does it (Standard
+// Webhooks 1.0, "Signature scheme"): over its webhook-id, its webhook-timestamp,
+// which is at in whole Unix seconds, and the very bytes of its body. A secret
+// whsec_… gives "v1," and HMAC-SHA256, a private key whsk_… gives "v1a," and
+// ed25519, both in base64. An error if the secret is neither.
+func Sign(secret, id string, at time.Time, body []byte) (string, error) {
+	content := signed(id, strconv.FormatInt(at.Unix(), 10), body)
+	switch {
+	case strings.HasPrefix(secret, symmetricPrefix):
+		key, err := symmetricKey(secret)
+		if err != nil {
+			return "", err
+		}
+		return "v1," + base64.StdEncoding.EncodeToString(digest(key, content)), nil
+	case strings.HasPrefix(secret, privatePrefix):
+		key, err := privateKey(secret)
+		if err != nil {
+			return "", err
+		}
+		return "v1a," + base64.StdEncoding.EncodeToString(ed25519.Sign(key, content)), nil
+	}
+	return "", errSign
+}
+
+// signed is what a signature is made over.
+func signed(id, timestamp string, body []byte) []byte {
+	return append([]byte(id+"."+timestamp+"."), body...)
+}
+
+func digest(key, content []byte) []byte {
+	mac := hmac.New(sha256.New, key)
+	mac.Write(content)
+	return mac.Sum(nil)
+}
+
+// symmetricKey reads a whsec_….
+func symmetricKey(secret string) ([]byte, error) {
+	raw, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(secret, symmetricPrefix))
+	if err != nil || len(raw) < 24 || len(raw) > 64 {
+		return nil, errSymmetric
+	}
+	return raw, nil
+}
+
+// privateKey reads a whsk_….
+func privateKey(secret string) (ed25519.PrivateKey, error) {
+	raw, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(secret, privatePrefix))
+	if err != nil || len(raw) != ed25519.SeedSize && len(raw) != ed25519.PrivateKeySize {
+		return nil, errPrivate
+	}
+	key := ed25519.NewKeyFromSeed(raw[:ed25519.SeedSize])
+	if len(raw) == ed25519.PrivateKeySize && !key.Equal(ed25519.PrivateKey(raw)) {
+		return nil, errPrivate
+	}
+	return key, nil
+}
+
+// publicKey reads a whpk_….
+func publicKey(secret string) (ed25519.PublicKey, error) {
+	raw, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(secret, publicPrefix))
+	if err != nil || len(raw) != ed25519.PublicKeySize {
+		return nil, errPublic
+	}
+	return raw, nil
+}

@@ -1,0 +1,102 @@
+package client
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"strconv"
+	"time"
+)
+
+// maxMessage bounds one message of a stream, in bytes: more than any event has.
+const maxMessage = 64 << 20
+
+// message is one of an event stream.
+type message struct {
+	event string        // its name; "" for the usual
+	data  []byte        // lines with \n between
+	id    string        // the last one that was given
+	retry time.Duration // the last one that was given
+}
+
+// messages reads an event stream as the HTML standard parses it (section 9.2.6,
+// "Interpreting an event stream"): lines end with \n, \r\n or \r, a colon begins
+// a comment, an empty line ends a message, one without data is none, and one
+// that the stream's end cuts is dropped.
+type messages struct {
+	r     *bufio.Reader
+	begun bool   // past the byte order mark
+	cr    bool   // the last line ended with \r, so a \n that follows belongs to it
+	line  []byte // reused
+	size  int    // of the message so far
+	limit int    // of size
+	id    string
+	retry time.Duration
+}
+
+func newMessages(r io.Reader) *messages { return &messages{r: bufio.NewReader(r), limit: maxMessage} }
+
+// next gives the next message; io.EOF at the end.
+func (s *messages) next() (message, error) {
+	var m message
+	var data []byte
+	has := false
+	s.size = 0
+	for {
+		line, err := s.readLine()
+		if err != nil {
+			return message{}, err
+		}
+		if len(line) == 0 {
+			if has {
+				m.data, m.id, m.retry = data[:len(data)-1], s.id, s.retry
+				return m, nil
+			}
+			m, s.size = message{}, 0
+			continue
+		}
+		name, value, _ := bytes.Cut(line, []byte(":"))
+		value = bytes.TrimPrefix(value, []byte(" "))
+		switch string(name) {
+		case "event":
+			m.event = string(value)
+		case "data":
+			data, has = append(append(data, value...), '\n'), true
+		case "id":
+			if bytes.IndexByte(value, 0) < 0 {
+				s.id = string(value)
+			}
+		case "retry":
+			if ms, err := strconv.ParseUint(string(value), 10, 31); err == nil {
+				s.retry = time.Duration(ms) * time.Millisecond
+			}
+		}
+	}
+}
+
+// readLine gives a line without its end, valid until the next call.
+func (s *messages) readLine() ([]byte, error) {
+	s.line = s.line[:0]
+	for {
+		b, err := s.r.ReadByte()
+		if err != nil {
+			return nil, err
+		}
+		if s.size++; s.size > s.limit {
+			return nil, fmt.Errorf("%w: a message is over %d bytes", errMalformed, s.limit)
+		}
+		skip := s.cr && b == '\n'
+		s.cr = b == '\r'
+		switch {
+		case skip:
+		case b == '\n' || b == '\r':
+			if !s.begun {
+				s.begun, s.line = true, bytes.TrimPrefix(s.line, []byte("\ufeff"))
+			}
+			return s.line, nil
+		default:
+			s.line = append(s.line, b)
+		}
+	}
+}

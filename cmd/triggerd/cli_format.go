@@ -1,0 +1,88 @@
+package main
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+)
+
+// clean takes out what could move the cursor or do worse to a terminal: much of
+// what is shown comes from senders and receivers.
+func clean(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) || unicode.In(r, unicode.Bidi_Control) {
+			return '\uFFFD'
+		}
+		return r
+	}, s)
+}
+
+// cleanLines is clean for a text of several lines.
+func cleanLines(s string) string {
+	lines := strings.Split(strings.ReplaceAll(strings.TrimSpace(s), "\r\n", "\n"), "\n")
+	for i, line := range lines {
+		lines[i] = clean(strings.ReplaceAll(line, "\t", "    "))
+	}
+	return strings.Join(lines, "\n")
+}
+
+// localTime is a time to the second, as clocks here show it; "" for none.
+func localTime(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.Local().Format(time.RFC3339)
+}
+
+// duration shows seconds as people write them; "" for 0.
+func duration(seconds float64) string {
+	d := time.Duration(seconds * float64(time.Second))
+	switch {
+	case d == 0:
+		return ""
+	case d < time.Second:
+		return strconv.FormatFloat(float64(d.Round(100*time.Microsecond))/float64(time.Millisecond), 'f', -1, 64) + "ms"
+	}
+	d = d.Round(time.Millisecond)
+	text := d.String()
+	if strings.HasSuffix(text, "m0s") {
+		text = strings.TrimSuffix(text, "0s")
+	}
+	if strings.HasSuffix(text, "h0m") {
+		text = strings.TrimSuffix(text, "0m")
+	}
+	return text
+}
+
+// number shows a number; "" for 0.
+func number[N int | int64 | float64](n N) string {
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprint(n)
+}
+
+// id shows the id of a thing.
+func id(n int64) string { return strconv.FormatInt(n, 10) }
+
+// webhookID shows which webhook it is.
+func webhookID(n int64) string {
+	if n == 0 {
+		return "inbox"
+	}
+	return id(n)
+}
+
+func yesNo(is bool) string {
+	if is {
+		return "yes"
+	}
+	return "no"
+}
+
+// examples are commands as a help shows them.
+func examples(commands ...string) string {
+	return "Examples:\n\n    " + strings.Join(commands, "\n    ")
+}

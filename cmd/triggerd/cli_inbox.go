@@ -1,0 +1,237 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"triggerd/client"
+)
+
+type inboxList struct {
+	memberCommand
+	listing
+}
+
+// Run lists what is open.
+func (c *inboxList) Run(ctx context.Context, s *session) error {
+	return list(s, c, c.Limit, func(api *client.Client, limit int, cursor string) (client.Page[client.InboxEvent], error) {
+		return api.InboxPage(ctx, limit, cursor)
+	}, inboxTable())
+}
+
+func inboxTable() table[client.InboxEvent] {
+	return table[client.InboxEvent]{
+		[]string{"ID", "TYPE", "CREATED", "CLAIMS", "CLAIMED UNTIL"},
+		func(e client.InboxEvent) []string {
+			return []string{e.ID, e.Type, localTime(e.CreatedAt), number(e.Attempts), localTime(e.ClaimedUntil)}
+		},
+	}
+}
+
+type inboxClaim struct {
+	memberCommand
+	Limit int   `help:"How many at most, 1 to 1000." default:"10"`
+	Lease *days `help:"For how long they are yours, as 5m. Default: 1m."`
+	Wait  *days `help:"For how long to wait if nothing is there, up to 30s. Default: not at all."`
+}
+
+// Run takes events.
+func (c *inboxClaim) Run(ctx context.Context, s *session) error {
+	in := client.ClaimInput{Limit: c.Limit, LeaseSeconds: or(secondsOf(c.Lease)), WaitSeconds: or(secondsOf(c.Wait))}
+	return show(s, c, func(api *client.Client) (client.Claim, error) { return api.ClaimInbox(ctx, in) },
+		func(w io.Writer, claim client.Claim) {
+			if claim.ID == "" {
+				fmt.Fprintln(w, "nothing is there")
+				return
+			}
+			writeFields(w, "claim", claim.ID, "until", localTime(claim.LeasedUntil))
+			for _, e := range claim.Data {
+				fmt.Fprintln(w)
+				writeFields(w, "event", e.ID, "type", e.Type, "created", localTime(e.CreatedAt), "claims", number(e.Attempts))
+				fmt.Fprintln(w, cleanLines(string(e.Payload)))
+			}
+		})
+}
+
+// claimed names events of a claim.
+type claimed struct {
+	memberCommand
+	Claim string   `arg:"" help:"The claim's id."`
+	IDs   []string `arg:"" name:"id" help:"The events' ids."`
+}
+
+// settle makes a call and shows what became of each event. It fails if one of
+// them was not ours any more.
+func (c *claimed) settle(s *session, call func(*client.Client) ([]client.InboxResult, error)) error {
+	var results []client.InboxResult
+	err := showAll(s, c, func(api *client.Client) (_ []client.InboxResult, err error) {
+		results, err = call(api)
+		return results, err
+	}, settledTable())
+	return errors.Join(err, lost(results))
+}
+
+func settledTable() table[client.InboxResult] {
+	return table[client.InboxResult]{
+		[]string{"ID", "STATUS"}, func(r client.InboxResult) []string { return []string{r.ID, r.Status} },
+	}
+}
+
+// lost is an error if events were not ours any more.
+func lost(results []client.InboxResult) error {
+	n := 0
+	for _, result := range results {
+		if result.Status == client.InboxLost {
+			n++
+		}
+	}
+	if n == 0 {
+		return nil
+	}
+	return fmt.Errorf("%d of %d events are lost: claimed by another since, released, or not there", n, len(results))
+}
+
+type inboxAck struct{ claimed }
+
+// Run acknowledges events.
+func (c *inboxAck) Run(ctx context.Context, s *session) error {
+	return c.settle(s, func(api *client.Client) ([]client.InboxResult, error) { return api.AckInbox(ctx, c.Claim, c.IDs) })
+}
+
+type inboxRelease struct {
+	claimed
+	Delay *days `help:"After which they can be claimed again, as 10m. Default: at once."`
+}
+
+// Run gives events back.
+func (c *inboxRelease) Run(ctx context.Context, s *session) error {
+	return c.settle(s, func(api *client.Client) ([]client.InboxResult, error) {
+		return api.ReleaseInbox(ctx, c.Claim, c.IDs, or(secondsOf(c.Delay)))
+	})
+}
+
+type inboxExtend struct {
+	claimed
+	Lease *days `help:"For how long they are yours from now on, as 5m. Default: 1m."`
+}
+
+// Run keeps events for longer.
+func (c *inboxExtend) Run(ctx context.Context, s *session) error {
+	var results []client.InboxResult
+	err := show(s, c, func(api *client.Client) (client.Extension, error) {
+		extension, err := api.ExtendInbox(ctx, c.Claim, c.IDs, or(secondsOf(c.Lease)))
+		results = extension.Data
+		return extension, err
+	}, func(w io.Writer, extension client.Extension) {
+		writeFields(w, "until", localTime(extension.LeasedUntil))
+		writeRows(w, settledTable(), extension.Data)
+	})
+	return errors.Join(err, lost(results))
+}
+
+type inboxStream struct {
+	memberCommand
+	After string `help:"Begin shortly before this event, as after a break. Default: the oldest that is open."`
+}
+
+// Run shows events as they come, until it is stopped.
+func (c *inboxStream) Run(ctx context.Context, s *session) error {
+	l, err := c.open(s)
+	if err != nil {
+		return err
+	}
+	defer l.close()
+	for event, err := range l.StreamInbox(ctx, c.After) {
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil:
+			return l.explain(err)
+		case l.json:
+			writeJSON(s.out, event)
+		default:
+			fmt.Fprintf(s.out, "%s  %s  %s  %s\n", localTime(event.CreatedAt), event.ID, clean(event.Type), clean(string(oneLineJSON(event.Payload))))
+		}
+	}
+	return nil
+}
+
+type inboxConsume struct {
+	asMember
+	Batch int   `help:"How many to take at a time, 1 to 1000." default:"10"`
+	Lease *days `help:"For how long they are yours, as 5m. Default: 1m."`
+	Drain bool  `help:"End when nothing is there, instead of waiting for more."`
+}
+
+// consumeWait is how long a claim waits, in seconds; a stop need not wait.
+const consumeWait = 20
+
+// Run writes events and acknowledges them, until it is stopped. What is written
+// and not acknowledged, since it was stopped just then, comes again.
+func (c *inboxConsume) Run(ctx context.Context, s *session) error {
+	l, err := c.open(s)
+	if err != nil {
+		return err
+	}
+	defer l.close()
+	in := client.ClaimInput{Limit: c.Batch, LeaseSeconds: or(secondsOf(c.Lease)), WaitSeconds: consumeWait}
+	if c.Drain {
+		in.WaitSeconds = 0
+	}
+	for {
+		begun := s.now()
+		claim, err := l.ClaimInbox(ctx, in)
+		switch {
+		case ctx.Err() != nil && !c.Drain:
+			return nil
+		case err != nil:
+			return l.explain(err)
+		case claim.ID == "" && c.Drain:
+			return nil
+		case claim.ID == "": // the server has waited; if not, we do
+			_ = sleepUntil(ctx, begun.Add(time.Second))
+			continue
+		}
+		if err := c.take(ctx, s, l, claim); err != nil {
+			return err
+		}
+	}
+}
+
+// take writes the events of a claim, and acknowledges those that are written.
+func (c *inboxConsume) take(ctx context.Context, s *session, l *link, claim client.Claim) error {
+	items := l.answers.last
+	written := &checkedWriter{Writer: s.out}
+	writeItems(written, items)
+	if written.err != nil {
+		return fmt.Errorf("the events cannot be written: %w", written.err)
+	}
+	ids := make([]string, len(claim.Data))
+	for i, event := range claim.Data {
+		ids[i] = event.ID
+	}
+	results, err := l.AckInbox(context.WithoutCancel(ctx), claim.ID, ids)
+	for _, result := range results {
+		if result.Status == client.InboxLost {
+			fmt.Fprintf(s.errOut, "event %s was not ours any more: another may take it, too\n", result.ID)
+		}
+	}
+	return l.explain(err)
+}
+
+// checkedWriter remembers the first error.
+type checkedWriter struct {
+	io.Writer
+	err error
+}
+
+func (w *checkedWriter) Write(b []byte) (int, error) {
+	n, err := w.Writer.Write(b)
+	if w.err == nil {
+		w.err = err
+	}
+	return n, err
+}

@@ -1,0 +1,117 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"triggerd/client"
+)
+
+// keyFlags are what a key is made with.
+type keyFlags struct {
+	Name    string   `help:"What the key is called."`
+	Scope   []string `help:"What it may do: ingest, read, manage; again, or with commas between. Default: all that the caller may."`
+	Expires *moment  `help:"When it ends: a time, or a span from now, as 90d. Default: never."`
+	Network []string `help:"From where it holds, as a CIDR; again, or with commas between. Default: from anywhere."`
+}
+
+func (f *keyFlags) input(now time.Time) client.KeyInput {
+	return client.KeyInput{Name: f.Name, Scopes: f.Scope, ExpiresAt: f.Expires.after(now), Networks: f.Network}
+}
+
+// onlyKey is for commands that make a key.
+type onlyKey struct {
+	OnlyKey bool `help:"Write the key and nothing else."`
+}
+
+// write shows a key that was made, this once.
+func (o *onlyKey) write(s *session, key client.Key) {
+	if o.OnlyKey {
+		fmt.Fprintln(s.out, key.Key)
+		return
+	}
+	writeKey(s.out, key)
+	if key.Key != "" {
+		fmt.Fprintf(s.out, "\n%s\n", clean(key.Key))
+		fmt.Fprintln(s.errOut, "The key is shown this once. To use it: export TRIGGERD_KEY=sk_…")
+	}
+}
+
+func writeKey(w io.Writer, k client.Key) {
+	networks := "any"
+	if len(k.Networks) > 0 {
+		networks = strings.Join(k.Networks, " ")
+	}
+	expires := "never"
+	if !k.ExpiresAt.IsZero() {
+		expires = localTime(k.ExpiresAt)
+	}
+	writeFields(w, "key", id(k.ID), "name", k.Name, "begins with", k.Prefix, "scopes", strings.Join(k.Scopes, " "),
+		"networks", networks, "created", localTime(k.CreatedAt), "expires", expires, "last used", localTime(k.LastUsedAt))
+}
+
+type keyCreate struct {
+	memberCommand
+	onlyKey
+	keyFlags
+}
+
+// Run makes a key and shows it.
+func (c *keyCreate) Run(ctx context.Context, s *session) error {
+	return show(s, c, func(api *client.Client) (client.Key, error) { return api.CreateKey(ctx, c.input(s.now())) },
+		func(_ io.Writer, key client.Key) { c.write(s, key) })
+}
+
+type keyList struct {
+	memberCommand
+	listing
+}
+
+// Run lists the keys.
+func (c *keyList) Run(ctx context.Context, s *session) error {
+	return list(s, c, c.Limit, func(api *client.Client, limit int, cursor string) (client.Page[client.Key], error) {
+		return api.KeysPage(ctx, limit, cursor)
+	}, table[client.Key]{
+		[]string{"ID", "NAME", "BEGINS", "SCOPES", "NETWORKS", "CREATED", "EXPIRES", "LAST USED"},
+		func(k client.Key) []string {
+			return []string{
+				id(k.ID), k.Name, k.Prefix, strings.Join(k.Scopes, ","), strings.Join(k.Networks, ","),
+				localTime(k.CreatedAt), localTime(k.ExpiresAt), localTime(k.LastUsedAt),
+			}
+		},
+	})
+}
+
+type oneKey struct {
+	memberCommand
+	ID int64 `arg:"" help:"The key's id."`
+}
+
+type keyShow struct{ oneKey }
+
+// Run shows a key, without the key itself.
+func (c *keyShow) Run(ctx context.Context, s *session) error {
+	return show(s, c, func(api *client.Client) (client.Key, error) { return api.KeyByID(ctx, c.ID) }, writeKey)
+}
+
+type keyRotate struct {
+	oneKey
+	onlyKey
+	Overlap *days `help:"For how long the old key still holds, as 1h or 7d. Default: a day."`
+}
+
+// Run makes a key that follows another, and shows it.
+func (c *keyRotate) Run(ctx context.Context, s *session) error {
+	return show(s, c, func(api *client.Client) (client.Key, error) { return api.RotateKey(ctx, c.ID, secondsOf(c.Overlap)) },
+		func(_ io.Writer, key client.Key) { c.write(s, key) })
+}
+
+type keyRevoke struct{ oneKey }
+
+// Run ends a key.
+func (c *keyRevoke) Run(ctx context.Context, s *session) error {
+	return do(s, c, func(api *client.Client) error { return api.DeleteKey(ctx, c.ID) }, fmt.Sprintf("key %d is revoked", c.ID))
+}

@@ -1,0 +1,187 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// verdicts answers a batch: each event by its type.
+func verdicts(request string) (int, string) {
+	_, body, _ := strings.Cut(request, "/v1/events ")
+	var b strings.Builder
+	for i, text := range strings.Split(strings.TrimSpace(body), "\n") {
+		var event struct {
+			Type  string
+			Dedup string `json:"dedup_id"`
+		}
+		_ = json.Unmarshal([]byte(text), &event)
+		switch event.Type {
+		case "bad":
+			fmt.Fprintf(&b, `{"index":%d,"status":"rejected","problem":{"title":"Validation failed","status":422,"code":"validation_failed","errors":[{"pointer":"#/type","detail":"is bad"}]}}`, i)
+		case "old":
+			fmt.Fprintf(&b, `{"index":%d,"status":"duplicate","id":"e%s","payload_matches":true}`, i, event.Dedup)
+		default:
+			fmt.Fprintf(&b, `{"index":%d,"status":"accepted","id":"e%s","warnings":[{"detail":"no name","pointer":"#/payload"}]}`, i, event.Dedup)
+		}
+		b.WriteString("\n")
+	}
+	return 200, b.String()
+}
+
+const someLines = `{"type":"a","payload":{ "x": 1.0 },"dedup_id":"1"}
+
+{"type":"old","dedup_id":"2"}
+{"type":"bad","dedup_id":"3","payload":1}
+{"type":
+{"type":"a","dedup_id":"5","colour":"red"}
+{"type":"a","dedup_id":"6","deliver_at":"2026-03-01T13:00:00Z","traceparent":"t"} 7
+  {"type":"a","dedup_id":"7","deliver_at":"2026-03-01T13:00:00Z","traceparent":"t"}`
+
+func TestSendLines(t *testing.T) {
+	t.Parallel()
+	api := newFakeAPI(t, verdicts)
+	got := api.run(t, someLines, "send", "--ndjson", "--batch", "3")
+	got.failsWith(t, "4 of 7 events were not accepted")
+	if want := "2 accepted, 1 duplicates, 4 rejected, 0 unavailable\n"; got.out != want {
+		t.Errorf("it wrote %q, want %q", got.out, want)
+	}
+	want := `event 1: warning: #/payload: no name
+event 3 is rejected: Validation failed (#/type: is bad)
+event 4 is rejected: No event: unexpected EOF
+event 5 is rejected: No event: json: unknown field "colour"
+event 6 is rejected: No event: there is something behind the event
+event 7: warning: #/payload: no name
+`
+	if diff := cmp.Diff(want, got.errOut); diff != "" {
+		t.Error(diff)
+	}
+	sent := []string{
+		`POST /v1/events {"type":"a","dedup_id":"1","payload":{ "x": 1.0 }}` + "\n" + `{"type":"old","dedup_id":"2"}` + "\n" + `{"type":"bad","dedup_id":"3","payload":1}`,
+		`POST /v1/events {"type":"a","dedup_id":"7","deliver_at":"2026-03-01T13:00:00Z","traceparent":"t"}`,
+	}
+	if diff := cmp.Diff(sent, api.requests()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestSendLinesAsJSON(t *testing.T) {
+	t.Parallel()
+	api := newFakeAPI(t, verdicts)
+	got := api.run(t, `{"type":"a","dedup_id":"1"}`+"\n"+`{"type":"old","dedup_id":"2"}`+"\n"+`x`, "send", "--ndjson", "--json", "--batch=1")
+	want := `{"index":0,"status":"accepted","id":"e1","warnings":[{"detail":"no name","pointer":"#/payload"}]}
+{"index":1,"status":"duplicate","id":"e2","payload_matches":true}
+{"index":2,"status":"rejected","problem":{"title":"No event","status":400,"code":"invalid_json","detail":"invalid character 'x' looking for beginning of value"}}
+`
+	if diff := cmp.Diff(want, got.out); diff != "" || got.errOut != "1 accepted, 1 duplicates, 1 rejected, 0 unavailable\n" {
+		t.Errorf("%q, %s", got.errOut, diff)
+	}
+	got.failsWith(t, "1 of 3 events")
+}
+
+// What nobody answers is told, and none of it as accepted.
+func TestSendLinesFails(t *testing.T) {
+	t.Parallel()
+	api := newFakeAPI(t, always(403, `{"title":"Organization suspended","code":"organization_suspended","status":403}`))
+	got := api.run(t, "{\"type\":\"a\"}\n{\"type\":\"b\"}\n", "send", "--ndjson")
+	got.failsWith(t, "Organization suspended")
+	if got.out != "0 accepted, 0 duplicates, 0 rejected, 0 unavailable\n" || !strings.Contains(got.errOut, "of 2 events from event 1 on it is not known") {
+		t.Errorf("it wrote %+v", got)
+	}
+}
+
+// Events go out though their source is silent and has not ended, and a stop
+// does not wait for it.
+func TestSendLinesOfASilentSource(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	posted := make(chan struct{}, 1)
+	api := newFakeAPI(t, func(request string) (int, string) {
+		posted <- struct{}{}
+		return verdicts(request)
+	})
+	in, source := io.Pipe()
+	defer source.Close()
+	var out, errOut bytes.Buffer
+	ended := make(chan error, 1)
+	go func() {
+		env := map[string]string{"TRIGGERD_URL": api.URL, "TRIGGERD_KEY": "sk_x"}
+		s := &session{in: in, out: &out, errOut: &errOut, now: cliNow}
+		ended <- runWith(ctx, []string{"send", "--ndjson"}, func(name string) string { return env[name] }, s)
+	}()
+	if _, err := io.WriteString(source, `{"type":"a","dedup_id":"1"}`+"\n"); err != nil {
+		t.Fatal(err)
+	}
+	<-posted
+	cancel()
+	if err := <-ended; err == nil || !strings.Contains(err.Error(), "interrupted") {
+		t.Errorf("it ended with %v", err)
+	}
+}
+
+func TestDuplicatesAreTold(t *testing.T) {
+	t.Parallel()
+	api := newFakeAPI(t, always(200, `{"status":"duplicate","id":"e1","payload_matches":false}`))
+	got := api.run(t, "", "send", "a", "--dedup-id", "d")
+	if got.out != "duplicate e1\n" || !strings.Contains(got.errOut, "another payload") || got.err != nil {
+		t.Errorf("it wrote %+v", got)
+	}
+	if got := api.run(t, "", "send", "a", "--dedup-id", "d", "--json"); got.out != `{"status":"duplicate","id":"e1","payload_matches":false}`+"\n" {
+		t.Errorf("it wrote %+v", got)
+	}
+}
+
+// What is consumed is written as it came, and then acknowledged.
+func TestConsume(t *testing.T) {
+	t.Parallel()
+	claims := 0
+	api := newFakeAPI(t, func(request string) (int, string) {
+		switch {
+		case strings.Contains(request, "/claim"):
+			if claims++; claims > 1 {
+				return 200, `{"claim":null,"data":[]}`
+			}
+			return 200, `{"claim":"c","data":[{"id":"a","payload":1.0,"new":1},{"id":"b"}]}`
+		default:
+			return 200, `{"data":[{"id":"a","status":"acknowledged"},{"id":"b","status":"lost"}]}`
+		}
+	})
+	got := api.run(t, "", "inbox", "consume", "--drain")
+	if want := `{"id":"a","payload":1.0,"new":1}` + "\n" + `{"id":"b"}` + "\n"; got.out != want || got.err != nil || !strings.Contains(got.errOut, "event b was not ours") {
+		t.Errorf("it wrote %+v", got)
+	}
+	if got := api.requests()[1]; got != `POST /v1/inbox/ack {"claim":"c","ids":["a","b"]}` {
+		t.Errorf("it sent %s", got)
+	}
+}
+
+// What cannot be written is not acknowledged.
+func TestConsumeIntoNothing(t *testing.T) {
+	t.Parallel()
+	api := newFakeAPI(t, always(200, `{"claim":"c","data":[{"id":"a"}]}`))
+	env := map[string]string{"TRIGGERD_URL": api.URL, "TRIGGERD_KEY": "sk_x"}
+	_, closed := io.Pipe()
+	closed.Close()
+	s := &session{out: closed, errOut: io.Discard, now: cliNow}
+	err := runWith(t.Context(), []string{"inbox", "consume"}, func(name string) string { return env[name] }, s)
+	if err == nil || !strings.Contains(err.Error(), "cannot be written") || len(api.requests()) != 1 {
+		t.Errorf("%v after %q", err, api.requests())
+	}
+}
+
+// Of many that are not accepted, the first are named.
+func TestSendLinesNamesTheFirst(t *testing.T) {
+	t.Parallel()
+	got := newFakeAPI(t, verdicts).run(t, strings.Repeat("x\n", 100), "send", "--ndjson")
+	got.failsWith(t, "100 of 100 events")
+	if n := strings.Count(got.errOut, "is rejected"); n != maxListed || !strings.HasSuffix(got.errOut, "and more; --json names all\n") {
+		t.Errorf("%d are named: %s", n, got.errOut)
+	}
+}

@@ -1,0 +1,209 @@
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"triggerd/client"
+)
+
+// session is what a command has around it.
+type session struct {
+	in          io.Reader
+	out, errOut io.Writer
+	now         func() time.Time
+}
+
+// asMember is who asks for an organization, and where.
+type asMember struct {
+	URL string `name:"url" help:"The server." default:"http://127.0.0.1:5001" variable:"TRIGGERD_URL"`
+	Key string `help:"The organization's API key, sk_…; better given by the environment, since flags can be seen." variable:"TRIGGERD_KEY"`
+}
+
+// memberCommand is what most commands are.
+type memberCommand struct {
+	asMember
+	JSON bool `name:"json" help:"Write JSON as the API gives it; a list as a line for each item."`
+}
+
+// operatorCommand is one that only the operator may give.
+type operatorCommand struct {
+	URL        string `name:"url" help:"The server." default:"http://127.0.0.1:5001" variable:"TRIGGERD_URL"`
+	AdminToken string `help:"The server's admin token, if it has one." variable:"ADMIN_TOKEN"`
+	JSON       bool   `name:"json" help:"Write JSON as the API gives it; a list as a line for each item."`
+}
+
+// link is a client and what a command does with its answers. It is closed after
+// its last use.
+type link struct {
+	*client.Client
+	answers *answers
+	json    bool
+	hint    string // what to set when the server does not know who asks
+}
+
+// opener is a command that says where to, and as whom.
+type opener interface{ open(*session) (*link, error) }
+
+// commandRetries is how often a command tries again: not so often that somebody
+// who waits for its answer wonders.
+const commandRetries = 2
+
+func (a *asMember) open(s *session) (*link, error) {
+	if a.Key == "" {
+		return nil, errors.New("there is no key: set TRIGGERD_KEY to an API key of your organization (sk_…), or give --key; triggerd org create makes one")
+	}
+	return newLink(s, a.URL, a.Key, "is TRIGGERD_KEY, or --key, a key of this server?"), nil
+}
+
+func (c *memberCommand) open(s *session) (*link, error) {
+	l, err := c.asMember.open(s)
+	if err == nil {
+		l.json = c.JSON
+	}
+	return l, err
+}
+
+func (c *operatorCommand) open(s *session) (*link, error) {
+	l := newLink(s, c.URL, c.AdminToken, "set ADMIN_TOKEN, or --admin-token, to that of the server")
+	l.json = c.JSON
+	return l, nil
+}
+
+func newLink(s *session, base, key, hint string) *link {
+	a := &answers{errOut: s.errOut, base: &http.Transport{
+		Proxy:                 http.ProxyFromEnvironment,
+		DialContext:           (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 15 * time.Second}).DialContext,
+		ForceAttemptHTTP2:     true,
+		TLSHandshakeTimeout:   10 * time.Second,
+		ResponseHeaderTimeout: time.Minute, // a claim waits up to 30 s
+	}}
+	return &link{
+		Client: &client.Client{
+			BaseURL: base, Key: key, Retries: commandRetries, UserAgent: "triggerd-cli/" + version,
+			HTTP: &http.Client{
+				Transport:     a,
+				CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+			},
+		},
+		answers: a, hint: hint,
+	}
+}
+
+func (l *link) close() { l.answers.base.CloseIdleConnections() }
+
+// answers keeps the last answer as it came, for --json: what has been decoded
+// has lost members that this program does not know. It is for one call at a
+// time.
+type answers struct {
+	base   *http.Transport
+	errOut io.Writer     // for what a command waits for
+	last   *bytes.Buffer // nil before the first answer, and for a stream
+}
+
+// RoundTrip implements http.RoundTripper.
+func (a *answers) RoundTrip(r *http.Request) (*http.Response, error) {
+	res, err := a.base.RoundTrip(r)
+	a.last = nil
+	if err != nil || strings.HasPrefix(res.Header.Get("Content-Type"), "text/event-stream") {
+		return res, err
+	}
+	if seconds, _ := strconv.Atoi(res.Header.Get("Retry-After")); seconds > 1 && a.errOut != nil {
+		fmt.Fprintf(a.errOut, "%s: the server asks to wait for %d s\n", res.Status, seconds)
+	}
+	a.last = &bytes.Buffer{}
+	res.Body = struct {
+		io.Reader
+		io.Closer
+	}{io.TeeReader(res.Body, a.last), res.Body}
+	return res, nil
+}
+
+// failure is an error in words for people.
+type failure struct {
+	text  string
+	cause error
+}
+
+func (f *failure) Error() string { return f.text }
+func (f *failure) Unwrap() error { return f.cause }
+
+// explain puts what went wrong with a call into words.
+func (l *link) explain(err error) error {
+	if err == nil {
+		return nil
+	}
+	text := strings.TrimPrefix(err.Error(), "triggerd: ")
+	problem, isProblem := errors.AsType[*client.Error](err)
+	_, isURL := errors.AsType[*url.Error](err)
+	switch {
+	case errors.Is(err, context.Canceled):
+		text = "interrupted"
+	case errors.Is(err, client.ErrSecretLost):
+		text = "it was made, but the answer with its secret was lost: rotate it, or delete it and make another"
+	case isProblem:
+		text = l.tell(problem)
+	case isURL:
+		text = l.BaseURL + " cannot be reached: " + reasonOf(err) + "; does the server run, and is TRIGGERD_URL, or --url, right?"
+	}
+	return &failure{text, err}
+}
+
+// tell puts a problem into one line.
+func (l *link) tell(e *client.Error) string {
+	text := problemText(e)
+	switch {
+	case e.Code == client.CodeUnauthorized:
+		text += "; " + l.hint
+	case e.Code == "" && e.Detail == "":
+		text = fmt.Sprintf("%s answered %d %s: is that a triggerd?", l.BaseURL, e.Status, cmp.Or(e.Title, "without a word"))
+	case e.RetryAfter > 0:
+		text += fmt.Sprintf("; it may work again in %v", e.RetryAfter.Round(time.Second))
+	}
+	return text
+}
+
+// problemText is a problem's title, detail, and what is wrong where.
+func problemText(e *client.Error) string {
+	text := cmp.Or(e.Title, e.Code, fmt.Sprint(e.Status))
+	if e.Detail != "" && e.Detail != e.Title {
+		text += ": " + e.Detail
+	}
+	var fields []string
+	for _, field := range e.Errors {
+		text := field.Pointer + field.Parameter
+		if field.Detail != e.Detail {
+			text = strings.TrimPrefix(text+": "+field.Detail, ": ")
+		}
+		fields = append(fields, text)
+	}
+	if fields != nil {
+		text += " (" + strings.Join(fields, "; ") + ")"
+	}
+	if e.EventID != "" {
+		text += " (the first event is " + e.EventID + ")"
+	}
+	return clean(text)
+}
+
+// reasonOf is the innermost of what went wrong with a connection, and so
+// without addresses.
+func reasonOf(err error) string {
+	if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
+		return "it does not answer in time"
+	}
+	for inner := errors.Unwrap(err); inner != nil; inner = errors.Unwrap(err) {
+		err = inner
+	}
+	return err.Error()
+}

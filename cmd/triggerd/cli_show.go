@@ -1,0 +1,187 @@
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+
+	"triggerd/client"
+)
+
+// listing is what commands have that list.
+type listing struct {
+	Limit int `help:"How many to show at most. 0: all." default:"20"`
+}
+
+// table says how a kind of things is listed.
+type table[T any] struct {
+	head []string
+	row  func(T) []string
+}
+
+// show makes a call and shows its one result. A result beside an error, which
+// is one without its secret, is shown, too.
+func show[T any](s *session, from opener, call func(*client.Client) (T, error), view func(io.Writer, T)) error {
+	l, err := from.open(s)
+	if err != nil {
+		return err
+	}
+	defer l.close()
+	value, err := call(l.Client)
+	if err != nil && !errors.Is(err, client.ErrSecretLost) {
+		return l.explain(err)
+	}
+	if l.json {
+		writeRaw(s.out, l.answers.last)
+	} else {
+		view(s.out, value)
+	}
+	return l.explain(err)
+}
+
+// do makes a call without a result, and says that it is done.
+func do(s *session, from opener, call func(*client.Client) error, done string) error {
+	l, err := from.open(s)
+	if err != nil {
+		return err
+	}
+	defer l.close()
+	if err := call(l.Client); err != nil {
+		return l.explain(err)
+	}
+	if !l.json {
+		fmt.Fprintln(s.out, done)
+	}
+	return nil
+}
+
+// showAll makes a call that gives a whole list, and shows it.
+func showAll[T any](s *session, from opener, call func(*client.Client) ([]T, error), t table[T]) error {
+	page := func(c *client.Client, _ int, _ string) (p client.Page[T], err error) {
+		p.Data, err = call(c)
+		return p, err
+	}
+	return list(s, from, 0, page, t)
+}
+
+// maxPage is the most that the API gives at a time.
+const maxPage = 100
+
+// list asks for one page after the other, up to limit things, and shows them.
+// What there is before an error is shown.
+func list[T any](s *session, from opener, limit int,
+	page func(c *client.Client, limit int, cursor string) (client.Page[T], error), t table[T],
+) error {
+	if limit < 0 {
+		return errors.New("--limit must not be negative")
+	}
+	l, err := from.open(s)
+	if err != nil {
+		return err
+	}
+	defer l.close()
+	items, more, err := gather(s, l, limit, page)
+	if !l.json && (err == nil || items != nil) {
+		writeRows(s.out, t, items)
+	}
+	if !l.json && err == nil && more {
+		fmt.Fprintln(s.errOut, "there may be more: --limit 0 shows all")
+	}
+	return l.explain(err)
+}
+
+// gather asks for pages, and writes them as they come if it is to be JSON.
+func gather[T any](s *session, l *link, limit int,
+	page func(c *client.Client, limit int, cursor string) (client.Page[T], error),
+) (items []T, more bool, err error) {
+	for cursor := ""; ; {
+		size := maxPage
+		if limit > 0 {
+			size = min(limit-len(items), maxPage)
+		}
+		p, err := page(l.Client, size, cursor)
+		if err != nil {
+			return items, true, err
+		}
+		if l.json {
+			writeItems(s.out, l.answers.last)
+		}
+		items, cursor = append(items, p.Data...), p.NextCursor
+		if cursor == "" || limit > 0 && len(items) >= limit {
+			return items, cursor != "", nil
+		}
+	}
+}
+
+// writeRaw writes an answer as it came.
+func writeRaw(w io.Writer, answer *bytes.Buffer) {
+	if answer != nil && answer.Len() > 0 {
+		fmt.Fprintf(w, "%s\n", bytes.TrimSpace(answer.Bytes()))
+	}
+}
+
+// writeItems writes each item of a list as it came, but on one line.
+func writeItems(w io.Writer, answer *bytes.Buffer) {
+	if answer == nil {
+		return
+	}
+	var page struct{ Data []json.RawMessage }
+	if json.Unmarshal(answer.Bytes(), &page) != nil {
+		_ = json.Unmarshal(answer.Bytes(), &page.Data) // the client has decoded it: it is the one or the other
+	}
+	for _, item := range page.Data {
+		fmt.Fprintf(w, "%s\n", oneLineJSON(item))
+	}
+}
+
+// oneLineJSON takes out the space between tokens if a value is on several lines.
+func oneLineJSON(value []byte) []byte {
+	var b bytes.Buffer
+	if !bytes.ContainsAny(value, "\r\n") || json.Compact(&b, value) != nil {
+		return value
+	}
+	return b.Bytes()
+}
+
+// writeJSON writes what no answer is, on one line.
+func writeJSON(w io.Writer, value any) {
+	e := json.NewEncoder(w)
+	e.SetEscapeHTML(false)
+	_ = e.Encode(value) // of the API's own types
+}
+
+// writeTable writes rows with aligned columns under their names.
+func writeTable(w io.Writer, head []string, rows [][]string) {
+	tw := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(tw, strings.Join(head, "\t"))
+	for _, row := range rows {
+		for i, cell := range row {
+			row[i] = cmp.Or(clean(cell), "-")
+		}
+		fmt.Fprintln(tw, strings.Join(row, "\t"))
+	}
+	_ = tw.Flush() // as fmt.Fprintln's error
+}
+
+// writeRows writes a table of things.
+func writeRows[T any](w io.Writer, t table[T], items []T) {
+	rows := make([][]string, len(items))
+	for i, item := range items {
+		rows[i] = t.row(item)
+	}
+	writeTable(w, t.head, rows)
+}
+
+// writeFields writes names and their values by turns, a pair on each line.
+func writeFields(w io.Writer, pairs ...string) {
+	tw := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	for i := 0; i+1 < len(pairs); i += 2 {
+		fmt.Fprintf(tw, "%s\t%s\n", pairs[i], cmp.Or(clean(pairs[i+1]), "-"))
+	}
+	_ = tw.Flush()
+}

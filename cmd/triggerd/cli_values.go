@@ -1,0 +1,174 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"triggerd/client"
+)
+
+// moment is a time as people give it: RFC 3339, or a span of time from now on,
+// or back, as the flag has it.
+type moment struct {
+	at   time.Time
+	span time.Duration
+}
+
+// UnmarshalText reads 2026-01-02T03:04:05Z, 2026-01-02, 30d, 10m.
+func (m *moment) UnmarshalText(text []byte) error {
+	s := string(text)
+	if at, err := time.Parse(time.RFC3339, s); err == nil {
+		*m = moment{at: at}
+		return nil
+	}
+	if at, err := time.ParseInLocation(time.DateOnly, s, time.Local); err == nil {
+		*m = moment{at: at}
+		return nil
+	}
+	var span days
+	if err := span.UnmarshalText(text); err != nil {
+		return fmt.Errorf("%q is no time: want 2026-01-02T15:04:05Z, 2026-01-02, or a span as 30d, 2h or 10m", s)
+	}
+	*m = moment{span: span.Duration}
+	return nil
+}
+
+// before is the moment, a span being one back from now; zero if none was given.
+func (m *moment) before(now time.Time) time.Time {
+	switch {
+	case m == nil:
+		return time.Time{}
+	case m.at.IsZero():
+		return now.Add(-m.span)
+	}
+	return m.at
+}
+
+// after is before, a span being one from now on.
+func (m *moment) after(now time.Time) time.Time {
+	if m != nil && m.at.IsZero() {
+		return now.Add(m.span)
+	}
+	return m.before(now)
+}
+
+// pauses are the retries of a webhook: 5s,1m,1h, or none.
+type pauses struct{ seconds []float64 }
+
+// UnmarshalText reads durations with commas between.
+func (p *pauses) UnmarshalText(text []byte) error {
+	p.seconds = []float64{}
+	if string(text) == "none" {
+		return nil
+	}
+	for part := range strings.SplitSeq(string(text), ",") {
+		d, err := time.ParseDuration(strings.TrimSpace(part))
+		if err != nil {
+			return fmt.Errorf("%q is no list of pauses: want 5s,1m,1h, or none", text)
+		}
+		p.seconds = append(p.seconds, d.Seconds())
+	}
+	return nil
+}
+
+// secondsOf is a span in seconds; nil if none was given.
+func secondsOf(d *days) *float64 {
+	if d == nil {
+		return nil
+	}
+	seconds := d.Seconds()
+	return &seconds
+}
+
+// text reads what an argument stands for: itself, @file the content of a file,
+// and - what comes on standard input.
+func (s *session) text(ctx context.Context, argument string) ([]byte, error) {
+	if name, ok := strings.CutPrefix(argument, "@"); ok {
+		return os.ReadFile(name)
+	}
+	if argument != "-" {
+		return []byte(argument), nil
+	}
+	type content struct {
+		text []byte
+		err  error
+	}
+	read := make(chan content, 1)
+	go func() { // a read cannot be cancelled
+		text, err := io.ReadAll(s.in)
+		read <- content{text, err}
+	}()
+	select {
+	case all := <-read:
+		return all.text, all.err
+	case <-ctx.Done():
+		return nil, errors.New("interrupted")
+	}
+}
+
+// value is text for an argument that has to be JSON; nil if it is empty.
+func (s *session) value(ctx context.Context, what, argument string) (json.RawMessage, error) {
+	if argument == "" {
+		return nil, nil
+	}
+	text, err := s.text(ctx, argument)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", what, err)
+	}
+	if !json.Valid(text) {
+		return nil, fmt.Errorf("%s is not JSON: %s", what, wrongAt(text))
+	}
+	return text, nil
+}
+
+// wrongAt says where a text stops being JSON.
+func wrongAt(text []byte) string {
+	err := json.Unmarshal(text, new(json.RawMessage))
+	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
+		return fmt.Sprintf("%v, at byte %d", err, syntax.Offset)
+	}
+	return fmt.Sprint(err)
+}
+
+// resets are the settings that go back to their defaults.
+type resets struct {
+	Reset []string `help:"Settings that go back to their defaults, by the names of their flags; with commas between." placeholder:"NAME"`
+}
+
+// check refuses names that are not among those that have a default, or whose
+// flag is there, too.
+func (r *resets) check(allowed map[string]bool) error {
+	for _, name := range r.Reset {
+		given, ok := allowed[name]
+		switch {
+		case !ok:
+			names := make([]string, 0, len(allowed))
+			for name := range allowed {
+				names = append(names, name)
+			}
+			slices.Sort(names)
+			return fmt.Errorf("--reset takes %s; not %q", strings.Join(names, ", "), name)
+		case given:
+			return fmt.Errorf("--%s and --reset %s contradict each other", name, name)
+		}
+	}
+	return nil
+}
+
+// change is what a flag does to a setting: nothing, a value, or its default.
+func change[T any](r *resets, name string, value *T) client.Opt[T] {
+	switch {
+	case slices.Contains(r.Reset, name):
+		return client.Null[T]()
+	case value != nil:
+		return client.Set(*value)
+	}
+	return client.Opt[T]{}
+}

@@ -1,0 +1,178 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"triggerd/client"
+)
+
+// filterFlags are which events a webhook gets.
+type filterFlags struct {
+	Type    []string `help:"Only events whose type matches this pattern, as 'user.*'; may be given again. Default: all." sep:"none"`
+	Content *string  `help:"Only events whose payload meets this condition: JSON, @file, or - for standard input."`
+}
+
+func (f *filterFlags) contentText() string {
+	if f.Content == nil {
+		return ""
+	}
+	return *f.Content
+}
+
+// webhookFlags are what a webhook can be told; what is not given is left as it
+// is, or to the server.
+type webhookFlags struct {
+	filterFlags
+	Format      *string           `help:"What the body is: standard, cloudevents or payload."`
+	Timeout     *days             `help:"Time for one attempt, as 5s."`
+	Schedule    *pauses           `help:"Pauses before the retries, as 5s,1m,1h; none for no retries." placeholder:"5s,1m,…"`
+	Rate        *float64          `help:"Deliveries a second, at most."`
+	Concurrency *int              `help:"Attempts at a time, at most."`
+	Header      []string          `help:"A header that is added to each request, as 'X-Team: a'; may be given again." placeholder:"'NAME: VALUE'" sep:"none"`
+	Bearer      *string           `help:"Authorize requests by this token."`
+	Basic       *string           `help:"Authorize requests by this user and password, with a colon between." placeholder:"USER:PASSWORD"`
+	Description *string           `help:"What it is for."`
+	Metadata    map[string]string `help:"Something for you to remember; may be given again." placeholder:"NAME=VALUE" mapsep:"none"`
+}
+
+// headers reads those that were given; nil for none.
+func (f *webhookFlags) headers() (*map[string]string, error) {
+	if f.Header == nil {
+		return nil, nil
+	}
+	headers := map[string]string{}
+	for _, line := range f.Header {
+		name, value, ok := strings.Cut(line, ":")
+		if name = strings.TrimSpace(name); !ok || name == "" {
+			return nil, fmt.Errorf("--header must be like 'X-Team: a', not %q", line)
+		}
+		headers[name] = strings.TrimSpace(value)
+	}
+	return &headers, nil
+}
+
+// auth reads how requests are authorized; nil if it was not given.
+func (f *webhookFlags) auth() (*client.WebhookAuth, error) {
+	switch {
+	case f.Bearer != nil && f.Basic != nil:
+		return nil, errors.New("--bearer and --basic contradict each other")
+	case f.Bearer != nil:
+		return &client.WebhookAuth{Type: client.AuthBearer, Token: *f.Bearer}, nil
+	case f.Basic != nil:
+		user, password, ok := strings.Cut(*f.Basic, ":")
+		if !ok {
+			return nil, errors.New("--basic must be USER:PASSWORD")
+		}
+		return &client.WebhookAuth{Type: client.AuthBasic, User: user, Password: password}, nil
+	}
+	return nil, nil
+}
+
+// patch is what the flags change.
+func (f *webhookFlags) patch(r *resets, content json.RawMessage) (p client.WebhookPatch, err error) {
+	headers, headersErr := f.headers()
+	auth, authErr := f.auth()
+	err = errors.Join(headersErr, authErr, r.check(map[string]bool{
+		"type": f.Type != nil, "content": f.Content != nil, "format": f.Format != nil, "timeout": f.Timeout != nil,
+		"schedule": f.Schedule != nil, "rate": f.Rate != nil, "concurrency": f.Concurrency != nil, "header": f.Header != nil,
+		"auth": auth != nil, "description": f.Description != nil, "metadata": f.Metadata != nil,
+	}))
+	var document *json.RawMessage
+	if f.Content != nil {
+		document = &content
+	}
+	p = client.WebhookPatch{
+		Types: change(r, "type", given(f.Type)), Content: change(r, "content", document), Format: change(r, "format", f.Format),
+		TimeoutSeconds: change(r, "timeout", secondsOf(f.Timeout)), Rate: change(r, "rate", f.Rate),
+		Concurrency: change(r, "concurrency", f.Concurrency), Headers: change(r, "header", headers), Auth: change(r, "auth", auth),
+		Description: change(r, "description", f.Description), ScheduleSeconds: change[[]float64](r, "schedule", nil),
+	}
+	if f.Schedule != nil {
+		p.ScheduleSeconds = client.Set(f.Schedule.seconds)
+	}
+	p.Metadata = change[map[string]string](r, "metadata", nil)
+	if f.Metadata != nil {
+		p.Metadata = client.Set(f.Metadata)
+	}
+	return p, err
+}
+
+// given is a list that is there; nil for one that is not.
+func given[T any](items []T) *[]T {
+	if items == nil {
+		return nil
+	}
+	return &items
+}
+
+type webhookSet struct {
+	oneWebhook
+	resets
+	webhookFlags
+	URL *string `name:"to" help:"Where it delivers to."`
+}
+
+// Run changes what there is a flag for.
+func (c *webhookSet) Run(ctx context.Context, s *session) error {
+	content, err := s.value(ctx, "--content", c.contentText())
+	if err != nil {
+		return err
+	}
+	patch, err := c.patch(&c.resets, content)
+	if err != nil {
+		return err
+	}
+	patch.URL = change(&c.resets, "to", c.URL)
+	if body, err := json.Marshal(patch); err == nil && string(body) == "{}" {
+		return errNothingToSet
+	}
+	return c.show(s, func(api *client.Client) (client.Webhook, error) { return api.UpdateWebhook(ctx, c.ID, patch) })
+}
+
+type webhookCreate struct {
+	memberCommand
+	webhookFlags
+	Target    string `arg:"" name:"target" help:"The URL that it delivers to."`
+	Secret    string `help:"What signs its deliveries, whsec_… or whsk_…. Default: the server makes it."`
+	Signature string `help:"What the server makes: symmetric or ed25519. Default: symmetric."`
+	Paused    bool   `help:"What it is owed waits until it is resumed."`
+}
+
+// Run makes a webhook, and shows its secret.
+func (c *webhookCreate) Run(ctx context.Context, s *session) error {
+	content, err := s.value(ctx, "--content", c.contentText())
+	if err != nil {
+		return err
+	}
+	in, err := c.input(content)
+	if err != nil {
+		return err
+	}
+	return show(s, c, func(api *client.Client) (client.Webhook, error) { return api.CreateWebhook(ctx, in) }, s.showSecret)
+}
+
+func (c *webhookCreate) input(content json.RawMessage) (client.WebhookInput, error) {
+	headers, headersErr := c.headers()
+	auth, authErr := c.auth()
+	in := client.WebhookInput{
+		URL: c.Target, Types: c.Type, Content: content, Format: or(c.Format), Rate: or(c.Rate), Concurrency: or(c.Concurrency),
+		Headers: or(headers), Auth: auth, Description: or(c.Description), Metadata: c.Metadata, Secret: c.Secret,
+		Signature: c.Signature, TimeoutSeconds: or(secondsOf(c.Timeout)), ScheduleSeconds: or(c.Schedule).seconds,
+	}
+	if c.Paused {
+		in.State = client.WebhookPaused
+	}
+	return in, errors.Join(headersErr, authErr)
+}
+
+// or is what a pointer points to; zero for nil.
+func or[T any](value *T) (zero T) {
+	if value == nil {
+		return zero
+	}
+	return *value
+}

@@ -1,0 +1,258 @@
+package api
+
+import (
+	"crypto/rand"
+	"net/http"
+	"strconv"
+	"time"
+
+	"triggerd/internal/trigger"
+)
+
+// The overlap of a rotated key with the new one.
+const (
+	keyOverlap    = 24 * time.Hour
+	maxKeyOverlap = 30 * 24 * time.Hour
+)
+
+// keyView is a key as /v1 shows it.
+type keyView struct {
+	ID         int64    `json:"id"`
+	Name       string   `json:"name"`
+	Prefix     string   `json:"prefix"`
+	Scopes     []string `json:"scopes"`
+	Networks   []string `json:"networks"`
+	CreatedAt  *string  `json:"created_at"`
+	ExpiresAt  *string  `json:"expires_at"`
+	LastUsedAt *string  `json:"last_used_at"`
+	Key        string   `json:"key,omitempty"` // in the one answer to what has made it
+}
+
+func showKey(k *trigger.APIKey) keyView {
+	networks := make([]string, len(k.Networks))
+	for i, network := range k.Networks {
+		networks[i] = network.String()
+	}
+	return keyView{
+		ID: k.ID, Name: k.Name, Prefix: k.Prefix, Scopes: k.Scopes.Names(), Networks: networks,
+		CreatedAt: shownTime(k.CreatedAt), ExpiresAt: shownTime(k.ExpiresAt), LastUsedAt: shownTime(k.LastUsedAt.Truncate(time.Minute)),
+	}
+}
+
+// drawKey makes a key, and what of it is stored.
+func drawKey() (shown string, key trigger.APIKey) {
+	var random [32]byte
+	_, _ = rand.Read(random[:]) // never fails
+	shown = trigger.NewAPIKey(random)
+	hash, _ := trigger.HashAPIKey(shown)
+	return shown, trigger.APIKey{Hash: hash, Prefix: trigger.KeyPrefix(shown)}
+}
+
+// keyInput is what a key is asked for with.
+type keyInput struct {
+	Name      opt[string]   `json:"name"`
+	Scopes    opt[[]string] `json:"scopes"`
+	ExpiresAt opt[string]   `json:"expires_at"`
+	Networks  opt[[]string] `json:"networks"`
+}
+
+// apply sets what was asked for. most are the scopes that may be given, and
+// are where none were asked for. Forbidden if there are others; Invalid, with a
+// pointer, if something is not as it must be.
+func (in *keyInput) apply(k *trigger.APIKey, most trigger.Scopes, now time.Time) error {
+	k.Name, k.Scopes = in.Name.or(""), most
+	if in.Scopes.Given && !in.Scopes.Null {
+		k.Scopes = 0
+		for i, name := range in.Scopes.Value {
+			scope, err := trigger.ParseScopes([]string{name})
+			if err != nil {
+				return trigger.AtMember(err, "#/scopes/"+strconv.Itoa(i))
+			}
+			k.Scopes |= scope
+		}
+	}
+	for i, text := range in.Networks.or(nil) {
+		network, err := trigger.ParseNetwork(text)
+		if err != nil {
+			return trigger.AtMember(err, "#/networks/"+strconv.Itoa(i))
+		}
+		k.Networks = append(k.Networks, network)
+	}
+	if in.ExpiresAt.Given && !in.ExpiresAt.Null {
+		var err error
+		if k.ExpiresAt, err = expiry(in.ExpiresAt.Value, now); err != nil {
+			return err
+		}
+	}
+	if err := k.Check(); err != nil { // of the name alone it does not say where it is
+		return trigger.AtMember(err, "#/name")
+	}
+	if lacking := k.Scopes &^ most; lacking != 0 {
+		return forbidden("missing_scope", "The key lacks the scope "+lacking.String()+", and cannot give it")
+	}
+	return nil
+}
+
+// expiry reads when a key is to end.
+func expiry(text string, now time.Time) (time.Time, error) {
+	at, ok := parseRFC3339(text)
+	switch {
+	case !ok || at.Year() > 9999: // in UTC, as it is shown
+		return at, trigger.Errorf(trigger.Invalid, "expires_at must be a time in RFC 3339, as 2026-01-02T03:04:05Z").At("#/expires_at")
+	case !at.After(now):
+		return at, trigger.Errorf(trigger.Invalid, "expires_at must be in the future").At("#/expires_at")
+	}
+	return at, nil
+}
+
+func (a *API) postAPIKey(w http.ResponseWriter, r *request) error {
+	return a.makeKey(w, r, r.orgID(), r.key.Scopes)
+}
+
+func (a *API) postOrganizationKey(w http.ResponseWriter, r *request) error {
+	orgID, err := r.pathNumber("organization_id")
+	if err != nil {
+		return err
+	}
+	return a.makeKey(w, r, orgID, trigger.AllScopes)
+}
+
+// makeKey makes a key of an organization, with some scopes at most.
+func (a *API) makeKey(w http.ResponseWriter, r *request, orgID int64, most trigger.Scopes) error {
+	if _, err := parameters(r); err != nil {
+		return err
+	}
+	var in keyInput
+	body, err := a.readBody(w, r, &in)
+	if err != nil {
+		return err
+	}
+	o, err := once(r, body)
+	if err != nil {
+		return err
+	}
+	shown, key := drawKey()
+	if err := in.apply(&key, most, a.Store.Now()); err != nil {
+		return err
+	}
+	id, err := a.Store.AddAPIKey(r.Context(), orgID, key, o)
+	return a.answerKey(w, r, orgID, madeKey{id, shown, err})
+}
+
+// madeKey is what came of making a key: the key as it is shown once, or an
+// error, which may be that it was made before.
+type madeKey struct {
+	id    int64
+	shown string
+	err   error
+}
+
+// answerKey answers with a key that was just made, or before. Conflict if it
+// has ended since.
+func (a *API) answerKey(w http.ResponseWriter, r *request, orgID int64, made madeKey) error {
+	before, again, err := repeated(w, made.err)
+	if err != nil {
+		return err
+	}
+	if again {
+		made.id, made.shown = before, ""
+	}
+	key, err := a.Store.APIKey(r.Context(), orgID, made.id)
+	if err != nil && trigger.KindOf(err) == trigger.NotFound {
+		w.Header().Del("Idempotency-Replayed")
+		return trigger.Errorf(trigger.Conflict, "the key that this request has made has ended")
+	}
+	if err != nil {
+		return err
+	}
+	v := showKey(&key)
+	v.Key = made.shown
+	answer(w, http.StatusCreated, v)
+	return nil
+}
+
+func (a *API) listKeys(w http.ResponseWriter, r *request) error {
+	q, limit, after, err := numbered(r)
+	if err != nil {
+		return err
+	}
+	found, err := a.Store.ListAPIKeys(r.Context(), r.orgID(), after, limit+1)
+	if err != nil {
+		return err
+	}
+	answer(w, http.StatusOK, newList(&q, found, limit, showKey, func(k *trigger.APIKey) []byte { return placeOf(k.ID) }))
+	return nil
+}
+
+// numbered reads the query of a list that has no filters, and goes by numbers.
+func numbered(r *request) (q query, limit int, after int64, err error) {
+	if q, err = parameters(r, "limit", "cursor"); err != nil {
+		return q, 0, 0, err
+	}
+	if limit, err = q.limit(); err != nil {
+		return q, 0, 0, err
+	}
+	after, err = q.placeNumber()
+	return q, limit, after, err
+}
+
+func (a *API) getKey(w http.ResponseWriter, r *request) error {
+	id, err := bareNumber(r, "key_id")
+	if err != nil {
+		return err
+	}
+	key, err := a.Store.APIKey(r.Context(), r.orgID(), id)
+	if err != nil {
+		return err
+	}
+	answer(w, http.StatusOK, showKey(&key))
+	return nil
+}
+
+// bareNumber is the number in the path of a request without a query.
+func bareNumber(r *request, name string) (int64, error) {
+	if _, err := parameters(r); err != nil {
+		return 0, err
+	}
+	return r.pathNumber(name)
+}
+
+func (a *API) deleteKey(w http.ResponseWriter, r *request) error {
+	id, err := bareNumber(r, "key_id")
+	if err != nil {
+		return err
+	}
+	if err := a.Store.RevokeAPIKey(r.Context(), r.orgID(), id); err != nil {
+		return err
+	}
+	a.keys.forget()
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+func (a *API) rotateKey(w http.ResponseWriter, r *request) error {
+	id, err := bareNumber(r, "key_id")
+	if err != nil {
+		return err
+	}
+	var in struct {
+		Overlap opt[float64] `json:"overlap_seconds"`
+	}
+	body, err := a.readBody(w, r, &in)
+	if err != nil {
+		return err
+	}
+	o, err := once(r, body)
+	if err != nil {
+		return err
+	}
+	overlap, err := seconds("overlap_seconds", in.Overlap.or(keyOverlap.Seconds()), 0, maxKeyOverlap)
+	if err != nil {
+		return err
+	}
+	shown, next := drawKey()
+	next.Scopes = r.key.Scopes
+	nextID, err := a.Store.RotateAPIKey(r.Context(), r.orgID(), id, next, overlap, o)
+	a.keys.forget()
+	return a.answerKey(w, r, r.orgID(), madeKey{nextID, shown, err})
+}

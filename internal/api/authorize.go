@@ -1,0 +1,168 @@
+package api
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"triggerd/internal/limit"
+	"triggerd/internal/trigger"
+)
+
+// authorize judges whether a request may be made at all.
+func (a *API) authorize(rt *route, r *request) (err error) {
+	s := rt.scope
+	switch s {
+	case scopePublic:
+		return nil
+	case scopeSignup:
+		if !a.OpenSignup {
+			err = a.admin(r)
+		}
+		return err
+	case scopeAdmin:
+		return a.admin(r)
+	}
+	if r.key, err = a.authenticate(r, rt.isNew()); err != nil {
+		r.key = trigger.APIKey{}
+		return err
+	}
+	org := &r.key.Organization
+	switch {
+	case !r.key.Allows(a.clientAddr(r.Request)):
+		return forbidden("address_not_allowed", "The key is not allowed from this address")
+	case s == scopeKey:
+		return nil
+	case org.Suspended:
+		return forbidden("organization_suspended", "The organization is suspended")
+	case r.key.Scopes&scopeOf(s) == 0:
+		return forbidden("missing_scope", "The key lacks the scope "+scopeOf(s).String())
+	}
+	return nil
+}
+
+func forbidden(code, message string) error {
+	return &trigger.Error{Kind: trigger.Forbidden, Code: code, Message: message}
+}
+
+// scopeOf is what a key needs for a route.
+func scopeOf(s scope) trigger.Scopes {
+	switch s {
+	case scopeIngest:
+		return trigger.ScopeIngest
+	case scopeRead:
+		return trigger.ScopeRead
+	}
+	return trigger.ScopeManage
+}
+
+// challengeOf says how to ask with the right to it (RFC 9110, section 11.6.1).
+func challengeOf(s scope) string {
+	if s == scopeAdmin || s == scopeSignup {
+		return `Bearer realm="triggerd"`
+	}
+	return `ApiKey realm="triggerd"`
+}
+
+// bearer is the token of a request's Authorization, "" for none.
+func bearer(h http.Header) string {
+	scheme, token, _ := strings.Cut(h.Get("Authorization"), " ")
+	if !strings.EqualFold(scheme, "Bearer") {
+		return ""
+	}
+	return strings.TrimSpace(token)
+}
+
+// admin wants the admin token, where there is one.
+func (a *API) admin(r *request) error {
+	if a.AdminToken == "" {
+		return nil
+	}
+	given, want := sha256.Sum256([]byte(bearer(r.Header))), sha256.Sum256([]byte(a.AdminToken))
+	if subtle.ConstantTimeCompare(given[:], want[:]) == 0 {
+		return trigger.Errorf(trigger.Unauthorized, "Missing or wrong admin token")
+	}
+	return nil
+}
+
+// authenticate finds the key of a request: X-Api-Key, or a Bearer token where
+// the route takes one. A database that cannot be asked is an Unavailable, never
+// a wrong key.
+func (a *API) authenticate(r *request, takesBearer bool) (trigger.APIKey, error) {
+	given, token := r.Header.Get("X-Api-Key"), ""
+	if takesBearer {
+		token = bearer(r.Header)
+	}
+	if given == "" {
+		given = token
+	}
+	if given == "" {
+		return trigger.APIKey{}, trigger.Errorf(trigger.Unauthorized, "Missing API key")
+	}
+	if token != "" && token != given {
+		return trigger.APIKey{}, trigger.Errorf(trigger.Unauthorized, "Invalid API key")
+	}
+	key, err := a.keys.find(r.Context(), given, a.Now())
+	if trigger.KindOf(err) != trigger.NotFound || err == nil {
+		return key, err
+	}
+	addr := a.clientAddr(r.Request)
+	if ok, wait := a.wrong.Allow(limit.Address(netip.AddrPortFrom(addr, 0).String()), wrongKeys, 1, a.Now()); !ok {
+		return key, rateLimited(wrongKeys, wait)
+	}
+	return key, trigger.Errorf(trigger.Unauthorized, "Invalid API key")
+}
+
+// clientAddr is where a request comes from: the peer's address, or what the
+// nearest proxy that is not believed was told apart from, by X-Forwarded-For.
+func (a *API) clientAddr(r *http.Request) netip.Addr {
+	peer, _ := netip.ParseAddrPort(r.RemoteAddr)
+	addr := peer.Addr().Unmap()
+	believed := func(addr netip.Addr) bool {
+		return slices.ContainsFunc(a.Proxies, func(p netip.Prefix) bool { return p.Contains(addr) })
+	}
+	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
+	for i := len(hops) - 1; i >= 0 && believed(addr); i-- {
+		hop, err := netip.ParseAddr(strings.TrimSpace(hops[i]))
+		if err != nil {
+			break
+		}
+		addr = hop.Unmap()
+	}
+	return addr
+}
+
+func rateLimited(limit int, wait time.Duration) error {
+	return &trigger.Error{Kind: trigger.RateLimited, Message: "Rate limit exceeded", Limit: limit, RetryAfter: wait}
+}
+
+// limitOf is how many events an organization may post in a minute; 0: any.
+func (a *API) limitOf(org *trigger.Organization) int {
+	if org.RateLimit != nil {
+		return *org.RateLimit
+	}
+	return a.Limits[org.Tier]
+}
+
+// tellLimit says what is left of an organization's limit (the RateLimit fields
+// of an IETF draft).
+func (a *API) tellLimit(h http.Header, r *request) {
+	most := 0
+	if r.orgID() != 0 {
+		most = a.limitOf(&r.key.Organization)
+	}
+	if most == 0 {
+		return
+	}
+	left, reset := a.rates.State(r.orgID(), most, a.Now())
+	h["Ratelimit-Policy"] = []string{`"default";q=` + strconv.Itoa(most) + `;w=60`}
+	h["Ratelimit"] = []string{`"default";r=` + strconv.Itoa(left) + `;t=` + strconv.Itoa(int(reset/time.Second))}
+}
+
+// needsKey reports a route for whoever has an API key.
+func (rt *route) needsKey() bool { return rt.scope >= scopeKey && rt.scope <= scopeManage }

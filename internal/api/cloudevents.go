@@ -1,0 +1,254 @@
+package api
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/tidwall/gjson"
+
+	"triggerd/internal/trigger"
+)
+
+// Bounds of a CloudEvent's context attributes, in bytes. The standard has none,
+// and recommends names of 20 at most.
+const (
+	maxAttributeName = 64
+	maxAttributes    = 16 << 10 // all of them, as the JSON object that they are kept as
+)
+
+// parseCloudEvent reads a CloudEvent 1.0 in its JSON format: a body in
+// structured mode, or an element of a batch. Its data is the payload, kept as
+// parseEnvelope keeps it, and null if there is none; of data_base64 it is the
+// base64, as the string that came. Its source and id make the dedup id.
+// Malformed if the body cannot be read as a JSON object. Invalid, with a
+// pointer, if a member is there twice, if an attribute is not as the standard
+// has it, and if both data and data_base64 are there. As the standard wants,
+// null is the same as absent.
+func parseCloudEvent(orgID int64, body []byte) (*trigger.Event, error) {
+	if err := checkJSON(body); err != nil {
+		return nil, err
+	}
+	root := gjson.ParseBytes(body)
+	if !root.IsObject() {
+		return nil, trigger.Errorf(trigger.Malformed, "body is not a JSON object")
+	}
+	a := attributes{seen: map[string]bool{}}
+	var data, binary gjson.Result
+	var err error
+	root.ForEach(func(key, value gjson.Result) bool {
+		member := &data
+		switch key.Str {
+		case "data":
+		case "data_base64":
+			member = &binary
+		default:
+			err = a.add(key.Str, value)
+			return err == nil
+		}
+		if member.Exists() {
+			err = a.fault(key.Str, "is there twice")
+		}
+		*member = value
+		return err == nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	isBinary := binary.Type != gjson.Null
+	switch {
+	case isBinary && data.Exists():
+		return nil, a.fault("data_base64", "must not be there beside data")
+	case isBinary && !isBase64(binary):
+		return nil, a.fault("data_base64", "must be a string in base64")
+	case isBinary:
+		data = binary
+	case !data.Exists():
+		return a.event(orgID, []byte("null"), false)
+	}
+	end := data.Index + len(data.Raw)
+	return a.event(orgID, keep(body, body[data.Index:end]), isBinary)
+}
+
+// isBase64 reports whether a value is a string in the standard's base64 (RFC
+// 4648, section 4), padded and without line breaks, which Go would ignore.
+func isBase64(value gjson.Result) bool {
+	if value.Type != gjson.String || strings.ContainsAny(value.Str, "\r\n") {
+		return false
+	}
+	_, err := base64.StdEncoding.DecodeString(value.Str)
+	return err == nil
+}
+
+// attributes gathers the context attributes of a CloudEvent as they come, in
+// either mode.
+type attributes struct {
+	inHeaders   bool // binary mode: faults name headers, and have no pointers
+	seen        map[string]bool
+	size        int             // of all that were seen, as appendAttribute writes them
+	required    [4]gjson.Result // requiredAttributes; the zero Result: absent
+	others      []byte          // as appendAttribute writes them
+	traceparent string
+}
+
+func requiredAttributes() [4]string { return [...]string{"specversion", "id", "source", "type"} }
+
+// add takes one attribute. Invalid if it is there twice, not as it must be, or
+// one too many.
+func (a *attributes) add(name string, value gjson.Result) error {
+	switch {
+	case len(name) > maxAttributeName:
+		return a.fault(name, "is over "+strconv.Itoa(maxAttributeName)+" bytes, as the name of an attribute")
+	case !isAttributeName(name):
+		return a.fault(name, "is no attribute: their names have lower-case letters and digits only")
+	case a.seen[name]:
+		return a.fault(name, "is there twice")
+	}
+	a.seen[name] = true
+	if a.size += len(name) + len(value.Raw) + len(`"":,`); len("{")+a.size > maxAttributes {
+		return trigger.Errorf(trigger.Invalid, "the attributes are over %d bytes together", maxAttributes)
+	}
+	if value.Type == gjson.Null {
+		return nil
+	}
+	if wrong := judgeAttribute(name, value); wrong != "" {
+		return a.fault(name, wrong)
+	}
+	names := requiredAttributes()
+	if i := slices.Index(names[:], name); i >= 0 {
+		a.required[i] = value
+		return nil
+	}
+	a.others = appendAttribute(a.others, name, value.Raw)
+	if name == "traceparent" && validTraceparent(value.Str) {
+		a.traceparent = strings.Clone(value.Str)
+	}
+	return nil
+}
+
+// isAttributeName reports whether a name has nothing but lower-case letters and
+// digits. "data" is the payload's, and so no attribute in a header either.
+func isAttributeName(name string) bool {
+	other := func(r rune) bool { return (r < 'a' || r > 'z') && (r < '0' || r > '9') }
+	return name != "" && name != "data" && !strings.ContainsFunc(name, other)
+}
+
+// judgeAttribute says what is wrong with a value, "" if nothing is. Values are
+// strings, integers or booleans, those that the standard itself names are
+// strings.
+func judgeAttribute(name string, value gjson.Result) string {
+	named := false
+	switch name {
+	case "specversion", "id", "source", "type", "subject", "time", "datacontenttype", "dataschema":
+		named = true
+	}
+	switch {
+	case value.Type == gjson.String && named && value.Str == "":
+		return "must not be empty"
+	case value.Type == gjson.String:
+		return judgeText(name, value)
+	case named:
+		return "must be a string"
+	case value.Type == gjson.JSON:
+		return "must be a string, an integer or a boolean"
+	case value.Type == gjson.Number:
+		if _, err := strconv.ParseInt(value.Raw, 10, 32); err != nil {
+			return "must be an integer of 32 bits"
+		}
+	}
+	return ""
+}
+
+// judgeText is judgeAttribute for a string. A source with a space is refused
+// because no URI reference has one, and because source and id would no longer
+// be told apart in the dedup id.
+func judgeText(name string, value gjson.Result) string {
+	text := value.Str
+	switch {
+	case !utf8.ValidString(text): // of a header; JSON was judged as a whole
+		return "must be UTF-8"
+	case hasLoneSurrogate([]byte(value.Raw)):
+		return "has a lone surrogate"
+	case strings.ContainsFunc(text, unicode.IsControl):
+		return "has control characters"
+	case name == "specversion" && text != "1.0":
+		return "must be 1.0"
+	case name == "source" && strings.Contains(text, " "):
+		return "must be a URI reference, and has a space"
+	case name == "time":
+		if _, ok := parseRFC3339(text); !ok {
+			return "must be a time as RFC 3339 writes it"
+		}
+	}
+	return ""
+}
+
+// fault says what is wrong with an attribute, or with another member.
+func (a *attributes) fault(name, wrong string) error {
+	switch {
+	case a.inHeaders && name == "datacontenttype":
+		return trigger.Errorf(trigger.Invalid, "Content-Type %s", wrong)
+	case a.inHeaders:
+		return trigger.Errorf(trigger.Invalid, "ce-%s %s", shown(name), wrong)
+	}
+	return trigger.Errorf(trigger.Invalid, "%s %s", shown(name), wrong).At(pointerTo(name))
+}
+
+// event makes the event of the attributes and its payload. Invalid if a
+// required one is absent, or one is not as [trigger.NewEvent] has it.
+func (a *attributes) event(orgID int64, payload []byte, base64 bool) (*trigger.Event, error) {
+	all := append(make([]byte, 0, len("{")+a.size), '{')
+	for i, name := range requiredAttributes() {
+		if !a.required[i].Exists() {
+			return nil, a.fault(name, "is missing")
+		}
+		all = appendAttribute(all, name, a.required[i].Raw)
+	}
+	all = append(all, a.others...)
+	all[len(all)-1] = '}' // it was a comma
+	id, source, eventType := a.required[1].Str, a.required[2].Str, a.required[3].Str
+	event, err := trigger.NewEvent(orgID, strings.Clone(eventType), cloudDedupID(source, id), payload)
+	switch {
+	case err != nil && a.inHeaders:
+		return nil, err
+	case err != nil: // dedup ids are made so that they pass
+		return nil, trigger.AtMember(err, "#/type")
+	}
+	event.Traceparent = a.traceparent
+	event.Cloud = &trigger.CloudEvent{Attributes: all, Base64: base64}
+	return event, nil
+}
+
+func appendAttribute(b []byte, name, raw string) []byte {
+	b = append(b, '"')
+	b = append(b, name...)
+	b = append(b, `":`...)
+	b = append(b, raw...)
+	return append(b, ',')
+}
+
+// cloudDedupID makes the dedup id: source and id are what tells CloudEvents
+// apart. The source has no space, so that two pairs never make the same one.
+func cloudDedupID(source, id string) string {
+	both := source + " " + id
+	if len(both) <= trigger.MaxDedupID {
+		return both
+	}
+	sum := sha256.Sum256([]byte(both))
+	return "sha256:" + hex.EncodeToString(sum[:])
+}
+
+// shown is a name as a message has it: quoted and cut where it is no
+// attribute's, since it can be anything then.
+func shown(name string) string {
+	if name == "data" || name == "data_base64" || isAttributeName(name) && len(name) <= maxAttributeName {
+		return name
+	}
+	return fmt.Sprintf("%.64q", name)
+}

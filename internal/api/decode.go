@@ -1,0 +1,197 @@
+package api
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"reflect"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/tidwall/gjson"
+
+	"triggerd/internal/store"
+	"triggerd/internal/trigger"
+)
+
+// opt is a member of a body that may be absent, null, or a value.
+type opt[T any] struct {
+	Given bool // it is there
+	Null  bool
+	Value T
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (o *opt[T]) UnmarshalJSON(b []byte) error {
+	o.Given, o.Null = true, string(b) == "null"
+	if o.Null {
+		return nil
+	}
+	return json.Unmarshal(b, &o.Value)
+}
+
+// or is the value, or another where there is none.
+func (o *opt[T]) or(fallback T) T {
+	if !o.Given || o.Null {
+		return fallback
+	}
+	return o.Value
+}
+
+// readBody reads the body of a request into a struct, by its json tags, and
+// gives its bytes. An empty body is {} where that may be. Malformed if it is no
+// JSON object, or if there is a query; Invalid, with a pointer, if a member is
+// unknown, there twice, or of another type.
+func (a *API) readBody(w http.ResponseWriter, r *request, into any) ([]byte, error) {
+	if _, err := parameters(r); err != nil {
+		return nil, err
+	}
+	body, free, err := a.readJSON(w, r)
+	if err != nil {
+		return nil, err
+	}
+	defer free() // what it is read into is small
+	if len(body) == 0 {
+		body = []byte("{}")
+	}
+	return body, decode(body, into, "#")
+}
+
+// decode is readBody for what stands at a pointer of the body.
+func decode(body []byte, into any, at string) error {
+	if err := checkJSON(body); err != nil {
+		return err
+	}
+	root := gjson.ParseBytes(body)
+	switch {
+	case !root.IsObject() && at == "#":
+		return trigger.Errorf(trigger.Malformed, "body is not a JSON object")
+	case !root.IsObject():
+		return trigger.Errorf(trigger.Invalid, "%s must be an object", at[2:]).At(at)
+	}
+	known, seen := membersOf(into), map[string]bool{}
+	var err error
+	root.ForEach(func(key, value gjson.Result) bool {
+		switch {
+		case !known[key.Str]:
+			err = trigger.Errorf(trigger.Invalid, "%.64q is no member of this", key.Str).At(at + pointerTo(key.Str)[1:])
+		case seen[key.Str]:
+			err = trigger.Errorf(trigger.Invalid, "%s is there twice", key.Str).At(at + pointerTo(key.Str)[1:])
+		case hasLoneSurrogate(body[value.Index : value.Index+len(value.Raw)]):
+			err = trigger.Errorf(trigger.Invalid, "%s has a lone surrogate in a string", key.Str).At(at + pointerTo(key.Str)[1:])
+		}
+		seen[key.Str] = true
+		return err == nil
+	})
+	if err != nil {
+		return err
+	}
+	err = json.Unmarshal(body, into)
+	if e, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		member := strings.Split(e.Field, ".")[0]
+		if member == "" { // within an opt, which does not know its own name
+			member = guilty(root, into)
+		}
+		return trigger.Errorf(trigger.Invalid, "%s must not be a %s", member, e.Value).At(at + "/" + member)
+	}
+	if err != nil {
+		return trigger.Errorf(trigger.Invalid, "the body cannot be read: a value is out of its range").At(at)
+	}
+	return nil
+}
+
+// guilty names the member that does not fit the struct.
+func guilty(root gjson.Result, into any) (name string) {
+	t := reflect.TypeOf(into).Elem()
+	root.ForEach(func(key, value gjson.Result) bool {
+		for i := range t.NumField() {
+			field := t.Field(i)
+			if tag, _, _ := strings.Cut(field.Tag.Get("json"), ","); tag == key.Str &&
+				json.Unmarshal([]byte(value.Raw), reflect.New(field.Type).Interface()) != nil {
+				name = key.Str
+			}
+		}
+		return name == ""
+	})
+	return name
+}
+
+// membersOf are the names of a struct's members in JSON.
+func membersOf(into any) map[string]bool {
+	t := reflect.TypeOf(into).Elem()
+	known := make(map[string]bool, t.NumField())
+	for i := range t.NumField() {
+		tag, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
+		known[tag] = true
+	}
+	return known
+}
+
+// maxIdempotencyKey is how long an Idempotency-Key may be, in bytes.
+const maxIdempotencyKey = 200
+
+// idempotencyKey reads the header: bare, or a quoted string; "" for none.
+func idempotencyKey(r *request) (string, error) {
+	values := r.Header.Values("Idempotency-Key")
+	if len(values) == 0 {
+		return "", nil
+	}
+	key := strings.TrimSpace(values[0])
+	if inner, ok := strings.CutPrefix(key, `"`); ok && strings.HasSuffix(inner, `"`) && len(key) > 1 {
+		key = strings.NewReplacer(`\\`, `\`, `\"`, `"`).Replace(strings.TrimSuffix(inner, `"`))
+	}
+	if len(values) > 1 || key == "" || len(key) > maxIdempotencyKey || strings.ContainsFunc(key, func(c rune) bool { return c < 0x20 || c > 0x7e }) {
+		return "", trigger.Errorf(trigger.Invalid, "Idempotency-Key must be there once, with 1 to %d printable ASCII characters", maxIdempotencyKey)
+	}
+	return key, nil
+}
+
+// once is what the store needs to do a request once.
+func once(r *request, body []byte) (o store.Once, err error) {
+	if o.Key, err = idempotencyKey(r); err != nil || o.Key == "" {
+		return o, err
+	}
+	h := sha256.New()
+	fmt.Fprintf(h, "%s %s\n", r.Method, r.URL.EscapedPath())
+	h.Write(body)
+	return store.Once{Key: o.Key, Fingerprint: [32]byte(h.Sum(nil))}, nil
+}
+
+// repeated looks whether the request was done before, and what it has made
+// then; the answer says so.
+func repeated(w http.ResponseWriter, err error) (made int64, again bool, other error) {
+	if e, ok := errors.AsType[*store.RepeatedError](err); ok {
+		w.Header().Set("Idempotency-Replayed", "true")
+		return e.Made, true, nil
+	}
+	return 0, false, err
+}
+
+// shownTime is a time as /v1 shows it; nil for none.
+func shownTime(t time.Time) *string {
+	if t.IsZero() {
+		return nil
+	}
+	text := string(trigger.AppendTime(nil, t))
+	return &text
+}
+
+// shownText is a text that may be missing; nil for "".
+func shownText(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}
+
+// seconds reads a duration in seconds, from least to most.
+func seconds(name string, value float64, least, most time.Duration) (time.Duration, error) {
+	if d := time.Duration(value * float64(time.Second)); value >= least.Seconds() && value <= most.Seconds() {
+		return d, nil
+	}
+	return 0, trigger.Errorf(trigger.Invalid, "%s must be from %s to %s", name,
+		strconv.FormatFloat(least.Seconds(), 'f', -1, 64), strconv.FormatFloat(most.Seconds(), 'f', -1, 64)).At("#/" + name)
+}

@@ -1,0 +1,268 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+	"time"
+
+	"triggerd/internal/store"
+	"triggerd/internal/trigger"
+)
+
+// Limits of the inbox.
+const (
+	defaultClaim  = 10
+	maxClaim      = 1000
+	maxClaimBytes = 8 << 20 // of events in one answer, but for the first
+	defaultLease  = time.Minute
+	maxLease      = 12 * time.Hour
+	maxWait       = 30 * time.Second
+	lookAgain     = time.Second // in case another node has accepted something
+)
+
+// appendInbox appends an event of the inbox.
+func appendInbox(b []byte, e *store.InboxEvent) []byte {
+	b = appendEvent(b, e.Event, "")
+	b = append(b[:len(b)-1], `,"attempts":`...)
+	b = strconv.AppendInt(b, int64(e.Attempts), 10)
+	b = append(b, `,"claimed_until":`...)
+	b = appendTimeOrNull(b, e.ClaimedUntil)
+	return append(b, '}')
+}
+
+// listInbox shows what the inbox is owed, without taking it.
+func (a *API) listInbox(w http.ResponseWriter, r *request) error {
+	q, err := parameters(r, "limit", "cursor")
+	if err != nil {
+		return err
+	}
+	limit, err := q.limit()
+	if err != nil {
+		return err
+	}
+	after, err := q.placeID()
+	if err != nil {
+		return err
+	}
+	page, next, err := a.Store.ListInbox(r.Context(), r.orgID(), after, store.InboxPage{Limit: limit, Bytes: maxClaimBytes})
+	if err != nil {
+		return err
+	}
+	tail := `],"next_cursor":null}`
+	if !next.IsZero() {
+		tail = `],"next_cursor":"` + *q.next(next[:]) + `"}`
+	}
+	return a.answerInbox(w, r, `{"data":[`, page, tail)
+}
+
+// answerInbox answers with events of the inbox between a head and a tail.
+func (a *API) answerInbox(w http.ResponseWriter, r *request, head string, page []store.InboxEvent, tail string) error {
+	size := 0
+	for i := range page {
+		size += 2 * page[i].Size() // as it was read, and as it is written
+	}
+	if err := a.used.take(r.orgID(), size); err != nil {
+		return err
+	}
+	defer a.used.give(r.orgID(), size)
+	b := []byte(head)
+	for i := range page {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = appendInbox(b, &page[i])
+	}
+	answerJSON(w, http.StatusOK, append(b, tail...))
+	return nil
+}
+
+// claimInbox takes events for a lease, and waits for some if it is asked to.
+func (a *API) claimInbox(w http.ResponseWriter, r *request) error {
+	var in struct {
+		Limit opt[int]     `json:"limit"`
+		Lease opt[float64] `json:"lease_seconds"`
+		Wait  opt[float64] `json:"wait_seconds"`
+	}
+	if _, err := a.readBody(w, r, &in); err != nil {
+		return err
+	}
+	limit := in.Limit.or(defaultClaim)
+	if limit < 1 || limit > maxClaim {
+		return trigger.Errorf(trigger.Invalid, "limit must be from 1 to %d", maxClaim).At("#/limit")
+	}
+	lease, err := seconds("lease_seconds", in.Lease.or(defaultLease.Seconds()), time.Second, maxLease)
+	if err != nil {
+		return err
+	}
+	wait, err := seconds("wait_seconds", in.Wait.or(0), 0, maxWait)
+	if err != nil {
+		return err
+	}
+	// The deadlines of a request that does not wait are shorter.
+	conn := http.NewResponseController(w)
+	_ = conn.SetReadDeadline(time.Time{})
+	claim := a.Store.NewClaim()
+	page, until, err := a.claimWaiting(r, claim, limit, lease, wait)
+	if err != nil {
+		return err
+	}
+	if len(page) == 0 {
+		answerJSON(w, http.StatusOK, []byte(`{"claim":null,"leased_until":null,"data":[]}`))
+		return nil
+	}
+	head := append([]byte(`{"claim":"`+claim.String()+`","leased_until":`), appendTimeOrNull(nil, until)...)
+	err = r.Context().Err() // of who has left while it waited
+	if err == nil {
+		err = a.answerInbox(w, r, string(head)+`,"data":[`, page, `]}`)
+	}
+	if err != nil {
+		ids := make([]trigger.ID, len(page))
+		for i := range page {
+			ids[i] = page[i].ID
+		}
+		_, _ = a.Store.ReleaseInbox(context.WithoutCancel(r.Context()), r.orgID(), claim, ids, 0) // else the lease ends
+		a.bell.ring(r.orgID())
+	}
+	return err
+}
+
+// claimWaiting claims, again and again until there is something or the wait is
+// over.
+func (a *API) claimWaiting(r *request, claim trigger.ID, limit int, lease, wait time.Duration) (page []store.InboxEvent, until time.Time, err error) {
+	over := time.NewTimer(wait)
+	defer over.Stop()
+	again := time.NewTicker(lookAgain)
+	defer again.Stop()
+	for {
+		rung, open := a.bell.wait(r.orgID()) // before the look, so that nothing comes between
+		page, until, err = a.Store.ClaimInbox(r.Context(), r.orgID(), limit, maxClaimBytes, claim, lease)
+		if err != nil || len(page) > 0 || wait == 0 || !open {
+			return page, until, err
+		}
+		select {
+		case <-rung:
+		case <-again.C:
+		case <-over.C:
+			return nil, until, nil
+		case <-r.Context().Done():
+			return nil, until, trigger.NewUnavailable(r.Context().Err(), time.Second)
+		}
+	}
+}
+
+// claimed is what names events of a claim.
+type claimed struct {
+	claim        trigger.ID
+	ids          []trigger.ID
+	delay, lease opt[float64]
+}
+
+// readClaimed reads what names events of a claim; others are members that the
+// route does not know.
+func (a *API) readClaimed(w http.ResponseWriter, r *request, others ...string) (c claimed, err error) {
+	var in struct {
+		Claim string       `json:"claim"`
+		IDs   []string     `json:"ids"`
+		Delay opt[float64] `json:"delay_seconds"`
+		Lease opt[float64] `json:"lease_seconds"`
+	}
+	if _, err := a.readBody(w, r, &in); err != nil {
+		return c, err
+	}
+	for _, other := range others {
+		if other == "delay_seconds" && in.Delay.Given || other == "lease_seconds" && in.Lease.Given {
+			return c, trigger.Errorf(trigger.Invalid, "%q is no member of this", other).At("#/" + other)
+		}
+	}
+	if c.claim, err = trigger.ParseID(in.Claim); err != nil || c.claim.IsZero() { // zero is nobody's
+		return c, trigger.Errorf(trigger.Invalid, "claim must be that of an answer to a claim").At("#/claim")
+	}
+	if len(in.IDs) == 0 || len(in.IDs) > maxClaim {
+		return c, trigger.Errorf(trigger.Invalid, "ids must be a list of 1 to %d ids of events", maxClaim).At("#/ids")
+	}
+	c.delay, c.lease = in.Delay, in.Lease
+	c.ids = make([]trigger.ID, len(in.IDs))
+	for i, text := range in.IDs {
+		if c.ids[i], err = trigger.ParseID(text); err != nil {
+			return c, trigger.Errorf(trigger.Invalid, "%.64q is no id of an event", text).At("#/ids/" + strconv.Itoa(i))
+		}
+	}
+	return c, nil
+}
+
+// fate is what became of an event of a claim.
+type fate struct {
+	ID     string `json:"id"`
+	Status string `json:"status"`
+}
+
+// fates are those of the events, in their order.
+func (in *claimed) fates(had map[trigger.ID]bool, status string) []fate {
+	list := make([]fate, len(in.ids))
+	for i, id := range in.ids {
+		list[i] = fate{id.String(), status}
+		if !had[id] {
+			list[i].Status = "lost"
+		}
+	}
+	return list
+}
+
+type fates struct {
+	Data []fate `json:"data"`
+}
+
+// ackInbox ends events of a claim: they are delivered.
+func (a *API) ackInbox(w http.ResponseWriter, r *request) error {
+	in, err := a.readClaimed(w, r, "delay_seconds", "lease_seconds")
+	if err != nil {
+		return err
+	}
+	had, err := a.Store.AckInbox(r.Context(), r.orgID(), in.claim, in.ids)
+	if err != nil {
+		return err
+	}
+	answer(w, http.StatusOK, fates{in.fates(had, "acknowledged")})
+	return nil
+}
+
+// releaseInbox gives events of a claim back.
+func (a *API) releaseInbox(w http.ResponseWriter, r *request) error {
+	in, err := a.readClaimed(w, r, "lease_seconds")
+	if err != nil {
+		return err
+	}
+	delay, err := seconds("delay_seconds", in.delay.or(0), 0, maxLease)
+	if err != nil {
+		return err
+	}
+	had, err := a.Store.ReleaseInbox(r.Context(), r.orgID(), in.claim, in.ids, delay)
+	if err != nil {
+		return err
+	}
+	a.bell.ring(r.orgID())
+	answer(w, http.StatusOK, fates{in.fates(had, "released")})
+	return nil
+}
+
+// extendInbox sets the end of the lease of events of a claim anew.
+func (a *API) extendInbox(w http.ResponseWriter, r *request) error {
+	in, err := a.readClaimed(w, r, "delay_seconds")
+	if err != nil {
+		return err
+	}
+	lease, err := seconds("lease_seconds", in.lease.or(defaultLease.Seconds()), time.Second, maxLease)
+	if err != nil {
+		return err
+	}
+	had, until, err := a.Store.ExtendInbox(r.Context(), r.orgID(), in.claim, in.ids, lease)
+	if err != nil {
+		return err
+	}
+	answer(w, http.StatusOK, struct {
+		fates
+		LeasedUntil *string `json:"leased_until"`
+	}{fates{in.fates(had, "extended")}, shownTime(until)})
+	return nil
+}

@@ -1,0 +1,306 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"triggerd/internal/ingest"
+	"triggerd/internal/trigger"
+)
+
+// maxBatchBody is how large a body with several events may be, in bytes.
+const maxBatchBody = 8 << 20
+
+// posted is an event of a request on its way.
+type posted struct {
+	event    *trigger.Event
+	warnings []trigger.Field // its payload does not fit its type
+	result   ingest.Result
+	matches  bool // a duplicate has the same payload
+	err      error
+}
+
+// postEvents takes one event, or several, in one of the forms of /v1. What
+// becomes of each is known when it is answered.
+func (a *API) postEvents(w http.ResponseWriter, r *request) (err error) {
+	defer func() {
+		if err != nil {
+			a.Metrics.Rejected.WithLabelValues(reasonOf(err)).Inc()
+		}
+	}()
+	if _, err := parameters(r); err != nil {
+		return err
+	}
+	org := &r.key.Organization
+	limit := a.limitOf(org)
+	if blocked, wait := a.rates.Blocked(org.ID, limit, a.Now()); blocked {
+		return rateLimited(limit, wait)
+	}
+	form, ok := formOf(r.Header)
+	if !ok {
+		return trigger.Errorf(trigger.UnsupportedMedia, "Content-Type must be JSON, NDJSON or a CloudEvents type in JSON, without a Content-Encoding")
+	}
+	body, free, err := a.readAll(w, r, max(maxBatchBody, a.MaxBody))
+	if err != nil {
+		return err
+	}
+	defer free()
+	key, err := idempotencyKey(r)
+	if err != nil {
+		return err
+	}
+	if form == formJSON && bytes.HasPrefix(bytes.TrimLeft(body, jsonSpace), []byte("[")) {
+		form = formArray
+	}
+	if form.isBatch() {
+		return a.postBatch(w, r, form, body, key)
+	}
+	if len(body) > a.MaxBody {
+		return tooLarge(a.MaxBody)
+	}
+	if ok, wait := a.rates.Allow(r.Context(), org.ID, limit, 1, a.Now()); !ok {
+		return rateLimited(limit, wait)
+	}
+	p := a.prepare(r, form, body, key, -1)
+	if p.err == nil {
+		// Not ended by the client, as in acceptEvent.
+		ctx := context.WithoutCancel(r.Context())
+		p.result, p.err = a.Writer.Add(ctx, p.event)
+		a.compare(ctx, r, &p)
+	}
+	if p.err != nil {
+		return p.err
+	}
+	status := http.StatusCreated
+	if p.result.Duplicate {
+		status = http.StatusOK
+	}
+	answerJSON(w, status, append(p.appendVerdict([]byte{'{'}), '}'))
+	return nil
+}
+
+// form is what a body with events looks like.
+type form int
+
+const (
+	formJSON       form = iota + 1 // an event of /v1
+	formArray                      // several
+	formLines                      // several, one in each line
+	formBinary                     // CloudEvents: the attributes are headers
+	formStructured                 // a CloudEvent
+	formBatch                      // several
+)
+
+func (f form) isBatch() bool { return f == formArray || f == formLines || f == formBatch }
+
+// formOf reads the headers; ok is false for what nobody reads here.
+func formOf(h http.Header) (f form, ok bool) {
+	if encoding := h.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
+		return 0, false
+	}
+	mode, ok := cloudMode(h)
+	switch {
+	case !ok:
+		return 0, false
+	case mode == modeBinary:
+		return formBinary, true
+	case mode == modeStructured:
+		return formStructured, true
+	case mode == modeBatch:
+		return formBatch, true
+	}
+	switch mediaType(h.Get("Content-Type")) {
+	case "application/x-ndjson", "application/ndjson", "application/jsonl":
+		return formLines, true
+	}
+	return formJSON, isJSON(h)
+}
+
+// postBatch takes several events: each gets its own verdict.
+func (a *API) postBatch(w http.ResponseWriter, r *request, f form, body []byte, key string) error {
+	split := splitArray
+	if f == formLines {
+		split = splitLines
+	}
+	parts, err := split(body)
+	if err != nil {
+		return err
+	}
+	org := &r.key.Organization
+	limit := a.limitOf(org)
+	if limit > 0 && len(parts) > limit {
+		return trigger.Errorf(trigger.Invalid, "%d events at once can never pass a limit of %d a minute: send fewer", len(parts), limit)
+	}
+	if ok, wait := a.rates.Allow(r.Context(), org.ID, limit, len(parts), a.Now()); !ok {
+		return rateLimited(limit, wait)
+	}
+	list := make([]posted, len(parts))
+	var events []*trigger.Event
+	for i, part := range parts {
+		if list[i] = a.prepare(r, f, part, key, i); list[i].err == nil {
+			events = append(events, list[i].event)
+		}
+	}
+	ctx := context.WithoutCancel(r.Context()) // as in acceptEvent
+	verdicts := a.Writer.AddAll(ctx, events)
+	ctx, cancel := context.WithTimeout(ctx, compareTimeout)
+	defer cancel()
+	for i := range list {
+		if p := &list[i]; p.err == nil {
+			p.result, p.err = verdicts[0].Result, verdicts[0].Err
+			verdicts = verdicts[1:]
+			a.compare(ctx, r, p)
+		}
+	}
+	return answerBatch(w, f, list)
+}
+
+// prepare reads an event and judges all of it that needs no commit. i is its
+// place in a batch, -1 for a single one.
+func (a *API) prepare(r *request, f form, body []byte, key string, i int) (p posted) {
+	org := &r.key.Organization
+	if len(body) > a.MaxBody {
+		p.err = tooLarge(a.MaxBody)
+		return p
+	}
+	now := a.Store.Now()
+	switch f {
+	case formBinary:
+		p.event, p.err = parseBinaryCloudEvent(org.ID, r.Header, body)
+	case formStructured, formBatch:
+		p.event, p.err = parseCloudEvent(org.ID, body)
+	default:
+		p.event, p.err = parseEvent(org.ID, body, now)
+	}
+	e := p.event
+	if p.err != nil {
+		return p
+	}
+	if e.Traceparent == "" && i < 0 && validTraceparent(r.Header.Get("Traceparent")) {
+		e.Traceparent = r.Header.Get("Traceparent")
+	}
+	if p.err = identify(e, key, i); p.err != nil {
+		return p
+	}
+	if a.Ahead > 0 && e.DeliverAt.Sub(now) > a.Ahead {
+		p.err = trigger.Errorf(trigger.Invalid, "deliver_at may be at most %s ahead", a.Ahead).At("#/deliver_at")
+		return p
+	}
+	p.warnings, p.err = a.types.validate(r.Context(), org, e)
+	return p
+}
+
+// identify gives an event the dedup id that the Idempotency-Key says; i is its
+// place in a batch, -1 for a single one. A CloudEvent has an identity of its
+// own.
+func identify(e *trigger.Event, key string, i int) error {
+	switch {
+	case key == "" || e.Cloud != nil || i >= 0 && e.DedupID != "":
+	case i >= 0:
+		e.DedupID = key + "#" + strconv.Itoa(i)
+	case e.DedupID == "":
+		e.DedupID = key
+	case e.DedupID != key:
+		return trigger.Errorf(trigger.Invalid, "dedup_id and Idempotency-Key differ").At("#/dedup_id")
+	}
+	return nil
+}
+
+// compareTimeout bounds the comparing of all the duplicates of a request.
+const compareTimeout = 5 * time.Second
+
+// compare judges a duplicate by its payload.
+func (a *API) compare(ctx context.Context, r *request, p *posted) {
+	if p.err != nil || !p.result.Duplicate {
+		return
+	}
+	differs, known := p.result.Differs(p.event)
+	p.matches = !differs
+	if !known {
+		same, err := a.Store.SamePayload(ctx, r.orgID(), p.event.DedupID, p.event.PayloadHash())
+		if trigger.KindOf(err) == trigger.NotFound && err != nil { // forgotten a moment ago: the next try is the first
+			err = trigger.NewUnavailable(err, time.Second)
+		}
+		if p.matches = same; err != nil {
+			p.err = err
+			return
+		}
+	}
+	if !p.matches && r.key.Organization.Deduplication == trigger.Strict {
+		e := trigger.Errorf(trigger.Invalid, "the dedup_id has another payload").At("#/payload")
+		e.Code, e.EventID = "payload_differs", p.result.EventID
+		p.err = e
+	}
+}
+
+// appendVerdict appends the members that say what became of an event.
+func (p *posted) appendVerdict(b []byte) []byte {
+	switch {
+	case p.err != nil:
+		status := "rejected"
+		if trigger.KindOf(p.err) == trigger.Unavailable || trigger.KindOf(p.err) == trigger.Internal {
+			status = "unavailable"
+		}
+		shown, _ := problemOf(p.err)
+		b = append(b, `"status":"`+status+`","problem":`...)
+		return append(b, marshal(shown)...)
+	case p.result.Duplicate:
+		b = append(b, `"status":"duplicate","id":"`...)
+	default:
+		b = append(b, `"status":"accepted","id":"`...)
+	}
+	b = append(b, p.result.EventID.String()...)
+	b = append(b, '"')
+	if p.result.Duplicate {
+		b = strconv.AppendBool(append(b, `,"payload_matches":`...), p.matches)
+	}
+	if len(p.warnings) > 0 {
+		b = append(append(b, `,"warnings":`...), marshal(p.warnings)...)
+	}
+	return b
+}
+
+// answerBatch gives the verdicts, in the order of the events. Where nothing
+// was, or will be, stored because the server could not, it is an error.
+func answerBatch(w http.ResponseWriter, f form, list []posted) error {
+	bad, unavailable := 0, 0
+	b := []byte(`{"data":[`)
+	if f == formLines {
+		b = b[:0]
+	}
+	for i := range list {
+		p := &list[i]
+		if p.err != nil {
+			bad++
+		}
+		if kind := trigger.KindOf(p.err); p.err != nil && kind == trigger.Unavailable {
+			unavailable++
+		}
+		if i > 0 && f != formLines {
+			b = append(b, ',')
+		}
+		b = append(b, `{"index":`...)
+		b = append(strconv.AppendInt(b, int64(i), 10), ',')
+		b = append(p.appendVerdict(b), '}')
+		if f == formLines {
+			b = append(b, '\n')
+		}
+	}
+	switch {
+	case unavailable == len(list):
+		return list[0].err
+	case f == formLines:
+		w.Header().Set("Content-Type", "application/x-ndjson")
+		w.WriteHeader(http.StatusOK)
+		_, _ = w.Write(b) // a client that is gone needs no answer
+	case bad > 0:
+		answerJSON(w, http.StatusMultiStatus, append(b, "]}"...))
+	default:
+		answerJSON(w, http.StatusOK, append(b, "]}"...))
+	}
+	return nil
+}

@@ -1,0 +1,332 @@
+package api
+
+import (
+	"bytes"
+	"encoding/json"
+	"iter"
+	"maps"
+	"slices"
+	"strconv"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"triggerd/internal/trigger"
+)
+
+// The steps that judging one payload may take: some, and more for a larger one.
+// The library compiles schemas, but does not judge payloads here: a few
+// hundred bytes of schema can keep it busy for years, and nothing stops it.
+const (
+	leastSteps   = 20_000
+	stepsPerByte = 2
+	maxFields    = 10
+	pathBytes    = 1024 // of a pointer
+)
+
+// judge judges a payload. What it says of it is empty if the payload is as the
+// schema wants it; at most maxFields otherwise. What takes too many steps is
+// not.
+func (s *eventSchema) judge(payload []byte) []trigger.Field {
+	v, err := jsonschema.UnmarshalJSON(bytes.NewReader(payload))
+	if err != nil {
+		return []trigger.Field{{Detail: "the payload cannot be read", Pointer: "#/payload"}}
+	}
+	steps := leastSteps + stepsPerByte*len(payload)
+	first := judge{left: steps}
+	ok := first.check(s.root, v, nil)
+	if first.left < 0 {
+		return []trigger.Field{{Detail: "the payload takes too many steps to judge by the schema", Pointer: "#/payload"}}
+	}
+	if ok {
+		return nil
+	}
+	again := judge{left: steps, loud: true, path: []string{"payload"}}
+	again.check(s.root, v, nil)
+	if len(again.fields) == 0 { // its steps were used up before
+		again.path = again.path[:1]
+		again.fail("the payload is not as the schema wants it")
+	}
+	return again.fields
+}
+
+// judge is one judgement under way.
+type judge struct {
+	left   int  // steps, of some 100 ns; below 0: there is no verdict
+	loud   bool // wants to know all that is wrong; else ends at the first
+	path   []string
+	fields []trigger.Field
+}
+
+func (j *judge) over() bool { return j.left < 0 || len(j.fields) >= maxFields }
+
+// fail notes what is wrong with the value, and is false.
+func (j *judge) fail(detail string) bool {
+	if j.loud && !j.over() {
+		j.fields = append(j.fields, trigger.Field{Detail: cutText(detail), Pointer: pointerAlong(j.path)})
+	}
+	return false
+}
+
+// failAt is fail for a member.
+func (j *judge) failAt(name, detail string) bool {
+	j.enter(name)
+	j.fail(detail)
+	j.leave()
+	return false
+}
+
+func (j *judge) enter(name string) {
+	if j.loud {
+		j.path = append(j.path, name)
+	}
+}
+
+func (j *judge) leave() {
+	if j.loud {
+		j.path = j.path[:len(j.path)-1]
+	}
+}
+
+// pointerAlong points to a value, or to what it is in where that would be long.
+func pointerAlong(path []string) string {
+	at := "#"
+	for _, name := range path {
+		next := pointerTo(name)
+		if next == "#" || len(at)+len(next) > pathBytes {
+			break
+		}
+		at += next[1:]
+	}
+	return at
+}
+
+// looked is what of a value was looked at, for the unevaluated…
+type looked struct {
+	allProps bool
+	props    map[string]bool
+	upTo     int // items
+	items    map[int]bool
+}
+
+func (s *looked) prop(name string) {
+	if s == nil {
+		return
+	}
+	if s.props == nil {
+		s.props = map[string]bool{}
+	}
+	s.props[name] = true
+}
+
+func (s *looked) item(i int) {
+	if s.items == nil {
+		s.items = map[int]bool{}
+	}
+	s.items[i] = true
+}
+
+// branch is for a subschema that may fail without harm.
+func (s *looked) branch() *looked {
+	if s == nil {
+		return nil
+	}
+	return &looked{}
+}
+
+// merge takes over what a subschema that did not fail has seen.
+func (j *judge) merge(into, from *looked) {
+	if into == nil || from == into {
+		return
+	}
+	j.left -= len(from.props) + len(from.items)
+	into.allProps = into.allProps || from.allProps
+	into.upTo = max(into.upTo, from.upTo)
+	for name := range from.props {
+		into.prop(name)
+	}
+	for i := range from.items {
+		into.item(i)
+	}
+}
+
+// check judges a value, and notes in out, if there is one, what it has looked
+// at, which means nothing where the value fails.
+func (j *judge) check(s *jsonschema.Schema, v any, out *looked) bool {
+	if j.left--; j.over() {
+		return false
+	}
+	if s.Bool != nil {
+		return *s.Bool || j.fail("is not allowed")
+	}
+	if !j.value(s, v) {
+		return false
+	}
+	mine := out
+	if s.UnevaluatedProperties != nil || s.UnevaluatedItems != nil {
+		mine = &looked{}
+	}
+	ok := j.own(s, v, mine)
+	if ok || j.loud {
+		ok = j.all(s, v, mine) && ok
+	}
+	if ok || j.loud {
+		ok = j.alternatives(s, v, mine) && ok
+	}
+	if !ok || !j.unevaluated(s, v, mine) {
+		return false
+	}
+	j.merge(out, mine)
+	return true
+}
+
+// own judges what holds for values of one type.
+func (j *judge) own(s *jsonschema.Schema, v any, out *looked) bool {
+	switch v := v.(type) {
+	case map[string]any:
+		return j.object(s, v, out)
+	case []any:
+		return j.array(s, v, out)
+	case string:
+		return j.text(s, v)
+	case json.Number:
+		return j.number(s, v)
+	}
+	return true
+}
+
+// quietly is check for what is no failure by itself.
+func (j *judge) quietly(s *jsonschema.Schema, v any, out *looked) bool {
+	loud := j.loud
+	j.loud = false
+	ok := j.check(s, v, out)
+	j.loud = loud
+	return ok
+}
+
+// within is check for a part of the value.
+func (j *judge) within(s *jsonschema.Schema, v any, name string) bool {
+	j.enter(name)
+	ok := j.check(s, v, nil)
+	j.leave()
+	return ok
+}
+
+func (j *judge) item(s *jsonschema.Schema, v any, i int) bool {
+	if !j.loud {
+		return j.check(s, v, nil)
+	}
+	return j.within(s, v, strconv.Itoa(i))
+}
+
+// all judges what must all hold: $ref, allOf, if.
+func (j *judge) all(s *jsonschema.Schema, v any, out *looked) bool {
+	ok := true
+	must := func(sub *jsonschema.Schema) {
+		if sub != nil && (ok || j.loud) {
+			ok = j.check(sub, v, out) && ok
+		}
+	}
+	must(s.Ref)
+	if s.DynamicRef != nil {
+		must(s.DynamicRef.Ref) // see schemaLook.refusal
+	}
+	for _, sub := range s.AllOf {
+		must(sub)
+	}
+	if s.If == nil {
+		return ok
+	}
+	branch := out.branch()
+	if j.quietly(s.If, v, branch) {
+		j.merge(out, branch)
+		must(s.Then)
+	} else {
+		must(s.Else)
+	}
+	return ok
+}
+
+// alternatives judges anyOf, oneOf and not.
+func (j *judge) alternatives(s *jsonschema.Schema, v any, out *looked) bool {
+	ok := true
+	if len(s.AnyOf) > 0 && !j.anyOf(s.AnyOf, v, out) {
+		ok = j.fail("is none of what the schema allows (anyOf)")
+	}
+	if len(s.OneOf) > 0 && (ok || j.loud) {
+		met := 0
+		for _, sub := range s.OneOf {
+			branch := out.branch()
+			if j.quietly(sub, v, branch) {
+				j.merge(out, branch)
+				met++
+			}
+			if met > 1 {
+				break
+			}
+		}
+		switch met {
+		case 0:
+			ok = j.fail("is none of what the schema allows (oneOf)")
+		case 2:
+			ok = j.fail("is more than one of what the schema allows (oneOf)")
+		}
+	}
+	if s.Not != nil && (ok || j.loud) && j.quietly(s.Not, v, nil) {
+		ok = j.fail("is what the schema does not allow (not)")
+	}
+	return ok
+}
+
+func (j *judge) anyOf(list []*jsonschema.Schema, v any, out *looked) (met bool) {
+	for _, sub := range list {
+		branch := out.branch()
+		if j.quietly(sub, v, branch) {
+			j.merge(out, branch)
+			met = true
+		}
+		if met && out == nil { // else all of them count
+			break
+		}
+	}
+	return met
+}
+
+// unevaluated judges what nothing else has looked at.
+func (j *judge) unevaluated(s *jsonschema.Schema, v any, out *looked) bool {
+	if v, ok := v.(map[string]any); ok && s.UnevaluatedProperties != nil && !out.allProps {
+		out.allProps = true
+		j.left -= len(v) / 2
+		for name, value := range each(v, j.loud) {
+			if !out.props[name] && !j.within(s.UnevaluatedProperties, value, name) {
+				if ok = false; !j.loud {
+					break
+				}
+			}
+		}
+		return ok
+	}
+	if v, ok := v.([]any); ok && s.UnevaluatedItems != nil {
+		for i := out.upTo; i < len(v) && (ok || j.loud); i++ {
+			if j.left--; !out.items[i] {
+				ok = j.item(s.UnevaluatedItems, v[i], i) && ok
+			}
+		}
+		out.upTo = len(v)
+		return ok
+	}
+	return true
+}
+
+// each goes over a map, by name where that order is wanted.
+func each[V any](m map[string]V, sorted bool) iter.Seq2[string, V] {
+	if !sorted {
+		return maps.All(m)
+	}
+	return func(yield func(string, V) bool) {
+		for _, name := range slices.Sorted(maps.Keys(m)) {
+			if !yield(name, m[name]) {
+				return
+			}
+		}
+	}
+}

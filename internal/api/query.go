@@ -1,0 +1,224 @@
+package api
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"fmt"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"triggerd/internal/trigger"
+)
+
+// Pages of lists.
+const (
+	defaultPage = 20
+	maxPage     = 100
+)
+
+// query is what stands behind the question mark of a request.
+type query struct {
+	request *request
+	values  url.Values
+}
+
+// parameters reads the query of a request. Malformed if it cannot be read, has
+// a parameter that the route does not know, or one of them twice.
+func parameters(r *request, names ...string) (query, error) {
+	values, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return query{}, wrongParameter("", "The query cannot be read")
+	}
+	for name, given := range values {
+		switch {
+		case !slices.Contains(names, name):
+			return query{}, wrongParameter(name, "%.64q is no parameter of this route", name)
+		case len(given) > 1:
+			return query{}, wrongParameter(name, "%s is there twice", name)
+		}
+	}
+	return query{r, values}, nil
+}
+
+func wrongParameter(name, format string, args ...any) error {
+	e := trigger.Errorf(trigger.Malformed, format, args...)
+	if e.Code = "invalid_parameter"; name != "" {
+		e = e.Of(name)
+	}
+	return e
+}
+
+// limit is how many of a list are asked for.
+func (q *query) limit() (int, error) { return q.limitOr(defaultPage) }
+
+func (q *query) limitOr(fallback int) (int, error) {
+	if !q.values.Has("limit") {
+		return fallback, nil
+	}
+	n, err := strconv.ParseUint(q.values.Get("limit"), 10, 31)
+	if err != nil || n < 1 || n > maxPage {
+		return 0, wrongParameter("limit", "limit must be a number from 1 to %d", maxPage)
+	}
+	return int(n), nil
+}
+
+// time reads a parameter in RFC 3339; zero if it is not there.
+func (q *query) time(name string) (time.Time, error) {
+	if !q.values.Has(name) {
+		return time.Time{}, nil
+	}
+	// A plus that was not escaped has become a space.
+	t, ok := parseRFC3339(strings.ReplaceAll(q.values.Get(name), " ", "+"))
+	if !ok || t.Before(time.Unix(0, 0)) {
+		return t, wrongParameter(name, "%s must be a time in RFC 3339, as 2026-01-02T03:04:05Z, from 1970 on", name)
+	}
+	return t, nil
+}
+
+// number reads a parameter that is an id; given is false if it is not there.
+func (q *query) number(name string) (n int64, given bool, err error) {
+	if !q.values.Has(name) {
+		return 0, false, nil
+	}
+	text := q.values.Get(name)
+	n, err = strconv.ParseInt(text, 10, 64)
+	if err != nil || n < 0 || strconv.FormatInt(n, 10) != text {
+		return 0, true, wrongParameter(name, "%s must be the number of one", name)
+	}
+	return n, true, nil
+}
+
+// oneOf reads a parameter that is one of some words; "" if it is not there.
+func (q *query) oneOf(name string, words ...string) (string, error) {
+	value := q.values.Get(name)
+	if q.values.Has(name) && !slices.Contains(words, value) {
+		return "", wrongParameter(name, "%s must be one of %s", name, strings.Join(words, ", "))
+	}
+	return value, nil
+}
+
+// pattern reads a parameter that is a pattern of types; none if it is not
+// there.
+func (q *query) pattern(name string) ([]trigger.Pattern, error) {
+	if q.values.Has(name) && q.values.Get(name) == "" {
+		return nil, wrongParameter(name, "%s must not be empty", name)
+	}
+	f, err := trigger.ParseFilter([]string{q.values.Get(name)}, nil)
+	if err != nil {
+		return nil, wrongParameter(name, "%s", err.Error())
+	}
+	return f.Types, nil
+}
+
+// mark is what binds a cursor to its organization, its route and its filters.
+func (q *query) mark() [8]byte {
+	h := sha256.New()
+	fmt.Fprintf(h, "%s %d", q.request.URL.EscapedPath(), q.request.orgID())
+	for _, name := range slices.Sorted(func(yield func(string) bool) {
+		for name := range q.values {
+			if name != "cursor" && name != "limit" && !yield(name) {
+				return
+			}
+		}
+	}) {
+		fmt.Fprintf(h, " %q=%q", name, q.values.Get(name))
+	}
+	return [8]byte(h.Sum(nil)[:8])
+}
+
+// next is the cursor behind which a list goes on at a place.
+func (q *query) next(place []byte) *string {
+	mark := q.mark()
+	text := base64.RawURLEncoding.EncodeToString(append(mark[:], place...))
+	return &text
+}
+
+// nextNumber is next for what is listed by numbers.
+func (q *query) nextNumber(n int64) *string {
+	return q.next(binary.BigEndian.AppendUint64(nil, uint64(n)))
+}
+
+// place is where the list goes on; nil at its beginning. Malformed if the
+// cursor is not ours, or another organization's or list's. size is that of a
+// place in bytes, 0 if it may be any.
+func (q *query) place(size int) ([]byte, error) {
+	if !q.values.Has("cursor") {
+		return nil, nil
+	}
+	raw, err := base64.RawURLEncoding.DecodeString(q.values.Get("cursor"))
+	mark := q.mark()
+	if err != nil || !bytes.HasPrefix(raw, mark[:]) || size > 0 && len(raw) != len(mark)+size {
+		e := trigger.Errorf(trigger.Malformed, "The cursor is not one of this list: begin without one").Of("cursor")
+		e.Code = "invalid_cursor"
+		return nil, e
+	}
+	return raw[len(mark):], nil
+}
+
+// placeID is place for what is listed by ids of events.
+func (q *query) placeID() (id trigger.ID, err error) {
+	raw, err := q.place(len(id))
+	copy(id[:], raw)
+	return id, err
+}
+
+// placeNumber is place for what is listed by numbers.
+func (q *query) placeNumber() (int64, error) {
+	raw, err := q.place(8)
+	if raw == nil {
+		return 0, err
+	}
+	return int64(binary.BigEndian.Uint64(raw)), err
+}
+
+// pathNumber is a number in the path of a request. NotFound if it is none.
+func (r *request) pathNumber(name string) (int64, error) {
+	text := r.PathValue(name)
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || n < 1 || strconv.FormatInt(n, 10) != text {
+		return 0, notFound()
+	}
+	return n, nil
+}
+
+// eventID is the id of an event in the path of a request without a query.
+// NotFound if it is none.
+func (r *request) eventID() (trigger.ID, error) {
+	if _, err := parameters(r); err != nil {
+		return trigger.ID{}, err
+	}
+	id, err := trigger.ParseID(r.PathValue("event_id"))
+	if err != nil {
+		return id, notFound()
+	}
+	return id, nil
+}
+
+func notFound() error { return trigger.Errorf(trigger.NotFound, "Not found") }
+
+// list is a page of something.
+type list[T any] struct {
+	Data       []T     `json:"data"`
+	NextCursor *string `json:"next_cursor"`
+}
+
+// newList makes a page of what a store has listed, one more than was asked for
+// where there is more; place says where it goes on after the last.
+func newList[T, S any](q *query, found []S, limit int, show func(*S) T, place func(*S) []byte) list[T] {
+	l := list[T]{Data: []T{}}
+	for i := range found[:min(len(found), limit)] {
+		l.Data = append(l.Data, show(&found[i]))
+	}
+	if len(found) > limit {
+		l.NextCursor = q.next(place(&found[limit-1]))
+	}
+	return l
+}
+
+// placeOf is the place of what is listed by numbers.
+func placeOf(n int64) []byte { return binary.BigEndian.AppendUint64(nil, uint64(n)) }

@@ -1,0 +1,316 @@
+package api
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"maps"
+	"regexp"
+	"regexp/syntax"
+	"slices"
+	"strings"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"triggerd/internal/trigger"
+)
+
+// Limits of a schema, besides its size: what one schema can cost is bounded,
+// whoever has written it.
+const (
+	maxSchemaValues  = 2000   // objects and booleans, each of which may be a subschema
+	maxSubschemas    = 1000   // that can be reached
+	maxPattern       = 1000   // bytes of a regular expression
+	maxInstructions  = 10_000 // of all regular expressions together, when compiled
+	maxDigits        = 400    // of a number, written without an exponent
+	schemaURL        = "https://schema.invalid/"
+	weightOfSchema   = 20   // bytes of memory for each byte of the text
+	weightOfSub      = 2500 // bytes of memory for each subschema
+	weightOfInstruct = 64   // bytes of memory for each instruction
+)
+
+// eventSchema is a JSON Schema (draft 2020-12) that can judge payloads. It may
+// be used concurrently.
+type eventSchema struct {
+	root   *jsonschema.Schema
+	weight int // about how many bytes of memory it holds
+}
+
+// compileSchema reads a schema; nothing is fetched for it. Invalid, at
+// #/schema, if it is none, leads elsewhere, or could cost too much.
+func compileSchema(text []byte) (s *eventSchema, err error) {
+	defer func() {
+		if recover() != nil { // a fault of the library
+			s, err = nil, unsuitable("schema cannot be used")
+		}
+	}()
+	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
+	if err != nil {
+		return nil, unsuitable("schema is not JSON")
+	}
+	if _, ok := doc.(map[string]any); !ok {
+		return nil, unsuitable("schema must be an object")
+	}
+	var l schemaLook
+	if l.look(doc, true); l.refusal() != "" {
+		return nil, unsuitable("%s", l.refusal())
+	}
+	patterns := &expressions{known: map[string]*expression{}}
+	c := jsonschema.NewCompiler()
+	c.DefaultDraft(jsonschema.Draft2020)
+	c.UseLoader(noLoader{})
+	c.UseRegexpEngine(patterns.compile)
+	if err := c.AddResource(schemaURL, doc); err != nil {
+		return nil, unsuitable("schema cannot be used")
+	}
+	root, err := c.Compile(schemaURL)
+	if err != nil {
+		return nil, unsuitable("%s", whyUnsuitable(err, patterns.refused))
+	}
+	reached, reason := surveySchema(root)
+	if reason != "" {
+		return nil, unsuitable("%s", reason)
+	}
+	weight := weightOfSchema*len(text) + weightOfSub*reached + weightOfInstruct*patterns.size
+	return &eventSchema{root, weight}, nil
+}
+
+func unsuitable(format string, args ...any) error {
+	return trigger.Errorf(trigger.Invalid, format, args...).At("#/schema")
+}
+
+// noLoader fetches nothing.
+type noLoader struct{}
+
+var errElsewhere = errors.New("nothing is fetched")
+
+// Load implements jsonschema.URLLoader.
+func (noLoader) Load(string) (any, error) { return nil, errElsewhere }
+
+// whyUnsuitable says in a few words why a schema does not compile. refused is
+// what was said of a regular expression, "" if nothing was.
+func whyUnsuitable(err error, refused string) string {
+	if refused != "" {
+		return refused
+	}
+	if e, ok := errors.AsType[*jsonschema.LoadURLError](err); ok {
+		return cutText("schema must not lead elsewhere, to " + e.URL)
+	}
+	if e, ok := errors.AsType[*jsonschema.SchemaValidationError](err); ok {
+		if invalid, ok := errors.AsType[*jsonschema.ValidationError](e.Err); ok {
+			leaf := leafOf(invalid)
+			_, why, _ := strings.Cut(leaf.Error(), "': ")
+			at := ""
+			for _, name := range leaf.InstanceLocation {
+				at += pointerTo(name)[1:]
+			}
+			return cutText("schema is no JSON Schema of 2020-12: at #" + at + ": " + why)
+		}
+	}
+	_, noAnchor := errors.AsType[*jsonschema.AnchorNotFoundError](err)
+	_, noPlace := errors.AsType[*jsonschema.JSONPointerNotFoundError](err)
+	_, noPointer := errors.AsType[*jsonschema.InvalidJsonPointerError](err)
+	if noAnchor || noPlace || noPointer {
+		return "schema has a $ref to what is not there"
+	}
+	return "schema is no JSON Schema of 2020-12"
+}
+
+// leafOf is the error of the innermost place.
+func leafOf(e *jsonschema.ValidationError) *jsonschema.ValidationError {
+	best := e
+	for _, cause := range e.Causes {
+		if leaf := leafOf(cause); best == e || len(leaf.InstanceLocation) > len(best.InstanceLocation) {
+			best = leaf
+		}
+	}
+	return best
+}
+
+// cutText makes a text short enough to be shown.
+func cutText(s string) string {
+	const enough = 200
+	if len(s) > enough {
+		return strings.ToValidUTF8(s[:enough], "") + "…"
+	}
+	return s
+}
+
+// schemaLook counts what a schema's text has, before anything is made of it.
+type schemaLook struct {
+	values     int
+	ids        int // within it
+	long       bool
+	dynamicRef bool
+}
+
+func (l *schemaLook) look(v any, outermost bool) {
+	switch v := v.(type) {
+	case map[string]any:
+		l.values++
+		if _, ok := v["$id"].(string); ok && !outermost {
+			l.ids++
+		}
+		if _, ok := v["$dynamicRef"].(string); ok {
+			l.dynamicRef = true
+		}
+		for _, member := range v {
+			l.look(member, false)
+		}
+	case []any:
+		for _, item := range v {
+			l.look(item, false)
+		}
+	case bool:
+		l.values++
+	case json.Number:
+		if n := normalOf(v); !n.isShort() {
+			l.long = true
+		}
+	}
+}
+
+func (l *schemaLook) refusal() string {
+	switch {
+	case l.values > maxSchemaValues:
+		return "schema has too many objects and booleans"
+	case l.long:
+		return "schema has a number with too many digits"
+	case l.dynamicRef && l.ids > 0: // with one $id alone, it is a $ref
+		return "schema must not have $dynamicRef beside an inner $id"
+	}
+	return ""
+}
+
+// surveySchema counts the subschemas that are reached, and looks for what could
+// not be judged.
+func surveySchema(root *jsonschema.Schema) (reached int, reason string) {
+	known := map[*jsonschema.Schema]bool{root: true}
+	for todo := []*jsonschema.Schema{root}; len(todo) > 0; {
+		s := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		switch {
+		case len(known) > maxSubschemas:
+			return len(known), "schema has too many subschemas"
+		case !strings.HasPrefix(s.Location, schemaURL+"#"):
+			return len(known), "schema must not lead elsewhere"
+		case s.DraftVersion != 2020:
+			return len(known), "$schema must be that of the draft 2020-12, or absent"
+		}
+		for _, sub := range append(inPlace(s), within(s)...) {
+			if !known[sub] {
+				known[sub] = true
+				todo = append(todo, sub)
+			}
+		}
+	}
+	done := map[*jsonschema.Schema]bool{}
+	for s := range known {
+		if goesRound(s, done, map[*jsonschema.Schema]bool{}) {
+			return len(known), "schema has a $ref that goes round in a circle"
+		}
+	}
+	return len(known), ""
+}
+
+// goesRound reports whether a schema applies itself to the very value that it
+// is applied to, so that nobody would ever come to an end.
+func goesRound(s *jsonschema.Schema, done, under map[*jsonschema.Schema]bool) bool {
+	if under[s] {
+		return true
+	}
+	if done[s] {
+		return false
+	}
+	under[s] = true
+	for _, sub := range inPlace(s) {
+		if goesRound(sub, done, under) {
+			return true
+		}
+	}
+	delete(under, s)
+	done[s] = true
+	return false
+}
+
+// inPlace are the subschemas that are applied to the same value.
+func inPlace(s *jsonschema.Schema) (list []*jsonschema.Schema) {
+	list = slices.Concat([]*jsonschema.Schema{s.Ref, s.Not, s.If, s.Then, s.Else}, s.AllOf, s.AnyOf, s.OneOf)
+	if s.DynamicRef != nil {
+		list = append(list, s.DynamicRef.Ref)
+	}
+	list = slices.AppendSeq(list, maps.Values(s.DependentSchemas))
+	for _, dependency := range s.Dependencies {
+		if sub, ok := dependency.(*jsonschema.Schema); ok {
+			list = append(list, sub)
+		}
+	}
+	return slices.DeleteFunc(list, func(s *jsonschema.Schema) bool { return s == nil })
+}
+
+// within are the subschemas that are applied to what is in the value.
+func within(s *jsonschema.Schema) (list []*jsonschema.Schema) {
+	list = slices.Concat([]*jsonschema.Schema{s.PropertyNames, s.Contains, s.Items2020, s.UnevaluatedItems, s.UnevaluatedProperties}, s.PrefixItems)
+	if sub, ok := s.AdditionalProperties.(*jsonschema.Schema); ok {
+		list = append(list, sub)
+	}
+	list = slices.AppendSeq(list, maps.Values(s.Properties))
+	list = slices.AppendSeq(list, maps.Values(s.PatternProperties))
+	return slices.DeleteFunc(list, func(s *jsonschema.Schema) bool { return s == nil })
+}
+
+// expression is a regular expression of RE2: its time is linear in the text.
+type expression struct {
+	*regexp.Regexp
+	size int // instructions
+}
+
+// expressions are the regular expressions of one schema.
+type expressions struct {
+	known   map[string]*expression
+	size    int
+	refused string // why the first one was
+}
+
+func (p *expressions) compile(text string) (jsonschema.Regexp, error) {
+	if known := p.known[text]; known != nil {
+		return known, nil
+	}
+	re, err := p.make(text)
+	if err != nil && p.refused == "" {
+		p.refused = cutText("schema has a regular expression that " + err.Error())
+	}
+	if err != nil {
+		return nil, err
+	}
+	p.known[text] = re
+	return re, nil
+}
+
+var (
+	errLongPattern  = errors.New("is too long")
+	errNoPattern    = errors.New("RE2 does not take")
+	errLargePattern = errors.New("is too large")
+)
+
+func (p *expressions) make(text string) (*expression, error) {
+	if len(text) > maxPattern {
+		return nil, errLongPattern
+	}
+	parsed, err := syntax.Parse(text, syntax.Perl)
+	if err != nil {
+		return nil, errNoPattern
+	}
+	program, err := syntax.Compile(parsed.Simplify())
+	if err != nil {
+		return nil, errNoPattern
+	}
+	if p.size += len(program.Inst); p.size > maxInstructions {
+		return nil, errLargePattern
+	}
+	re, err := regexp.Compile(text)
+	if err != nil {
+		return nil, errNoPattern
+	}
+	return &expression{re, len(program.Inst)}, nil
+}

@@ -1,0 +1,154 @@
+package api
+
+import (
+	"strings"
+	"time"
+
+	"triggerd/internal/trigger"
+)
+
+// appendEvent appends an event as /v1 shows it, its payload as it came. The
+// status is left out where it is "", for the inbox, whose own members follow.
+func appendEvent(b []byte, e *trigger.Event, status trigger.Status) []byte {
+	b = append(b, `{"id":"`...)
+	b = append(b, e.ID.String()...)
+	b = append(b, `","type":`...)
+	b = trigger.AppendString(b, e.Type)
+	b = append(b, `,"payload":`...)
+	b = append(b, e.Payload...)
+	b = append(b, `,"dedup_id":`...)
+	if e.DedupID == "" {
+		b = append(b, "null"...)
+	} else {
+		b = appendText(b, e.DedupID)
+	}
+	if status != "" {
+		b = append(b, `,"status":"`...)
+		b = append(b, status...)
+		b = append(b, '"')
+	}
+	b = append(b, `,"created_at":"`...)
+	b = trigger.AppendTime(b, e.ID.Time())
+	b = append(b, `","deliver_at":`...)
+	b = appendTimeOrNull(b, e.DeliverAt)
+	b = append(b, `,"traceparent":`...)
+	if e.Traceparent == "" {
+		b = append(b, "null"...)
+	} else {
+		b = appendText(b, e.Traceparent)
+	}
+	b = append(b, `,"cloudevent":`...)
+	if e.Cloud == nil {
+		b = append(b, "null"...)
+	} else {
+		b = append(b, e.Cloud.Attributes...)
+	}
+	return append(b, '}')
+}
+
+func appendTimeOrNull(b []byte, t time.Time) []byte {
+	if t.IsZero() {
+		return append(b, "null"...)
+	}
+	b = append(b, '"')
+	b = trigger.AppendTime(b, t)
+	return append(b, '"')
+}
+
+// appendText appends any valid UTF-8 as a JSON string.
+func appendText(b []byte, s string) []byte {
+	const digits = "0123456789abcdef"
+	b = append(b, '"')
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c == '"' || c == '\\':
+			b = append(b, '\\', c)
+		case c < 0x20:
+			b = append(b, '\\', 'u', '0', '0', digits[c>>4], digits[c&15])
+		default:
+			b = append(b, c)
+		}
+	}
+	return append(b, '"')
+}
+
+// attemptView is an attempt as /v1 shows it.
+type attemptView struct {
+	EventID     string     `json:"event_id"`
+	WebhookID   int64      `json:"webhook_id"`
+	ReplayID    *int64     `json:"replay_id"`
+	Number      int        `json:"number"`
+	At          *string    `json:"at"`
+	TookSeconds float64    `json:"took_seconds"`
+	Outcome     string     `json:"outcome"`
+	Status      *int       `json:"status"`
+	Error       *string    `json:"error"`
+	Response    *string    `json:"response"`
+	Timing      timingView `json:"timing"`
+}
+
+type timingView struct {
+	DNS       *float64 `json:"dns_seconds"`
+	Connect   *float64 `json:"connect_seconds"`
+	TLS       *float64 `json:"tls_seconds"`
+	FirstByte *float64 `json:"first_byte_seconds"`
+}
+
+func showAttempt(a *trigger.Attempt) attemptView {
+	v := attemptView{
+		EventID: a.EventID.String(), WebhookID: a.WebhookID, ReplayID: shownNumber(a.Job), Number: a.Number, At: shownTime(a.At),
+		TookSeconds: a.Took.Seconds(), Outcome: string(a.Outcome), Error: shownText(a.Error),
+		Timing: timingView{
+			DNS: shownSeconds(a.Timing.DNS), Connect: shownSeconds(a.Timing.Connect),
+			TLS: shownSeconds(a.Timing.TLS), FirstByte: shownSeconds(a.Timing.FirstByte),
+		},
+	}
+	if a.Status != 0 {
+		v.Status = &a.Status
+	}
+	if len(a.Response) > 0 {
+		text := strings.ToValidUTF8(string(a.Response), "\ufffd") // it may be cut within a character
+		v.Response = &text
+	}
+	return v
+}
+
+// shownNumber is an id that may be missing; nil for 0.
+func shownNumber(n int64) *int64 {
+	if n == 0 {
+		return nil
+	}
+	return &n
+}
+
+// shownSeconds is a duration that may be missing; nil for 0.
+func shownSeconds(d time.Duration) *float64 {
+	if d == 0 {
+		return nil
+	}
+	s := d.Seconds()
+	return &s
+}
+
+// whyView is a verdict as /v1 shows it.
+type whyView struct {
+	WebhookID     int64        `json:"webhook_id"`
+	Verdict       string       `json:"verdict"`
+	Clause        *string      `json:"clause"`
+	Reason        *string      `json:"reason"`
+	NextAttemptAt *string      `json:"next_attempt_at"`
+	Attempts      int          `json:"attempts"`
+	LastAttempt   *attemptView `json:"last_attempt"`
+}
+
+func showVerdict(v *trigger.Verdict) whyView {
+	w := whyView{
+		WebhookID: v.WebhookID, Verdict: string(v.Kind), Clause: shownText(v.Clause), Reason: shownText(v.Reason),
+		NextAttemptAt: shownTime(v.NextAttempt), Attempts: v.Attempts,
+	}
+	if v.Last != nil {
+		last := showAttempt(v.Last)
+		w.LastAttempt = &last
+	}
+	return w
+}

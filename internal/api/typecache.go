@@ -1,0 +1,214 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"strconv"
+	"sync"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+	"golang.org/x/sync/singleflight"
+
+	"triggerd/internal/store"
+	"triggerd/internal/trigger"
+)
+
+// Bounds of the memory for event types.
+const (
+	typesInMemory    = 1000      // organizations
+	maxSchemaText    = 64 << 20  // bytes of schemas, of all but the organization that came last
+	maxSchemaWeight  = 128 << 20 // bytes of compiled schemas, about
+	maxSchemas       = 10_000    // compiled
+	largePayload     = 16 << 10  // bytes; of such, few are judged at a time
+	typesUnavailable = time.Second
+)
+
+// typeCache has the event types by which events are judged, and judges.
+type typeCache struct {
+	store  *store.Store
+	asking singleflight.Group // so that one read serves all that wait for an organization's types
+	slots  chan struct{}      // of large payloads that are judged
+
+	mu       sync.Mutex
+	orgs     *lru.Cache[int64, *judgedTypes]
+	text     int // bytes of orgs
+	compiled *lru.Cache[*judgedType, *eventSchema]
+	weight   int // bytes of compiled
+}
+
+// judgedTypes are those of an organization at a version.
+type judgedTypes struct {
+	version int64
+	types   map[string]*judgedType
+	text    int           // bytes of schemas
+	slot    chan struct{} // so that one organization does not take all slots
+}
+
+// judgedType is a type whose events are judged.
+type judgedType struct {
+	mode   trigger.ValidationMode
+	schema []byte
+	making sync.Mutex // of the compiled schema
+}
+
+func newTypeCache(s *store.Store) *typeCache {
+	c := &typeCache{store: s, slots: make(chan struct{}, 2*runtime.GOMAXPROCS(0))}
+	var err error
+	if c.orgs, err = lru.NewWithEvict(typesInMemory, func(_ int64, t *judgedTypes) { c.text -= t.text }); err != nil {
+		panic(err) // only for a size below 1
+	}
+	if c.compiled, err = lru.NewWithEvict(maxSchemas, func(_ *judgedType, s *eventSchema) { c.weight -= s.weight }); err != nil {
+		panic(err)
+	}
+	return c
+}
+
+// validate judges an event by its type's schema, if there is one. Invalid, with pointers from #/payload on, where the
+// mode is reject; warnings where it is warn. Unavailable where the schema cannot be read: no event goes unjudged. A fault of ours
+// in judging is a warning in either mode: the event is then one too many, rather than one too few.
+func (c *typeCache) validate(ctx context.Context, org *trigger.Organization, e *trigger.Event) (warnings []trigger.Field, err error) {
+	if org.TypesVersion == 0 {
+		return nil, nil
+	}
+	types, err := c.find(ctx, org)
+	if err != nil {
+		return nil, err
+	}
+	t := types.types[e.Type]
+	if t == nil {
+		return nil, nil
+	}
+	if len(e.Payload) > largePayload {
+		free, err := c.slot(ctx, types)
+		if err != nil {
+			return nil, err
+		}
+		defer free()
+	}
+	if err := ctx.Err(); err != nil { // a batch may take long
+		return nil, trigger.NewUnavailable(err, typesUnavailable)
+	}
+	fields, judged := c.judge(t, e.Payload)
+	if len(fields) == 0 || t.mode != trigger.ValidationReject || !judged {
+		return fields, nil
+	}
+	return nil, &trigger.Error{Kind: trigger.Invalid, Message: "The payload does not fit the schema of its type", Fields: fields}
+}
+
+// judge judges a payload; judged is false, with a word of it, where that fails.
+func (c *typeCache) judge(t *judgedType, payload []byte) (fields []trigger.Field, judged bool) {
+	defer func() {
+		if recover() != nil {
+			fields, judged = []trigger.Field{{Detail: "the payload could not be judged by the schema of its type", Pointer: "#/payload"}}, false
+		}
+	}()
+	schema, err := c.compile(t)
+	if err != nil {
+		panic(err) // it was compiled when it was stored
+	}
+	return schema.judge(payload), true
+}
+
+// slot waits until one more large payload may be judged.
+func (c *typeCache) slot(ctx context.Context, types *judgedTypes) (free func(), err error) {
+	for i, slots := range []chan struct{}{types.slot, c.slots} {
+		select {
+		case slots <- struct{}{}:
+		case <-ctx.Done():
+			if i > 0 {
+				<-types.slot
+			}
+			return nil, trigger.NewUnavailable(ctx.Err(), typesUnavailable)
+		}
+	}
+	return func() {
+		<-c.slots
+		<-types.slot
+	}, nil
+}
+
+// find gives the types of an organization, at its version or a later one.
+func (c *typeCache) find(ctx context.Context, org *trigger.Organization) (*judgedTypes, error) {
+	if types := c.known(org.ID, org.TypesVersion); types != nil {
+		return types, nil
+	}
+	name := strconv.FormatInt(org.ID, 10) + "/" + strconv.FormatInt(org.TypesVersion, 10)
+	found, err, _ := c.asking.Do(name, func() (any, error) {
+		if types := c.known(org.ID, org.TypesVersion); types != nil {
+			return types, nil
+		}
+		list, version, err := c.store.JudgedTypes(context.WithoutCancel(ctx), org.ID)
+		if err != nil {
+			return nil, err
+		}
+		types := &judgedTypes{version: version, types: make(map[string]*judgedType, len(list)), slot: make(chan struct{}, 1)}
+		for i := range list {
+			types.types[list[i].Name] = &judgedType{mode: list[i].Mode, schema: list[i].Schema}
+			types.text += len(list[i].Name) + len(list[i].Schema)
+		}
+		c.keep(org.ID, types)
+		return types, nil
+	})
+	if err != nil {
+		if trigger.KindOf(err) != trigger.Unavailable {
+			err = trigger.NewUnavailable(err, typesUnavailable)
+		}
+		return nil, err
+	}
+	types, _ := found.(*judgedTypes)
+	return types, nil
+}
+
+func (c *typeCache) known(orgID, version int64) *judgedTypes {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if types, ok := c.orgs.Get(orgID); ok && types.version >= version {
+		return types
+	}
+	return nil
+}
+
+func (c *typeCache) keep(orgID int64, types *judgedTypes) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if now, ok := c.orgs.Peek(orgID); ok && now.version > types.version {
+		return
+	}
+	c.orgs.Remove(orgID)
+	c.orgs.Add(orgID, types)
+	for c.text += types.text; c.text > maxSchemaText && c.orgs.Len() > 1; {
+		c.orgs.RemoveOldest()
+	}
+}
+
+// compile gives a type's schema in the form that judges.
+func (c *typeCache) compile(t *judgedType) (*eventSchema, error) {
+	if schema := c.ready(t); schema != nil {
+		return schema, nil
+	}
+	t.making.Lock()
+	defer t.making.Unlock()
+	if schema := c.ready(t); schema != nil {
+		return schema, nil
+	}
+	schema, err := compileSchema(t.schema)
+	if err != nil {
+		return nil, errors.New("a stored schema does not compile")
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.compiled.Add(t, schema)
+	for c.weight += schema.weight; c.weight > maxSchemaWeight && c.compiled.Len() > 1; {
+		c.compiled.RemoveOldest()
+	}
+	return schema, nil
+}
+
+func (c *typeCache) ready(t *judgedType) *eventSchema {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	schema, _ := c.compiled.Get(t)
+	return schema
+}

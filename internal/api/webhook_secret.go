@@ -1,0 +1,107 @@
+package api
+
+import (
+	"crypto/rand"
+	"net/http"
+
+	"triggerd/internal/trigger"
+)
+
+// The types of secrets.
+const (
+	symmetricType = "symmetric"
+	ed25519Type   = "ed25519"
+)
+
+func secretType(s trigger.Secret) string {
+	if s.Public() != "" {
+		return ed25519Type
+	}
+	return symmetricType
+}
+
+// secretWish says which secret a webhook is to have.
+type secretWish struct {
+	given  trigger.Secret // zero: a new one
+	kind   string         // of a new one; "": none is named
+	random [32]byte
+}
+
+// wishedSecret reads the members secret and signature.
+func wishedSecret(secret, signature *opt[string]) (wish secretWish, err error) {
+	switch wish.kind = signature.or(symmetricType); {
+	case wish.kind != symmetricType && wish.kind != ed25519Type:
+		return wish, invalid("#/signature", "signature must be symmetric or ed25519")
+	case !signature.Given || signature.Null:
+		wish.kind = ""
+	}
+	_, _ = rand.Read(wish.random[:]) // never fails
+	if !secret.Given || secret.Null {
+		return wish, nil
+	}
+	wish.given, err = trigger.ParseSecret(secret.Value)
+	switch {
+	case err != nil:
+		return wish, trigger.AtMember(err, "#/secret")
+	case wish.given.IsZero():
+		return wish, invalid("#/secret", "secret must not be empty")
+	case wish.kind != "" && wish.kind != secretType(wish.given):
+		return wish, invalid("#/signature", "the secret is %s", secretType(wish.given))
+	}
+	return wish, nil
+}
+
+// make gives the secret, always the same; fallback is the type of a new one
+// where none is named.
+func (w *secretWish) make(fallback string) trigger.Secret {
+	kind := w.kind
+	if kind == "" {
+		kind = fallback
+	}
+	switch {
+	case !w.given.IsZero():
+		return w.given
+	case kind == ed25519Type:
+		return trigger.NewKeyPair(w.random)
+	}
+	return trigger.NewSecret(w.random)
+}
+
+// rotateSecret gives a webhook another secret, which is shown this once; the
+// one before goes on signing for a while.
+func (a *API) rotateSecret(w http.ResponseWriter, r *request) error {
+	id, err := r.only("webhook_id")
+	if err != nil {
+		return err
+	}
+	var in struct {
+		Secret    opt[string]  `json:"secret"`
+		Signature opt[string]  `json:"signature"`
+		Overlap   opt[float64] `json:"overlap_seconds"`
+	}
+	if _, err := a.readBody(w, r, &in); err != nil {
+		return err
+	}
+	wish, err := wishedSecret(&in.Secret, &in.Signature)
+	if err != nil {
+		return err
+	}
+	overlap, err := seconds("overlap_seconds", in.Overlap.or(trigger.DefaultOverlap.Seconds()), 0, trigger.MaxOverlap)
+	if err != nil {
+		return err
+	}
+	var next trigger.Secret
+	if _, err := a.Store.SetWebhook(r.Context(), r.orgID(), id, func(hook *trigger.Webhook) error {
+		present := symmetricType
+		if len(hook.Secrets) > 0 {
+			present = secretType(hook.Secrets[0].Secret)
+		}
+		next = wish.make(present)
+		hook.Secrets = hook.Secrets.Rotate(next, a.Store.Now(), overlap)
+		return nil
+	}); err != nil {
+		return atSchedule(err)
+	}
+	a.follow(r, id)
+	return a.answerWebhook(w, r, http.StatusOK, id, next.Reveal())
+}

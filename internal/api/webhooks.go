@@ -1,0 +1,303 @@
+package api
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"maps"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"time"
+
+	"triggerd/internal/trigger"
+)
+
+// webhookView is a webhook as /v1 shows it: what is secret of it is not there,
+// but for a secret that was just made.
+type webhookView struct {
+	ID          int64             `json:"id"`
+	URL         string            `json:"url"`
+	State       string            `json:"state"`
+	PausedBy    *string           `json:"paused_by"`
+	Types       []string          `json:"types"`
+	Content     json.RawMessage   `json:"content"`
+	Format      string            `json:"format"`
+	Timeout     *float64          `json:"timeout_seconds"`
+	Schedule    []float64         `json:"schedule_seconds"`
+	Rate        *float64          `json:"rate"`
+	Concurrency *int              `json:"concurrency"`
+	Headers     []string          `json:"headers"`
+	Auth        *string           `json:"auth"`
+	Description string            `json:"description"`
+	Metadata    map[string]string `json:"metadata"`
+	Secrets     []secretView      `json:"secrets"`
+	Health      *healthView       `json:"health"`
+	CreatedAt   *string           `json:"created_at"`
+	Secret      string            `json:"secret,omitempty"`
+}
+
+type secretView struct {
+	Type      string  `json:"type"`
+	PublicKey *string `json:"public_key"`
+	ExpiresAt *string `json:"expires_at"`
+}
+
+type healthView struct {
+	FailingSince  *string `json:"failing_since"`
+	LastFailureAt *string `json:"last_failure_at"`
+	Failures      int     `json:"failures"`
+	HeldUntil     *string `json:"held_until"`
+}
+
+func showWebhook(w *trigger.Webhook, now time.Time) webhookView {
+	v := webhookView{
+		ID: w.ID, URL: w.URL, State: string(w.State), PausedBy: shownText(w.PausedBy),
+		Types: w.Filter.TypeStrings(), Content: w.Filter.Content.Raw(),
+		Format: cmp.Or(string(w.Format), string(trigger.FormatStandard)), Timeout: shownSeconds(w.Timeout),
+		Headers: slices.AppendSeq([]string{}, maps.Keys(w.Headers)), Auth: shownText(authType(w.Auth)),
+		Description: w.Description, Metadata: w.Metadata, Secrets: []secretView{}, CreatedAt: shownTime(w.CreatedAt),
+	}
+	slices.Sort(v.Headers)
+	if v.Metadata == nil {
+		v.Metadata = map[string]string{}
+	}
+	if w.Schedule != nil {
+		v.Schedule = make([]float64, len(w.Schedule))
+		for i, pause := range w.Schedule {
+			v.Schedule[i] = pause.Seconds()
+		}
+	}
+	if w.Rate != 0 {
+		v.Rate = &w.Rate
+	}
+	if w.Concurrency != 0 {
+		v.Concurrency = &w.Concurrency
+	}
+	for _, s := range w.Secrets {
+		if s.Until.IsZero() || s.Until.After(now) {
+			v.Secrets = append(v.Secrets, secretView{secretType(s.Secret), shownText(s.Public()), shownTime(s.Until)})
+		}
+	}
+	if h := w.Failing; h != nil {
+		v.Health = &healthView{FailingSince: shownTime(h.Since), LastFailureAt: shownTime(h.LastAt), Failures: h.Failures}
+		if w.HeldUntil.After(now) {
+			v.Health.HeldUntil = shownTime(w.HeldUntil)
+		}
+	}
+	return v
+}
+
+func authType(auth trigger.Auth) string {
+	switch {
+	case auth == trigger.Auth{}:
+		return ""
+	case auth.Bearer != "":
+		return "bearer"
+	}
+	return "basic"
+}
+
+// postWebhook registers a webhook, with a secret that is shown this once.
+func (a *API) postWebhook(w http.ResponseWriter, r *request) error {
+	var in webhookInput
+	body, err := a.readInput(w, r, &in)
+	if err != nil {
+		return err
+	}
+	o, err := once(r, body)
+	if err != nil {
+		return err
+	}
+	hook, err := in.webhook()
+	if err == nil {
+		err = a.checkTarget(r.Context(), hook.URL)
+	}
+	if err != nil {
+		return err
+	}
+	id, err := a.Store.AddWebhook(r.Context(), r.orgID(), hook, o)
+	made, again, err := repeated(w, err)
+	if err != nil {
+		return atSchedule(err)
+	}
+	if !again {
+		return a.answerWebhook(w, r, http.StatusCreated, id, hook.Secrets[0].Reveal())
+	}
+	err = a.answerWebhook(w, r, http.StatusCreated, made, "")
+	if err != nil && trigger.KindOf(err) == trigger.NotFound {
+		w.Header().Del("Idempotency-Replayed") // it is no answer to that
+		return trigger.Errorf(trigger.Conflict, "the webhook that this request has made is gone")
+	}
+	return err
+}
+
+// checkTarget asks the guard about a URL that a webhook is to have.
+func (a *API) checkTarget(ctx context.Context, url string) error {
+	return trigger.AtMember(a.Guard.Target(ctx, url), "#/url")
+}
+
+// atSchedule is for errors of the store about a webhook's settings, each of
+// which is judged before: only it knows for how long events are kept.
+func atSchedule(err error) error {
+	if hasCode(err) {
+		return err
+	}
+	return trigger.AtMember(err, "#/schedule_seconds")
+}
+
+// answerWebhook answers with a webhook as it is now.
+func (a *API) answerWebhook(w http.ResponseWriter, r *request, status int, id int64, secret string) error {
+	hook, err := a.webhookThere(r, id)
+	if err != nil {
+		return err
+	}
+	view := showWebhook(&hook, a.Store.Now())
+	view.Secret = secret
+	answer(w, status, view)
+	return nil
+}
+
+// webhookThere reads a webhook that is not gone.
+func (a *API) webhookThere(r *request, id int64) (trigger.Webhook, error) {
+	hook, err := a.Store.Webhook(r.Context(), r.orgID(), id)
+	if err == nil && hook.State == trigger.Gone {
+		err = notFound()
+	}
+	return hook, err
+}
+
+func (a *API) listWebhooks(w http.ResponseWriter, r *request) error {
+	q, err := parameters(r, "limit", "cursor")
+	if err != nil {
+		return err
+	}
+	limit, after, err := q.page()
+	if err != nil {
+		return err
+	}
+	page, err := a.Store.ListWebhooks(r.Context(), r.orgID(), after, limit+1)
+	if err != nil {
+		return err
+	}
+	now := a.Store.Now()
+	answer(w, http.StatusOK, newList(&q, page, limit,
+		func(w *trigger.Webhook) webhookView { return showWebhook(w, now) },
+		func(w *trigger.Webhook) []byte { return placeOf(w.ID) }))
+	return nil
+}
+
+func (a *API) getWebhook(w http.ResponseWriter, r *request) error {
+	id, err := r.only("webhook_id")
+	if err != nil {
+		return err
+	}
+	return a.answerWebhook(w, r, http.StatusOK, id, "")
+}
+
+func (a *API) patchWebhook(w http.ResponseWriter, r *request) error {
+	id, err := r.only("webhook_id")
+	if err != nil {
+		return err
+	}
+	var in webhookInput
+	if _, err := a.readBody(w, r, &in); err != nil {
+		return err
+	}
+	if err := in.checkPatch(); err != nil {
+		return err
+	}
+	if in.URL.Given {
+		if err := a.checkTarget(r.Context(), in.URL.Value); err != nil {
+			return err
+		}
+	}
+	if _, err := a.Store.SetWebhook(r.Context(), r.orgID(), id, in.apply); err != nil {
+		return atSchedule(err)
+	}
+	a.follow(r, id)
+	return a.answerWebhook(w, r, http.StatusOK, id, "")
+}
+
+// follow waits until all nodes go by what a webhook is now. Where that fails
+// they do so a little later, which is not the request's fault.
+func (a *API) follow(r *request, id int64) {
+	if err := a.Engine.Follow(r.Context(), id); err != nil {
+		a.Log.Warn("a webhook was changed, and may be followed late", "webhook_id", id, "error", err)
+	}
+}
+
+func (a *API) deleteWebhook(w http.ResponseWriter, r *request) error {
+	id, err := r.only("webhook_id")
+	if err != nil {
+		return err
+	}
+	if err := a.Store.SetWebhookState(r.Context(), r.orgID(), id, trigger.Gone); err != nil {
+		return err
+	}
+	a.follow(r, id)
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+func (a *API) pauseWebhook(w http.ResponseWriter, r *request) error {
+	return a.setWebhookState(w, r, trigger.Paused)
+}
+
+func (a *API) resumeWebhook(w http.ResponseWriter, r *request) error {
+	return a.setWebhookState(w, r, trigger.Active)
+}
+
+func (a *API) setWebhookState(w http.ResponseWriter, r *request, state trigger.WebhookState) error {
+	id, err := r.only("webhook_id")
+	if err != nil {
+		return err
+	}
+	if err := a.Store.SetWebhookState(r.Context(), r.orgID(), id, state); err != nil {
+		return err
+	}
+	if state == trigger.Paused {
+		a.follow(r, id)
+	} else {
+		a.Engine.Wake()
+	}
+	return a.answerWebhook(w, r, http.StatusOK, id, "")
+}
+
+// testMemory is what one test holds at least, in bytes. It bounds how many of
+// them an organization may have under way.
+const testMemory = 2 << 20
+
+// testWebhook makes one request to a webhook, and says what came of it.
+func (a *API) testWebhook(w http.ResponseWriter, r *request) error {
+	id, err := r.only("webhook_id")
+	if err != nil {
+		return err
+	}
+	var in struct {
+		Type opt[string]          `json:"type"`
+		Data opt[json.RawMessage] `json:"data"`
+	}
+	if _, err := a.readBody(w, r, &in); err != nil {
+		return err
+	}
+	event, err := trigger.NewEvent(r.orgID(), in.Type.or("webhook.test"), "", in.Data.or(json.RawMessage("{}")))
+	if err != nil {
+		return trigger.AtMember(err, "#/type")
+	}
+	hook, err := a.webhookThere(r, id)
+	if err = cmp.Or(err, hook.Broken); err != nil {
+		return err
+	}
+	size := testMemory + 2*event.Size()
+	if err := a.used.take(r.orgID(), size); err != nil {
+		return err
+	}
+	defer a.used.give(r.orgID(), size)
+	event.ID = trigger.NewID(a.Store.Now(), 0, rand.Uint64())
+	attempt := a.Engine.Try(r.Context(), &hook, event)
+	attempt.DeliveryKey = trigger.DeliveryKey{OrganizationID: r.orgID(), EventID: event.ID, WebhookID: id}
+	attempt.Number = 1
+	answer(w, http.StatusOK, showAttempt(&attempt))
+	return nil
+}

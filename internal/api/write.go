@@ -1,0 +1,79 @@
+package api
+
+import (
+	"encoding/json"
+	"net/http"
+
+	"triggerd/internal/store"
+	"triggerd/internal/trigger"
+)
+
+// writeEvents answers with a list of events: a head, the events with their
+// status, and a tail, which gets their number. It reads and writes some at a
+// time, so that a page of large ones is never in memory whole; those that are
+// gone since they were listed are left out.
+func (a *API) writeEvents(w http.ResponseWriter, r *request, head string, page []store.EventStatus,
+	render func(b []byte, e *trigger.Event, status trigger.Status) []byte, tail func(count int) []byte,
+) error {
+	orgID := r.orgID()
+	count, held := 0, 0 // bytes counted for what is in memory and not yet written
+	defer func() { a.used.give(orgID, held) }()
+	b := []byte(head)
+	for step := a.inboxStep(); len(page) > 0; {
+		part := page[:min(step, len(page))]
+		page = page[len(part):]
+		events, err := a.Store.Events(r.Context(), orgID, idsOf(part))
+		if err != nil {
+			return err
+		}
+		size := sizeOf(events)
+		if err := a.used.take(orgID, size); err != nil {
+			return err
+		}
+		held += size
+		for _, e := range part {
+			if event := events[e.ID]; event != nil {
+				if count++; count > 1 {
+					b = append(b, ',')
+				}
+				b = render(b, event, e.Status)
+			}
+		}
+		if len(page) > 0 && len(b) > firstRead {
+			w.Header().Set("Content-Type", "application/json")
+			if _, err := w.Write(b); err != nil {
+				return err
+			}
+			a.used.give(orgID, held)
+			b, held = b[:0], 0
+		}
+	}
+	answerJSON(w, http.StatusOK, append(b, tail(count)...))
+	return nil
+}
+
+// inboxStep is how many events are read and written at a time: 10, or as many
+// as surely fit into memory where bodies may be large.
+func (a *API) inboxStep() int { return max(1, min(10, maxBodies/8/a.MaxBody)) }
+
+func idsOf(part []store.EventStatus) []trigger.ID {
+	ids := make([]trigger.ID, len(part))
+	for i, e := range part {
+		ids[i] = e.ID
+	}
+	return ids
+}
+
+// sizeOf is the memory of events that are being answered.
+func sizeOf(events map[trigger.ID]*trigger.Event) (size int) {
+	for _, e := range events {
+		size += 2 * e.Size() // as it was read, and as it is written
+	}
+	return size
+}
+
+// marshal is for values that always can be.
+func marshal(v any) []byte {
+	b, _ := json.Marshal(v)
+	return b
+}

@@ -1,0 +1,98 @@
+package store
+
+import (
+	"context"
+	"time"
+
+	"triggerd/internal/trigger"
+)
+
+// eraseAfter is for how long a deleted organization is left alone: what was
+// accepted for it a moment before is committed by then.
+const eraseAfter = time.Minute
+
+// Erase removes all that deleted organizations have left, some hundreds of
+// rows at a time, and then themselves.
+func (s *Store) Erase(ctx context.Context) error {
+	ids, err := scanInts(ctx, s.hot, `SELECT id FROM organizations WHERE deleted_at > 0 AND deleted_at < $1 ORDER BY id`,
+		micros(s.Now().Add(-eraseAfter)))
+	for _, id := range ids {
+		if err == nil {
+			err = s.erase(ctx, id)
+		}
+	}
+	return wrap("erase organizations", err)
+}
+
+func (s *Store) erase(ctx context.Context, orgID int64) error {
+	if err := s.eraseEvents(ctx, orgID); err != nil {
+		return err
+	}
+	for _, text := range []string{ // what is left of events that have gone before
+		`DELETE FROM deliveries WHERE bucket = $1 AND organization_id = $2 AND event_id IN (SELECT event_id FROM deliveries
+			WHERE bucket = $1 AND organization_id = $2 LIMIT $3)`,
+		`DELETE FROM attempts WHERE bucket = $1 AND organization_id = $2 AND event_id IN (SELECT event_id FROM attempts
+			WHERE bucket = $1 AND organization_id = $2 LIMIT $3)`,
+		`DELETE FROM dedup WHERE bucket = $1 AND organization_id = $2 AND dedup_id IN (SELECT dedup_id FROM dedup
+			WHERE bucket = $1 AND organization_id = $2 LIMIT $3)`,
+	} {
+		for more := true; more; {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			if err := s.dialect.write(ctx, func(q querier) (err error) {
+				more, err = affected(q.ExecContext(ctx, text, trigger.Bucket(orgID), orgID, slice))
+				return err
+			}); err != nil {
+				return err
+			}
+		}
+	}
+	return s.dialect.write(ctx, func(q querier) error {
+		for _, text := range []string{
+			`DELETE FROM replays WHERE organization_id = $1`,
+			`DELETE FROM webhook_health WHERE organization_id = $1`,
+			`DELETE FROM webhook_versions WHERE webhook_id IN (SELECT id FROM webhooks WHERE organization_id = $1)`,
+			`DELETE FROM webhooks WHERE organization_id = $1`,
+			`DELETE FROM event_types WHERE organization_id = $1`,
+			`DELETE FROM idempotency WHERE organization_id = $1`,
+			`DELETE FROM permits WHERE organization_id = $1`,
+			`DELETE FROM api_keys WHERE organization_id = $1`,
+			`DELETE FROM organizations WHERE id = $1`,
+		} {
+			if _, err := q.ExecContext(ctx, text, orgID); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// eraseEvents removes events with all that belongs to them, each in one
+// transaction, so that nothing looks lost meanwhile.
+func (s *Store) eraseEvents(ctx context.Context, orgID int64) error {
+	for {
+		ids, err := s.idsBetween(ctx, orgID, trigger.ID{}, lastID(), "ASC", slice)
+		if err != nil || len(ids) == 0 {
+			return err
+		}
+		if err := s.dialect.write(ctx, func(q querier) error {
+			of, is := s.in("event_id", "$5", listOfIDs), s.in("id", "$5", listOfIDs)
+			for _, text := range []string{
+				`DELETE FROM deliveries WHERE bucket = $1 AND organization_id = $2 AND event_id >= $3 AND event_id <= $4
+					AND state IN (0, 1, 3) AND ` + of,
+				`DELETE FROM attempts WHERE bucket = $1 AND organization_id = $2 AND event_id >= $3 AND event_id <= $4 AND ` + of,
+				`DELETE FROM dedup WHERE bucket = $1 AND organization_id = $2 AND dedup_id IN (SELECT dedup_id FROM events
+					WHERE bucket = $1 AND organization_id = $2 AND id >= $3 AND id <= $4 AND dedup_id <> '' AND ` + is + `)`,
+				`DELETE FROM events WHERE bucket = $1 AND organization_id = $2 AND id >= $3 AND id <= $4 AND ` + is,
+			} {
+				if _, err := q.ExecContext(ctx, text, s.amongArgs(orgID, ids)...); err != nil {
+					return err
+				}
+			}
+			return nil
+		}); err != nil {
+			return err
+		}
+	}
+}

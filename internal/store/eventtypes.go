@@ -1,0 +1,112 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+
+	"triggerd/internal/trigger"
+)
+
+const typeColumns = `name, mode, schema, description, created_at, updated_at`
+
+func scanEventType(r row) (t trigger.EventType, err error) {
+	var schema string
+	var created, updated int64
+	err = r.Scan(&t.Name, &t.Mode, &schema, &t.Description, &created, &updated)
+	if t.CreatedAt, t.UpdatedAt = fromMicros(created), fromMicros(updated); schema != "" {
+		t.Schema = []byte(schema)
+	}
+	return t, err
+}
+
+// EventType reads what an organization says of a type. NotFound if it says
+// nothing.
+func (s *Store) EventType(ctx context.Context, orgID int64, name string) (trigger.EventType, error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	t, err := scanEventType(s.read.QueryRowContext(ctx,
+		`SELECT `+typeColumns+` FROM event_types WHERE organization_id = $1 AND name = $2`, orgID, name))
+	return t, wrap("find event type", err)
+}
+
+// ListEventTypes lists up to limit types of an organization by their names,
+// those after one.
+func (s *Store) ListEventTypes(ctx context.Context, orgID int64, after string, limit int) (page []trigger.EventType, err error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	err = query(ctx, s.read, func(rows *sql.Rows) error {
+		t, err := scanEventType(rows)
+		page = append(page, t)
+		return err
+	}, `SELECT `+typeColumns+` FROM event_types WHERE organization_id = $1 AND name > $2 ORDER BY name LIMIT $3`, orgID, after, limit)
+	return page, wrap("list event types", err)
+}
+
+// JudgedTypes gives an organization's types that have a schema which is not
+// off, and the version that they belong to.
+func (s *Store) JudgedTypes(ctx context.Context, orgID int64) (list []trigger.EventType, version int64, err error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	if err = s.hot.QueryRowContext(ctx, `SELECT types_version FROM organizations WHERE id = $1`, orgID).Scan(&version); err != nil {
+		return nil, 0, wrap("read event types", err)
+	}
+	err = query(ctx, s.hot, func(rows *sql.Rows) error {
+		t, err := scanEventType(rows)
+		list = append(list, t)
+		return err
+	}, `SELECT `+typeColumns+` FROM event_types WHERE organization_id = $1 AND mode <> 'off' AND schema <> ''`, orgID)
+	return list, version, wrap("read event types", err)
+}
+
+// SetEventType says something new of a type, whatever was said before. added
+// is true where nothing was. Conflict if there are 500 already.
+func (s *Store) SetEventType(ctx context.Context, orgID int64, t trigger.EventType) (set trigger.EventType, added bool, err error) {
+	if err := t.Check(); err != nil {
+		return set, false, err
+	}
+	now := micros(s.Now())
+	err = s.dialect.write(ctx, func(q querier) error {
+		if err := bumpTypes(ctx, q, orgID); err != nil {
+			return err
+		}
+		var there, others int
+		if err := q.QueryRowContext(ctx, `SELECT count(CASE WHEN name = $2 THEN 1 END), count(*) FROM event_types
+			WHERE organization_id = $1`, orgID, t.Name).Scan(&there, &others); err != nil {
+			return err
+		}
+		if added = there == 0; added && others >= trigger.MaxEventTypes {
+			return trigger.Errorf(trigger.Conflict, "an organization has at most %d event types", trigger.MaxEventTypes)
+		}
+		set, err = scanEventType(q.QueryRowContext(ctx, `INSERT INTO event_types
+			(organization_id, name, mode, schema, description, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $6)
+			ON CONFLICT (organization_id, name) DO UPDATE SET mode = excluded.mode, schema = excluded.schema,
+				description = excluded.description, updated_at = excluded.updated_at
+			RETURNING `+typeColumns, orgID, t.Name, string(t.Mode), string(t.Schema), t.Description, now))
+		if err == nil && t.Schema != nil && t.Mode != trigger.ValidationOff { // an older program would not look at it
+			err = refuseOlder(ctx, q, 4)
+		}
+		return err
+	})
+	return set, added, wrap("set event type", err)
+}
+
+// DeleteEventType forgets what was said of a type. NotFound if nothing was.
+func (s *Store) DeleteEventType(ctx context.Context, orgID int64, name string) error {
+	return wrap("delete event type", s.dialect.write(ctx, func(q querier) error {
+		if err := bumpTypes(ctx, q, orgID); err != nil {
+			return err
+		}
+		gone, err := affected(q.ExecContext(ctx, `DELETE FROM event_types WHERE organization_id = $1 AND name = $2`, orgID, name))
+		if err == nil && !gone {
+			err = sql.ErrNoRows
+		}
+		return err
+	}))
+}
+
+// bumpTypes begins every change of an organization's event types, and
+// serializes them. NotFound if there is no such organization.
+func bumpTypes(ctx context.Context, q querier, orgID int64) error {
+	return q.QueryRowContext(ctx, `UPDATE organizations SET types_version = types_version + 1
+		WHERE id = $1 AND deleted_at = 0 RETURNING id`, orgID).Scan(&orgID)
+}

@@ -1,0 +1,72 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"time"
+
+	"triggerd/internal/trigger"
+)
+
+// Once is a request that is not to be done twice, whatever becomes of its
+// answer (the Idempotency-Key of an IETF draft). The zero Once may be.
+type Once struct {
+	Key         string   // as the client made it
+	Fingerprint [32]byte // of what it asks for
+}
+
+// RepeatedError says that the request was done before, and what it has made.
+type RepeatedError struct {
+	Made int64 // the id, in whatever the request makes
+}
+
+func (e *RepeatedError) Error() string { return fmt.Sprintf("the request has made %d before", e.Made) }
+
+// onceFor is for how long requests are remembered.
+const onceFor = 24 * time.Hour
+
+// once makes something in a transaction, unless the same request has done so
+// before: what is made and the memory of it are one commit. A RepeatedError if
+// it has; Invalid if the key was another request's. orgID 0 is the operator.
+func (s *Store) once(ctx context.Context, q querier, orgID int64, o Once, makeIt func() (int64, error)) (made int64, err error) {
+	if o.Key == "" {
+		return makeIt()
+	}
+	now := s.Now()
+	if _, err := q.ExecContext(ctx, `DELETE FROM idempotency WHERE organization_id = $1 AND key = $2 AND at < $3`,
+		orgID, o.Key, micros(now.Add(-onceFor))); err != nil {
+		return 0, err
+	}
+	fresh, err := affected(q.ExecContext(ctx, `INSERT INTO idempotency (organization_id, key, fingerprint, made, at)
+		VALUES ($1, $2, $3, 0, $4) ON CONFLICT DO NOTHING`, orgID, o.Key, o.Fingerprint[:], micros(now)))
+	if err != nil {
+		return 0, err
+	}
+	if !fresh {
+		var fingerprint []byte
+		if err := q.QueryRowContext(ctx, `SELECT fingerprint, made FROM idempotency WHERE organization_id = $1 AND key = $2`,
+			orgID, o.Key).Scan(&fingerprint, &made); err != nil {
+			return 0, err
+		}
+		if !bytes.Equal(fingerprint, o.Fingerprint[:]) {
+			e := trigger.Errorf(trigger.Invalid, "the Idempotency-Key was used for another request")
+			e.Code = "idempotency_conflict"
+			return 0, e
+		}
+		return made, &RepeatedError{made}
+	}
+	if made, err = makeIt(); err != nil {
+		return 0, err
+	}
+	_, err = q.ExecContext(ctx, `UPDATE idempotency SET made = $3 WHERE organization_id = $1 AND key = $2`, orgID, o.Key, made)
+	return made, err
+}
+
+// DropRequests forgets requests that are not remembered any more.
+func (s *Store) DropRequests(ctx context.Context) error {
+	return wrap("forget requests", s.dialect.write(ctx, func(q querier) error {
+		_, err := q.ExecContext(ctx, `DELETE FROM idempotency WHERE at < $1`, micros(s.Now().Add(-onceFor)))
+		return err
+	}))
+}

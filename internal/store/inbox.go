@@ -1,0 +1,267 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"time"
+
+	"triggerd/internal/trigger"
+)
+
+// InboxEvent is an event that an organization's inbox is owed.
+type InboxEvent struct {
+	*trigger.Event
+	Attempts     int       // how often it was claimed
+	ClaimedUntil time.Time // the end of the lease; zero: nobody has it
+}
+
+// ClaimInbox takes up to limit due events from an inbox, those that came due
+// first before the others, for a lease: nobody else gets them before it ends.
+// What is over maxBytes in sum is left there, but for the first. Where there
+// is nothing, the list is empty.
+func (s *Store) ClaimInbox(ctx context.Context, orgID int64, limit, maxBytes int, claim trigger.ID, lease time.Duration) (list []InboxEvent, until time.Time, err error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	now := s.Now()
+	until = now.Add(lease)
+	attempts := make(map[trigger.ID]int)
+	var ids []trigger.ID
+	err = s.dialect.write(ctx, func(q querier) error {
+		clear(attempts)
+		ids = ids[:0]
+		return query(ctx, q, func(rows *sql.Rows) error {
+			var id trigger.ID
+			var n int
+			err := rows.Scan((*dbID)(&id), &n)
+			ids, attempts[id] = append(ids, id), n
+			return err
+		}, `UPDATE deliveries SET claim = $5, due_at = $6, attempts = attempts + 1`+s.dialect.sliceOf(`deliveries
+			WHERE bucket = $1 AND organization_id = $2 AND state = 0 AND webhook_id = 0 AND due_at <= $3
+			ORDER BY due_at LIMIT $4`, trigger.DeliveryOpen)+` RETURNING event_id, attempts`,
+			trigger.Bucket(orgID), orgID, micros(now), limit, claim[:], micros(until))
+	})
+	if err != nil || len(ids) == 0 {
+		return nil, until, wrap("claim the inbox", err)
+	}
+	sortIDs(ids)
+	list, rest, err := s.readInbox(ctx, orgID, ids, maxBytes)
+	if err != nil {
+		list, rest = nil, ids
+	}
+	s.unclaimInbox(ctx, orgID, claim, rest)
+	for i := range list {
+		list[i].Attempts, list[i].ClaimedUntil = attempts[list[i].ID], until
+	}
+	return list, until, wrap("read the inbox", err)
+}
+
+// readInbox reads events until they are over maxBytes in sum; rest are those
+// that it has not read. Events that are gone are left out.
+func (s *Store) readInbox(ctx context.Context, orgID int64, ids []trigger.ID, maxBytes int) (list []InboxEvent, rest []trigger.ID, err error) {
+	const step = 8
+	for size := 0; len(ids) > 0 && size < maxBytes; {
+		part := ids[:min(step, len(ids))]
+		events, err := s.readEvents(ctx, s.read, orgID, part)
+		if err != nil {
+			return list, ids, err
+		}
+		for i, id := range part {
+			e := events[id]
+			if e == nil {
+				continue
+			}
+			if size += e.Size(); size > maxBytes && len(list) > 0 {
+				return list, ids[i:], nil
+			}
+			list = append(list, InboxEvent{Event: e})
+		}
+		ids = ids[len(part):]
+	}
+	return list, ids, nil
+}
+
+// inboxRows goes on with a condition that begins with bucket = $1: it picks
+// deliveries of an inbox that have a claim. $2 to $4 are the organization, the
+// claim and the events.
+func (s *Store) inboxRows() string {
+	return ` AND organization_id = $2 AND state = 0 AND webhook_id = 0 AND job = 0 AND claim = $3
+		AND ` + s.in("event_id", "$4", listOfIDs)
+}
+
+// unclaimInbox gives back what was claimed and not handed out, though whoever
+// has asked may be gone. What cannot be given back comes back with its lease.
+func (s *Store) unclaimInbox(ctx context.Context, orgID int64, claim trigger.ID, ids []trigger.ID) {
+	if len(ids) == 0 {
+		return
+	}
+	ctx, cancel := bounded(context.WithoutCancel(ctx))
+	defer cancel()
+	_ = s.dialect.write(ctx, func(q querier) error {
+		_, err := q.ExecContext(ctx, `UPDATE deliveries SET claim = $5, due_at = $6, attempts = attempts - 1 WHERE bucket = $1`+s.inboxRows(),
+			trigger.Bucket(orgID), orgID, claim[:], s.dialect.ids(ids), nobody(), micros(s.Now()))
+		return err
+	})
+}
+
+// AckInbox ends what a claim has taken: it is delivered. It returns those of
+// the events that the claim has delivered, now or before: the others were
+// claimed by another since, given back, or are not there. A lease that is over
+// does no harm as long as nobody else has claimed.
+func (s *Store) AckInbox(ctx context.Context, orgID int64, claim trigger.ID, ids []trigger.ID) (done map[trigger.ID]bool, err error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	bucket, list := trigger.Bucket(orgID), s.dialect.ids(ids)
+	err = s.dialect.write(ctx, func(q querier) error {
+		// Locked first: what is noted as delivered and what is removed are the same rows.
+		if _, err := q.ExecContext(ctx, `UPDATE deliveries SET claim = claim WHERE bucket = $1`+s.inboxRows(), bucket, orgID, claim[:], list); err != nil {
+			return err
+		}
+		if _, err := q.ExecContext(ctx, `INSERT INTO attempts
+			(bucket, organization_id, event_id, webhook_id, job, claim, number, at, took, outcome, status, error, response)
+			SELECT bucket, organization_id, event_id, webhook_id, job, claim, attempts, CAST($5 AS bigint), 0, 'success', 0, '', $6
+			FROM deliveries WHERE bucket = $1`+s.inboxRows()+` ON CONFLICT DO NOTHING`, bucket, orgID, claim[:], list, micros(s.Now()), []byte{}); err != nil {
+			return err
+		}
+		if _, err := q.ExecContext(ctx, `DELETE FROM deliveries WHERE bucket = $1`+s.inboxRows(), bucket, orgID, claim[:], list); err != nil {
+			return err
+		}
+		done, err = scanIDs(ctx, q, `SELECT event_id FROM attempts
+			WHERE bucket = $1 AND organization_id = $2 AND webhook_id = 0 AND job = 0 AND claim = $3
+			AND `+s.in("event_id", "$4", listOfIDs), bucket, orgID, claim[:], list)
+		return err
+	})
+	return done, wrap("acknowledge", err)
+}
+
+// ReleaseInbox gives back what a claim has taken, to be claimed again after a
+// delay. It returns those of the events that the claim still had.
+func (s *Store) ReleaseInbox(ctx context.Context, orgID int64, claim trigger.ID, ids []trigger.ID, delay time.Duration) (map[trigger.ID]bool, error) {
+	return s.moveInbox(ctx, orgID, claim, ids, nobody(), s.Now().Add(delay))
+}
+
+// ExtendInbox sets the end of a claim's lease anew, from now on. It returns
+// those of the events that the claim still has, and the end.
+func (s *Store) ExtendInbox(ctx context.Context, orgID int64, claim trigger.ID, ids []trigger.ID, lease time.Duration) (map[trigger.ID]bool, time.Time, error) {
+	until := s.Now().Add(lease)
+	had, err := s.moveInbox(ctx, orgID, claim, ids, claim[:], until)
+	return had, until, err
+}
+
+func (s *Store) moveInbox(ctx context.Context, orgID int64, claim trigger.ID, ids []trigger.ID, next []byte, due time.Time) (had map[trigger.ID]bool, err error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	err = s.dialect.write(ctx, func(q querier) error {
+		had, err = scanIDs(ctx, q, `UPDATE deliveries SET claim = $5, due_at = $6 WHERE bucket = $1`+s.inboxRows()+` RETURNING event_id`,
+			trigger.Bucket(orgID), orgID, claim[:], s.dialect.ids(ids), next, micros(due))
+		return err
+	})
+	return had, wrap("move a claim", err)
+}
+
+// InboxPage bounds a list of the inbox.
+type InboxPage struct {
+	Limit, Bytes int                   // of it; one event may be larger by itself
+	Skip         func(trigger.ID) bool // leaves out events before they are read; nil: none
+}
+
+// inboxRow is what the inbox is owed of an event.
+type inboxRow struct {
+	id, claim trigger.ID
+	attempts  int
+	due       int64
+}
+
+// ListInbox lists what an inbox is owed, oldest first, of events above an id.
+// next is the id to go on above, zero at the end: a page may be short, and even
+// empty. What is to be delivered later is left out.
+func (s *Store) ListInbox(ctx context.Context, orgID int64, after trigger.ID, p InboxPage) (list []InboxEvent, next trigger.ID, err error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	now := micros(s.Now())
+	rows, err := s.inbox(ctx, `SELECT event_id, attempts, due_at, claim FROM deliveries
+		WHERE bucket = $1 AND organization_id = $2 AND state = 0 AND webhook_id = 0 AND event_id > $3
+		AND (due_at <= $4 OR attempts > 0) ORDER BY event_id LIMIT $5`, trigger.Bucket(orgID), orgID, after[:], now, p.Limit)
+	if err != nil {
+		return nil, next, wrap("list the inbox", err)
+	}
+	list, last, err := s.pageOf(ctx, orgID, rows, p)
+	for i := range list {
+		if list[i].ClaimedUntil.UnixMicro() <= now {
+			list[i].ClaimedUntil = time.Time{}
+		}
+	}
+	if last >= 0 {
+		next = rows[last].id
+	}
+	return list, next, wrap("read the inbox", err)
+}
+
+// Due is a place among what an inbox is owed, in the order in which it comes
+// due.
+type Due struct {
+	At time.Time
+	ID trigger.ID
+}
+
+// DueInbox lists what an inbox is owed of events up to an id that have come
+// due after a place and until a time, in the order in which they have. next is
+// the place to go on after, zero at the end: a page may be short, and even
+// empty.
+func (s *Store) DueInbox(ctx context.Context, orgID int64, upTo trigger.ID, after Due, until time.Time, p InboxPage) (list []InboxEvent, next Due, err error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	rows, err := s.inbox(ctx, `SELECT event_id, attempts, due_at, claim FROM deliveries
+		WHERE bucket = $1 AND organization_id = $2 AND state = 0 AND webhook_id = 0 AND event_id <= $3
+		AND due_at >= $4 AND due_at <= $5 AND (due_at, event_id) > ($4, $7) ORDER BY due_at, event_id LIMIT $6`,
+		trigger.Bucket(orgID), orgID, upTo[:], micros(after.At), micros(until), p.Limit, after.ID[:])
+	if err != nil {
+		return nil, next, wrap("list the inbox", err)
+	}
+	list, last, err := s.pageOf(ctx, orgID, rows, p)
+	for i := range list {
+		list[i].ClaimedUntil = time.Time{} // it is over
+	}
+	if last >= 0 {
+		next = Due{fromMicros(rows[last].due), rows[last].id}
+	}
+	return list, next, wrap("read the inbox", err)
+}
+
+func (s *Store) inbox(ctx context.Context, text string, args ...any) (list []inboxRow, err error) {
+	err = query(ctx, s.read, func(rows *sql.Rows) error {
+		var r inboxRow
+		err := rows.Scan((*dbID)(&r.id), &r.attempts, &r.due, (*dbID)(&r.claim))
+		list = append(list, r)
+		return err
+	}, text, args...)
+	return list, err
+}
+
+// pageOf reads the events of rows. last is the row to go on after, -1 where
+// that was all.
+func (s *Store) pageOf(ctx context.Context, orgID int64, rows []inboxRow, p InboxPage) (list []InboxEvent, last int, err error) {
+	var ids []trigger.ID
+	places := make(map[trigger.ID]int, len(rows))
+	for i, r := range rows {
+		if p.Skip == nil || !p.Skip(r.id) {
+			ids, places[r.id] = append(ids, r.id), i
+		}
+	}
+	list, rest, err := s.readInbox(ctx, orgID, ids, p.Bytes)
+	for i := range list {
+		r := rows[places[list[i].ID]]
+		list[i].Attempts = r.attempts
+		if !r.claim.IsZero() {
+			list[i].ClaimedUntil = fromMicros(r.due)
+		}
+	}
+	switch {
+	case len(rest) > 0:
+		last = places[rest[0]] - 1
+	case len(rows) < p.Limit:
+		last = -1
+	default:
+		last = len(rows) - 1
+	}
+	return list, last, err
+}

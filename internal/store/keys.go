@@ -1,0 +1,224 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"net/netip"
+	"strings"
+	"time"
+
+	"triggerd/internal/trigger"
+)
+
+const keyColumns = `k.id, k.prefix, k.name, k.scopes, k.networks, k.created_at, k.expires_at, k.last_used_at`
+
+// liveKeys picks the keys that are good for something, at $1.
+const liveKeys = `k.revoked_at IS NULL AND (k.expires_at = 0 OR k.expires_at > $1)`
+
+// scanKey reads keyColumns, and those of the organization if o is not nil.
+func scanKey(r row, k *trigger.APIKey, o *trigger.Organization) error {
+	var networks string
+	var created, expires, used int64
+	dest := []any{&k.ID, &k.Prefix, &k.Name, &k.Scopes, &networks, &created, &expires, &used}
+	var err error
+	if o == nil {
+		err = r.Scan(dest...)
+	} else {
+		err = scanOrganization(r, o, dest...)
+	}
+	if err != nil {
+		return err
+	}
+	k.CreatedAt, k.ExpiresAt, k.LastUsedAt = fromMicros(created), timeOrNone(expires), timeOrNone(used)
+	for text := range strings.SplitSeq(networks, ",") {
+		if text == "" {
+			continue
+		}
+		network, err := netip.ParsePrefix(text)
+		if err != nil {
+			return err
+		}
+		k.Networks = append(k.Networks, network)
+	}
+	return nil
+}
+
+// timeOrNone reads a time of which 0 is none.
+func timeOrNone(us int64) time.Time {
+	if us == 0 {
+		return time.Time{}
+	}
+	return fromMicros(us)
+}
+
+// microsOrNone is a time for the database, 0 for none.
+func microsOrNone(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return micros(t)
+}
+
+// APIKeyByHash finds a key by its hash, with its organization. NotFound if
+// there is none, it was revoked, or it has expired.
+func (s *Store) APIKeyByHash(ctx context.Context, hash [32]byte) (trigger.APIKey, error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	key := trigger.APIKey{Hash: hash}
+	// By the hot connections: accepting an event begins with it, and must not
+	// wait for whoever reads inboxes.
+	err := scanKey(s.hot.QueryRowContext(ctx, `SELECT `+keyColumns+`, `+orgColumns+`
+		FROM api_keys k JOIN organizations o ON o.id = k.organization_id
+		WHERE `+liveKeys+` AND k.hash = $2 AND o.deleted_at = 0`, micros(s.Now()), hash[:]), &key, &key.Organization)
+	return key, wrap("find key", err)
+}
+
+// APIKey reads a key of an organization. NotFound if it has none such, or the
+// key has ended.
+func (s *Store) APIKey(ctx context.Context, orgID, id int64) (trigger.APIKey, error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	key, err := s.key(ctx, s.read, orgID, id)
+	return key, wrap("find key", err)
+}
+
+func (s *Store) key(ctx context.Context, q querier, orgID, id int64) (key trigger.APIKey, err error) {
+	err = scanKey(q.QueryRowContext(ctx, `SELECT `+keyColumns+` FROM api_keys k WHERE `+liveKeys+`
+		AND k.organization_id = $2 AND k.id = $3`, micros(s.Now()), orgID, id), &key, nil)
+	return key, err
+}
+
+// ListAPIKeys lists up to limit keys of an organization after an id, those
+// that have ended left out.
+func (s *Store) ListAPIKeys(ctx context.Context, orgID, after int64, limit int) (page []trigger.APIKey, err error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	err = query(ctx, s.read, func(rows *sql.Rows) error {
+		var k trigger.APIKey
+		err := scanKey(rows, &k, nil)
+		page = append(page, k)
+		return err
+	}, `SELECT `+keyColumns+` FROM api_keys k WHERE `+liveKeys+` AND k.organization_id = $2 AND k.id > $3
+		ORDER BY k.id LIMIT $4`, micros(s.Now()), orgID, after, limit)
+	return page, wrap("list keys", err)
+}
+
+// AddAPIKey stores a key of an organization, given by hash and prefix, and
+// returns its id. Invalid if its settings are; Conflict if there are 100
+// already; NotFound if there is no such organization.
+func (s *Store) AddAPIKey(ctx context.Context, orgID int64, key trigger.APIKey, o Once) (id int64, err error) {
+	if err := key.Check(); err != nil {
+		return 0, err
+	}
+	err = s.dialect.write(ctx, func(q querier) (err error) {
+		if err := lockOrganization(ctx, q, orgID); err != nil {
+			return err
+		}
+		id, err = s.once(ctx, q, orgID, o, func() (int64, error) { return s.addKey(ctx, q, orgID, &key) })
+		return err
+	})
+	return id, wrap("add key", err)
+}
+
+// lockOrganization keeps other changes of an organization out for the rest of
+// the transaction. NotFound if there is none such.
+func lockOrganization(ctx context.Context, q querier, orgID int64) error {
+	return q.QueryRowContext(ctx, `UPDATE organizations SET version = version WHERE id = $1 AND deleted_at = 0 RETURNING id`,
+		orgID).Scan(&orgID)
+}
+
+func (s *Store) addKey(ctx context.Context, q querier, orgID int64, key *trigger.APIKey) (id int64, err error) {
+	now := micros(s.Now())
+	var count int
+	if err := q.QueryRowContext(ctx, `SELECT count(*) FROM api_keys k WHERE `+liveKeys+` AND k.organization_id = $2`,
+		now, orgID).Scan(&count); err != nil {
+		return 0, err
+	}
+	if count >= trigger.MaxKeys {
+		return 0, trigger.Errorf(trigger.Conflict, "an organization has at most %d keys", trigger.MaxKeys)
+	}
+	networks := make([]string, len(key.Networks))
+	for i, network := range key.Networks {
+		networks[i] = network.String()
+	}
+	err = q.QueryRowContext(ctx, `INSERT INTO api_keys
+		(organization_id, hash, prefix, name, scopes, networks, created_at, expires_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING id`,
+		orgID, key.Hash[:], key.Prefix, key.Name, int(key.Scopes), strings.Join(networks, ","), now, microsOrNone(key.ExpiresAt)).Scan(&id)
+	if err == nil && (key.Scopes != trigger.AllScopes || len(networks) > 0 || !key.ExpiresAt.IsZero()) {
+		err = refuseOlder(ctx, q, 4)
+	}
+	return id, err
+}
+
+// RotateAPIKey stores a new key with the settings of another one, which ends
+// after the overlap, or when it would have. It returns the new key's id. The
+// scopes of next are those that may be given: Forbidden if the other key has
+// more. NotFound if the organization has no such key, or it has ended.
+func (s *Store) RotateAPIKey(ctx context.Context, orgID, id int64, next trigger.APIKey, overlap time.Duration, o Once) (nextID int64, err error) {
+	err = s.dialect.write(ctx, func(q querier) (err error) {
+		if err := lockOrganization(ctx, q, orgID); err != nil {
+			return err
+		}
+		nextID, err = s.once(ctx, q, orgID, o, func() (int64, error) {
+			old, err := s.key(ctx, q, orgID, id)
+			if err != nil {
+				return 0, err
+			}
+			if lacking := old.Scopes &^ next.Scopes; lacking != 0 { // else whoever may only manage would get all of it
+				return 0, trigger.Errorf(trigger.Forbidden, "The key lacks the scope %s, and cannot give it", lacking)
+			}
+			next.Name, next.Scopes, next.Networks, next.ExpiresAt = old.Name, old.Scopes, old.Networks, old.ExpiresAt
+			until := s.Now().Add(overlap)
+			if old.ExpiresAt.IsZero() || old.ExpiresAt.After(until) {
+				old.ExpiresAt = until
+			}
+			if _, err := q.ExecContext(ctx, `UPDATE api_keys SET expires_at = $3 WHERE organization_id = $1 AND id = $2`,
+				orgID, id, micros(old.ExpiresAt)); err != nil {
+				return 0, err
+			}
+			if err := refuseOlder(ctx, q, 4); err != nil {
+				return 0, err
+			}
+			return s.addKey(ctx, q, orgID, &next)
+		})
+		return err
+	})
+	return nextID, wrap("rotate key", err)
+}
+
+// RevokeAPIKey makes a key useless. NotFound if the organization has no such
+// key, or it has ended; Conflict if nobody could manage the organization then:
+// it is the last key with that scope that never expires.
+func (s *Store) RevokeAPIKey(ctx context.Context, orgID, id int64) error {
+	return wrap("revoke key", s.dialect.write(ctx, func(q querier) error {
+		if err := lockOrganization(ctx, q, orgID); err != nil {
+			return err
+		}
+		key, err := s.key(ctx, q, orgID, id)
+		if err != nil {
+			return err
+		}
+		var others int
+		if err := q.QueryRowContext(ctx, `SELECT count(*) FROM api_keys k WHERE `+liveKeys+`
+			AND k.organization_id = $2 AND k.id <> $3 AND k.expires_at = 0 AND k.scopes >= $4`,
+			micros(s.Now()), orgID, id, int(trigger.ScopeManage)).Scan(&others); err != nil {
+			return err
+		}
+		if others == 0 && key.ExpiresAt.IsZero() && key.Scopes&trigger.ScopeManage != 0 {
+			return trigger.Errorf(trigger.Conflict, "it is the last key that manages the organization and does not expire: make another one first")
+		}
+		_, err = q.ExecContext(ctx, `UPDATE api_keys SET revoked_at = $3 WHERE organization_id = $1 AND id = $2`,
+			orgID, id, micros(s.Now()))
+		return err
+	}))
+}
+
+// TouchAPIKeys notes that keys were used a moment ago.
+func (s *Store) TouchAPIKeys(ctx context.Context, ids []int64) error {
+	now := micros(s.Now())
+	return wrap("note the use of keys", s.dialect.write(ctx, func(q querier) error {
+		_, err := q.ExecContext(ctx, `UPDATE api_keys SET last_used_at = $1 WHERE `+s.in("id", "$2", listOfInts), now, s.dialect.ints(ids))
+		return err
+	}))
+}

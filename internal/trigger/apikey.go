@@ -1,0 +1,151 @@
+package trigger
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/binary"
+	"hash/crc32"
+	"math/big"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+)
+
+// APIKey is a key of an organization as it is stored: its hash, never the key.
+type APIKey struct {
+	ID           int64
+	Organization Organization
+	Hash         [32]byte // SHA-256 of the key
+	Prefix       string   // its first characters, to recognize it by
+	Name         string   // for people; "": none
+	Scopes       Scopes
+	Networks     []netip.Prefix // where it may come from; none: anywhere
+	CreatedAt    time.Time
+	ExpiresAt    time.Time // zero: never
+	LastUsedAt   time.Time // to the minute; zero: never
+}
+
+// Limits of keys.
+const (
+	MaxKeys     = 100 // of one organization, those that ended not counted
+	MaxNetworks = 50  // of one key
+)
+
+// Check judges what the owner of a key has chosen. Invalid says what is wrong.
+func (k *APIKey) Check() error {
+	switch {
+	case k.Name != "" && checkText("name", k.Name, MaxName) != nil:
+		return checkText("name", k.Name, MaxName)
+	case k.Scopes == 0 || k.Scopes&^AllScopes != 0:
+		return Errorf(Invalid, "a key has one or more of the scopes ingest, read and manage").At("#/scopes")
+	case len(k.Networks) > MaxNetworks:
+		return Errorf(Invalid, "a key has at most %d networks", MaxNetworks).At("#/networks")
+	}
+	return nil
+}
+
+// Allows reports whether the key may come from an address.
+func (k *APIKey) Allows(addr netip.Addr) bool {
+	addr = addr.Unmap().WithZone("")
+	return len(k.Networks) == 0 || slices.ContainsFunc(k.Networks, func(p netip.Prefix) bool { return p.Contains(addr) })
+}
+
+// ParseNetwork reads a network as 10.0.0.0/8, or one address. Invalid if it is
+// neither.
+func ParseNetwork(s string) (netip.Prefix, error) {
+	if addr, err := netip.ParseAddr(s); err == nil && addr.Zone() == "" {
+		addr = addr.Unmap()
+		return netip.PrefixFrom(addr, addr.BitLen()), nil
+	}
+	p, err := netip.ParsePrefix(s)
+	if err != nil || p.Addr().Is4In6() {
+		return p, Errorf(Invalid, "a network is an address or a CIDR as 10.0.0.0/8")
+	}
+	return p.Masked(), nil
+}
+
+// Expired reports whether the key has ended by itself.
+func (k *APIKey) Expired(now time.Time) bool { return !k.ExpiresAt.IsZero() && !k.ExpiresAt.After(now) }
+
+// Scopes are what a key may do.
+type Scopes uint8
+
+// The scopes.
+const (
+	ScopeIngest Scopes = 1 << iota // post events
+	ScopeRead                      // read everything, and take events from the inbox
+	ScopeManage                    // webhooks, keys, event types, replays
+
+	AllScopes = ScopeIngest | ScopeRead | ScopeManage
+)
+
+// scopeNames are those of the scopes, in the order of their bits.
+func scopeNames() []string { return []string{"ingest", "read", "manage"} }
+
+// ParseScopes reads scopes by their names. Invalid if one of them is none.
+func ParseScopes(names []string) (s Scopes, err error) {
+	for _, name := range names {
+		i := slices.Index(scopeNames(), name)
+		if i < 0 {
+			return 0, Errorf(Invalid, "a scope is ingest, read or manage")
+		}
+		s |= 1 << i
+	}
+	return s, nil
+}
+
+// Names are those of the scopes, in a fixed order.
+func (s Scopes) Names() []string {
+	names := []string{}
+	for i, name := range scopeNames() {
+		if s&(1<<i) != 0 {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// String is for messages: the names with commas between.
+func (s Scopes) String() string { return cmp.Or(strings.Join(s.Names(), ", "), "none") }
+
+const (
+	keyPrefix   = "sk_"
+	keyDigits   = 43 // 256 bits in base 62
+	keyChecksum = 6  // a CRC-32 in base 62
+	keyLength   = len(keyPrefix) + keyDigits + keyChecksum
+)
+
+// NewAPIKey makes a key from 256 random bits: "sk_", 43 base-62 digits, and 6
+// digits of checksum by which scanners, and [HashAPIKey], recognize a key.
+func NewAPIKey(random [32]byte) string {
+	digits := base62(new(big.Int).SetBytes(random[:]), keyDigits)
+	return keyPrefix + digits + checksum(digits)
+}
+
+// HashAPIKey gives what a key is stored and looked up by. ok is false for a
+// text that cannot be a key, which need not be looked up.
+func HashAPIKey(key string) (hash [32]byte, ok bool) {
+	if len(key) != keyLength || key[:len(keyPrefix)] != keyPrefix {
+		return hash, false
+	}
+	digits, sum := key[len(keyPrefix):keyLength-keyChecksum], key[keyLength-keyChecksum:]
+	if checksum(digits) != sum {
+		return hash, false
+	}
+	return sha256.Sum256([]byte(key)), true
+}
+
+// KeyPrefix is the part of a key that may be shown again: 9 characters.
+func KeyPrefix(key string) string { return key[:min(len(key), 9)] }
+
+func checksum(digits string) string {
+	var b [4]byte
+	binary.BigEndian.PutUint32(b[:], crc32.ChecksumIEEE([]byte(digits)))
+	return base62(new(big.Int).SetBytes(b[:]), keyChecksum)
+}
+
+func base62(n *big.Int, digits int) string {
+	s := n.Text(62)
+	return strings.Repeat("0", digits-len(s)) + s
+}
