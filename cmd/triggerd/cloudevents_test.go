@@ -6,8 +6,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -25,7 +25,7 @@ import (
 func TestCloudEventsOfGo(t *testing.T) {
 	t.Parallel()
 	came := make(chan cloudevents.Event, 100)
-	receiver := newCloudReceiver(t, came)
+	receiver := startCloudReceiver(t, came)
 	s := startServer(t, storetest.SQLite(t), nil)
 	key := s.newKey(t, "free")
 	webhook := fmt.Sprintf(`{"url":%q,"types":["order.*"],"format":"cloudevents"}`, receiver)
@@ -62,20 +62,28 @@ func TestCloudEventsOfGo(t *testing.T) {
 	}
 }
 
-// newCloudReceiver serves the receiver of the SDK, and returns its URL.
-func newCloudReceiver(t *testing.T, came chan<- cloudevents.Event) string {
+// startCloudReceiver runs the receiver of the SDK, and returns its URL. Start
+// it before the servers that deliver to it, as it ends after them then.
+func startCloudReceiver(t *testing.T, came chan<- cloudevents.Event) string {
 	t.Helper()
-	p, err := cehttp.New()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	handler, err := cloudevents.NewHTTPReceiveHandler(t.Context(), p, func(e cloudevents.Event) { came <- e })
+	client, err := cloudevents.NewClientHTTP(cehttp.WithListener(listener), cehttp.WithShutdownTimeout(patience))
 	if err != nil {
 		t.Fatal(err)
 	}
-	receiver := httptest.NewServer(handler)
-	t.Cleanup(receiver.Close)
-	return receiver.URL
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	done := make(chan error, 1)
+	go func() { done <- client.StartReceiver(ctx, func(e cloudevents.Event) { came <- e }) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("the receiver ended: %v", err)
+		}
+	})
+	return "http://" + listener.Addr().String()
 }
 
 // cloudEventsOf are events of all kinds of data, each with all attributes.

@@ -4,8 +4,9 @@
 
 const { send } = require('./api');
 
-const samples = (z, bundle, limit) =>
-  send(z, bundle, 'GET', '/samples', { query: { type: bundle.inputData.type || undefined, limit } });
+// examples are those of registered event types, where nothing is stored: good to set up a Zap with, and no events.
+const samples = (z, bundle, limit, examples) =>
+  send(z, bundle, 'GET', '/samples', { query: { type: bundle.inputData.type || undefined, limit, examples } });
 
 const typeField = {
   key: 'type',

@@ -82,8 +82,9 @@ func (s *server) conforms(t *testing.T, next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 			return
 		}
-		x := &exchanged{op: d.of(r), request: r, read: r.Body, ResponseWriter: w}
-		r.Body = x
+		x := &exchanged{op: d.of(r), read: r.Body, ResponseWriter: w}
+		r = r.WithContext(r.Context()) // a copy: how the server ends a request depends on its Body
+		r.Body, x.request = x, r
 		defer func() {
 			aborted := recover()
 			if err := s.judge(d, x, aborted != nil); err != nil {

@@ -6,4 +6,7 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(watched{m}) }
+func TestMain(tests *testing.M) {
+	m := watched{tests}
+	goleak.VerifyTestMain(m)
+}

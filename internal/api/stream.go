@@ -130,7 +130,7 @@ func (s *stream) look() (more bool, err error) {
 
 // page is how much is read at a time, of what was not sent.
 func (s *stream) page() store.InboxPage {
-	return store.InboxPage{Limit: streamPage, Bytes: streamBytes, Skip: func(id trigger.ID) bool {
+	return store.InboxPage{Limit: streamPage, Bytes: streamBytes, Without: func(id trigger.ID) bool {
 		_, was := s.sent[id]
 		return was
 	}}

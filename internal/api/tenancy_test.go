@@ -24,7 +24,7 @@ type asked struct {
 	status       int // of the answer; 0 is 404
 }
 
-// once asks by the path alone.
+// byPath asks by the path alone.
 var byPath = []asked{{}}
 
 // tenancy is how each route of /v1 that needs a key could be asked for what is
@@ -120,7 +120,8 @@ func (s *server) furnish(t *testing.T, whose string) (key string, has things) {
 		ID    json.RawMessage
 		Claim string
 		Data  []struct{ ID string }
-	}) {
+	},
+	) {
 		t.Helper()
 		r := s.do(t, method, target, key, body)
 		r.wants(t, method+" "+target, status, "")

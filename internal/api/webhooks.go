@@ -295,6 +295,7 @@ func (a *API) testWebhook(w http.ResponseWriter, r *request) error {
 	}
 	defer a.used.give(r.orgID(), size)
 	event.ID = trigger.NewID(a.Store.Now(), 0, rand.Uint64())
+	_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // that of a body is shorter than an attempt may last
 	attempt := a.Engine.Try(r.Context(), &hook, event)
 	attempt.DeliveryKey = trigger.DeliveryKey{OrganizationID: r.orgID(), EventID: event.ID, WebhookID: id}
 	attempt.Number = 1

@@ -161,7 +161,7 @@ func (s *Store) moveInbox(ctx context.Context, orgID int64, claim trigger.ID, id
 // InboxPage bounds a list of the inbox.
 type InboxPage struct {
 	Limit, Bytes int                   // of it; one event may be larger by itself
-	Skip         func(trigger.ID) bool // leaves out events before they are read; nil: none
+	Without      func(trigger.ID) bool // leaves out events before they are read; nil: none
 }
 
 // inboxRow is what the inbox is owed of an event.
@@ -243,7 +243,7 @@ func (s *Store) pageOf(ctx context.Context, orgID int64, rows []inboxRow, p Inbo
 	var ids []trigger.ID
 	places := make(map[trigger.ID]int, len(rows))
 	for i, r := range rows {
-		if p.Skip == nil || !p.Skip(r.id) {
+		if p.Without == nil || !p.Without(r.id) {
 			ids, places[r.id] = append(ids, r.id), i
 		}
 	}

@@ -135,14 +135,16 @@ func (l *library) resend(rt *rapid.T, t *testing.T) {
 		switch rapid.IntRange(0, 9).Draw(rt, "again") {
 		case 0:
 			hook := rapid.SampledFrom(l.hooks[1:]).Draw(rt, "webhook")
-			job, err := l.store.Resend(t.Context(), l.org, e.id, hook, store.Once{})
-			if err != nil {
-				t.Fatal(err)
-			}
-			if job == 0 {
-				e.left[hook] = "open"
-			} else {
-				e.jobs[job] = hook
+			for range rapid.IntRange(1, 3).Draw(rt, "times") {
+				job, err := l.store.Resend(t.Context(), l.org, e.id, hook, store.Once{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if job == 0 {
+					e.left[hook] = "open"
+				} else {
+					e.jobs[job] = hook
+				}
 			}
 		case 1:
 			if err := l.store.DeleteEvent(t.Context(), l.org, e.id); err != nil {

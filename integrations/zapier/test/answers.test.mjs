@@ -126,9 +126,9 @@ test('a query passes as it is', async (t) => {
 test('which samples are asked for', async (t) => {
   const { requests, authData } = await answering(t, 200, {}, []);
   for (const [inputData, list, poll] of [
-    [{}, '/v1/samples', '/v1/samples?limit=100'],
-    [{ type: '' }, '/v1/samples', '/v1/samples?limit=100'],
-    [{ type: 'user.*' }, '/v1/samples?type=user.*', '/v1/samples?type=user.*&limit=100'],
+    [{}, '/v1/samples', '/v1/samples?limit=100&examples=false'],
+    [{ type: '' }, '/v1/samples', '/v1/samples?limit=100&examples=false'],
+    [{ type: 'user.*' }, '/v1/samples?type=user.*', '/v1/samples?type=user.*&limit=100&examples=false'],
   ]) {
     await run(hook.operation.performList, { authData, inputData });
     assert.equal(requests.pop().url, list);

@@ -48,7 +48,7 @@ export const startFake = async () => {
   const routes = {
     'GET /me': () => ({ status: 200, body: { organization: { id: 1, name: 'Stand-in' }, key: { id: 1 }, rate_limit: null } }),
     'GET /samples': ({ query }) =>
-      unknown(null, query, [], ['type', 'limit']) ?? {
+      unknown(null, query, [], ['type', 'limit', 'examples']) ?? {
         status: 200,
         body: events.filter(({ type }) => matches([query.get('type') ?? '*'], type)).slice(0, Number(query.get('limit') ?? 3)),
       },

@@ -12,7 +12,7 @@ module.exports = {
   operation: {
     type: 'polling',
     inputFields: [typeField],
-    perform: (z, bundle) => samples(z, bundle, 100),
+    perform: (z, bundle) => samples(z, bundle, 100, bundle.meta?.isLoadingSample ?? false),
     outputFields,
     sample,
   },
