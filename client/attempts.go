@@ -41,7 +41,7 @@ type Timing struct {
 
 // AttemptQuery picks attempts. What is zero does not count.
 type AttemptQuery struct {
-	WebhookID int64
+	WebhookID *int64 // 0: the inbox
 	Outcome   string // OutcomeSuccess, …
 	ReplayID  int64
 	Limit     int // attempts a page, 1 to 100; 0: 20
@@ -56,7 +56,9 @@ func (c *Client) Attempts(ctx context.Context, q AttemptQuery) iter.Seq2[Attempt
 // AttemptsPage gives one page of attempts, the first if the cursor is empty.
 func (c *Client) AttemptsPage(ctx context.Context, q AttemptQuery, cursor string) (Page[Attempt], error) {
 	v := query{}
-	v.number("webhook_id", q.WebhookID)
+	if q.WebhookID != nil {
+		v["webhook_id"] = []string{idText(*q.WebhookID)}
+	}
 	v.text("outcome", q.Outcome)
 	v.number("replay_id", q.ReplayID)
 	v.number("limit", int64(q.Limit))

@@ -70,8 +70,8 @@ func eventRoutes() []route {
 		}, "GET /v1/deliveries?limit=3&status=open&webhook_id=0", ""},
 		{"DeliveriesPage", func(ctx context.Context, c *Client) error { return use(c.DeliveriesPage(ctx, DeliveryQuery{}, "c")) }, "GET /v1/deliveries?cursor=c", ""},
 		{"Attempts", func(ctx context.Context, c *Client) error {
-			return first(c.Attempts(ctx, AttemptQuery{1, OutcomeGone, 2, 3}))
-		}, "GET /v1/attempts?limit=3&outcome=gone&replay_id=2&webhook_id=1", ""},
+			return first(c.Attempts(ctx, AttemptQuery{&inbox, OutcomeGone, 2, 3}))
+		}, "GET /v1/attempts?limit=3&outcome=gone&replay_id=2&webhook_id=0", ""},
 		{"AttemptsPage", func(ctx context.Context, c *Client) error { return use(c.AttemptsPage(ctx, AttemptQuery{}, "")) }, "GET /v1/attempts", ""},
 		{"EventTypes", func(ctx context.Context, c *Client) error { return first(c.EventTypes(ctx)) }, "GET /v1/event-types?limit=100", ""},
 		{"EventTypesPage", func(ctx context.Context, c *Client) error { return use(c.EventTypesPage(ctx, 0, "c")) }, "GET /v1/event-types?cursor=c", ""},

@@ -34,7 +34,7 @@ func (c *deliveryList) Run(ctx context.Context, s *session) error {
 type deliveryAttempts struct {
 	memberCommand
 	listing
-	Webhook int64  `help:"Only those of this webhook."`
+	Webhook *int64 `help:"Only those of this webhook; 0: of the inbox."`
 	Outcome string `help:"Only those that came to success, transient, permanent or gone."`
 	Replay  int64  `help:"Only those of this replay."`
 }

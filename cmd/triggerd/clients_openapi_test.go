@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
 	"testing"
 
 	"triggerd/internal/store/storetest"
@@ -27,20 +26,21 @@ func TestDescription(t *testing.T) {
 	folder, built := needPackages(t, "openapi"), t.TempDir()
 	receiver := newRecorder(t, nil)
 	s := startServer(t, storetest.SQLite(t), func(set *settings) { set.RateLimitRPM = 1000 })
-	prism := startPrism(t, folder, newSpoiler(t, s.URL))
+	ready := startPrism(t, folder, newSpoiler(t, s.URL))
 	runCommand(t, command(t, folder, nil, "./lint.sh", built))
-	session := func(where func() string) func(t *testing.T) {
+	prism := ready()
+	session := func(url string) func(t *testing.T) {
 		return func(t *testing.T) {
 			t.Parallel()
-			env := []string{"TRIGGERD_URL=" + where(), "TRIGGERD_KEY=" + s.newKey(t, "free"), "TRIGGERD_HOOK=" + receiver.URL}
+			env := []string{"TRIGGERD_URL=" + url, "TRIGGERD_KEY=" + s.newKey(t, "free"), "TRIGGERD_HOOK=" + receiver.URL}
 			runCommand(t, command(t, built, env, "node", "session.js"))
 		}
 	}
-	t.Run("openapi-fetch", session(func() string { return s.URL }))
+	t.Run("openapi-fetch", session(s.URL))
 	t.Run("prism", session(prism))
 	t.Run("prism judges", func(t *testing.T) {
 		t.Parallel()
-		proxied := &testServer{URL: prism(), client: &http.Client{Timeout: patience}}
+		proxied := &testServer{URL: prism, client: &http.Client{Timeout: patience}}
 		defer proxied.client.CloseIdleConnections()
 		key := s.newKey(t, "free")
 		for path, want := range map[string]string{
@@ -57,15 +57,14 @@ func TestDescription(t *testing.T) {
 
 // startPrism starts prism in front of a server, with every violation an error,
 // and returns a function that waits for its URL.
-func startPrism(t *testing.T, folder, server string) (where func() string) {
+func startPrism(t *testing.T, folder, server string) (ready func() string) {
 	t.Helper()
 	file, err := filepath.Abs(description)
 	if err != nil {
 		t.Fatal(err)
 	}
 	cmd := command(t, folder, nil, "node_modules/.bin/prism", "proxy", file, server, "--errors", "--port", "0")
-	ready := startCommand(t, cmd, regexp.MustCompile(`listening on http://\S+`))
-	return sync.OnceValue(func() string { return strings.TrimPrefix(ready(), "listening on ") })
+	return startCommand(t, cmd, regexp.MustCompile(`http://127\.0\.0\.1:\d+$`))
 }
 
 // spoiled is the event type that a spoiler has a wrong answer for.

@@ -92,10 +92,15 @@ func startCommand(t *testing.T, cmd *exec.Cmd, ready *regexp.Regexp) (wait func(
 		}
 	})
 	return func() string {
-		match, ok := <-found
-		if !ok {
-			t.Fatalf("%s has ended:\n%s", strings.Join(cmd.Args, " "), said.Bytes())
+		select {
+		case match, ok := <-found:
+			if !ok {
+				t.Fatalf("%s has ended:\n%s", strings.Join(cmd.Args, " "), said.Bytes())
+			}
+			return match
+		case <-time.After(4 * patience):
+			t.Fatalf("%s does not begin", strings.Join(cmd.Args, " "))
 		}
-		return match
+		return ""
 	}
 }

@@ -110,6 +110,36 @@ func testNewQueries(t *testing.T, db *storetest.DB) {
 	}
 }
 
+// An id in a path that is none is as one that nobody has. HEAD answers as GET.
+func TestNewPaths(t *testing.T) {
+	t.Parallel()
+	a := newAbused(t, storetest.SQLite(t))
+	const missing = `{"type":"/docs/problems#not_found","title":"Not found","status":404,"code":"not_found","detail":"Not found"}`
+	for _, rt := range a.api.newRoutes() {
+		if rt.method == "GET" && rt.scope != scopePublic {
+			if r := a.ask(t, route{"HEAD", rt.path, rt.scope, nil}, "", ""); r.status != 200 || r.body != "" {
+				t.Errorf("HEAD %s: %d %q", rt.path, r.status, r.body)
+			}
+		}
+		before, _, hasID := strings.Cut(rt.path, "_id}")
+		if !hasID || rt.scope == scopePublic {
+			continue
+		}
+		before = before[:strings.LastIndex(before, "{")]
+		_, after, _ := strings.Cut(rt.path, "}")
+		body := ""
+		if o := a.d.operations[rt.method+" "+rt.path]; len(o.requests) > 0 {
+			body = with(a.good(t, o), "", "")
+		}
+		for _, id := range []string{
+			"0", "-1", "01", "+1", "1.0", "1e1", "0x1", "9223372036854775808", "x", "%20", "1%00", "%ff", "%2e", "*", "null", "'", "1;2",
+			"{" + a.has["event_id"] + "}", strings.ReplaceAll(a.has["event_id"], "-", ""), a.has["event_id"] + "0", "00000000-0000-0000-0000-000000000000",
+		} {
+			a.ask(t, route{rt.method, before + id + after, rt.scope, nil}, "", body).isExactly(t, rt.method+" "+before+id+after, 404, missing)
+		}
+	}
+}
+
 // FuzzDecode reads bodies into what routes take: nothing panics, and what is
 // refused is the client's fault, with a place in the body if it is JSON.
 func FuzzDecode(f *testing.F) {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"reflect"
 	"strconv"
@@ -187,9 +188,9 @@ func shownText(s string) *string {
 	return &s
 }
 
-// seconds reads a duration in seconds, from least to most.
+// seconds reads a duration in seconds, to the microsecond, from least to most.
 func seconds(name string, value float64, least, most time.Duration) (time.Duration, error) {
-	if d := time.Duration(value * float64(time.Second)); value >= least.Seconds() && value <= most.Seconds() {
+	if d := time.Duration(math.Round(value*1e6)) * time.Microsecond; value >= least.Seconds() && value <= most.Seconds() {
 		return d, nil
 	}
 	return 0, trigger.Errorf(trigger.Invalid, "%s must be from %s to %s", name,

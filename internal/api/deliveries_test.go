@@ -198,7 +198,7 @@ func TestListAttempts(t *testing.T) {
 			}
 		}
 		var before string
-		for a, err := range f.Attempts(t.Context(), client.AttemptQuery{WebhookID: f.one}) {
+		for a, err := range f.Attempts(t.Context(), client.AttemptQuery{WebhookID: &f.one}) {
 			if sure(a, err)(t); before != "" && a.EventID > before || a.Number != 1 || a.Error != "refused" || a.At.IsZero() {
 				t.Errorf("%+v after %s", a, before)
 			}

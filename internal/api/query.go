@@ -138,11 +138,6 @@ func (q *query) next(place []byte) *string {
 	return &text
 }
 
-// nextNumber is next for what is listed by numbers.
-func (q *query) nextNumber(n int64) *string {
-	return q.next(binary.BigEndian.AppendUint64(nil, uint64(n)))
-}
-
 // place is where the list goes on; nil at its beginning. Malformed if the
 // cursor is not ours, or another organization's or list's. size is that of a
 // place in bytes, 0 if it may be any.

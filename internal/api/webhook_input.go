@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
-	"time"
 
 	"github.com/tidwall/gjson"
 
@@ -160,7 +159,7 @@ func (in *webhookInput) applyPace(w *trigger.Webhook) (err error) {
 	if in.Timeout.Given {
 		w.Timeout = 0
 		if !in.Timeout.Null {
-			if w.Timeout, err = microseconds("timeout_seconds", in.Timeout.Value, trigger.MinTimeout, trigger.MaxTimeout); err != nil {
+			if w.Timeout, err = seconds("timeout_seconds", in.Timeout.Value, trigger.MinTimeout, trigger.MaxTimeout); err != nil {
 				return err
 			}
 		}
@@ -196,17 +195,11 @@ func (in *webhookInput) applySchedule(w *trigger.Webhook) (err error) {
 		if pause == nil {
 			return invalid("#/"+name, "%s must be a number", name)
 		}
-		if w.Schedule[i], err = microseconds(name, *pause, 0, trigger.MaxPause); err != nil {
+		if w.Schedule[i], err = seconds(name, *pause, 0, trigger.MaxPause); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// microseconds is seconds as exact as they are stored.
-func microseconds(name string, value float64, least, most time.Duration) (time.Duration, error) {
-	d, err := seconds(name, value, least, most)
-	return d.Round(time.Microsecond), err
 }
 
 // applyRequest sets what goes into each request.

@@ -101,7 +101,7 @@ func webhookPath(id int64, more string) string { return fmt.Sprintf("/v1/webhook
 func fullInput() client.WebhookInput {
 	return client.WebhookInput{
 		URL: "https://example.com/full?a=b", Types: []string{"user.*", "order.paid"}, Content: json.RawMessage(`{"path":"/a","equals":1.50}`),
-		Format: client.FormatCloudEvents, TimeoutSeconds: 4.35, ScheduleSeconds: []float64{0, 0.3, 604800}, Rate: 0.5, Concurrency: 64,
+		Format: client.FormatCloudEvents, TimeoutSeconds: 2.01, ScheduleSeconds: []float64{0, 2.03, 604800}, Rate: 0.5, Concurrency: 64,
 		Headers: map[string]string{"X-Team": "header-value", "x-b": ""}, Auth: &client.WebhookAuth{Type: client.AuthBasic, User: "lovelace", Password: "pass-word"},
 		Description: "für Ada", Metadata: map[string]string{"a/b~c": "ü", "": "x"}, Signature: client.SecretEd25519, State: client.WebhookPaused,
 	}
@@ -121,7 +121,7 @@ func TestWebhookSettings(t *testing.T) {
 		}
 		want := client.Webhook{
 			ID: made.ID, URL: in.URL, State: "paused", PausedBy: "owner", Types: in.Types, Content: in.Content, Format: in.Format,
-			TimeoutSeconds: 4.35, ScheduleSeconds: in.ScheduleSeconds, Rate: 0.5, Concurrency: 64, Headers: []string{"X-Team", "x-b"}, Auth: "basic",
+			TimeoutSeconds: 2.01, ScheduleSeconds: in.ScheduleSeconds, Rate: 0.5, Concurrency: 64, Headers: []string{"X-Team", "x-b"}, Auth: "basic",
 			Description: in.Description, Metadata: in.Metadata, CreatedAt: made.CreatedAt,
 			Secrets: []client.WebhookSecret{{Type: "ed25519", PublicKey: made.Secrets[0].PublicKey}},
 		}
