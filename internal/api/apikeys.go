@@ -253,6 +253,8 @@ func (a *API) rotateKey(w http.ResponseWriter, r *request) error {
 	shown, next := drawKey()
 	next.Scopes = r.key.Scopes
 	nextID, err := a.Store.RotateAPIKey(r.Context(), r.orgID(), id, next, overlap, o)
-	a.keys.forget()
+	if err == nil {
+		a.keys.forget()
+	}
 	return a.answerKey(w, r, r.orgID(), madeKey{nextID, shown, err})
 }
