@@ -453,7 +453,8 @@ func FuzzPostEvents(f *testing.F) {
 		{"application/x-ndjson", "{\"type\":\"t\",\"payload\":1}\r\n\n{\"type\":\"t\",\"payload\":\"\\u0000\",\"deliver_at\":\"2026-01-01T00:00:00Z\"}"},
 		{"application/cloudevents+json", `{"specversion":"1.0","id":"1","source":"/s","type":"t","data_base64":"AA=="}`},
 		{"application/cloudevents-batch+json", `[{"specversion":"1.0","id":"1","source":"/s","type":"t","data":null,"traceparent":"x"}]`},
-		{"", `{"type":"t","payload":`}, {"text/plain", "\xff"},
+		{"", `{"type":"t","payload":`},
+		{"text/plain", "\xff"},
 	} {
 		f.Add(seed.kind, seed.body)
 	}

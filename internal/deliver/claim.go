@@ -98,13 +98,16 @@ func (e *Engine) round(ctx context.Context, cursor *store.Lane) (next time.Durat
 }
 
 // claim takes due deliveries of these webhooks and replays and puts them into
-// their lanes. full says that one may have more, and room for them.
+// their lanes. full says that one may have more, and room for them, or that
+// some have not had their turn.
 func (e *Engine) claim(ctx context.Context, due []store.Lane) (full bool, err error) {
 	hooks, err := e.activeWebhooks(ctx, due)
 	if err != nil {
 		return false, err
 	}
-	wants := e.wants(ctx, due, hooks)
+	part, most := e.turned(due)
+	full = len(part) < len(due)
+	wants := e.wants(ctx, part, hooks, most)
 	for len(wants) > 0 && err == nil { // those of one lease at a time: nearly always all
 		lease := e.LeaseOf(hooks[wants[0].WebhookID])
 		same := make([]store.Want, 0, len(wants))
@@ -228,15 +231,15 @@ func (e *Engine) activeWebhooks(ctx context.Context, due []store.Lane) (map[int6
 // wants reserves room in the lanes of active webhooks, of what is free the
 // same share for each organization, and within it for each of its lanes; at
 // most what a lane can start within a lease. Where a breaker is open there is
-// room for one probe, once it has been open for long enough.
-func (e *Engine) wants(ctx context.Context, due []store.Lane, hooks map[int64]*trigger.Webhook) (wants []store.Want) {
+// room for one probe, once it has been open for long enough. most is how many
+// deliveries there is to be room for in all.
+func (e *Engine) wants(ctx context.Context, due []store.Lane, hooks map[int64]*trigger.Webhook, most int) (wants []store.Want) {
 	lanesOf := make(map[int64]int)
 	for _, l := range due {
 		if w := hooks[l.WebhookID]; w != nil {
 			lanesOf[w.OrganizationID]++
 		}
 	}
-	due, most := e.turned(due)
 	free := min(maxItems-e.Load().Queued, most)
 	for _, l := range due {
 		w := hooks[l.WebhookID]

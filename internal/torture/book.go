@@ -23,33 +23,41 @@ type book struct {
 	hooks   map[string]*hook // by the path of their URL
 	counts  counts
 	strays  []string // what came and cannot be laid to any event
+	signups int      // of tenants, also of those that came to nothing
+	lastDue time.Time
 }
 
-// counts are the answers to POSTs of events.
+// counts are the answers to POSTs of events, and what else was done.
 type counts struct {
-	Posts, Accepted, Duplicates, Refused, Unknown int
-	Arrivals, Answered                            int // requests to webhooks, and those answered with a 2xx
+	Posts, Batches, Accepted, Duplicates, Refused, Unknown int
+	Arrivals, Answered                                     int // requests to webhooks, and those answered with a 2xx
+	Scheduled, Deleted                                     int // events to be delivered later, and of these deleted before
+	Claims, HandedOut, Acknowledged, Lost, Released        int // of inboxes: claims, and events of them
+	Changes, Pauses, Resends, Notices                      int // of webhooks; and operational events
 }
 
-// tenant is an organization. It has so few events that one page of its inbox
-// shows them all.
+// tenant is an organization.
 type tenant struct {
-	n        int
-	key      string
-	doubtful bool // a registration was never answered: it may have one more webhook
-	hooks    []*hook
-	events   []*event
+	n          int
+	key        string
+	size       int  // how many events it gets
+	everything bool // the inbox is owed what webhooks get, too
+	consumed   bool // the inbox has consumers
+	doubtful   bool // a registration was never answered: it may have one more webhook
+	hooks      []*hook
+	events     []*event
 }
-
-// perTenant is how many events a tenant gets; an inbox shows 100 at most.
-const perTenant = 85
 
 // hook is a webhook of a tenant.
 type hook struct {
-	n        int // of all hooks of the run
+	n        int   // of all hooks of the run
+	id       int64 // as the server says
 	tenant   *tenant
 	filter   string
 	verifier verifier
+	busy     bool     // somebody changes it
+	headers  []change // what deliveries say, in the order of the changes
+	pauses   []change // whether there are any
 }
 
 // event is one that clients post, some of them several times.
@@ -59,17 +67,23 @@ type event struct {
 	dedupID   string // "": none
 	eventType string
 	refused   bool // it is malformed: nobody may accept it
+	deliverAt time.Time
 
-	ids      []string // that answers have named, each once
-	accepted int      // answers that said so
-	unknown  int      // POSTs without an answer
-	came     map[int][]arrival
+	ids       []string // that answers have named, each once
+	accepted  int      // answers that said so
+	unknown   int      // POSTs without an answer
+	leaving   bool     // it was to be deleted
+	deletedAt time.Time
+	came      map[int][]arrival
+	resent    map[int][]resend
+	handed    []*handed // out to consumers of the inbox
 }
 
 // arrival is one request to a webhook, for an event.
 type arrival struct {
 	at       time.Time
 	id       string // of the event, as delivered
+	header   string // that the webhook was told to say
 	answered bool   // with a 2xx
 }
 
@@ -100,6 +114,21 @@ func (b *book) note(what, note string) {
 	defer b.mu.Unlock()
 	b.write(entry{What: what, Note: note})
 	_ = b.ledger.Flush() // what is about to happen may end badly
+}
+
+// nextTenant numbers an organization that is about to sign up.
+func (b *book) nextTenant() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.signups++
+	return b.signups
+}
+
+// count counts something.
+func (b *book) count(what func(*counts)) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	what(&b.counts)
 }
 
 // addTenant enters an organization with its webhooks.
@@ -140,16 +169,15 @@ func (b *book) hook(path string) (*hook, verifier) {
 func (b *book) addEvent(e *event) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	e.n, e.came = len(b.events), map[int][]arrival{}
+	e.n, e.came, e.resent = len(b.events), map[int][]arrival{}, map[int][]resend{}
 	b.events = append(b.events, e)
 	e.tenant.events = append(e.tenant.events, e)
 }
 
-// posted enters the answer to a POST.
+// posted enters what was answered about an event.
 func (b *book) posted(e *event, a answer) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.counts.Posts++
 	switch {
 	case a.kind == unanswered:
 		b.counts.Unknown++
@@ -165,12 +193,18 @@ func (b *book) posted(e *event, a answer) {
 	if a.eventID != "" && !slices.Contains(e.ids, a.eventID) {
 		e.ids = append(e.ids, a.eventID)
 	}
+	if !e.deliverAt.IsZero() && a.status == "accepted" {
+		b.counts.Scheduled++
+	}
+	if e.deliverAt.After(b.lastDue) {
+		b.lastDue = e.deliverAt
+	}
 	b.write(entry{What: a.kind.String() + " " + a.status, N: e.n, EventID: a.eventID, Note: a.note})
 }
 
 // arrived enters a request to a webhook and returns its number among those for
 // the same event.
-func (b *book) arrived(h *hook, n int, id string) (number int, known bool) {
+func (b *book) arrived(h *hook, n int, id, header string) (number int, known bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.counts.Arrivals++
@@ -178,7 +212,7 @@ func (b *book) arrived(h *hook, n int, id string) (number int, known bool) {
 		return 0, false
 	}
 	e := b.events[n]
-	e.came[h.n] = append(e.came[h.n], arrival{at: b.now(), id: id})
+	e.came[h.n] = append(e.came[h.n], arrival{at: b.now(), id: id, header: header})
 	b.write(entry{What: "arrived", N: n, Hook: h.n, EventID: id})
 	return len(e.came[h.n]) - 1, true
 }
@@ -200,8 +234,18 @@ func (b *book) stray(what string) {
 	b.write(entry{What: "stray", Note: what})
 }
 
+// last is when the last of the events comes due that are delivered later.
+func (b *book) last() time.Time {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.lastDue
+}
+
 // acknowledged reports whether a client was told that the event is stored.
 func (e *event) acknowledged() bool { return len(e.ids) > 0 }
+
+// owedToInbox reports whether the inbox gets an event.
+func (e *event) owedToInbox() bool { return e.tenant.everything || len(e.owedTo()) == 0 }
 
 // owedTo lists the webhooks that an event matches.
 func (e *event) owedTo() (hooks []*hook) {
@@ -211,25 +255,6 @@ func (e *event) owedTo() (hooks []*hook) {
 		}
 	}
 	return hooks
-}
-
-// missing counts the deliveries of acknowledged events that no receiver has
-// answered with a 2xx.
-func (b *book) missing() (n int, one string) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for _, e := range b.events {
-		if !e.acknowledged() {
-			continue
-		}
-		for _, h := range e.owedTo() {
-			if !slices.ContainsFunc(e.came[h.n], func(a arrival) bool { return a.answered }) {
-				n++
-				one = e.String() + " to " + h.filter
-			}
-		}
-	}
-	return n, one
 }
 
 // String names an event for people.

@@ -1,39 +1,15 @@
 package torture
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net/http"
 	"sync"
 	"time"
 
-	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 	"golang.org/x/sync/errgroup"
 )
-
-// kind is what an answer says about an event.
-type kind int
-
-const (
-	unanswered     kind = iota // it may be stored or not: no answer, or a 503
-	acknowledgment             // it is stored
-	refusal                    // it is not, and never will be
-)
-
-func (k kind) String() string { return [...]string{"unknown", "acknowledged", "refused"}[k] }
-
-// answer is that to one POST of an event.
-type answer struct {
-	kind    kind
-	status  string // accepted or duplicate
-	eventID string
-	note    string
-}
 
 // client is everybody who posts events.
 type client struct {
@@ -44,7 +20,7 @@ type client struct {
 	tenant *tenant // of the next event
 
 	times sync.Mutex
-	took  []time.Duration // by POSTs that were acknowledged
+	took  []time.Duration // by POSTs of single events that were acknowledged
 }
 
 func newClient(r *run) *client {
@@ -78,7 +54,11 @@ func (c *client) load(ctx context.Context) error {
 		random := c.random(forClients + uint64(i))
 		group.Go(func() error {
 			for range due {
-				c.one(ctx, random)
+				if random.IntN(12) == 0 {
+					c.oneBatch(ctx, random)
+				} else {
+					c.one(ctx, random)
+				}
 			}
 			return nil
 		})
@@ -87,7 +67,8 @@ func (c *client) load(ctx context.Context) error {
 }
 
 // one posts an event as some client would: once; by two at the same time; and
-// again, at once after no answer or later after a good one.
+// again, at once after no answer or later after a good one. Some events that
+// are to come later are taken back.
 func (c *client) one(ctx context.Context, random *rand.Rand) {
 	e, err := c.newEvent(ctx, random)
 	if err != nil {
@@ -103,17 +84,30 @@ func (c *client) one(ctx context.Context, random *rand.Rand) {
 		return
 	}
 	c.insist(ctx, e, random)
+	if !e.deliverAt.IsZero() && x < 40 {
+		c.takeBack(ctx, e, random)
+	}
 	if x < 10 && e.dedupID != "" && pause(ctx, time.Duration(random.IntN(5000))*time.Millisecond) == nil {
 		c.insist(ctx, e, random)
 	}
 }
 
-// insist posts an event until there is an answer; some clients give up early.
-// What has no dedup id is posted once, since its repeat is another event.
-func (c *client) insist(ctx context.Context, e *event, random *rand.Rand) {
+// takeBack deletes an event that is to be delivered later. Once that was
+// asked for, and until it is answered, nobody knows whether it is there.
+func (c *client) takeBack(ctx context.Context, e *event, random *rand.Rand) {
+	id := c.book.deleting(e)
+	if id == "" {
+		return
+	}
+	good := []int{http.StatusNoContent}
 	for {
-		a := c.post(ctx, c.nodes[random.IntN(len(c.nodes))], e)
-		if a.kind != unanswered || e.dedupID == "" || random.IntN(10) == 0 || pause(ctx, 200*time.Millisecond) != nil {
+		a, err := c.ask(ctx, c.nodes[random.IntN(len(c.nodes))], request{method: http.MethodDelete, path: "/v1/events/" + id, key: e.tenant.key}, good...)
+		if err == nil {
+			c.book.deleted(e, a.ended)
+			return
+		}
+		good = []int{http.StatusNoContent, http.StatusNotFound} // it may have been done
+		if pause(ctx, retryPause) != nil {
 			return
 		}
 	}
@@ -121,168 +115,88 @@ func (c *client) insist(ctx context.Context, e *event, random *rand.Rand) {
 
 // newEvent makes the next event, and a tenant for it where the last is full.
 func (c *client) newEvent(ctx context.Context, random *rand.Rand) (*event, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.tenant == nil || len(c.tenant.events) >= perTenant {
-		t, err := c.newTenant(ctx, random)
-		if err != nil {
-			return nil, err
-		}
-		c.tenant = t
+	list, err := c.newEvents(ctx, random, 1)
+	if err != nil {
+		return nil, err
 	}
-	e := &event{tenant: c.tenant, eventType: types()[random.IntN(len(types()))]}
-	c.book.addEvent(e)
-	switch x := random.IntN(100); {
-	case x < 1:
+	e := list[0]
+	switch x := random.IntN(200); {
+	case x < 2:
 		e.refused = true
-	case x >= 6:
+	case x < 12:
+	case x < 100:
 		e.dedupID = fmt.Sprintf("d%d-größe", e.n)
+	default:
+		e.dedupID = fmt.Sprintf("%s %d", cloudSource, e.n)
+	}
+	if !e.refused && random.IntN(40) == 0 {
+		e.deliverAt = c.later(random)
 	}
 	return e, nil
 }
 
-// newTenant signs up an organization and registers up to three webhooks. A
-// fifth of them have none: their events wait in the inbox.
-func (c *client) newTenant(ctx context.Context, random *rand.Rand) (*tenant, error) {
-	var made struct {
-		Key string `json:"api-key"`
-	}
-	t := &tenant{n: len(c.book.tenants) + 1}
-	if err := c.repeat(ctx, random, "", "/api/keys/generate", `{"organization_name":"Torture","tier":"enterprise"}`, &made); err != nil {
-		return nil, err
-	}
-	t.key = made.Key
-	for i := range max(0, random.IntN(5)-1) {
-		if err := c.newHook(ctx, random, t, i); err != nil {
+// later is a time some seconds ahead.
+func (c *client) later(random *rand.Rand) time.Time {
+	return c.Now().Add(time.Duration(1000+random.IntN(int(latest/time.Millisecond)-1000)) * time.Millisecond).Round(time.Millisecond)
+}
+
+// latest is how far ahead events are posted that are to be delivered later.
+const latest = 5 * time.Second
+
+// newEvents makes some events of one tenant, one at least, and as many as were
+// asked for if the tenant has room for them. What they are is to be said yet.
+func (c *client) newEvents(ctx context.Context, random *rand.Rand, n int) (list []*event, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.tenant == nil || len(c.tenant.events) >= c.tenant.size {
+		if c.tenant, err = c.newTenant(ctx, random); err != nil {
 			return nil, err
 		}
 	}
-	c.book.addTenant(t)
-	return t, nil
+	for range min(n, c.tenant.size-len(c.tenant.events)) {
+		e := &event{tenant: c.tenant, eventType: types()[random.IntN(len(types()))]}
+		c.book.addEvent(e)
+		list = append(list, e)
+	}
+	return list, nil
 }
 
-// newHook registers a webhook; where there was no answer, another one at
-// another URL, so that nobody wonders whose signature it is.
-func (c *client) newHook(ctx context.Context, random *rand.Rand, t *tenant, i int) error {
-	filter := patterns()[random.IntN(len(patterns()))]
-	for try := 0; ; try++ {
-		path := fmt.Sprintf("/tenant/%d/%d/%d", t.n, i, try)
-		h := &hook{tenant: t, filter: filter}
-		c.book.addHook(path, h)
-		var made struct{ Secret string }
-		body := fmt.Sprintf(`{"url":%q,"event_type_filter":%q}`, c.receiver.url(path), filter)
-		err := c.call(ctx, c.nodes[random.IntN(len(c.nodes))], t.key, "/api/webhook/register", body, &made)
-		if err == nil {
-			v, err := standardwebhooks.NewWebhook(made.Secret)
-			if err == nil {
-				c.book.setSecret(h, v)
+// oneBatch posts several events at once, of all kinds, and some of them twice.
+func (c *client) oneBatch(ctx context.Context, random *rand.Rand) {
+	list, err := c.newEvents(ctx, random, 1+random.IntN(2<<random.IntN(5)))
+	if err != nil {
+		return
+	}
+	b := &batch{form: manyForm(random.IntN(3))}
+	b.cut = b.form != lines && random.IntN(30) == 0
+	if random.IntN(2) == 0 && b.form != cloudBatch {
+		b.key = fmt.Sprintf("batch %d", list[0].n)
+	}
+	named := b.form == cloudBatch || random.IntN(4) > 0 // else some have no dedup id, and then the batch is posted once
+	for _, e := range list {
+		if len(b.events) > 0 && random.IntN(10) == 0 { // one that was there before
+			if earlier := b.events[random.IntN(len(b.events))]; earlier.dedupID != "" {
+				b.events = append(b.events, earlier)
 			}
-			return err
 		}
-		t.doubtful = true
-		if try == 20 {
-			return err
-		}
-		if err := pause(ctx, 200*time.Millisecond); err != nil {
-			return err
+		b.add(e, named || random.IntN(2) == 0, random.IntN(100))
+		if !e.refused && b.form != cloudBatch && random.IntN(100) == 0 {
+			e.deliverAt = c.later(random)
 		}
 	}
+	c.many(ctx, b, random)
 }
 
-// repeat makes a call until it is answered.
-func (c *client) repeat(ctx context.Context, random *rand.Rand, key, path, body string, answer any) error {
-	for {
-		err := c.call(ctx, c.nodes[random.IntN(len(c.nodes))], key, path, body, answer)
-		if err == nil {
-			return nil
-		}
-		if ended := pause(ctx, 200*time.Millisecond); ended != nil {
-			return err
-		}
-	}
-}
-
-// post posts an event and enters the answer.
-func (c *client) post(ctx context.Context, n *node, e *event) answer {
-	begun := c.Now()
-	status, header, body, err := c.send(ctx, n, http.MethodPost, e.tenant.key, "/api/events", e.body(c.Seed))
-	ended := c.Now()
-	a := c.read(e, status, body, err)
-	if a.kind == unanswered && !c.windows.cover(begun, ended) {
-		c.report.breach(withoutFault, "%s: %s", e, a.note)
-	}
-	if status == http.StatusServiceUnavailable && header.Get("Retry-After") == "" {
-		c.report.breach(wrongAnswer, "a 503 without Retry-After for %s", e)
-	}
-	c.book.posted(e, a)
-	if a.kind == acknowledgment {
-		c.times.Lock()
-		c.took = append(c.took, ended.Sub(begun))
-		c.times.Unlock()
-	}
-	return a
-}
-
-// read judges the answer to an event.
-func (c *client) read(e *event, status int, body []byte, err error) (a answer) {
-	a.note = fmt.Sprintf("status %d: %.200s", status, body)
+// add puts a new event into a batch. A few have to be refused; what has no
+// Idempotency-Key has a dedup id if it is named.
+func (b *batch) add(e *event, named bool, x int) {
 	switch {
-	case err != nil:
-		return answer{note: err.Error()}
-	case status == http.StatusServiceUnavailable:
-		return a
-	case e.refused && status == http.StatusBadRequest:
-		a.kind = refusal
-		return a
-	case e.refused || status != http.StatusOK:
-		c.report.breach(wrongAnswer, "%s: %s", e, a.note)
-		return a
+	case b.cut || x < 5:
+		e.refused = true
+	case b.key != "":
+		e.dedupID = placeID(b.key, len(b.events))
+	case named:
+		e.dedupID = fmt.Sprintf("%s %d", cloudSource, e.n)
 	}
-	var got struct {
-		Status  string
-		EventID string `json:"event-id"`
-	}
-	if err := json.Unmarshal(body, &got); err != nil || got.EventID == "" || got.Status != "accepted" && got.Status != "duplicate" {
-		c.report.breach(wrongAnswer, "%s: %s", e, a.note)
-		return a
-	}
-	return answer{kind: acknowledgment, status: got.Status, eventID: got.EventID}
-}
-
-var errNoAnswer = errors.New("no answer")
-
-// call posts something else than an event; only a 200 is no error.
-func (c *client) call(ctx context.Context, n *node, key, path, body string, answer any) error {
-	begun := c.Now()
-	status, _, got, err := c.send(ctx, n, http.MethodPost, key, path, []byte(body))
-	if err == nil && status == http.StatusOK {
-		return json.Unmarshal(got, answer)
-	}
-	if ctx.Err() == nil && !c.windows.cover(begun, c.Now()) {
-		c.report.breach(withoutFault, "POST %s: status %d %.200s %v", path, status, got, err)
-	}
-	if status >= 400 && status < 500 || status == 500 {
-		c.report.breach(wrongAnswer, "POST %s: status %d %.200s", path, status, got)
-	}
-	return errors.Join(errNoAnswer, err)
-}
-
-// send makes one request. A request that has begun is not cut by the end of
-// the run: its answer counts.
-func (c *client) send(ctx context.Context, n *node, method, key, path string, body []byte) (int, http.Header, []byte, error) {
-	req, err := http.NewRequestWithContext(context.WithoutCancel(ctx), method, n.url(path), bytes.NewReader(body))
-	if err != nil {
-		return 0, nil, nil, err
-	}
-	req.Header.Set("Content-Type", "application/json")
-	if key != "" {
-		req.Header.Set("X-Api-Key", key)
-	}
-	resp, err := c.http.Do(req)
-	if err != nil {
-		return 0, nil, nil, err
-	}
-	defer resp.Body.Close()
-	got, err := io.ReadAll(resp.Body)
-	return resp.StatusCode, resp.Header, got, err
+	b.events = append(b.events, e)
 }

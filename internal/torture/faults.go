@@ -55,6 +55,7 @@ const (
 	faultPause    = "pause"
 	faultCrowd    = "crowd"
 	faultSnapshot = "db-snapshot"
+	faultClock    = "clock"
 )
 
 // table are all faults.
@@ -68,7 +69,7 @@ func table() []fault {
 		{faultCrowd, "connections that say nothing, or half a header", anyDatabase, allowed, crowd},
 		{"disk-full", "no space left for the database", anyDatabase, lacksDisk, fillDisk},
 		{"fsync", "fsync and fdatasync of the database fail", anyDatabase, lacksTracing, failSync},
-		{"clock", "a node comes again with its clock up to 90 s off", anyPostgres, allowed, shiftClock},
+		{faultClock, "a node comes again with its clock up to 90 s off", anyPostgres, allowed, shiftClock},
 		{"db-reset", "a node's connections to PostgreSQL are closed, new ones too", anyPostgres, allowed, toxic("reset_peer", `{"timeout":0}`)},
 		{"db-answer", "what a node asks of PostgreSQL is done, and the answer cut", anyPostgres, allowed, toxic("limit_data", `{"bytes":0}`)},
 		{"db-delay", "PostgreSQL answers late", anyPostgres, allowed, toxic("latency", `{"latency":300,"jitter":300}`)},

@@ -30,7 +30,7 @@ type plant struct {
 // found: whether a fault strikes at its moment is chance.
 const tries = 3
 
-// plants are the eight. They are edits of the program as it is built, so that
+// plants are the eleven. They are edits of the program as it is built, so that
 // nothing of them stands in the program itself; one that no longer fits fails
 // its test.
 func plants() []plant {
@@ -127,10 +127,39 @@ func plants() []plant {
 			config: torture.Config{Database: "postgres", Nodes: 2, Faults: []string{"term"}},
 			finds:  []string{"failed without a fault|resources not given back"},
 		},
+		{
+			name: "acknowledging without the claim",
+			edits: []edit{{"internal/store/inbox.go", "		// Locked first: what is noted", `
+				if _, err := q.ExecContext(ctx, "UPDATE deliveries SET claim = $3 WHERE bucket = $1 AND organization_id = $2 AND state = 0 AND webhook_id = 0 AND job = 0 AND "+
+					s.in("event_id", "$4", listOfIDs), bucket, orgID, claim[:], list); err != nil {
+					return err
+				}
+				// Locked first: what is noted`}},
+			config: torture.Config{Database: "sqlite"},
+			finds:  []string{"acknowledged by a claim that had lost them"},
+		},
+		{
+			name: "cursor that skips",
+			edits: []edit{{"internal/store/query.go", "					next = e.ID\n", `
+					next = ids[len(ids)-1]
+			`}},
+			config: torture.Config{Database: "sqlite"},
+			finds:  []string{"skipped, repeated or disordered by pages"},
+		},
+		{
+			name: "deleted in the answer only",
+			edits: []edit{{"internal/store/events.go", "	return wrap(\"delete event\", s.dialect.write(ctx, func(q querier) error {", `
+				if _, _, err := s.Event(ctx, orgID, id); err == nil {
+					return nil
+				}
+				return wrap("delete event", s.dialect.write(ctx, func(q querier) error {`}},
+			config: torture.Config{Database: "sqlite"},
+			finds:  []string{"there, or delivered, after they were deleted"},
+		},
 	}
 }
 
-// Each of eight planted bugs is found, within some runs, and by the breach that
+// Each of eleven planted bugs is found, within some runs, and by the breach that
 // it is.
 func TestPlants(t *testing.T) {
 	t.Parallel()

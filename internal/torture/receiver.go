@@ -8,6 +8,8 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -101,9 +103,19 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		w.WriteHeader(http.StatusBadRequest)
 		return
 	}
-	if r.answer(w, req, r.mood(h)) {
+	if r.answer(w, req, r.mood(h)) && n != notice {
 		r.book.answered(h, n, number)
 	}
+}
+
+// notice stands for the number of an event that the server has posted itself.
+const notice = -1
+
+// isNotice reports whether a type is that of an operational event.
+func isNotice(eventType string) bool {
+	return slices.Contains([]string{
+		"webhook.failing", "webhook.paused", "webhook.gone", "webhook.recovered", "delivery.exhausted", "delivery.expired",
+	}, eventType)
 }
 
 // read verifies a delivery and enters it into the book.
@@ -121,6 +133,10 @@ func (r *receiver) read(h *hook, v verifier, header http.Header, body []byte) (n
 		r.book.stray(fmt.Sprintf("%s: webhook %d: %.300q", changed, h.n, body))
 		return 0, 0, false
 	}
+	if isNotice(d.Type) && !strings.HasPrefix(h.filter, "*") && h.filter != "" && matches(h.filter, d.Type) {
+		r.book.count(func(n *counts) { n.Notices++ })
+		return notice, 0, true
+	}
 	c, intact := readPayload(d.Data)
 	if !intact {
 		r.book.stray(fmt.Sprintf("%s: webhook %d, event %s: %.300q", changed, h.n, d.ID, d.Data))
@@ -130,7 +146,7 @@ func (r *receiver) read(h *hook, v verifier, header http.Header, body []byte) (n
 		r.book.stray(fmt.Sprintf("%s: webhook %d of tenant %d got event %d of tenant %d", foreign, h.n, h.tenant.n, c.N, c.Tenant))
 		return 0, 0, false
 	}
-	number, known := r.book.arrived(h, c.N, d.ID)
+	number, known := r.book.arrived(h, c.N, d.ID, header.Get(markHeader))
 	if !known || c.Refused {
 		r.book.stray(fmt.Sprintf("%s: webhook %d got event %d", neverSent, h.n, c.N))
 		return 0, 0, false

@@ -31,6 +31,16 @@ const (
 	notHealed      = "not healed"
 	inconsistent   = "inconsistent in the database"
 	redirects      = "redirects followed"
+	misPaged       = "skipped, repeated or disordered by pages"
+	neverAcked     = "owed to an inbox, and no consumer could acknowledge them"
+	handedAgain    = "handed out after they were acknowledged"
+	twoClaims      = "handed out to two at a time"
+	ackedUnheld    = "acknowledged by a claim that had lost them"
+	wrongInbox     = "in an inbox that is not owed them"
+	tooEarly       = "delivered or handed out before their time"
+	cameDeleted    = "there, or delivered, after they were deleted"
+	notFollowed    = "sent otherwise than the webhook was told"
+	badReplay      = "sent again too little, or too much"
 )
 
 // Promises are all of them, in the order of the report.
@@ -38,6 +48,7 @@ func Promises() []string {
 	return []string{
 		lostEvents, lostDeliveries, twoEvents, foreign, changed, badSignature, neverSent, stillPending, failedEvents,
 		withoutFault, wrongAnswer, tooOften, endedItself, panics, leaks, stoppedBadly, notHealed, inconsistent, redirects,
+		misPaged, neverAcked, handedAgain, twoClaims, ackedUnheld, wrongInbox, tooEarly, cameDeleted, notFollowed, badReplay,
 	}
 }
 
@@ -63,6 +74,9 @@ type Report struct {
 	P99        time.Duration `json:"p99"`         // likewise
 	Health     time.Duration `json:"health_p99"`  // of GET /livez while the nodes were up
 	Sampled    int           `json:"asked_again"` // dedup ids that were posted once more at the end
+	ReadBack   int           `json:"read_back"`   // events in the pages, the newest first
+	Pages      int           `json:"pages"`
+	Replayed   int           `json:"replayed"` // deliveries of the replay at the end
 
 	mu       sync.Mutex
 	Breaches map[string]*Breach `json:"breaches"` // by promise
@@ -142,6 +156,13 @@ func (r *Report) Write(out io.Writer) {
 		r.Events, r.Tenants, r.Webhooks, r.Counts.Posts, r.Counts.Accepted, r.Counts.Duplicates, r.Counts.Refused, r.Counts.Unknown)
 	fmt.Fprintf(out, "%d requests to webhooks, %d answered with a 2xx, %d of them once more than needed (%d without a fault at that time); %d dedup ids asked again\n",
 		r.Counts.Arrivals, r.Counts.Answered, r.Again, r.Unreasoned, r.Sampled)
+	n := &r.Counts
+	fmt.Fprintf(out, "%d of the POSTs were batches; %d events for later, %d of them deleted before; %d events read back in %d pages, oldest first too\n",
+		n.Batches, n.Scheduled, n.Deleted, r.ReadBack, r.Pages)
+	fmt.Fprintf(out, "%d claims of inboxes were handed out %d events: %d acknowledged, %d given back, %d lost\n",
+		n.Claims, n.HandedOut, n.Acknowledged, n.Released, n.Lost)
+	fmt.Fprintf(out, "%d changes and %d pauses of webhooks; %d deliveries sent again one by one, %d by a replay; %d operational events\n",
+		n.Changes, n.Pauses, n.Resends, r.Replayed, n.Notices)
 	fmt.Fprintf(out, "POST p50 %v, p99 %v; livez p99 %v; ready after SIGKILL within %v; ended after SIGTERM within %v; settled in %v\n\n",
 		round(r.P50), round(r.P99), round(r.Health), round(r.Restart), round(r.Stop), round(r.Settled))
 	for _, promise := range Promises() {

@@ -3,15 +3,17 @@
 // that it starts, by its HTTP API, and by what reaches a webhook's endpoint.
 //
 // A run has a seed. Clients post events and keep a [book] of what was
-// acknowledged, refused, or left without an answer; a receiver fails, hangs
-// and lies; and faults strike at moments that the seed chooses: processes are
-// killed and suspended, databases die and fail over, connections are cut,
-// disks fill up. Then everything is healed, and every entry of the book is
-// held against what the API gives back and what the receiver got. Each count
-// of the [Report] that promises zero has to be zero.
+// acknowledged, refused, or left without an answer; consumers empty inboxes,
+// and owners change webhooks; a receiver fails, hangs and lies; and faults
+// strike at moments that the seed chooses: processes are killed and suspended,
+// databases die and fail over, connections are cut, disks fill up. Then
+// everything is healed, and every entry of the book is held against what the
+// API gives back and what the receiver got. Each count of the [Report] that
+// promises zero has to be zero.
 //
 // Reading it: [Run] is the course of things, book.go what is known, faults.go
-// the table of faults, judge.go the judgement.
+// the table of faults, client.go, consumers.go and changes.go who is at work,
+// judge.go the judgement.
 package torture
 
 import (
@@ -160,6 +162,12 @@ func (r *run) strike(ctx context.Context, plan []fault) error {
 	group, working := errgroup.WithContext(limited)
 	group.Go(func() error { return r.client.load(working) })
 	group.Go(func() error { return r.watchHealth(working) })
+	for i := range uint64(consumers) {
+		group.Go(func() error { return r.client.consume(working, r.random(forConsumers+i)) })
+	}
+	for i := range uint64(changers) {
+		group.Go(func() error { return r.client.change(working, r.random(forChangers+i)) })
+	}
 	if len(plan) > 0 {
 		group.Go(func() error { return r.inject(working, plan) })
 	}
@@ -180,8 +188,12 @@ func (r *run) random(use uint64) *rand.Rand { return rand.New(rand.NewPCG(r.Seed
 // The uses of random numbers.
 const (
 	forFaults uint64 = iota + 1
-	forTenants
+	forReplays
 	forClients // and the clients after it
+
+	forConsumers uint64 = 1 << 20 * (1 + iota) // likewise, each
+	forChangers
+	forDrains
 )
 
 // pause waits, or returns the context's error if that ends first.

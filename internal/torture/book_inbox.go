@@ -1,0 +1,126 @@
+package torture
+
+import (
+	"slices"
+	"time"
+)
+
+// span is a time in which a consumer has an event: from an answer to the end
+// of the lease that it names.
+type span struct{ from, to time.Time }
+
+// handed is an event that a claim was answered with, and what became of it.
+type handed struct {
+	event  *event
+	id     string
+	claim  string
+	asked  time.Time // the claim
+	leases []span    // the last one lasts
+	over   time.Time // since when it may be over: an ack or a release was asked for
+	given  time.Time // back: a release was answered
+	acked  span      // the ack that was answered: from its first request to the answer
+	unsure bool      // an ack was never answered
+}
+
+// got is when the claim was answered.
+func (h *handed) got() time.Time { return h.leases[0].from }
+
+// handOut enters events that a claim was answered with.
+func (b *book) handOut(list []*handed) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.counts.Claims++
+	b.counts.HandedOut += len(list)
+	for _, h := range list {
+		h.event.handed = append(h.event.handed, h)
+		b.write(entry{What: "handed out", N: h.event.n, EventID: h.id, Note: h.claim})
+	}
+}
+
+// ending enters that an end of claims is about to be asked for.
+func (b *book) ending(list []*handed) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := b.now()
+	for _, h := range list {
+		if h.over.IsZero() {
+			h.over = now
+		}
+	}
+}
+
+// fate enters what was answered about an event of a claim; "" is no answer.
+func (b *book) fate(h *handed, deed, status string, asked, answered time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.write(entry{What: deed + " " + status, N: h.event.n, EventID: h.id, Note: h.claim})
+	switch {
+	case deed == deedAck && status == "":
+		h.unsure = true
+	case status == "acknowledged":
+		if h.acked.to.IsZero() {
+			h.acked = span{asked, answered}
+			b.counts.Acknowledged++
+		}
+	case status == "released":
+		h.given = answered
+		b.counts.Released++
+	case status == "lost":
+		b.counts.Lost++
+	}
+}
+
+// extended enters a lease that was set anew, to an end; zero: it may have been.
+func (b *book) extended(h *handed, asked, answered, to time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	last := &h.leases[len(h.leases)-1]
+	if last.to.After(asked) {
+		last.to = asked // it may end earlier than before
+	}
+	if !to.IsZero() {
+		h.leases = append(h.leases, span{answered, to})
+	}
+}
+
+// someInbox chooses a tenant whose inbox has consumers, most often the last;
+// nil if there is none.
+func (b *book) someInbox(x int) *tenant {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if x%3 == 0 && len(b.tenants) > 0 {
+		if t := b.tenants[x/3%len(b.tenants)]; t.consumed {
+			return t
+		}
+	}
+	for _, t := range slices.Backward(b.tenants) {
+		if t.consumed {
+			return t
+		}
+	}
+	return nil
+}
+
+// of finds an event of a tenant by its number.
+func (b *book) of(t *tenant, n int) *event {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if n < 0 || n >= len(b.events) || b.events[n].tenant != t {
+		return nil
+	}
+	return b.events[n]
+}
+
+// unread counts the acknowledged events of a tenant that its inbox is owed and
+// no consumer has been told to have acknowledged.
+func (b *book) unread(t *tenant) (n int, one *event) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, e := range t.events {
+		if e.acknowledged() && !e.leaving && e.owedToInbox() &&
+			!slices.ContainsFunc(e.handed, func(h *handed) bool { return !h.acked.to.IsZero() || h.unsure }) {
+			n, one = n+1, e
+		}
+	}
+	return n, one
+}

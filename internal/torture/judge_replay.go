@@ -1,0 +1,123 @@
+package torture
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"strconv"
+	"time"
+)
+
+// replayPatience is how long a replay may take: it stays half a minute behind.
+const replayPatience = settleTime + 30*time.Second
+
+// maxReplays is how many of the replays of single events are looked at.
+const maxReplays = 30
+
+// replayed is a replay as the API shows it.
+type replayed struct {
+	ID                        int64
+	State                     string
+	Queued, Delivered, Failed int
+}
+
+// judgeReplays has one webhook sent all that it ever was, and looks whether
+// that, and what was sent again one by one, has come to its end. Most often it
+// leaves out the last half minute, for which it would have to wait.
+func (r *run) judgeReplays(ctx context.Context) {
+	random := r.random(forReplays)
+	begun := r.Now()
+	before, until := begun, ""
+	if random.IntN(4) > 0 {
+		before = begun.Add(-settleTime - margin).Truncate(time.Millisecond)
+		until = fmt.Sprintf(`,"until":%q`, before.UTC().Format(time.RFC3339Nano))
+	}
+	h := r.book.busiest(before)
+	if h == nil {
+		return
+	}
+	stored, err := r.listed(ctx, h.tenant, "/v1/events?limit=100")
+	if err != nil {
+		return // judgeTenant says so
+	}
+	want := 0
+	for i := range stored {
+		if matches(h.filter, stored[i].Type) && acceptedAt(stored[i].ID).Before(before) {
+			want++
+		}
+	}
+	q := request{
+		method: http.MethodPost, path: "/v1/replays", key: h.tenant.key, body: fmt.Appendf(nil, `{"webhook_id":%d,"pace":0%s}`, h.id, until),
+		header: map[string]string{"Idempotency-Key": "the last replay"},
+	}
+	var made replayed
+	a, err := r.client.insistOn(ctx, random, q, http.StatusCreated)
+	if err != nil || r.client.read(&a, &made) != nil {
+		r.report.breach(badReplay, "a replay to webhook %d could not be begun: %v", h.n, err)
+		return
+	}
+	r.judgeReplay(ctx, random, h, made.ID, want)
+	if came := r.book.cameSince(h, begun); came != want {
+		r.report.breach(badReplay, "%d of %d events came to webhook %d by a replay", came, want, h.n)
+	}
+	r.report.Replayed = want
+	n := 0
+	for _, e := range r.book.events {
+		for _, h := range e.owedTo() {
+			for _, again := range e.resent[h.n] {
+				if n++; again.replay != 0 && n <= maxReplays {
+					r.judgeReplay(ctx, random, h, again.replay, 1)
+				}
+			}
+		}
+	}
+}
+
+// judgeReplay waits for the end of a replay that has to deliver some events.
+func (r *run) judgeReplay(ctx context.Context, random *rand.Rand, h *hook, id int64, want int) {
+	var got replayed
+	q := request{method: http.MethodGet, path: "/v1/replays/" + strconv.FormatInt(id, 10), key: h.tenant.key}
+	_ = until(ctx, replayPatience, "", func(ctx context.Context) bool {
+		a, err := r.client.insistOn(ctx, random, q, http.StatusOK)
+		return err != nil || r.client.read(&a, &got) != nil || got.State == "done"
+	})
+	if got != (replayed{id, "done", want, want, 0}) {
+		r.report.breach(badReplay, "of %d events to webhook %d: %+v", want, h.n, got)
+	}
+}
+
+// busiest is the webhook that is owed most of what was acknowledged before a
+// time; nil if there is none.
+func (b *book) busiest(before time.Time) (busiest *hook) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	most := 0
+	for _, t := range b.tenants {
+		for _, h := range t.hooks {
+			n := 0
+			for _, e := range t.events {
+				if e.acknowledged() && acceptedAt(e.ids[0]).Before(before) && matches(h.filter, e.eventType) {
+					n++
+				}
+			}
+			if n > most {
+				busiest, most = h, n
+			}
+		}
+	}
+	return busiest
+}
+
+// cameSince counts the events that a webhook has answered with a 2xx since a
+// time.
+func (b *book) cameSince(h *hook, since time.Time) (n int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, e := range h.tenant.events {
+		if b.answeredSince(e, h, since) {
+			n++
+		}
+	}
+	return n
+}

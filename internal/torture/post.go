@@ -1,0 +1,206 @@
+package torture
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+)
+
+// kind is what an answer says about an event.
+type kind int
+
+const (
+	unanswered     kind = iota // it may be stored or not: no answer, or a 503
+	acknowledgment             // it is stored
+	refusal                    // it is not, and never will be
+)
+
+func (k kind) String() string { return [...]string{"unknown", "acknowledged", "refused"}[k] }
+
+// answer is that to one POST of an event.
+type answer struct {
+	kind    kind
+	status  string // accepted or duplicate
+	eventID string
+	note    string
+}
+
+// insist posts an event until there is an answer; some clients give up early.
+// What has no dedup id is posted once, since its repeat is another event.
+func (c *client) insist(ctx context.Context, e *event, random *rand.Rand) {
+	for {
+		a := c.post(ctx, c.nodes[random.IntN(len(c.nodes))], e, e.anyForm(random))
+		if a.kind != unanswered || e.dedupID == "" || random.IntN(10) == 0 || pause(ctx, retryPause) != nil {
+			return
+		}
+	}
+}
+
+// post posts an event and enters the answer.
+func (c *client) post(ctx context.Context, n *node, e *event, f form) answer {
+	got, err := c.send(ctx, n, e.request(f, c.Seed))
+	a := c.readOne(e, f, &got, err)
+	if a.kind == unanswered {
+		c.excuse(e, &got, err)
+	}
+	c.book.posted(e, a)
+	c.book.count(func(n *counts) { n.Posts++ })
+	if a.kind == acknowledgment {
+		c.times.Lock()
+		c.took = append(c.took, got.ended.Sub(got.begun))
+		c.times.Unlock()
+	}
+	return a
+}
+
+// readOne judges the answer to an event.
+func (c *client) readOne(e *event, f form, got *reply, err error) answer {
+	a := answer{note: got.String()}
+	good := got.status == http.StatusOK || f != original && got.status == http.StatusCreated
+	bad := got.status == http.StatusBadRequest || f != original && got.status == http.StatusUnprocessableEntity
+	switch {
+	case err != nil:
+		return answer{note: err.Error()}
+	case got.status == http.StatusServiceUnavailable:
+		return a
+	case e.refused && bad:
+		a.kind = refusal
+		return a
+	case e.refused || !good:
+		c.report.breach(wrongAnswer, "%s: %s", e, a.note)
+		return a
+	}
+	var said verdict
+	if err := json.Unmarshal(got.body, &said); err != nil {
+		c.report.breach(wrongAnswer, "%s: %s", e, a.note)
+		return a
+	}
+	if f == original {
+		said.ID = said.EventID
+	}
+	if f != original && (got.status == http.StatusCreated) != (said.Status == "accepted") {
+		c.report.breach(wrongAnswer, "%s: %s", e, a.note)
+	}
+	return c.readVerdict(e, &said, a.note)
+}
+
+// verdict is what is said of one event.
+type verdict struct {
+	Index   int
+	Status  string
+	ID      string
+	EventID string `json:"event-id"` // the original contract's name for it
+	Matches *bool  `json:"payload_matches"`
+	Problem *struct {
+		Code   string
+		Status int
+	}
+}
+
+// readVerdict judges what is said of an event.
+func (c *client) readVerdict(e *event, v *verdict, note string) answer {
+	switch {
+	case v.Status == "unavailable" && v.Problem != nil && v.Problem.Status >= 500:
+		return answer{note: note}
+	case e.refused && v.Status == "rejected" && v.Problem != nil && v.Problem.Status < 500:
+		return answer{kind: refusal, note: note}
+	case e.refused, v.ID == "", v.Status != "accepted" && v.Status != "duplicate", v.Matches != nil && !*v.Matches:
+		c.report.breach(wrongAnswer, "%s: %s: %s", e, v.Status, note)
+		return answer{note: note}
+	}
+	return answer{kind: acknowledgment, status: v.Status, eventID: v.ID}
+}
+
+// many posts a batch as some client would: again at once after no answer for
+// some of it, and now and then again after a good one.
+func (c *client) many(ctx context.Context, b *batch, random *rand.Rand) {
+	again := random.IntN(10) == 0
+	for {
+		whole := c.postBatch(ctx, c.nodes[random.IntN(len(c.nodes))], b)
+		if whole && !again || !b.repeatable() || pause(ctx, retryPause) != nil {
+			return
+		}
+		again = again && !whole
+	}
+}
+
+// postBatch posts a batch and enters its verdicts; whole says that there was
+// one for each event.
+func (c *client) postBatch(ctx context.Context, n *node, b *batch) (whole bool) {
+	got, err := c.send(ctx, n, b.request(c.Seed))
+	answers := c.readBatch(b, &got, err)
+	whole = true
+	for i, e := range b.events {
+		c.book.posted(e, answers[i])
+		whole = whole && answers[i].kind != unanswered
+	}
+	c.book.count(func(n *counts) { n.Posts, n.Batches = n.Posts+1, n.Batches+1 })
+	if !whole {
+		c.excuse(fmt.Sprintf("a batch of %d, the first %s", len(b.events), b.events[0]), &got, err)
+	}
+	return whole
+}
+
+// readBatch judges the answer to a batch: there is one for each of its events.
+func (c *client) readBatch(b *batch, got *reply, err error) []answer {
+	answers := make([]answer, len(b.events))
+	for i := range answers {
+		answers[i].note = got.String()
+	}
+	switch {
+	case err != nil || got.status == http.StatusServiceUnavailable:
+		return answers
+	case b.cut && got.status == http.StatusBadRequest:
+		for i := range answers {
+			answers[i].kind = refusal
+		}
+		return answers
+	}
+	verdicts, ok := readVerdicts(b, got)
+	if !ok {
+		c.report.breach(wrongAnswer, "a batch of %d, the first %s: %v", len(b.events), b.events[0], got)
+		return answers
+	}
+	bad := false
+	for i, e := range b.events {
+		line, _ := json.Marshal(verdicts[i])
+		answers[i] = c.readVerdict(e, &verdicts[i], string(line))
+		bad = bad || answers[i].kind != acknowledgment
+	}
+	if b.form != lines && bad != (got.status == http.StatusMultiStatus) {
+		c.report.breach(wrongAnswer, "status %d for a batch, the first %s", got.status, b.events[0])
+	}
+	return answers
+}
+
+// readVerdicts takes an answer apart: there has to be one verdict for each
+// event, in their order.
+func readVerdicts(b *batch, got *reply) (list []verdict, ok bool) {
+	if got.status != http.StatusOK && (b.form == lines || got.status != http.StatusMultiStatus) {
+		return nil, false
+	}
+	if b.form == lines {
+		for line := range bytes.Lines(got.body) {
+			var v verdict
+			if json.Unmarshal(line, &v) != nil {
+				return nil, false
+			}
+			list = append(list, v)
+		}
+	} else {
+		var all struct{ Data []verdict }
+		if json.Unmarshal(got.body, &all) != nil {
+			return nil, false
+		}
+		list = all.Data
+	}
+	for i := range list {
+		if list[i].Index != i {
+			return nil, false
+		}
+	}
+	return list, len(list) == len(b.events)
+}

@@ -1,0 +1,133 @@
+package torture
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+
+	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
+)
+
+// How many events tenants get: small ones so few that one page of the
+// original's inbox shows them all.
+const (
+	smallTenant = 85
+	largeTenant = 500
+)
+
+// newTenant signs up an organization and registers up to three webhooks. Two
+// fifths have none: their events wait in the inbox. Of others the inbox gets
+// everything. Most inboxes have consumers.
+func (c *client) newTenant(ctx context.Context, random *rand.Rand) (*tenant, error) {
+	var made struct {
+		Key string `json:"api-key"`
+	}
+	t := &tenant{n: c.book.nextTenant(), size: smallTenant}
+	if random.IntN(3) == 0 {
+		t.size += random.IntN(largeTenant - smallTenant)
+	}
+	q := request{method: http.MethodPost, path: "/api/keys/generate", body: []byte(`{"organization_name":"Torture","tier":"enterprise"}`)}
+	a, err := c.insistOn(ctx, random, q, http.StatusOK)
+	if err != nil || c.read(&a, &made) != nil {
+		return nil, errors.Join(errNoAnswer, err)
+	}
+	t.key = made.Key
+	for i := range max(0, random.IntN(5)-1) {
+		if err := c.newHook(ctx, random, t, i); err != nil {
+			return nil, err
+		}
+	}
+	t.everything, t.consumed = random.IntN(4) == 0, random.IntN(3) > 0
+	if t.everything {
+		q := request{method: http.MethodPatch, path: "/v1/me", key: t.key, body: []byte(`{"inbox":"everything"}`)}
+		if _, err := c.insistOn(ctx, random, q, http.StatusOK); err != nil {
+			return nil, err
+		}
+	}
+	c.book.addTenant(t)
+	return t, nil
+}
+
+// newHook registers a webhook in one way or the other.
+func (c *client) newHook(ctx context.Context, random *rand.Rand, t *tenant, i int) error {
+	filter := patterns()[random.IntN(len(patterns()))]
+	if random.IntN(2) == 0 {
+		return c.newHookOnce(ctx, random, t, fmt.Sprintf("/tenant/%d/%d", t.n, i), filter)
+	}
+	return c.newHookOriginal(ctx, random, t, fmt.Sprintf("/tenant/%d/%d", t.n, i), filter)
+}
+
+// newHookOnce registers a webhook with an Idempotency-Key, and asks again for
+// as long as there is no answer: there is one in the end. The secret is ours,
+// since a repeated answer does not show it.
+func (c *client) newHookOnce(ctx context.Context, random *rand.Rand, t *tenant, path, filter string) error {
+	h := &hook{tenant: t, filter: filter}
+	c.book.addHook(path, h)
+	raw := make([]byte, 32)
+	for i := range raw {
+		raw[i] = byte(random.Uint32())
+	}
+	secret := "whsec_" + base64.StdEncoding.EncodeToString(raw)
+	body := fmt.Sprintf(`{"url":%q,"types":[%q],"secret":%q}`, c.receiver.url(path), filter, secret)
+	if filter == "" {
+		body = fmt.Sprintf(`{"url":%q,"secret":%q}`, c.receiver.url(path), secret)
+	}
+	q := request{
+		method: http.MethodPost, path: "/v1/webhooks", key: t.key, body: []byte(body),
+		header: map[string]string{"Idempotency-Key": path},
+	}
+	a, err := c.insistOn(ctx, random, q, http.StatusCreated)
+	if err != nil {
+		return err
+	}
+	var made struct{ ID int64 }
+	if err := c.read(&a, &made); err != nil {
+		return err
+	}
+	h.id = made.ID
+	v, err := standardwebhooks.NewWebhook(secret)
+	if err == nil {
+		c.book.setSecret(h, v)
+	}
+	return err
+}
+
+// newHookOriginal registers a webhook by the original contract; where there
+// was no answer, another one at another URL, so that nobody wonders whose
+// signature it is.
+func (c *client) newHookOriginal(ctx context.Context, random *rand.Rand, t *tenant, path, filter string) error {
+	for try := 0; ; try++ {
+		path := fmt.Sprintf("%s/%d", path, try)
+		h := &hook{tenant: t, filter: filter}
+		c.book.addHook(path, h)
+		q := request{method: http.MethodPost, path: "/api/webhook/register", key: t.key}
+		q.body, _ = json.Marshal(map[string]string{"url": c.receiver.url(path), "event_type_filter": filter}) // cannot fail
+		a, err := c.ask(ctx, c.nodes[random.IntN(len(c.nodes))], q, http.StatusOK)
+		if err == nil {
+			var made struct {
+				ID     int64 `json:"webhook-id"`
+				Secret string
+			}
+			if err := c.read(&a, &made); err != nil {
+				return err
+			}
+			h.id = made.ID
+			v, err := standardwebhooks.NewWebhook(made.Secret)
+			if err == nil {
+				c.book.setSecret(h, v)
+			}
+			return err
+		}
+		t.doubtful = true
+		if try == 20 {
+			return err
+		}
+		if err := pause(ctx, retryPause); err != nil {
+			return err
+		}
+	}
+}
