@@ -159,6 +159,12 @@ func (e *Engine) mayProbe(ctx context.Context, w *trigger.Webhook) bool {
 	return true
 }
 
+// inTime reports whether an attempt is no probe, or ends while it is this
+// node's to make: what was granted before a slow claim may be another's by now.
+func (e *Engine) inTime(r *receiver, it *item) bool {
+	return r.trial != it || !e.Store.Now().Add(e.timeoutOf(r.webhook)+margin/2).After(r.probe)
+}
+
 // leaveProbe is for a lane that has no delivery for the probe: somebody else
 // may make it, at once.
 func (e *Engine) leaveProbe(key laneKey) {

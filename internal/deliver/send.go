@@ -141,7 +141,7 @@ func (e *Engine) giveUp(it *item) {
 // nothing was sent.
 func (e *Engine) attempt(abort context.Context, l *lane, it *item) *trigger.Attempt {
 	e.mu.Lock()
-	open, w := !l.over && l.receiver.bears(it) && e.isFresh(l.receiver), l.receiver.webhook
+	open, w := !l.over && l.receiver.bears(it) && e.isFresh(l.receiver) && e.inTime(l.receiver, it), l.receiver.webhook
 	e.mu.Unlock()
 	if !open {
 		e.giveUp(it)
