@@ -28,7 +28,7 @@ type plant struct {
 
 // tries is how many runs, each with a seed of its own, a bug may take to be
 // found: whether a fault strikes at its moment is chance.
-const tries = 3
+const tries = 5
 
 // plants are the eleven. They are edits of the program as it is built, so that
 // nothing of them stands in the program itself; one that no longer fits fails
