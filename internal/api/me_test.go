@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"strings"
 	"testing"
 	"time"
@@ -69,12 +70,34 @@ func TestLastUse(t *testing.T) {
 		if !s.knows(t, key.Key) {
 			t.Fatal("the key is not good")
 		}
-		if err := s.api.noteKeys(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		s.api.noteKeys(t.Context())
 		got, err := s.as(first).KeyByID(t.Context(), key.ID)
 		if at := got.LastUsedAt; err != nil || at.Second() != 0 || at.Nanosecond() != 0 || at.Before(before) || at.After(s.store.Now()) {
 			t.Errorf("last used at %v: %v", at, err)
+		}
+	})
+}
+
+// A stop while the database is away ends well, though the use of a key cannot
+// be noted.
+func TestStopWithoutDatabase(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, db *storetest.DB) {
+		s := newServer(t, db, withOperator)
+		_, first := s.found(t)
+		if !s.knows(t, first) {
+			t.Fatal("the key is not good")
+		}
+		if err := s.store.Close(); err != nil {
+			t.Fatal(err)
+		}
+		stopped, stop := context.WithCancel(t.Context())
+		stop()
+		if err := s.api.Run(stopped); err != nil {
+			t.Errorf("Run: %v", err)
+		}
+		if !strings.Contains(s.log.String(), "the use of keys is not noted") {
+			t.Error("the log does not tell")
 		}
 	})
 }
