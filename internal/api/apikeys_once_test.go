@@ -89,6 +89,29 @@ func TestKeysAndOrganizationsAreMadeOnce(t *testing.T) {
 	})
 }
 
+// What a request has made, and was deleted since, is not made again.
+func TestDeletedOrganizationIsNotMadeAgain(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, db *storetest.DB) {
+		s := newServer(t, db, withOperator)
+		m := s.makings(t)["an organization"]
+		if m.path == "" {
+			t.Fatalf("it is not among %v", slices.Sorted(maps.Keys(s.makings(t))))
+		}
+		first := s.ask(t, "POST", m.path, m.token, m.body, "Idempotency-Key: gone")
+		var made struct {
+			Organization struct {
+				ID int64 `json:"id"`
+			} `json:"organization"`
+		}
+		if err := json.Unmarshal([]byte(first.body), &made); err != nil || first.status != 201 {
+			t.Fatalf("%d %s: %v", first.status, first.body, err)
+		}
+		s.ask(t, "DELETE", fmt.Sprint("/v1/organizations/", made.Organization.ID), m.token, "").wants(t, "deleted", 204, "")
+		s.ask(t, "POST", m.path, m.token, m.body, "Idempotency-Key: gone").wantsProblem(t, "again", 409, "conflict", "")
+	})
+}
+
 // Keys of requests are an organization's own; the operator's keys for it are
 // in its space, and a request at another path is another request.
 func TestSpacesOfIdempotencyKeys(t *testing.T) {
