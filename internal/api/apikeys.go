@@ -119,9 +119,6 @@ func (a *API) postOrganizationKey(w http.ResponseWriter, r *request) error {
 
 // makeKey makes a key of an organization, with some scopes at most.
 func (a *API) makeKey(w http.ResponseWriter, r *request, orgID int64, most trigger.Scopes) error {
-	if _, err := parameters(r); err != nil {
-		return err
-	}
 	var in keyInput
 	body, err := a.readBody(w, r, &in)
 	if err != nil {
@@ -159,8 +156,7 @@ func (a *API) answerKey(w http.ResponseWriter, r *request, orgID int64, made mad
 	}
 	key, err := a.Store.APIKey(r.Context(), orgID, made.id)
 	if err != nil && trigger.KindOf(err) == trigger.NotFound {
-		w.Header().Del("Idempotency-Replayed")
-		return trigger.Errorf(trigger.Conflict, "the key that this request has made has ended")
+		return goneSince(w, "the key that this request has made has ended")
 	}
 	if err != nil {
 		return err
@@ -184,20 +180,8 @@ func (a *API) listKeys(w http.ResponseWriter, r *request) error {
 	return nil
 }
 
-// numbered reads the query of a list that has no filters, and goes by numbers.
-func numbered(r *request) (q query, limit int, after int64, err error) {
-	if q, err = parameters(r, "limit", "cursor"); err != nil {
-		return q, 0, 0, err
-	}
-	if limit, err = q.limit(); err != nil {
-		return q, 0, 0, err
-	}
-	after, err = q.placeNumber()
-	return q, limit, after, err
-}
-
 func (a *API) getKey(w http.ResponseWriter, r *request) error {
-	id, err := bareNumber(r, "key_id")
+	id, err := r.only("key_id")
 	if err != nil {
 		return err
 	}
@@ -209,16 +193,8 @@ func (a *API) getKey(w http.ResponseWriter, r *request) error {
 	return nil
 }
 
-// bareNumber is the number in the path of a request without a query.
-func bareNumber(r *request, name string) (int64, error) {
-	if _, err := parameters(r); err != nil {
-		return 0, err
-	}
-	return r.pathNumber(name)
-}
-
 func (a *API) deleteKey(w http.ResponseWriter, r *request) error {
-	id, err := bareNumber(r, "key_id")
+	id, err := r.only("key_id")
 	if err != nil {
 		return err
 	}
@@ -231,7 +207,7 @@ func (a *API) deleteKey(w http.ResponseWriter, r *request) error {
 }
 
 func (a *API) rotateKey(w http.ResponseWriter, r *request) error {
-	id, err := bareNumber(r, "key_id")
+	id, err := r.only("key_id")
 	if err != nil {
 		return err
 	}

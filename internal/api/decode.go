@@ -171,6 +171,12 @@ func repeated(w http.ResponseWriter, err error) (made int64, again bool, other e
 	return 0, false, err
 }
 
+// goneSince answers a repeated request when what it has made is no more.
+func goneSince(w http.ResponseWriter, message string) error {
+	w.Header().Del("Idempotency-Replayed") // it is no answer to that
+	return trigger.Errorf(trigger.Conflict, "%s", message)
+}
+
 // shownTime is a time as /v1 shows it; nil for none.
 func shownTime(t time.Time) *string {
 	if t.IsZero() {

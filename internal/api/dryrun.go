@@ -84,7 +84,7 @@ func (a *API) dryRunWebhook(w http.ResponseWriter, r *request) error {
 		Since     opt[string]          `json:"since"`
 		Until     opt[string]          `json:"until"`
 	}
-	if _, err := a.readInput(w, r, &in); err != nil {
+	if _, err := a.readBody(w, r, &in); err != nil {
 		return err
 	}
 	var d dryRun

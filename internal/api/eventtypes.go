@@ -35,7 +35,7 @@ func appendEventType(b []byte, t *trigger.EventType) []byte {
 		b = append(b, t.Schema...)
 	}
 	b = append(b, `,"description":`...)
-	b = appendText(b, t.Description)
+	b = trigger.AppendString(b, t.Description)
 	b = append(b, `,"created_at":`...)
 	b = appendTimeOrNull(b, t.CreatedAt)
 	b = append(b, `,"updated_at":`...)

@@ -58,10 +58,7 @@ func (a *API) listInbox(w http.ResponseWriter, r *request) error {
 
 // answerInbox answers with events of the inbox between a head and a tail.
 func (a *API) answerInbox(w http.ResponseWriter, r *request, head string, page []store.InboxEvent, tail string) error {
-	size := 0
-	for i := range page {
-		size += 2 * page[i].Size() // as it was read, and as it is written
-	}
+	size := sizeOfInbox(page)
 	if err := a.used.take(r.orgID(), size); err != nil {
 		return err
 	}

@@ -55,9 +55,6 @@ func (a *API) answerMe(w http.ResponseWriter, r *request) {
 }
 
 func (a *API) patchMe(w http.ResponseWriter, r *request) error {
-	if _, err := parameters(r); err != nil {
-		return err
-	}
 	var in struct {
 		Inbox         opt[string] `json:"inbox"`
 		Deduplication opt[string] `json:"deduplication"`
@@ -127,9 +124,6 @@ func setWord[T ~string](word *T, given opt[string], fallback T, parse func(strin
 // postOrganization makes an organization with its first key, which is shown
 // this once.
 func (a *API) postOrganization(w http.ResponseWriter, r *request) error {
-	if _, err := parameters(r); err != nil {
-		return err
-	}
 	var in struct {
 		Name          opt[string] `json:"name"`
 		Tier          opt[string] `json:"tier"`
@@ -176,8 +170,7 @@ func (a *API) answerOrganization(w http.ResponseWriter, r *request, made madeKey
 	}
 	org, err := a.Store.Organization(r.Context(), made.id)
 	if err != nil && trigger.KindOf(err) == trigger.NotFound || err == nil && len(keys) == 0 {
-		w.Header().Del("Idempotency-Replayed")
-		return trigger.Errorf(trigger.Conflict, "the organization that this request has made was deleted")
+		return goneSince(w, "the organization that this request has made was deleted")
 	}
 	if err != nil {
 		return err
@@ -205,7 +198,7 @@ func (a *API) listOrganizations(w http.ResponseWriter, r *request) error {
 }
 
 func (a *API) getOrganization(w http.ResponseWriter, r *request) error {
-	id, err := bareNumber(r, "organization_id")
+	id, err := r.only("organization_id")
 	if err != nil {
 		return err
 	}
@@ -218,7 +211,7 @@ func (a *API) getOrganization(w http.ResponseWriter, r *request) error {
 }
 
 func (a *API) patchOrganization(w http.ResponseWriter, r *request) error {
-	id, err := bareNumber(r, "organization_id")
+	id, err := r.only("organization_id")
 	if err != nil {
 		return err
 	}
@@ -239,7 +232,7 @@ func (a *API) patchOrganization(w http.ResponseWriter, r *request) error {
 }
 
 func (a *API) deleteOrganization(w http.ResponseWriter, r *request) error {
-	id, err := bareNumber(r, "organization_id")
+	id, err := r.only("organization_id")
 	if err != nil {
 		return err
 	}

@@ -171,6 +171,18 @@ func (q *query) placeNumber() (int64, error) {
 	return int64(binary.BigEndian.Uint64(raw)), err
 }
 
+// numbered reads the query of a list that has no filters, and goes by numbers.
+func numbered(r *request) (q query, limit int, after int64, err error) {
+	if q, err = parameters(r, "limit", "cursor"); err != nil {
+		return q, 0, 0, err
+	}
+	if limit, err = q.limit(); err != nil {
+		return q, 0, 0, err
+	}
+	after, err = q.placeNumber()
+	return q, limit, after, err
+}
+
 // pathNumber is a number in the path of a request. NotFound if it is none.
 func (r *request) pathNumber(name string) (int64, error) {
 	text := r.PathValue(name)
@@ -179,6 +191,14 @@ func (r *request) pathNumber(name string) (int64, error) {
 		return 0, notFound()
 	}
 	return n, nil
+}
+
+// only is pathNumber for a request without a query.
+func (r *request) only(name string) (int64, error) {
+	if _, err := parameters(r); err != nil {
+		return 0, err
+	}
+	return r.pathNumber(name)
 }
 
 // eventID is the id of an event in the path of a request without a query.

@@ -108,7 +108,7 @@ func atSince(err error) error {
 // postReplay begins a replay.
 func (a *API) postReplay(w http.ResponseWriter, r *request) error {
 	var in replayInput
-	body, err := a.readInput(w, r, &in)
+	body, err := a.readBody(w, r, &in)
 	if err != nil {
 		return err
 	}
@@ -140,7 +140,7 @@ func (a *API) postReplay(w http.ResponseWriter, r *request) error {
 // previewReplay says what a replay would send, and begins none.
 func (a *API) previewReplay(w http.ResponseWriter, r *request) error {
 	var in replayInput
-	if _, err := a.readInput(w, r, &in); err != nil {
+	if _, err := a.readBody(w, r, &in); err != nil {
 		return err
 	}
 	replay, err := in.replay()
@@ -156,11 +156,7 @@ func (a *API) previewReplay(w http.ResponseWriter, r *request) error {
 }
 
 func (a *API) listReplays(w http.ResponseWriter, r *request) error {
-	q, err := parameters(r, "limit", "cursor")
-	if err != nil {
-		return err
-	}
-	limit, before, err := q.page()
+	q, limit, before, err := numbered(r)
 	if err != nil {
 		return err
 	}
@@ -216,7 +212,7 @@ func (a *API) resendEvent(w http.ResponseWriter, r *request) error {
 	var in struct {
 		WebhookID opt[int64] `json:"webhook_id"`
 	}
-	body, err := a.readInput(w, r, &in)
+	body, err := a.readBody(w, r, &in)
 	if err != nil {
 		return err
 	}

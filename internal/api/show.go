@@ -20,7 +20,7 @@ func appendEvent(b []byte, e *trigger.Event, status trigger.Status) []byte {
 	if e.DedupID == "" {
 		b = append(b, "null"...)
 	} else {
-		b = appendText(b, e.DedupID)
+		b = trigger.AppendString(b, e.DedupID)
 	}
 	if status != "" {
 		b = append(b, `,"status":"`...)
@@ -35,7 +35,7 @@ func appendEvent(b []byte, e *trigger.Event, status trigger.Status) []byte {
 	if e.Traceparent == "" {
 		b = append(b, "null"...)
 	} else {
-		b = appendText(b, e.Traceparent)
+		b = trigger.AppendString(b, e.Traceparent)
 	}
 	b = append(b, `,"cloudevent":`...)
 	if e.Cloud == nil {
@@ -52,23 +52,6 @@ func appendTimeOrNull(b []byte, t time.Time) []byte {
 	}
 	b = append(b, '"')
 	b = trigger.AppendTime(b, t)
-	return append(b, '"')
-}
-
-// appendText appends any valid UTF-8 as a JSON string.
-func appendText(b []byte, s string) []byte {
-	const digits = "0123456789abcdef"
-	b = append(b, '"')
-	for i := range len(s) {
-		switch c := s[i]; {
-		case c == '"' || c == '\\':
-			b = append(b, '\\', c)
-		case c < 0x20:
-			b = append(b, '\\', 'u', '0', '0', digits[c>>4], digits[c&15])
-		default:
-			b = append(b, c)
-		}
-	}
 	return append(b, '"')
 }
 

@@ -166,10 +166,7 @@ func (s *stream) lookDue(low trigger.ID, now time.Time) error {
 
 // send writes events; due is when, if they have come due late.
 func (s *stream) send(page []store.InboxEvent, due time.Time) error {
-	size := 0
-	for i := range page {
-		size += 2 * page[i].Size()
-	}
+	size := sizeOfInbox(page)
 	if err := s.api.used.take(s.r.orgID(), size); err != nil {
 		return err
 	}

@@ -3,7 +3,6 @@ package api
 import (
 	"encoding/json"
 	"errors"
-	"net/http"
 	"strconv"
 
 	"github.com/tidwall/gjson"
@@ -41,30 +40,6 @@ func invalid(pointer, format string, args ...any) error {
 func hasCode(err error) bool {
 	e, ok := errors.AsType[*trigger.Error](err)
 	return ok && e.Code != ""
-}
-
-// readInput is readBody for a route without parameters.
-func (a *API) readInput(w http.ResponseWriter, r *request, into any) ([]byte, error) {
-	if _, err := parameters(r); err != nil {
-		return nil, err
-	}
-	return a.readBody(w, r, into)
-}
-
-// only is a number in the path of a request that has no parameters.
-func (r *request) only(name string) (int64, error) {
-	if _, err := parameters(r); err != nil {
-		return 0, err
-	}
-	return r.pathNumber(name)
-}
-
-// page is what all lists by number are asked for.
-func (q *query) page() (limit int, place int64, err error) {
-	if limit, err = q.limit(); err == nil {
-		place, err = q.placeNumber()
-	}
-	return limit, place, err
 }
 
 // webhook makes a new webhook.

@@ -101,7 +101,7 @@ func authType(auth trigger.Auth) string {
 // postWebhook registers a webhook, with a secret that is shown this once.
 func (a *API) postWebhook(w http.ResponseWriter, r *request) error {
 	var in webhookInput
-	body, err := a.readInput(w, r, &in)
+	body, err := a.readBody(w, r, &in)
 	if err != nil {
 		return err
 	}
@@ -126,8 +126,7 @@ func (a *API) postWebhook(w http.ResponseWriter, r *request) error {
 	}
 	err = a.answerWebhook(w, r, http.StatusCreated, made, "")
 	if err != nil && trigger.KindOf(err) == trigger.NotFound {
-		w.Header().Del("Idempotency-Replayed") // it is no answer to that
-		return trigger.Errorf(trigger.Conflict, "the webhook that this request has made is gone")
+		return goneSince(w, "the webhook that this request has made is gone")
 	}
 	return err
 }
@@ -168,11 +167,7 @@ func (a *API) webhookThere(r *request, id int64) (trigger.Webhook, error) {
 }
 
 func (a *API) listWebhooks(w http.ResponseWriter, r *request) error {
-	q, err := parameters(r, "limit", "cursor")
-	if err != nil {
-		return err
-	}
-	limit, after, err := q.page()
+	q, limit, after, err := numbered(r)
 	if err != nil {
 		return err
 	}

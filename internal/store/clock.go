@@ -113,5 +113,10 @@ func (s *Store) Run(ctx context.Context) error {
 	}
 }
 
+// settleTime is how old an event is when no other one with a lower id can be
+// committed any more: over several nodes, the order of commits is not quite
+// that of ids.
+const settleTime = 30 * time.Second
+
 // NewClaim makes a claim id: fresh, and never used again.
 func (s *Store) NewClaim() trigger.ID { return newID(s.Now()) }

@@ -1,7 +1,6 @@
 package store
 
 import (
-	"bytes"
 	"context"
 	"database/sql"
 	"math/rand/v2"
@@ -62,7 +61,7 @@ func (s *Store) noticesAmong(ctx context.Context, q querier, orgID int64, lost [
 	for i, l := range lost {
 		ids[i] = l.EventID
 	}
-	slices.SortFunc(ids, func(a, b trigger.ID) int { return bytes.Compare(a[:], b[:]) })
+	sortIDs(ids)
 	notices := make(map[trigger.ID]bool)
 	err := query(ctx, q, func(rows *sql.Rows) error {
 		var e trigger.Event

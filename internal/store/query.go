@@ -23,11 +23,6 @@ type EventQuery struct {
 	Limit        int
 }
 
-// settleTime is how old an event is when no other one with a lower id can be
-// committed any more: over several nodes, the order of commits is not quite
-// that of ids.
-const settleTime = 30 * time.Second
-
 // Bounds of the work for one page, where a filter picks little.
 const (
 	queryStep = 500

@@ -13,9 +13,6 @@ const (
 	// replayWindow is how many deliveries of a replay are open at most, so
 	// that a replay of millions is a short queue at any time.
 	replayWindow = 1000
-	// replayLag is how far a replay stays behind: over several nodes, the order
-	// of commits is not quite that of ids.
-	replayLag = 30 * time.Second
 )
 
 // RunningPage is how many replays RunningReplays lists at most.
@@ -79,7 +76,7 @@ func (s *Store) openOf(ctx context.Context, r *trigger.Replay) (n int, first tim
 // cursor. Where few events are picked it looks at some pages.
 func (s *Store) nextOf(ctx context.Context, r *trigger.Replay, w *trigger.Webhook, room int) (ids []trigger.ID, err error) {
 	const pages = 10
-	end, settled := trigger.MinID(r.Until), trigger.MinID(s.Now().Add(-replayLag))
+	end, settled := trigger.MinID(r.Until), trigger.MinID(s.Now().Add(-settleTime))
 	before := minID(end, settled)
 	for range pages {
 		page, whole, err := s.replayPage(ctx, s.hot, r, w, before)

@@ -122,15 +122,20 @@ func AppendTime(b []byte, t time.Time) []byte {
 	return t.UTC().AppendFormat(b, "2006-01-02T15:04:05.000Z")
 }
 
-// AppendString appends s as a JSON string and escapes nothing but what JSON
-// asks for. s must be valid UTF-8 without control characters, as types are.
+// AppendString appends s, which must be valid UTF-8, as a JSON string and
+// escapes nothing but what JSON asks for.
 func AppendString(b []byte, s string) []byte {
+	const digits = "0123456789abcdef"
 	b = append(b, '"')
 	for i := range len(s) {
-		if s[i] == '"' || s[i] == '\\' {
-			b = append(b, '\\')
+		switch c := s[i]; {
+		case c == '"' || c == '\\':
+			b = append(b, '\\', c)
+		case c < 0x20:
+			b = append(b, '\\', 'u', '0', '0', digits[c>>4], digits[c&15])
+		default:
+			b = append(b, c)
 		}
-		b = append(b, s[i])
 	}
 	return append(b, '"')
 }
