@@ -84,6 +84,7 @@ func plants() []plant {
 			name: "no fencing",
 			edits: []edit{
 				{"internal/deliver/send.go", "	if !e.leased(it, w) {", `
+					time.Sleep(500 * time.Millisecond) // so that a few pauses suffice to hit it
 					if false {`},
 				{"internal/deliver/receiver.go", " && elapsed(e.Now(), r.seen) <= freshFor", ""},
 				{"internal/store/postgres_finish.go", " AND d.claim = r.claim\n", "\n"},
