@@ -25,6 +25,7 @@ var withoutDatabase = map[string]struct {
 	"GET /livez":                 {"", 200},
 	"GET /readyz":                {"", 503},
 	"GET /metrics":               {"", 200},
+	"GET /debug/pprof/{profile}": {"", 404}, // without a token
 	"GET /api/inbox":             {"", 503},
 	"POST /api/events":           {`{"type":"t","payload":1,"dedup_id":"down"}`, 503},
 	"POST /api/keys/generate":    {`{"organization_name":"O"}`, 503},

@@ -19,6 +19,7 @@ func (a *API) oldRoutes() []route {
 		{"GET", "/livez", scopePublic, a.getLive},
 		{"GET", "/readyz", scopePublic, a.getReady},
 		{"GET", "/metrics", scopeAdmin, a.getMetrics},
+		{"GET", "/debug/pprof/{profile}", scopeAdmin, a.getProfile},
 	}
 }
 

@@ -1,0 +1,30 @@
+package api
+
+import (
+	"net/http"
+	"net/http/pprof" // its handlers on http.DefaultServeMux are never served
+	runtime "runtime/pprof"
+
+	"triggerd/internal/trigger"
+)
+
+// getProfile gives a profile of this process, as `go tool pprof` reads it:
+// "profile" is what the processors do for ?seconds= from now on, 30 at most;
+// "trace" is for `go tool trace`. It tells much of the process, so that
+// without an admin token nobody gets it.
+func (a *API) getProfile(w http.ResponseWriter, r *request) error {
+	if a.AdminToken == "" {
+		return trigger.Errorf(trigger.NotFound, "Profiles need an ADMIN_TOKEN, and none is set")
+	}
+	switch name := r.PathValue("profile"); {
+	case name == "profile":
+		pprof.Profile(w, r.Request)
+	case name == "trace":
+		pprof.Trace(w, r.Request)
+	case runtime.Lookup(name) != nil:
+		pprof.Handler(name).ServeHTTP(w, r.Request)
+	default:
+		return trigger.Errorf(trigger.NotFound, "There is no such profile")
+	}
+	return nil
+}
