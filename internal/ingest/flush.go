@@ -69,8 +69,9 @@ func (w *Writer) unite(group []*waiting) []*entry {
 	return entries
 }
 
-// subscribers reads who subscribes, after the requests came in: a webhook that
-// was there before an event is seen by it.
+// subscribers tells who subscribes, as far as is known. Whether that was so
+// when the requests came in, the commit judges: a webhook that was there before
+// an event is seen by it.
 func (w *Writer) subscribers(ctx context.Context, entries []*entry) (subs map[int64]*trigger.Subscribers, err error) {
 	var orgs []int64
 	for _, e := range entries {
@@ -80,7 +81,7 @@ func (w *Writer) subscribers(ctx context.Context, entries []*entry) (subs map[in
 	}
 	var refused error
 	err = store.Settle(ctx, w.Now, patience, [][]int64{orgs}, func(_ [][]int64, _ bool) (err error) {
-		subs, err = w.Store.Subscribers(ctx, orgs)
+		subs, err = w.Store.RememberedSubscribers(ctx, orgs)
 		return err
 	}, func(_ []int64, err error) { refused = err })
 	return subs, cmp.Or(err, refused)
@@ -156,6 +157,7 @@ func (w *Writer) commit(ctx context.Context, entries []*entry) {
 		batch := &store.Batch{
 			Events:     make([]*trigger.Event, len(part)),
 			Deliveries: make([][]trigger.Delivery, len(part)),
+			IfCurrent:  true,
 		}
 		for i, e := range part {
 			batch.Events[i], batch.Deliveries[i] = e.event, e.owed

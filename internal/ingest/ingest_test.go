@@ -180,6 +180,37 @@ func TestHandOffAndOverflow(t *testing.T) {
 }
 
 // A dedup id enters the cache only after its commit, and a hit asks nobody.
+// A webhook that was there before an event gets it, though another node made
+// it, and this one remembers the organization without it.
+func TestWebhookOfAnotherNode(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, db *storetest.DB) {
+		f := start(t, db, db.Open(t), 1000)
+		other := f.store
+		if db.IsPostgres() {
+			other = db.Open(t)
+		}
+		if _, err := f.Add(t.Context(), f.event("new.one", "")); err != nil {
+			t.Fatal(err)
+		}
+		for i := range 20 {
+			filter, _ := trigger.ParseFilter([]string{"new.*"}, nil)
+			if _, err := other.AddWebhook(t.Context(), f.org, trigger.Webhook{
+				State: trigger.Active, URL: "http://127.0.0.1:9", Filter: filter, Secrets: trigger.OneSecret(trigger.NewSecret([32]byte{})),
+			}, store.Once{}); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := f.Add(t.Context(), f.event("new.one", fmt.Sprint(i))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		f.stop()
+		if len(f.lanes.taken) != 20*21/2 || f.lanes.reserved != 0 {
+			t.Errorf("%d handed off, %d rooms reserved", len(f.lanes.taken), f.lanes.reserved)
+		}
+	})
+}
+
 func TestCache(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, db *storetest.DB) {

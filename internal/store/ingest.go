@@ -13,6 +13,10 @@ import (
 type Batch struct {
 	Events     []*trigger.Event
 	Deliveries [][]trigger.Delivery // of each event; claimed by this node, or due
+	// IfCurrent: what the events are owed to was decided by what this node
+	// remembers of their organizations. Nothing is stored of one whose Version
+	// is not that of its organization, as it is at the moment of the commit.
+	IfCurrent bool
 }
 
 // AddEvents commits the batch in one synced transaction: dedup ids, events and
@@ -23,7 +27,29 @@ type Batch struct {
 //
 // An error is of the whole batch; [Settle] knows what to do with it.
 func (s *Store) AddEvents(ctx context.Context, b *Batch, again bool) ([]trigger.ID, error) {
-	return s.dialect.addEvents(ctx, b, again)
+	verdicts, err := s.dialect.addEvents(ctx, b, again)
+	for i, id := range verdicts {
+		if b.IfCurrent && id.IsZero() {
+			s.subs.Remove(b.Events[i].OrganizationID)
+		}
+	}
+	return verdicts, err
+}
+
+// versions are the organizations of a batch that has to be current, each once,
+// and by which version of their webhooks it was decided.
+func (b *Batch) versions() (orgs, versions []int64) {
+	if !b.IfCurrent {
+		return nil, nil
+	}
+	seen := make(map[int64]bool)
+	for _, e := range b.Events {
+		if !seen[e.OrganizationID] {
+			seen[e.OrganizationID] = true
+			orgs, versions = append(orgs, e.OrganizationID), append(versions, e.Version)
+		}
+	}
+	return orgs, versions
 }
 
 // days are the first and last moment of the batch's ids.

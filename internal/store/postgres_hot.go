@@ -10,13 +10,21 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// sqlAddEvents is one round trip and one commit for a whole batch. Dedup ids
+// sqlChanged finds organizations whose webhooks are of another version than
+// they were, or that are no more: in one snapshot with whatever it is a part of.
+const sqlChanged = `
+	SELECT k.id FROM unnest($1::bigint[], $2::bigint[]) AS k (id, version)
+	WHERE k.version IS DISTINCT FROM (SELECT o.version FROM organizations o WHERE o.id = k.id AND o.deleted_at = 0)`
+
+// sqlAddEvents is one round trip and one commit for a whole batch, of which it
+// leaves out what was decided by webhooks that have changed. Dedup ids
 // are inserted in the order of their key: two nodes with the same ids in
 // another order would deadlock.
 const sqlAddEvents = `
 	WITH input AS MATERIALIZED (
-		SELECT * FROM unnest($1::smallint[], $2::bigint[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::bytea[], $8::bigint[], $9::text[])
+		SELECT * FROM unnest($3::smallint[], $4::bigint[], $5::uuid[], $6::text[], $7::text[], $8::text[], $9::bytea[], $10::bigint[], $11::text[])
 		AS e (bucket, organization_id, id, type, payload, dedup_id, payload_hash, version, extra)
+		WHERE organization_id <> ALL (ARRAY(` + sqlChanged + `))
 	), won AS (
 		INSERT INTO dedup (bucket, organization_id, dedup_id, event_id, payload_hash)
 		SELECT bucket, organization_id, dedup_id, id, payload_hash FROM input WHERE dedup_id <> ''
@@ -30,7 +38,7 @@ const sqlAddEvents = `
 	), owed AS (
 		INSERT INTO deliveries (bucket, organization_id, state, event_id, webhook_id, job, attempts, due_at, claim, reason)
 		SELECT bucket, organization_id, 0, event_id, webhook_id, 0, 0, due_at, claim, ''
-		FROM unnest($10::smallint[], $11::bigint[], $12::uuid[], $13::bigint[], $14::bigint[], $15::uuid[])
+		FROM unnest($12::smallint[], $13::bigint[], $14::uuid[], $15::bigint[], $16::bigint[], $17::uuid[])
 		AS d (bucket, organization_id, event_id, webhook_id, due_at, claim)
 		WHERE event_id IN (SELECT id FROM fresh)
 	)
@@ -39,7 +47,11 @@ const sqlAddEvents = `
 func (p *postgres) addEvents(ctx context.Context, b *Batch, again bool) ([]trigger.ID, error) {
 	var verdicts []trigger.ID
 	err := p.onConn(ctx, func(ctx context.Context, conn *pgx.Conn) error {
-		fresh, err := collectIDs(ctx, conn, sqlAddEvents, addEventsArgs(b)...)
+		add := addOnce
+		if again {
+			add = addAgain
+		}
+		fresh, err := add(ctx, conn, b)
 		if err != nil {
 			return err
 		}
@@ -70,7 +82,41 @@ func (p *postgres) addEvents(ctx context.Context, b *Batch, again bool) ([]trigg
 	return verdicts, err
 }
 
-func addEventsArgs(b *Batch) []any {
+// addOnce returns the ids of the events that are stored now.
+func addOnce(ctx context.Context, conn *pgx.Conn, b *Batch) (fresh [][16]byte, err error) {
+	orgs, versions := b.versions()
+	return collectIDs(ctx, conn, sqlAddEvents, addEventsArgs(b, orgs, versions)...)
+}
+
+// addAgain adds a batch that may have been committed before, or may be about to
+// be by a backend that has lost us: to write the same rows waits for that. Only
+// then can be said whether it was; so what is written goes back if the batch is
+// no longer current.
+func addAgain(ctx context.Context, conn *pgx.Conn, b *Batch) (fresh [][16]byte, err error) {
+	tx, err := conn.Begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = tx.Rollback(ctx) }() // nothing to do after a commit
+	if fresh, err = collectIDs(ctx, tx, sqlAddEvents, addEventsArgs(b, nil, nil)...); err != nil {
+		return nil, err
+	}
+	orgs, versions := b.versions()
+	rows, err := tx.Query(ctx, sqlChanged, orgs, versions)
+	if err != nil {
+		return nil, err
+	}
+	changed, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+	if err != nil {
+		return nil, err
+	}
+	if len(changed) > 0 {
+		return nil, tx.Rollback(ctx)
+	}
+	return fresh, tx.Commit(ctx)
+}
+
+func addEventsArgs(b *Batch, currentOrgs, currentVersions []int64) []any {
 	n := len(b.Events)
 	var (
 		buckets, versions    = make([]int16, n), make([]int64, n)
@@ -99,6 +145,7 @@ func addEventsArgs(b *Batch) []any {
 		}
 	}
 	return []any{
+		currentOrgs, currentVersions,
 		buckets, orgs, ids, types, payloads, dedupIDs, hashes, versions, extras,
 		dBuckets, dOrgs, dEvents, dHooks, dDues, dClaims,
 	}
@@ -223,8 +270,11 @@ func (p *postgres) onConn(ctx context.Context, do func(context.Context, *pgx.Con
 	return checkReplicated(conn.Conn())
 }
 
-func collectIDs(ctx context.Context, conn *pgx.Conn, text string, args ...any) ([][16]byte, error) {
-	rows, err := conn.Query(ctx, text, args...)
+func collectIDs(ctx context.Context, q interface {
+	Query(ctx context.Context, text string, args ...any) (pgx.Rows, error)
+}, text string, args ...any,
+) ([][16]byte, error) {
+	rows, err := q.Query(ctx, text, args...)
 	if err != nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
+	"errors"
 	"time"
 
 	"triggerd/internal/trigger"
@@ -15,14 +16,49 @@ import (
 func (e *embedded) addEvents(ctx context.Context, b *Batch, _ bool) (verdicts []trigger.ID, err error) {
 	err = e.write(ctx, func(q querier) error {
 		verdicts = make([]trigger.ID, len(b.Events))
+		changed, err := changedSince(ctx, q, b)
 		for i, event := range b.Events {
-			if err := addEvent(ctx, q, event, b.Deliveries[i], &verdicts[i]); err != nil {
+			switch {
+			case err != nil:
 				return err
+			case changed[event.OrganizationID]:
+				err = addedBefore(ctx, q, event, &verdicts[i])
+			default:
+				err = addEvent(ctx, q, event, b.Deliveries[i], &verdicts[i])
 			}
 		}
-		return nil
+		return err
 	})
 	return verdicts, err
+}
+
+// changedSince is sqlChanged.
+func changedSince(ctx context.Context, q querier, b *Batch) (changed map[int64]bool, err error) {
+	orgs, versions := b.versions()
+	for i, id := range orgs {
+		var is int64
+		err := q.QueryRowContext(ctx, `SELECT version FROM organizations WHERE id = ? AND deleted_at = 0`, id).Scan(&is)
+		if err != nil && !errors.Is(err, sql.ErrNoRows) {
+			return nil, err
+		}
+		if err != nil || is != versions[i] {
+			if changed == nil {
+				changed = make(map[int64]bool)
+			}
+			changed[id] = true
+		}
+	}
+	return changed, nil
+}
+
+// addedBefore finds an event that an earlier try of its batch has stored.
+func addedBefore(ctx context.Context, q querier, e *trigger.Event, verdict *trigger.ID) error {
+	err := q.QueryRowContext(ctx, `SELECT id FROM events WHERE bucket = ? AND organization_id = ? AND id = ?`,
+		trigger.Bucket(e.OrganizationID), e.OrganizationID, e.ID[:]).Scan((*dbID)(verdict))
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil
+	}
+	return err
 }
 
 // What sqlClaim and sqlClaimReplayed take.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"maps"
 
 	lru "github.com/hashicorp/golang-lru/v2"
 
@@ -55,6 +56,29 @@ func (s *Store) Subscribers(ctx context.Context, orgIDs []int64) (map[int64]*tri
 		}
 	}
 	return found, wrap("read subscribers", err)
+}
+
+// RememberedSubscribers gives the webhooks of organizations as this node
+// remembers them: they may have changed since. What is decided by them is for
+// a [Batch] that is stored only IfCurrent; one that was not makes this node
+// forget. Organizations that it does not remember are read, and left out as
+// Subscribers does.
+func (s *Store) RememberedSubscribers(ctx context.Context, orgIDs []int64) (map[int64]*trigger.Subscribers, error) {
+	found := make(map[int64]*trigger.Subscribers, len(orgIDs))
+	var unknown []int64
+	for _, id := range orgIDs {
+		if cached, ok := s.subs.Get(id); ok {
+			found[id] = cached
+		} else {
+			unknown = append(unknown, id)
+		}
+	}
+	if unknown == nil {
+		return found, nil
+	}
+	read, err := s.Subscribers(ctx, unknown)
+	maps.Copy(found, read)
+	return found, err
 }
 
 func (s *Store) loadSubscribers(ctx context.Context, orgID int64) (*trigger.Subscribers, error) {
