@@ -11,99 +11,19 @@ import (
 )
 
 const (
-	lookEvery  = time.Second           // at the longest, while nothing is known to be due
-	lookGap    = 10 * time.Millisecond // at the shortest
-	lookLanes  = 1000                  // webhooks looked at in one round
-	claimRows  = 2000                  // deliveries claimed at once, or one for each webhook; fewer where that takes long
-	claimLeast = 8                     // deliveries claimed at once, however long it takes
-	loadStep   = 64                    // deliveries whose events are read at once
-	claimSize  = 1 << 20               // bytes kept free for each claim before its events are read
+	claimRows  = 2000    // deliveries claimed at once, or one for each webhook; fewer where that takes long
+	claimLeast = 8       // deliveries claimed at once, however long it takes
+	loadStep   = 64      // deliveries whose events are read at once
+	claimSize  = 1 << 20 // bytes kept free for each claim before its events are read
 )
-
-// look claims due deliveries until ctx ends: when woken, when the next one
-// comes due, and every second, since other nodes give back and die.
-func (e *Engine) look(ctx context.Context) {
-	var cursor store.Lane
-	for ctx.Err() == nil {
-		wait := lookEvery
-		if e.Store.ClockTrusted() {
-			next, err := e.round(ctx, &cursor)
-			if err == nil {
-				wait = next
-			} else if ctx.Err() == nil {
-				e.Log.Error("due deliveries cannot be claimed", "error", err)
-			}
-		}
-		e.wait(ctx, wait)
-	}
-}
-
-// wait sleeps until it is time or somebody wakes it, but never shorter than
-// lookGap.
-func (e *Engine) wait(ctx context.Context, d time.Duration) {
-	gap := time.NewTimer(lookGap)
-	defer gap.Stop()
-	select {
-	case <-ctx.Done():
-		return
-	case <-gap.C:
-	}
-	if d <= lookGap {
-		return
-	}
-	timer := time.NewTimer(d - lookGap)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-timer.C:
-	case <-e.woken:
-	}
-}
-
-// round looks once at up to 1000 webhooks that have open deliveries, those
-// after the cursor, and claims what is due and what there is room for. It
-// returns when to look again.
-func (e *Engine) round(ctx context.Context, cursor *store.Lane) (next time.Duration, err error) {
-	more := e.endSome(ctx)
-	e.holdSome(ctx)
-	e.giveBack(ctx)
-	lanes, err := e.Store.Lanes(ctx, *cursor, lookLanes)
-	if err != nil {
-		return 0, err
-	}
-	next, *cursor = lookEvery, store.Lane{}
-	if more {
-		next = 0
-	}
-	if len(lanes) == lookLanes {
-		next, *cursor = 0, lanes[len(lanes)-1]
-	}
-	now := e.Store.Now()
-	var due []store.Lane
-	for _, l := range lanes {
-		if wait := l.DueAt.Sub(now); wait > 0 {
-			next = min(next, wait)
-		} else {
-			due = append(due, l)
-		}
-	}
-	if len(due) == 0 {
-		return next, nil
-	}
-	full, err := e.claim(ctx, due)
-	if full {
-		next = 0
-	}
-	return next, err
-}
 
 // claim takes due deliveries of these webhooks and replays and puts them into
 // their lanes. full says that one may have more, and room for them, or that
-// some have not had their turn.
-func (e *Engine) claim(ctx context.Context, due []store.Lane) (full bool, err error) {
+// some have not had their turn; drained are those that had no more.
+func (e *Engine) claim(ctx context.Context, due []store.Lane) (full bool, drained []laneKey, err error) {
 	hooks, err := e.activeWebhooks(ctx, due)
 	if err != nil {
-		return false, err
+		return false, nil, err
 	}
 	part, most := e.turned(due)
 	full = len(part) < len(due)
@@ -119,18 +39,19 @@ func (e *Engine) claim(ctx context.Context, due []store.Lane) (full bool, err er
 				rest = append(rest, w)
 			}
 		}
-		var more bool
-		more, err = e.claimWants(ctx, same, lease)
-		full, wants = full || more, rest
+		var empty []laneKey
+		empty, err = e.claimWants(ctx, same, lease)
+		full, wants, drained = full || len(empty) < len(same), rest, append(drained, empty...)
 	}
 	for _, w := range wants {
 		e.giveRooms(w, w.Room)
 	}
-	return full && err == nil, err
+	return full && err == nil, drained, err
 }
 
-// claimWants claims, and fills lanes in which there is room for it.
-func (e *Engine) claimWants(ctx context.Context, wants []store.Want, lease time.Duration) (full bool, err error) {
+// claimWants claims, and fills lanes in which there is room for it; drained are
+// those that got less than that.
+func (e *Engine) claimWants(ctx context.Context, wants []store.Want, lease time.Duration) (drained []laneKey, err error) {
 	unused := make(map[laneKey]int, len(wants)) // rooms
 	for _, w := range wants {
 		unused[laneKey{w.WebhookID, w.Job}] = w.Room
@@ -143,8 +64,8 @@ func (e *Engine) claimWants(ctx context.Context, wants []store.Want, lease time.
 	claimedAt, now := e.Now(), e.Store.Now()
 	defer func() { e.measureClaim(elapsed(e.Now(), claimedAt), lease) }()
 	taken, err := e.Store.Claim(ctx, wants, e.Store.NewClaim(), now, now.Add(lease))
-	if err != nil || len(taken) == 0 {
-		return false, err
+	if err != nil {
+		return nil, err
 	}
 	err = e.load(context.WithoutCancel(ctx), taken, func(d trigger.Delivery, event *trigger.Event) {
 		if event == nil {
@@ -159,9 +80,11 @@ func (e *Engine) claimWants(ctx context.Context, wants []store.Want, lease time.
 		e.add(e.lane(key), &item{d, event, claimedAt, lease}, true)
 	})
 	for _, w := range wants {
-		full = full || unused[laneKey{w.WebhookID, w.Job}] == 0
+		if key := (laneKey{w.WebhookID, w.Job}); unused[key] > 0 {
+			drained = append(drained, key)
+		}
 	}
-	return full, err
+	return drained, err
 }
 
 // giveRooms returns rooms that were not needed; and a probe, if that was it.
@@ -253,7 +176,7 @@ func (e *Engine) wants(ctx context.Context, due []store.Lane, hooks map[int64]*t
 			}
 		}
 		if room := e.reserve(laneKey{l.WebhookID, l.Job}, share, 0, probe); room > 0 {
-			wants = append(wants, store.Want{Bucket: l.Bucket, WebhookID: l.WebhookID, Job: l.Job, Room: room})
+			wants = append(wants, store.Want{Bucket: l.Bucket, WebhookID: l.WebhookID, Job: l.Job, Room: room, From: l.DueAt})
 		} else if probe {
 			e.leaveProbe(laneKey{l.WebhookID, l.Job})
 		}

@@ -230,13 +230,23 @@ func (e *Engine) Backlog() store.Backlog {
 // backlogEvery is how often the backlog is measured.
 const backlogEvery = 5 * time.Second
 
-// measure keeps the backlog until ctx ends. It is for the metrics alone.
+// measure keeps the backlog until ctx ends. It is for the metrics alone; and it
+// reads what a look at all webhooks reads, with the same bound on the cost.
 func (e *Engine) measure(ctx context.Context) {
-	every(ctx, backlogEvery, func() {
+	timer := time.NewTimer(backlogEvery)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		}
+		begun := e.Now()
 		if b, err := e.Store.Backlog(ctx); err == nil {
 			e.backlog.Store(&b)
 		}
-	})
+		timer.Reset(max(backlogEvery, min(lookShare*elapsed(e.Now(), begun), time.Minute)))
+	}
 }
 
 // every does something at intervals until ctx ends.

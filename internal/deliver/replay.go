@@ -67,7 +67,7 @@ func (e *Engine) advanceReplays(ctx context.Context, jobs []trigger.Replay) (bus
 		}
 	}
 	if len(lanes) > 0 {
-		_, err = e.claim(ctx, lanes)
+		_, _, err = e.claim(ctx, lanes)
 	}
 	return busy, err
 }

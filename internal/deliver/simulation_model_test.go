@@ -181,12 +181,32 @@ func (m *model) lanes(after store.Lane, limit int) (lanes []store.Lane) {
 	return lanes
 }
 
+// dueLanes is Store.DueLanes.
+func (m *model) dueLanes(of []store.Lane, from, until time.Time) (lanes []store.Lane) {
+	for _, l := range of {
+		h := m.byID[l.WebhookID]
+		if h == nil || h.bucket != l.Bucket {
+			continue
+		}
+		l.DueAt = time.Time{}
+		for _, d := range h.open {
+			if !d.due.Before(from) && !d.due.After(until) && (l.DueAt.IsZero() || d.due.Before(l.DueAt)) {
+				l.DueAt = d.due
+			}
+		}
+		if !l.DueAt.IsZero() {
+			lanes = append(lanes, l)
+		}
+	}
+	return lanes
+}
+
 // take is Store.Claim for one webhook or replay; passed says what others are at.
 func (m *model) take(want store.Want, by *claim, now time.Time, passed func(*debt) bool) (taken []trigger.Delivery) {
 	q := m.queueOf(want)
 	var due []*debt
 	for _, d := range q.open {
-		if !d.due.After(now) && !passed(d) {
+		if !d.due.Before(want.From) && !d.due.After(now) && !passed(d) {
 			due = append(due, d)
 		}
 	}

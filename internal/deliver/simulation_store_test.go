@@ -36,6 +36,12 @@ func (s *server) Lanes(ctx context.Context, after store.Lane, limit int) (lanes 
 	return lanes, err
 }
 
+// DueLanes reads the model's.
+func (s *server) DueLanes(ctx context.Context, of []store.Lane, from, until time.Time) (lanes []store.Lane, err error) {
+	err = s.call(ctx, "DueLanes", func(time.Time) { lanes = s.w.dueLanes(of, from, until) })
+	return lanes, err
+}
+
 // Backlog counts what is open.
 func (s *server) Backlog(ctx context.Context) (b store.Backlog, err error) {
 	err = s.call(ctx, "Backlog", func(time.Time) { b.Open = s.w.openDebts() })

@@ -11,6 +11,7 @@ import (
 // Store is what the engine asks of the store: [store.Store] has it all. The
 // simulation has a model that fails on command and lives through virtual days.
 type Store interface {
+	Waiting
 	Queue
 	Webhooks
 	Failing
@@ -18,9 +19,15 @@ type Store interface {
 	Clock
 }
 
+// Waiting is where there is something to deliver.
+type Waiting interface {
+	Lanes(ctx context.Context, after store.Lane, limit int) ([]store.Lane, error)
+	DueLanes(ctx context.Context, of []store.Lane, from, until time.Time) ([]store.Lane, error)
+	Backlog(ctx context.Context) (store.Backlog, error)
+}
+
 // Queue is the life of deliveries.
 type Queue interface {
-	Lanes(ctx context.Context, after store.Lane, limit int) ([]store.Lane, error)
 	Claim(ctx context.Context, wants []store.Want, claim trigger.ID, now, lease time.Time) ([]trigger.Delivery, error)
 	EventsOf(ctx context.Context, ds []trigger.Delivery, maxBytes int) (found map[trigger.ID]*trigger.Event, rest []trigger.Delivery, err error)
 	Finish(ctx context.Context, results []store.Result) error
@@ -42,12 +49,10 @@ type Failing interface {
 	Advance(ctx context.Context, h trigger.Health, stage trigger.HealthStage, n trigger.Notice) error
 }
 
-// Replays are jobs that send events of the past again; and Backlog is all that
-// waits.
+// Replays are jobs that send events of the past again.
 type Replays interface {
 	RunningReplays(ctx context.Context, after int64) ([]trigger.Replay, error)
 	FeedReplay(ctx context.Context, r trigger.Replay) (due bool, err error)
-	Backlog(ctx context.Context) (store.Backlog, error)
 }
 
 // Clock is the database's time, and what is made from it; and how many share

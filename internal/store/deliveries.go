@@ -24,38 +24,49 @@ type Lane struct {
 // laneKey packs bucket and webhook into one number that sorts as they do.
 const laneKey = 1 << 48
 
-// sqlLanes is a loose scan of the index deliveries_due: one probe for each
-// webhook that has open deliveries, however many it has.
-const sqlLanes = `
-	WITH RECURSIVE lane(key) AS (
-		SELECT CAST($1 AS bigint)
-		UNION ALL
-		SELECT (SELECT d.bucket * 281474976710656 + d.webhook_id FROM deliveries d
-			WHERE d.state = 0 AND d.webhook_id > 0
-			AND (d.bucket, d.webhook_id) > (lane.key / 281474976710656, lane.key % 281474976710656)
-			ORDER BY d.bucket, d.webhook_id LIMIT 1)
-		FROM lane WHERE lane.key IS NOT NULL
-	)
-	SELECT key / 281474976710656, key % 281474976710656, (SELECT d.due_at FROM deliveries d
-		WHERE d.state = 0 AND d.webhook_id > 0
-		AND d.bucket = key / 281474976710656 AND d.webhook_id = key % 281474976710656
-		ORDER BY d.due_at LIMIT 1)
-	FROM lane WHERE key > $1 LIMIT $2`
-
 // Lanes lists up to limit webhooks with open deliveries, those after the given
 // one, in the order of their buckets and ids. Claimed ones count from the end
-// of their lease.
+// of their lease. It is a loose scan of the index deliveries_due: one probe for
+// each webhook, however many deliveries it has. But in PostgreSQL, while any
+// transaction there holds an old snapshot, a probe reads past all deliveries
+// that have ended since.
 func (s *Store) Lanes(ctx context.Context, after Lane, limit int) (lanes []Lane, err error) {
+	all, _ := s.dialect.lanes()
+	lanes, err = s.scanLanes(ctx, all, int64(after.Bucket)*laneKey+after.WebhookID, limit)
+	return lanes, wrap("list lanes", err)
+}
+
+// DueLanes lists those of some webhooks that have open deliveries due within a
+// time: it reads nothing else of the index.
+func (s *Store) DueLanes(ctx context.Context, of []Lane, from, until time.Time) (lanes []Lane, err error) {
+	keys := make([]int64, len(of))
+	for i, l := range of {
+		keys[i] = int64(l.Bucket)*laneKey + l.WebhookID
+	}
+	_, due := s.dialect.lanes()
+	lanes, err = s.scanLanes(ctx, due, s.dialect.ints(keys), micros(from), micros(until))
+	return lanes, wrap("list due lanes", err)
+}
+
+// sqlDueLanes takes the keys, as a table of one column.
+const sqlDueLanes = `
+	SELECT key / 281474976710656, key % 281474976710656, (SELECT d.due_at FROM deliveries d
+		WHERE d.state = 0 AND d.webhook_id > 0
+		AND d.bucket = key / 281474976710656 AND d.webhook_id = key % 281474976710656 AND d.due_at >= $2 AND d.due_at <= $3
+		ORDER BY d.due_at LIMIT 1)
+	FROM `
+
+func (s *Store) scanLanes(ctx context.Context, text string, args ...any) (lanes []Lane, err error) {
 	err = query(ctx, s.hot, func(rows *sql.Rows) error {
 		var l Lane
-		var due sql.NullInt64 // gone since the scan passed it
+		var due sql.NullInt64 // none, or gone since the scan passed it
 		err := rows.Scan(&l.Bucket, &l.WebhookID, &due)
 		if l.DueAt = fromMicros(due.Int64); due.Valid {
 			lanes = append(lanes, l)
 		}
 		return err
-	}, sqlLanes, int64(after.Bucket)*laneKey+after.WebhookID, limit)
-	return lanes, wrap("list lanes", err)
+	}, text, args...)
+	return lanes, err
 }
 
 // Want asks for up to Room due deliveries of one webhook, or of a replay.
@@ -64,6 +75,7 @@ type Want struct {
 	WebhookID int64
 	Job       int64 // the replay; 0: what was owed at acceptance
 	Room      int
+	From      time.Time // what is due earlier is left for another time; zero: nothing is
 }
 
 // Claim takes due deliveries for this node: they get the claim's id and are

@@ -200,6 +200,23 @@ func (p *postgres) barrier(ctx context.Context) error {
 	})
 }
 
+// sqlAllLanes goes from the first delivery of each webhook to that of the next.
+const sqlAllLanes = `
+	WITH RECURSIVE lane AS (
+		SELECT CAST($1 / 281474976710656 AS smallint) AS bucket, $1::bigint % 281474976710656 AS webhook_id, CAST(NULL AS bigint) AS due_at
+		UNION ALL
+		SELECT n.bucket, n.webhook_id, n.due_at FROM lane, LATERAL (
+			SELECT d.bucket, d.webhook_id, d.due_at FROM deliveries d
+			WHERE d.state = 0 AND d.webhook_id > 0 AND (d.bucket, d.webhook_id) > (lane.bucket, lane.webhook_id)
+			ORDER BY d.bucket, d.webhook_id, d.due_at LIMIT 1
+		) AS n
+	)
+	SELECT bucket, webhook_id, due_at FROM lane WHERE due_at IS NOT NULL LIMIT $2`
+
+func (p *postgres) lanes() (all, due string) {
+	return sqlAllLanes, sqlDueLanes + `unnest($1::bigint[]) AS k (key)`
+}
+
 // sqlClaim locks rows and changes them by their place, which they keep while
 // they are locked: a join by key would be planned by statistics, and those of
 // a queue are always old; so would the bucket, were it not hidden from them.
@@ -212,11 +229,11 @@ const (
 const sqlClaimFrom = `
 	WITH due AS MATERIALIZED (
 		SELECT d.place
-		FROM unnest($2::bigint[], $3::integer[]) AS w (id, room), LATERAL (
+		FROM unnest($2::bigint[], $3::integer[], $7::bigint[]) AS w (id, room, due), LATERAL (
 			SELECT ctid AS place FROM deliveries
 			WHERE bucket = $1 AND `
 
-const sqlClaimTo = ` AND due_at <= $4
+const sqlClaimTo = ` AND due_at >= w.due AND due_at <= $4
 			ORDER BY due_at LIMIT w.room FOR UPDATE SKIP LOCKED
 		) AS d
 	)
@@ -231,15 +248,17 @@ func (p *postgres) claim(ctx context.Context, wants []Want, claim trigger.ID, no
 	for len(wants) > 0 {
 		var ids []int64 // webhooks, or replays
 		var rooms []int32
+		var froms []int64
 		bucket, replayed, text := wants[0].Bucket, wants[0].Job != 0, sqlClaim
 		if replayed {
 			text = sqlClaimReplayed
 		}
 		for len(wants) > 0 && wants[0].Bucket == bucket && (wants[0].Job != 0) == replayed {
 			ids, rooms = append(ids, cmp.Or(wants[0].Job, wants[0].WebhookID)), append(rooms, int32(wants[0].Room))
+			froms = append(froms, micros(wants[0].From))
 			wants = wants[1:]
 		}
-		batch.Queue(text, bucket, ids, rooms, micros(now), [16]byte(claim), micros(lease)).Query(func(rows pgx.Rows) error {
+		batch.Queue(text, bucket, ids, rooms, micros(now), [16]byte(claim), micros(lease), froms).Query(func(rows pgx.Rows) error {
 			var d trigger.Delivery
 			_, err := pgx.ForEachRow(rows,
 				[]any{&d.OrganizationID, (*[16]byte)(&d.EventID), &d.WebhookID, &d.Job, &d.Attempts}, func() error {

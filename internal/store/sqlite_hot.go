@@ -64,7 +64,7 @@ func addedBefore(ctx context.Context, q querier, e *trigger.Event, verdict *trig
 // What sqlClaim and sqlClaimReplayed take.
 const (
 	sqlDueFrom = `SELECT organization_id, event_id, webhook_id, job, attempts FROM deliveries WHERE bucket = ? AND `
-	sqlDueTo   = ` AND due_at <= ? ORDER BY due_at LIMIT ?`
+	sqlDueTo   = ` AND due_at >= ? AND due_at <= ? ORDER BY due_at LIMIT ?`
 
 	sqlDue         = sqlDueFrom + `state = 0 AND webhook_id > 0 AND webhook_id = ?` + sqlDueTo
 	sqlDueReplayed = sqlDueFrom + `state = 3 AND job = ?` + sqlDueTo
@@ -82,7 +82,7 @@ func (e *embedded) claim(ctx context.Context, wants []Want, claim trigger.ID, no
 				err := rows.Scan(&d.OrganizationID, (*dbID)(&d.EventID), &d.WebhookID, &d.Job, &d.Attempts)
 				taken = append(taken, d)
 				return err
-			}, which, want.Bucket, cmp.Or(want.Job, want.WebhookID), micros(now), want.Room); err != nil {
+			}, which, want.Bucket, cmp.Or(want.Job, want.WebhookID), micros(want.From), micros(now), want.Room); err != nil {
 				return err
 			}
 		}
@@ -108,4 +108,25 @@ func (e *embedded) finish(ctx context.Context, results []Result, _ bool) error {
 		}
 		return markHealth(ctx, q, results)
 	})
+}
+
+// In SQLite a subquery has one column, so that there are two probes.
+const sqlLanes = `
+	WITH RECURSIVE lane(key) AS (
+		SELECT CAST($1 AS bigint)
+		UNION ALL
+		SELECT (SELECT d.bucket * 281474976710656 + d.webhook_id FROM deliveries d
+			WHERE d.state = 0 AND d.webhook_id > 0
+			AND (d.bucket, d.webhook_id) > (lane.key / 281474976710656, lane.key % 281474976710656)
+			ORDER BY d.bucket, d.webhook_id LIMIT 1)
+		FROM lane WHERE lane.key IS NOT NULL
+	)
+	SELECT key / 281474976710656, key % 281474976710656, (SELECT d.due_at FROM deliveries d
+		WHERE d.state = 0 AND d.webhook_id > 0
+		AND d.bucket = key / 281474976710656 AND d.webhook_id = key % 281474976710656
+		ORDER BY d.due_at LIMIT 1)
+	FROM lane WHERE key > $1 LIMIT $2`
+
+func (e *embedded) lanes() (all, due string) {
+	return sqlLanes, sqlDueLanes + `(SELECT value AS key FROM json_each($1)) AS k`
 }

@@ -76,6 +76,8 @@ type dialect interface {
 	list(param string, of listType) string
 	ints(list []int64) any
 	ids(list []trigger.ID) any
+	// lanes are the texts of Lanes and of DueLanes.
+	lanes() (all, due string)
 	// sliceOf is the WHERE that picks the deliveries, all of one state and one
 	// organization, that a query (from its FROM on) selects.
 	sliceOf(from string, state trigger.DeliveryState) string

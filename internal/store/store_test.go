@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	order "cmp"
 	"fmt"
 	"slices"
 	"sync"
@@ -280,9 +281,51 @@ func TestLanes(t *testing.T) {
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("lanes differ:\n%s", diff)
 		}
+		checkDueLanes(t, s)
 		b, err := s.Backlog(t.Context())
 		if err != nil || b.Open != 180 {
 			t.Errorf("backlog %+v, %v; want 180 open", b, err)
 		}
 	})
+}
+
+// checkDueLanes holds that of the webhooks that are asked for those are listed
+// that have something due in the time, and since when.
+func checkDueLanes(t *testing.T, s *store.Store) {
+	t.Helper()
+	all, err := s.Lanes(t.Context(), store.Lane{}, 1000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked, other := all[:40], all[40]
+	other.Bucket++
+	for _, c := range []struct {
+		what        string
+		from, until time.Time
+		want        []store.Lane
+	}{
+		{"all the time", time.Time{}, s.Now(), asked},
+		{"from the last on", asked[39].DueAt, asked[39].DueAt, nil},
+		{"before all", time.Time{}, s.Now().Add(-time.Hour), nil},
+		{"after all", s.Now().Add(time.Hour), s.Now().Add(2 * time.Hour), nil},
+	} {
+		want := c.want
+		if want == nil {
+			for _, l := range asked {
+				if !l.DueAt.Before(c.from) && !l.DueAt.After(c.until) {
+					want = append(want, l)
+				}
+			}
+		}
+		got, err := s.DueLanes(t.Context(), append([]store.Lane{other}, asked...), c.from, c.until)
+		if err != nil {
+			t.Fatal(err)
+		}
+		slices.SortFunc(got, func(a, b store.Lane) int {
+			return order.Or(order.Compare(a.Bucket, b.Bucket), order.Compare(a.WebhookID, b.WebhookID))
+		})
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s: due lanes differ:\n%s", c.what, diff)
+		}
+	}
 }

@@ -1,0 +1,185 @@
+package deliver
+
+import (
+	"cmp"
+	"context"
+	"maps"
+	"time"
+
+	"triggerd/internal/store"
+	"triggerd/internal/trigger"
+)
+
+const (
+	lookEvery = time.Second           // at the longest, while nothing is known to be due
+	lookGap   = 10 * time.Millisecond // at the shortest
+	lookLanes = 1000                  // webhooks looked at in one round
+	// lookShare: looks at all webhooks get one part of so many of the time.
+	lookShare = 20
+	// overdue is how long after it is due a delivery may become visible, for
+	// its commit took that long, and still be seen by a look at what is due.
+	overdue = 3 * time.Second
+)
+
+// look claims due deliveries until ctx ends: when woken, when the next one
+// comes due, and every second, since other nodes give back and die.
+func (e *Engine) look(ctx context.Context) {
+	v := view{lanes: map[int64]store.Lane{}}
+	for ctx.Err() == nil {
+		wait := lookEvery
+		if e.Store.ClockTrusted() {
+			next, err := e.round(ctx, &v)
+			if err == nil {
+				wait = next
+			} else if ctx.Err() == nil {
+				e.Log.Error("due deliveries cannot be claimed", "error", err)
+			}
+		}
+		e.wait(ctx, wait)
+	}
+}
+
+// wait sleeps until it is time or somebody wakes it, but never shorter than
+// lookGap.
+func (e *Engine) wait(ctx context.Context, d time.Duration) {
+	gap := time.NewTimer(lookGap)
+	defer gap.Stop()
+	select {
+	case <-ctx.Done():
+		return
+	case <-gap.C:
+	}
+	if d <= lookGap {
+		return
+	}
+	timer := time.NewTimer(d - lookGap)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	case <-e.woken:
+	}
+}
+
+// view is what the looks have seen. A look at all webhooks costs little,
+// unless a transaction in PostgreSQL holds an old snapshot: then it reads past
+// every delivery that has ended since. So it is made no more often than
+// lookShare allows, and each minute; and between two of them only those
+// webhooks are looked at that had work or have it on this node, for what has
+// come due of late.
+type view struct {
+	after store.Lane           // where the next look at all goes on
+	begun time.Time            // when the first part of it began, in the database's time
+	next  time.Time            // when it may go on, by the process's clock
+	lanes map[int64]store.Lane // by webhook; DueAt: what was due first, zero if that was claimed
+	until time.Time            // what was due by then has been seen, in the database's time
+}
+
+// round looks once at up to 1000 webhooks that have open deliveries, and claims
+// what is due and what there is room for. It returns when to look again.
+func (e *Engine) round(ctx context.Context, v *view) (next time.Duration, err error) {
+	more := e.endSome(ctx)
+	e.holdSome(ctx)
+	e.giveBack(ctx)
+	now, begun := e.Store.Now(), e.Now()
+	var lanes []store.Lane
+	if begun.Before(v.next) {
+		lanes, err = e.lookAtDue(ctx, v, now)
+	} else {
+		lanes, err = e.lookAtAll(ctx, v, now)
+		v.next = begun.Add(min(lookShare*elapsed(e.Now(), begun), time.Minute))
+		more = more || v.after != store.Lane{}
+	}
+	if err != nil {
+		return 0, err
+	}
+	if next = lookEvery; more {
+		next = 0
+	}
+	var due []store.Lane
+	for _, l := range lanes {
+		if wait := l.DueAt.Sub(now); wait > 0 {
+			next = min(next, wait)
+		} else {
+			due = append(due, l)
+		}
+	}
+	if len(due) == 0 {
+		return next, nil
+	}
+	full, drained, err := e.claim(ctx, due)
+	for _, key := range drained {
+		l := v.lanes[key.webhookID]
+		l.DueAt = time.Time{}
+		v.lanes[key.webhookID] = l
+	}
+	if full {
+		next = 0
+	}
+	return next, err
+}
+
+// lookAtAll looks at the next webhooks with open deliveries, due or not.
+func (e *Engine) lookAtAll(ctx context.Context, v *view, now time.Time) ([]store.Lane, error) {
+	lanes, err := e.Store.Lanes(ctx, v.after, lookLanes)
+	if err != nil {
+		return nil, err
+	}
+	if v.after == (store.Lane{}) {
+		v.begun = now
+	}
+	last := len(lanes) < lookLanes
+	maps.DeleteFunc(v.lanes, func(_ int64, l store.Lane) bool { // nothing is open there
+		return compareLanes(l, v.after) > 0 && (last || compareLanes(l, lanes[len(lanes)-1]) <= 0)
+	})
+	for _, l := range lanes {
+		v.lanes[l.WebhookID] = l
+	}
+	if v.after = (store.Lane{}); !last {
+		v.after = lanes[len(lanes)-1]
+	} else if v.begun.After(v.until) {
+		v.until = v.begun
+	}
+	return lanes, nil
+}
+
+// compareLanes orders lanes as the store lists them.
+func compareLanes(a, b store.Lane) int {
+	return cmp.Or(cmp.Compare(a.Bucket, b.Bucket), cmp.Compare(a.WebhookID, b.WebhookID))
+}
+
+// lookAtDue looks at up to 1000 of the webhooks that are known to have work: at
+// what has come due since they were looked at. What was due then, and has not
+// been claimed, still is.
+func (e *Engine) lookAtDue(ctx context.Context, v *view, now time.Time) (lanes []store.Lane, err error) {
+	e.mu.Lock()
+	for id, r := range e.receivers {
+		if _, known := v.lanes[id]; !known && r.webhook != nil {
+			v.lanes[id] = store.Lane{Bucket: trigger.Bucket(r.webhook.OrganizationID), WebhookID: id}
+		}
+	}
+	e.mu.Unlock()
+	from := v.until.Add(-overdue)
+	var ask []store.Lane
+	for _, l := range v.lanes { // others come first the next time
+		if len(lanes)+len(ask) == lookLanes {
+			break
+		}
+		if !l.DueAt.IsZero() && l.DueAt.Before(from) {
+			lanes = append(lanes, l)
+		} else {
+			ask = append(ask, l)
+		}
+	}
+	found, err := e.Store.DueLanes(ctx, ask, from, now.Add(lookEvery))
+	if err != nil {
+		return nil, err
+	}
+	for _, l := range found {
+		v.lanes[l.WebhookID] = l
+	}
+	if len(lanes)+len(ask) == len(v.lanes) {
+		v.until = now
+	}
+	return append(lanes, found...), nil
+}
