@@ -85,8 +85,7 @@ func (e *Engine) round(ctx context.Context, v *view) (next time.Duration, err er
 	var lanes []store.Lane
 	if begun.Before(v.next) {
 		lanes, err = e.lookAtDue(ctx, v, now)
-	} else {
-		lanes, err = e.lookAtAll(ctx, v, now)
+	} else if lanes, err = e.lookAtAll(ctx, v, now); err == nil {
 		v.next = begun.Add(min(lookShare*elapsed(e.Now(), begun), time.Minute))
 		more = more || v.after != store.Lane{}
 	}
