@@ -34,7 +34,7 @@ func (a *API) authorize(rt *route, r *request) (err error) {
 	}
 	org := &r.key.Organization
 	switch {
-	case !r.key.Allows(a.clientAddr(r.Request)):
+	case len(r.key.Networks) > 0 && !r.key.Allows(a.clientAddr(r.Request)):
 		return forbidden("address_not_allowed", "The key is not allowed from this address")
 	case s == scopeKey:
 		return nil

@@ -3,7 +3,6 @@ package trigger
 import (
 	"cmp"
 	"crypto/sha256"
-	"encoding/binary"
 	"hash/crc32"
 	"math/big"
 	"net/netip"
@@ -119,7 +118,8 @@ const (
 // NewAPIKey makes a key from 256 random bits: "sk_", 43 base-62 digits, and 6
 // digits of checksum by which scanners, and [HashAPIKey], recognize a key.
 func NewAPIKey(random [32]byte) string {
-	digits := base62(new(big.Int).SetBytes(random[:]), keyDigits)
+	digits := new(big.Int).SetBytes(random[:]).Text(62)
+	digits = strings.Repeat("0", keyDigits-len(digits)) + digits
 	return keyPrefix + digits + checksum(digits)
 }
 
@@ -139,13 +139,15 @@ func HashAPIKey(key string) (hash [32]byte, ok bool) {
 // KeyPrefix is the part of a key that may be shown again: 9 characters.
 func KeyPrefix(key string) string { return key[:min(len(key), 9)] }
 
+// checksum is judged with each request, so that it makes no detour over a
+// big.Int, whose digits it has.
 func checksum(digits string) string {
-	var b [4]byte
-	binary.BigEndian.PutUint32(b[:], crc32.ChecksumIEEE([]byte(digits)))
-	return base62(new(big.Int).SetBytes(b[:]), keyChecksum)
-}
-
-func base62(n *big.Int, digits int) string {
-	s := n.Text(62)
-	return strings.Repeat("0", digits-len(s)) + s
+	const base62 = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+	n := crc32.ChecksumIEEE([]byte(digits))
+	var b [keyChecksum]byte
+	for i := len(b) - 1; i >= 0; i-- {
+		b[i] = base62[n%62]
+		n /= 62
+	}
+	return string(b[:])
 }
