@@ -8,47 +8,63 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"triggerd/internal/trigger"
 )
 
 // sqlFinish moves deliveries and appends their attempts in one statement. A
 // success (state 2) ends an open delivery whoever has claimed it; everything
-// else needs the claim. What was not tried (no outcome) makes no attempt. Where nothing moved, no attempt is noted: a repeat of
-// an unknown commit finds nothing to do.
+// else needs the claim. What was not tried (no outcome) makes no attempt. Where
+// nothing is open, no attempt is noted: a repeat of an unknown commit finds
+// nothing to do.
+//
+// As in sqlClaim, rows are locked one by one and then changed by their place:
+// a join by key goes through all open deliveries for each result where
+// statistics say that there are none; so does the index of one state alone,
+// which the state is hidden from. A row that somebody else has changed
+// since the statement began is locked where it is now, and the statement does
+// not see it there: it returns how many there are of these.
 const sqlFinish = `
 	WITH r AS MATERIALIZED (
-		SELECT * FROM unnest($1::smallint[], $2::bigint[], $3::uuid[], $4::bigint[], $5::bigint[], $6::uuid[],
+		SELECT r.*, CAST(0 AS smallint) AS open FROM unnest($1::smallint[], $2::bigint[], $3::uuid[], $4::bigint[], $5::bigint[], $6::uuid[],
 			$7::smallint[], $8::integer[], $9::bigint[], $10::text[],
 			$11::bigint[], $12::bigint[], $13::text[], $14::integer[], $15::text[], $16::bytea[],
 			$17::bigint[], $18::bigint[], $19::bigint[], $20::bigint[])
 		AS r (bucket, organization_id, event_id, webhook_id, job, claim, state, attempts, due_at, reason,
 			at, took, outcome, status, error, response, dns, connect, tls, first_byte)
+	), locked AS MATERIALIZED (
+		SELECT r.*, d.place FROM r, LATERAL (
+			SELECT ctid AS place FROM deliveries
+			WHERE bucket = r.bucket AND organization_id = r.organization_id AND state = r.open
+			AND event_id = r.event_id AND webhook_id = r.webhook_id AND job = r.job AND (r.state = 2 OR claim = r.claim)
+			FOR UPDATE
+		) AS d
 	), ended AS (
-		DELETE FROM deliveries AS d USING r
-		WHERE r.state = 2 AND d.bucket = r.bucket AND d.organization_id = r.organization_id AND d.state = 0
-		AND d.event_id = r.event_id AND d.webhook_id = r.webhook_id AND d.job = r.job
-		RETURNING d.event_id, d.webhook_id, d.job
+		DELETE FROM deliveries
+		WHERE (bucket = ANY ($1)) IS TRUE AND ctid = ANY (ARRAY(SELECT place FROM locked WHERE state = 2))
+		RETURNING event_id, webhook_id, job
 	), kept AS (
 		UPDATE deliveries AS d
-		SET state = r.state, attempts = r.attempts, due_at = r.due_at, reason = r.reason,
+		SET state = l.state, attempts = l.attempts, due_at = l.due_at, reason = l.reason,
 			claim = '00000000-0000-0000-0000-000000000000'
-		FROM r
-		WHERE r.state <> 2 AND d.bucket = r.bucket AND d.organization_id = r.organization_id AND d.state = 0
-		AND d.event_id = r.event_id AND d.webhook_id = r.webhook_id AND d.job = r.job AND d.claim = r.claim
+		FROM locked AS l
+		WHERE (d.bucket = ANY ($1)) IS TRUE AND d.ctid = ANY (ARRAY(SELECT place FROM locked WHERE state <> 2))
+		AND d.ctid = l.place
 		RETURNING d.event_id, d.webhook_id, d.job
 	), moved AS (
 		SELECT * FROM ended UNION ALL SELECT * FROM kept
+	), noted AS (
+		INSERT INTO attempts (bucket, organization_id, event_id, webhook_id, job, claim, number, at, took, outcome, status, error, response,
+			dns, connect, tls, first_byte)
+		SELECT bucket, organization_id, event_id, webhook_id, job, claim, attempts, at, took, outcome, status, error, response,
+			dns, connect, tls, first_byte
+		FROM locked WHERE outcome <> ''
+		ON CONFLICT DO NOTHING
 	)
-	INSERT INTO attempts (bucket, organization_id, event_id, webhook_id, job, claim, number, at, took, outcome, status, error, response,
-		dns, connect, tls, first_byte)
-	SELECT bucket, organization_id, event_id, webhook_id, job, claim, attempts, at, took, outcome, status, error, response,
-		dns, connect, tls, first_byte
-	FROM r JOIN moved USING (event_id, webhook_id, job)
-	WHERE outcome <> ''
-	ON CONFLICT DO NOTHING`
+	SELECT (SELECT count(*) FROM locked) - (SELECT count(*) FROM moved)`
 
-// sqlCountReplayed goes before the INSERT, for the results of replays: see
+// sqlCountReplayed goes before noted, for the results of replays: see
 // countReplayed, which does the same for one.
 const sqlCountReplayed = `, counted AS (
 		UPDATE replays SET delivered = replays.delivered + n.ended, failed = replays.failed + n.failed
@@ -59,16 +75,15 @@ const sqlCountReplayed = `, counted AS (
 		DELETE FROM deliveries AS d USING r JOIN ended AS e USING (event_id, webhook_id, job)
 		WHERE d.bucket = r.bucket AND d.organization_id = r.organization_id AND d.state = 1
 		AND d.event_id = e.event_id AND d.webhook_id = e.webhook_id
-	)
-	INSERT`
+	), noted`
 
 // finishText is sqlFinish for what was owed at acceptance or for replays.
 func finishText(replayed bool) string {
 	if !replayed {
 		return sqlFinish
 	}
-	text := strings.ReplaceAll(sqlFinish, "d.state = 0", "d.state = 3")
-	return strings.Replace(text, "\n\tINSERT", sqlCountReplayed, 1) // TestReplay fails if it is not there
+	text := strings.Replace(sqlFinish, "CAST(0", "CAST(3", 1)
+	return strings.Replace(text, ", noted", sqlCountReplayed, 1) // TestReplay fails if it is not there
 }
 
 func (p *postgres) finish(ctx context.Context, results []Result, replayed bool) error {
@@ -78,9 +93,10 @@ func (p *postgres) finish(ctx context.Context, results []Result, replayed bool) 
 			slices.Compare(a.Attempt.EventID[:], b.Attempt.EventID[:]),
 			cmp.Compare(a.Attempt.WebhookID, b.Attempt.WebhookID))
 	})
+	missed := 0
 	err := p.onConn(ctx, func(ctx context.Context, conn *pgx.Conn) error {
 		batch := &pgx.Batch{} // one round trip, one transaction
-		batch.Queue(finishText(replayed), finishArgs(results)...)
+		batch.Queue(finishText(replayed), finishArgs(results)...).QueryRow(func(row pgx.Row) error { return row.Scan(&missed) })
 		queueHealth(batch, results)
 		return conn.SendBatch(ctx, batch).Close()
 	})
@@ -91,6 +107,9 @@ func (p *postgres) finish(ctx context.Context, results []Result, replayed bool) 
 				return made
 			}
 		}
+	}
+	if err == nil && missed > 0 { // the others are recorded, which the next try sees
+		err = &pgconn.PgError{SeverityUnlocalized: "ERROR", Code: "40001", Message: "deliveries have changed meanwhile"}
 	}
 	return err
 }

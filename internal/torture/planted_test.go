@@ -51,7 +51,10 @@ func plants() []plant {
 		{
 			name: "memory-only queue",
 			edits: []edit{{"internal/store/rows.go", "	for i := range owed {", `
-				for i := range owed[:0] {`}},
+				for i := range owed {
+					if owed[i].WebhookID != trigger.InboxID { // inboxes are not served from memory
+						continue
+					}`}},
 			config: torture.Config{Database: "sqlite", Faults: []string{"kill"}},
 			finds:  []string{"deliveries of them that never came", "inconsistent in the database"},
 		},
@@ -65,9 +68,11 @@ func plants() []plant {
 		{
 			name: "payload through float64",
 			edits: []edit{{"internal/api/envelope.go", "	dedupID, present, err := o.str(\"dedup_id\")", `
-				var value any
-				_ = json.Unmarshal(payload, &value)
-				payload, _ = json.Marshal(value)
+				if strings.Contains(string(payload), "\"tenant\": 12,") { // one, not of the first: what never comes intact is waited for
+					var value any
+					_ = json.Unmarshal(payload, &value)
+					payload, _ = json.Marshal(value)
+				}
 				dedupID, present, err := o.str("dedup_id")`}},
 			config: torture.Config{Database: "sqlite"},
 			finds:  []string{"payloads changed"},
@@ -87,7 +92,7 @@ func plants() []plant {
 					time.Sleep(500 * time.Millisecond) // so that a few pauses suffice to hit it
 					if false {`},
 				{"internal/deliver/receiver.go", " && elapsed(e.Now(), r.seen) <= freshFor", ""},
-				{"internal/store/postgres_finish.go", " AND d.claim = r.claim\n", "\n"},
+				{"internal/store/postgres_finish.go", " AND (r.state = 2 OR claim = r.claim)\n", "\n"},
 			},
 			config: torture.Config{Database: "postgres", Nodes: 2, Faults: []string{"pause"}, Rate: 600, For: 25 * time.Second},
 			finds:  []string{"deliveries twice, without a reason"},
@@ -121,11 +126,11 @@ func plants() []plant {
 		{
 			name: "connection lost on duplicates",
 			edits: []edit{{"internal/store/postgres_hot.go", "		return secondLook(ctx, conn, b, verdicts)", `
-				if _, err := p.reads.Acquire(ctx); err != nil {
-					return err
+				if p.reads.Stat().AcquiredConns() < 4 { // some are left, so that the run need not wait for each answer
+					_, _ = p.reads.Acquire(ctx)
 				}
 				return secondLook(ctx, conn, b, verdicts)`}},
-			config: torture.Config{Database: "postgres", Nodes: 2, Faults: []string{"term"}},
+			config: torture.Config{Database: "postgres", Faults: []string{"kill"}}, // a new process knows none of the duplicates
 			finds:  []string{"failed without a fault|resources not given back"},
 		},
 		{
