@@ -38,10 +38,15 @@ func dial(address string) (*conn, error) {
 // post makes one request, with one header of its own, and returns the body of
 // the answer. Any other status than 200 is an error.
 func (c *conn) post(path, header string, body []byte) (answer []byte, err error) {
+	return c.request("POST", path, header, body)
+}
+
+// request is post with any method.
+func (c *conn) request(method, path, header string, body []byte) (answer []byte, err error) {
 	if err := c.SetDeadline(time.Now().Add(answerPatience)); err != nil {
 		return nil, err
 	}
-	c.out = append(c.out[:0], "POST "...)
+	c.out = append(append(c.out[:0], method...), ' ')
 	c.out = append(c.out, path...)
 	c.out = append(c.out, " HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\n"...)
 	c.out = append(c.out, header...)
@@ -58,7 +63,7 @@ func (c *conn) post(path, header string, body []byte) (answer []byte, err error)
 	}
 	answer, err = io.ReadAll(resp.Body)
 	if err == nil && resp.StatusCode != http.StatusOK {
-		err = fmt.Errorf("POST %s: status %d: %.200q", path, resp.StatusCode, answer)
+		err = fmt.Errorf("%s %s: status %d: %.200q", method, path, resp.StatusCode, answer)
 	}
 	return answer, err
 }

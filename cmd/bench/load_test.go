@@ -176,6 +176,7 @@ func TestReport(t *testing.T) {
 func TestChoose(t *testing.T) {
 	t.Parallel()
 	valid := settings{Runs: 1, Seconds: 1, Clients: 1, Backlog: 100}
+	valid.growthFlags = growthFlags{Pending: 100, Due: 100, Snapshot: time.Second}
 	tests := []struct {
 		only []string
 		want int // cases; 0: an error

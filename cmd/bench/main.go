@@ -1,6 +1,7 @@
 // Command bench measures the server as its users meet it: as a program of its
-// own on a new database, by HTTP alone, but for the replays it begins. cases lists what is measured; rig.go
-// starts what is needed for it. What a run did not accept or did not deliver
+// own, by HTTP alone, but for the replays it begins. Its database is new, or
+// filled before it starts, past the server. cases lists what is measured;
+// rig.go starts what is needed for it. What a run did not accept or did not deliver
 // makes it a failed run, not a fast one.
 package main
 
@@ -37,6 +38,9 @@ type settings struct {
 	Dedup    bool          `help:"Give each event a dedup id."`
 	Backlog  int           `help:"Events that wait in outage, and that replay sends; in retry, 20000 at most." default:"100000"`
 	Timeout  time.Duration `help:"DELIVERY_TIMEOUT of the server in isolation." default:"2s"`
+
+	growthFlags
+	loadFlags
 }
 
 // measurement is one case: a name for --only, and what makes its figures on a
@@ -48,19 +52,26 @@ type measurement struct {
 
 // cases lists them all, in the order in which they are measured.
 func cases() []measurement {
-	return slices.Concat(deliveryCases(), neighbourCases())
+	return slices.Concat(deliveryCases(), neighbourCases(), growthCases(), loadCases())
 }
 
 // bench is one run of a case, on one kind of database.
 type bench struct {
 	settings
 	dir    string  // of all runs
+	label  string  // of the database, in the report
+	stored *stored // the database of all runs; nil: each has a new one
 	others float64 // the part of the processors that was busy with something else, in percent
 }
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	if len(os.Args) == 3 && os.Args[1] == insertCommand {
+		err := singleInsert(ctx, os.Args[2], os.Getenv(insertDatabase))
+		fmt.Fprintf(os.Stderr, "bench: %v\n", err)
+		os.Exit(1)
+	}
 	var names []string
 	for _, c := range cases() {
 		names = append(names, c.name)
@@ -83,10 +94,6 @@ func run(ctx context.Context, set settings, out, errOut io.Writer) error {
 	if err != nil {
 		return err
 	}
-	databases := []string{set.Database}
-	if set.Database == "both" {
-		databases = []string{"sqlite", "postgres"}
-	}
 	dir, err := os.MkdirTemp(set.Dir, "triggerd-bench-")
 	if err != nil {
 		return err
@@ -99,27 +106,13 @@ func run(ctx context.Context, set settings, out, errOut io.Writer) error {
 	if err != nil {
 		return errors.Join(err, os.RemoveAll(dir))
 	}
-	rep.writeHead(out)
-	// The runs of one case are spread over the whole time, so that they do not
-	// all meet the same neighbours on the machine.
-	for i := range set.Runs {
-		for _, database := range databases {
-			for _, c := range chosen {
-				fmt.Fprintf(errOut, "run %d of %d: %s on %s\n", i+1, set.Runs, c.name, database)
-				b := &bench{settings: set, dir: dir}
-				b.Database = database
-				got, err := c.measure(ctx, b)
-				if ctx.Err() != nil {
-					return errors.Join(ctx.Err(), rep.finish(out, set.JSON, dir))
-				}
-				if err != nil {
-					fmt.Fprintf(errOut, "FAILED: %s on %s: %v\n", c.name, database, err)
-				}
-				rep.add(b, c.name, got, err)
-			}
-		}
+	if rep.Stored, err = set.fillAll(ctx, dir, errOut); err != nil {
+		return errors.Join(err, os.RemoveAll(dir))
 	}
-	return rep.finish(out, set.JSON, dir)
+	rep.writeHead(out)
+	err = rep.measureAll(ctx, set, set.jobs(chosen, rep.Stored), dir, errOut)
+	err = errors.Join(err, closeAll(rep.Stored))
+	return errors.Join(err, rep.finish(out, set.JSON, dir))
 }
 
 // choose picks the cases that were asked for, and checks the numbers.
@@ -139,10 +132,16 @@ func (s *settings) choose() (chosen []measurement, err error) {
 			return nil, fmt.Errorf("%s must be at least %d", number.name, number.least)
 		}
 	}
+	if err := s.checkGrowth(); err != nil {
+		return nil, err
+	}
 	if s.Program, err = filepath.Abs(s.Program); err != nil {
 		return nil, err
 	}
-	for _, c := range cases() {
+	if err := s.checkAgainst(); err != nil {
+		return nil, err
+	}
+	for _, c := range s.available() {
 		if len(s.Only) == 0 || slices.Contains(s.Only, c.name) {
 			chosen = append(chosen, c)
 		}

@@ -55,13 +55,13 @@ func parseStat(line string) (sum time.Duration, err error) {
 }
 
 // others tells how busy the processors were with something else than this
-// program and what it has started, since it was made.
+// program, what it has started, and some processes beside, since it was made.
 type others struct {
 	at         time.Time
 	busy, ours time.Duration
 }
 
-func newOthers() (o others, err error) {
+func newOthers(beside ...int) (o others, err error) {
 	text, err := os.ReadFile("/proc/stat")
 	if err != nil {
 		return o, err
@@ -70,6 +70,11 @@ func newOthers() (o others, err error) {
 		return o, err
 	}
 	o.at = time.Now()
+	if len(beside) > 0 {
+		if o.ours, err = cpuTime(beside...); err != nil {
+			return o, err
+		}
+	}
 	for _, who := range []int{syscall.RUSAGE_SELF, syscall.RUSAGE_CHILDREN} {
 		var used syscall.Rusage
 		if err := syscall.Getrusage(who, &used); err != nil {
@@ -81,9 +86,9 @@ func newOthers() (o others, err error) {
 }
 
 // percent is their part of the time of all processors. What we have started
-// must have ended.
-func (o others) percent() (float64, error) {
-	now, err := newOthers()
+// must have ended, but for the processes beside.
+func (o others) percent(beside ...int) (float64, error) {
+	now, err := newOthers(beside...)
 	if err != nil {
 		return 0, err
 	}
@@ -114,21 +119,25 @@ func parseBusy(stat string) (sum time.Duration, err error) {
 
 // peakMemory is the most of its memory that a process has had in RAM since its
 // start, in MB (2^20 bytes).
-func peakMemory(pid int) (float64, error) {
+func peakMemory(pid int) (float64, error) { return memory(pid, "VmHWM:") }
+
+// memory is what /proc/PID/status has in a field, in MB.
+func memory(pid int, field string) (float64, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return 0, err
 	}
-	return parsePeak(string(text))
+	return parseMemory(string(text), field)
 }
 
-// parsePeak finds VmHWM in /proc/PID/status, which has it in kB (2^10 bytes).
-func parsePeak(status string) (float64, error) {
+// parseMemory finds a field of /proc/PID/status, which has it in kB (2^10
+// bytes).
+func parseMemory(status, field string) (float64, error) {
 	for line := range strings.Lines(status) {
-		if value, ok := strings.CutPrefix(line, "VmHWM:"); ok {
+		if value, ok := strings.CutPrefix(line, field); ok {
 			kB, err := strconv.ParseFloat(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(value), "kB")), 64)
 			return kB / 1024, err
 		}
 	}
-	return 0, errors.New("no VmHWM in /proc/PID/status")
+	return 0, fmt.Errorf("no %s in /proc/PID/status", field)
 }

@@ -39,14 +39,14 @@ func TestParseBusy(t *testing.T) {
 	}
 }
 
-func TestParsePeak(t *testing.T) {
+func TestParseMemory(t *testing.T) {
 	t.Parallel()
-	got, err := parsePeak("Name:\tx\nVmPeak:\t  9999 kB\nVmHWM:\t  2560 kB\nVmRSS:\t  1024 kB\n")
+	got, err := parseMemory("Name:\tx\nVmPeak:\t  9999 kB\nVmHWM:\t  2560 kB\nVmRSS:\t  1024 kB\n", "VmHWM:")
 	if got != 2.5 || err != nil {
 		t.Errorf("%v MB, %v, want 2.5", got, err)
 	}
 	for _, status := range []string{"", "VmHWM:\tmany kB\n"} {
-		if got, err := parsePeak(status); err == nil {
+		if got, err := parseMemory(status, "VmHWM:"); err == nil {
 			t.Errorf("%q: %v, want an error", status, got)
 		}
 	}

@@ -146,19 +146,27 @@ func (r *rig) past(ctx context.Context, b *bench, key string, level sentAgain) (
 	return h, r.start(ctx)
 }
 
-// addReplay begins a replay, in the database of a server that does not run.
-func (r *rig) addReplay(ctx context.Context, key string, again trigger.Replay) (job int64, err error) {
+// offline opens the database of a server that does not run.
+func (r *rig) offline(ctx context.Context, use func(*store.Store) error) error {
 	s, err := store.Open(ctx, r.database)
 	if err != nil {
-		return 0, err
+		return err
 	}
-	defer func() { err = errors.Join(err, s.Leave(ctx), s.Close()) }()
-	hash, _ := trigger.HashAPIKey(key)
-	owner, err := s.APIKeyByHash(ctx, hash)
-	if err != nil {
-		return 0, err
-	}
-	return s.AddReplay(ctx, owner.Organization.ID, again, store.Once{})
+	return errors.Join(use(s), s.Leave(ctx), s.Close())
+}
+
+// addReplay begins a replay, in the database of a server that does not run.
+func (r *rig) addReplay(ctx context.Context, key string, again trigger.Replay) (job int64, err error) {
+	err = r.offline(ctx, func(s *store.Store) error {
+		hash, _ := trigger.HashAPIKey(key)
+		owner, err := s.APIKeyByHash(ctx, hash)
+		if err != nil {
+			return err
+		}
+		job, err = s.AddReplay(ctx, owner.Organization.ID, again, store.Once{})
+		return err
+	})
+	return job, err
 }
 
 // begins returns when a replay has sent something; at once if there is none.

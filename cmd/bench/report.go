@@ -94,6 +94,9 @@ type report struct {
 	SyncP50   float64   `json:"sync_p50_ms"` // of 4 KiB appended to a file
 	Runs      int       `json:"runs"`
 	Seconds   int       `json:"seconds"`
+	Seed      uint64    `json:"seed"`   // of the order
+	Driver    string    `json:"driver"` // of posts and batches
+	Stored    []*stored `json:"stored,omitempty"`
 	Rows      []*row    `json:"figures"`
 	Histories []history `json:"histories"`
 }
@@ -102,7 +105,15 @@ type report struct {
 func newReport(ctx context.Context, set settings, dir string) (*report, error) {
 	r := &report{
 		Date: time.Now().UTC().Truncate(time.Second), CPUs: runtime.NumCPU(), Lines: set.Postgres,
-		Runs: set.Runs, Seconds: set.Seconds, Kernel: firstLine("/proc/sys/kernel/osrelease"), Load: firstLine("/proc/loadavg"),
+		Runs: set.Runs, Seconds: set.Seconds, Seed: set.Seed, Kernel: firstLine("/proc/sys/kernel/osrelease"), Load: firstLine("/proc/loadavg"),
+	}
+	d, err := newDriver(ctx, set.Driver)
+	if err != nil {
+		return nil, err
+	}
+	if r.Driver = d.String(); set.Against != "" {
+		r.Server = "at " + set.Against + set.AgainstPath
+		return r, nil
 	}
 	built, err := buildinfo.ReadFile(set.Program)
 	if err != nil {
@@ -156,16 +167,27 @@ func syncTime(dir string) (time.Duration, error) {
 
 func (r *report) writeHead(out io.Writer) {
 	fmt.Fprintf(out, "%s, %d processors, Linux %s, load average %s\n", r.Date.Format(time.RFC3339), r.CPUs, r.Kernel, r.Load)
-	fmt.Fprintf(out, "server %s, %s", r.Server, r.Go)
+	fmt.Fprintf(out, "server %s", r.Server)
+	if r.Go != "" {
+		fmt.Fprintf(out, ", %s", r.Go)
+	}
 	if r.Postgres != "" {
 		fmt.Fprintf(out, "; %s, %s", r.Postgres, cmp.Or(strings.Join(r.Lines, ", "), "defaults"))
 	}
-	fmt.Fprintf(out, "\nthe disk syncs 4 KiB in %.2f ms (median); %d run(s) of %d s\n\n", r.SyncP50, r.Runs, r.Seconds)
+	fmt.Fprintf(out, "\nposts and batches come from %s\n", r.Driver)
+	if r.SyncP50 > 0 { // of a disk that counts
+		fmt.Fprintf(out, "the disk syncs 4 KiB in %.2f ms (median); ", r.SyncP50)
+	}
+	fmt.Fprintf(out, "%d run(s) of %d s, in the order of seed %d\n", r.Runs, r.Seconds, r.Seed)
+	for _, s := range r.Stored {
+		fmt.Fprintln(out, s)
+	}
+	fmt.Fprintln(out)
 }
 
 // add enters a run. Of one that failed no figure counts.
 func (r *report) add(b *bench, name string, got outcome, err error) {
-	database := b.Database
+	database := cmp.Or(b.label, b.Database)
 	h := history{Database: database, Case: name, Others: b.others, Samples: got.Samples}
 	if err != nil {
 		h.Error = err.Error()
@@ -181,6 +203,9 @@ func (r *report) add(b *bench, name string, got outcome, err error) {
 		if i < 0 {
 			i = len(r.Rows)
 			r.Rows = append(r.Rows, &row{Database: database, Case: name, Figure: f.name, Unit: f.unit, Target: f.target})
+			if b.stored != nil && isRate(f.unit) {
+				r.Rows[i].Target = nil // it is to be that of a new database, or nearly
+			}
 		}
 		r.Rows[i].Values = append(r.Rows[i].Values, f.value)
 	}
@@ -188,6 +213,8 @@ func (r *report) add(b *bench, name string, got outcome, err error) {
 
 // summarize makes the medians and what they say.
 func (r *report) summarize() {
+	r.sortRows()
+	r.compare()
 	for _, to := range r.Rows {
 		to.Median, to.Min, to.Max = median(to.Values), slices.Min(to.Values), slices.Max(to.Values)
 		if to.Target != nil {
@@ -214,7 +241,9 @@ func (r *report) writeTable(out io.Writer) {
 	_ = table.Flush() // a terminal that is gone
 	var busy []float64
 	for _, h := range r.Histories {
-		busy = append(busy, h.Others)
+		if h.Database != against { // there the server is one of the others
+			busy = append(busy, h.Others)
+		}
 	}
 	if len(busy) > 0 {
 		fmt.Fprintf(out, "\nThe processors did something else for %s %% of the time (median of the runs), %s %% at most.\n",

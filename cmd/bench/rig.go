@@ -29,6 +29,7 @@ const adminToken = "bench"
 type rig struct {
 	dir      string
 	postgres *torture.Postgres // nil: SQLite
+	stored   *stored           // whose database it is; nil: its own
 	book     *book
 	receiver *receiver
 	client   *client
@@ -50,11 +51,11 @@ func (b *bench) with(ctx context.Context, env []string, use func(*rig) error) (e
 	if err != nil {
 		return err
 	}
-	others, err := newOthers()
+	r := &rig{dir: dir, program: b.Program, book: newBook(), stored: b.stored}
+	others, err := newOthers(r.lasting()...)
 	if err != nil {
 		return err
 	}
-	r := &rig{dir: dir, program: b.Program, book: newBook()}
 	r.receiver = newReceiver(r.book)
 	r.client = &client{book: r.book, payload: b.Payload, dedup: b.Dedup}
 	defer func() {
@@ -62,8 +63,8 @@ func (b *bench) with(ctx context.Context, env []string, use func(*rig) error) (e
 			err = failed // what came after it came from it
 		}
 		r.client.close()
-		err = errors.Join(err, r.close())
-		if busy, busyErr := others.percent(); busyErr == nil {
+		err = errors.Join(err, r.close(ctx))
+		if busy, busyErr := others.percent(r.lasting()...); busyErr == nil {
 			b.others = max(b.others, busy)
 		}
 		if err != nil {
@@ -78,12 +79,8 @@ func (b *bench) with(ctx context.Context, env []string, use func(*rig) error) (e
 	}
 	r.address = "127.0.0.1:" + strconv.Itoa(port)
 	r.client.address = r.address
-	r.database = store.Options{DataDir: filepath.Join(dir, "data"), PoolSize: 2, Now: time.Now}
-	if b.Database == "postgres" {
-		if r.postgres, err = torture.StartPostgres(ctx, dir, b.Postgres...); err != nil {
-			return err
-		}
-		r.database.PostgresURL = r.postgres.URL()
+	if err := r.openDatabase(ctx, b); err != nil {
+		return err
 	}
 	r.env = append([]string{
 		"PATH=" + os.Getenv("PATH"), "LISTEN=" + r.address, "DATA_DIR=" + r.database.DataDir, "DATABASE_URL=" + r.database.PostgresURL,
@@ -95,8 +92,34 @@ func (b *bench) with(ctx context.Context, env []string, use func(*rig) error) (e
 	return use(r)
 }
 
-func (r *rig) close() error {
+// openDatabase makes a new one, or takes the stored one.
+func (r *rig) openDatabase(ctx context.Context, b *bench) (err error) {
+	r.database = store.Options{DataDir: filepath.Join(r.dir, "data"), PoolSize: 2, Now: time.Now}
+	switch {
+	case r.stored != nil:
+		r.database, r.postgres = r.stored.options, r.stored.postgres
+	case b.Database == "postgres":
+		if r.postgres, err = torture.StartPostgres(ctx, r.dir, b.Postgres...); err == nil {
+			r.database.PostgresURL = r.postgres.URL()
+		}
+	}
+	return err
+}
+
+// lasting are the processes of a database that was there before the rig, and
+// will be after it.
+func (r *rig) lasting() []int {
+	if r.stored == nil || r.stored.postgres == nil {
+		return nil
+	}
+	return r.stored.postgres.PIDs()
+}
+
+func (r *rig) close(ctx context.Context) error {
 	err := errors.Join(r.stop(syscall.SIGKILL), r.receiver.close())
+	if r.stored != nil {
+		return errors.Join(err, r.stored.tidy(context.WithoutCancel(ctx)))
+	}
 	if r.postgres != nil {
 		r.postgres.Stop()
 	}

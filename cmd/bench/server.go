@@ -13,7 +13,10 @@ import (
 )
 
 // start runs the server, and returns when it is ready.
-func (r *rig) start(ctx context.Context) error {
+func (r *rig) start(ctx context.Context) error { return r.startAsking(ctx, 20*time.Millisecond) }
+
+// startAsking is start, where the server is asked so often whether it is ready.
+func (r *rig) startAsking(ctx context.Context, every time.Duration) error {
 	log, err := os.OpenFile(filepath.Join(r.dir, "server.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return err
@@ -39,7 +42,7 @@ func (r *rig) start(ctx context.Context) error {
 			return fmt.Errorf("the server did not start: %v", cmd.ProcessState)
 		default:
 		}
-		if err := pause(ctx, 20*time.Millisecond); err != nil {
+		if err := pause(ctx, every); err != nil {
 			return fmt.Errorf("the server is not ready: %w", err)
 		}
 	}

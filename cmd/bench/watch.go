@@ -15,13 +15,16 @@ import (
 // are not free of either.
 type usage struct{ server, database, bench time.Duration }
 
-func (r *rig) usage() (u usage, err error) {
+func (r *rig) usage() (usage, error) { return r.usageOf(r.cmd.Process.Pid) }
+
+// usageOf is usage with another process in the server's place.
+func (r *rig) usageOf(server int) (u usage, err error) {
 	var self syscall.Rusage // without children
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &self); err != nil {
 		return u, err
 	}
 	u.bench = time.Duration(self.Utime.Nano() + self.Stime.Nano())
-	if u.server, err = cpuTime(r.cmd.Process.Pid); err != nil || r.postgres == nil {
+	if u.server, err = cpuTime(server); err != nil || r.postgres == nil {
 		return u, err
 	}
 	u.database, err = cpuTime(r.postgres.PIDs()...)

@@ -1,0 +1,236 @@
+package main
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"triggerd/internal/store"
+	"triggerd/internal/torture"
+)
+
+// The yardstick of posts: a handler that does one INSERT, in a commit of its
+// own, for each request. It is this program once more, so that what it uses of
+// the processors can be told from what we do.
+const (
+	insertCommand  = "single-insert"                // instead of flags, before the address
+	insertDatabase = "BENCH_SINGLE_INSERT_DATABASE" // in the environment: a URL, or a file of SQLite
+
+	insertPool  = 20 // connections to PostgreSQL
+	insertEvent = `INSERT INTO single (type, payload, dedup_id) VALUES ($1, $2, $3)`
+	insertTable = `CREATE TABLE single (id %s, type text NOT NULL, payload text NOT NULL, dedup_id text UNIQUE)`
+)
+
+// plainEvent is one that is inserted.
+type plainEvent struct {
+	Type    string          `json:"type"`
+	Payload json.RawMessage `json:"payload"`
+	DedupID *string         `json:"dedup_id"`
+}
+
+// singleInsert is the yardstick itself. It serves until it is killed.
+func singleInsert(ctx context.Context, address, database string) error {
+	open := openFileInsert
+	if strings.HasPrefix(database, "postgres://") {
+		open = openPoolInsert
+	}
+	insert, err := open(ctx, database)
+	if err != nil {
+		return err
+	}
+	server := &http.Server{Addr: address, ReadHeaderTimeout: answerPatience, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodGet {
+			return // we are ready
+		}
+		var e plainEvent
+		body, err := io.ReadAll(r.Body)
+		if err == nil {
+			err = json.Unmarshal(body, &e)
+		}
+		if err == nil {
+			err = insert(r.Context(), e)
+		}
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(w, `{"status":"accepted"}`) // a client that is gone needs no answer
+	})}
+	return server.ListenAndServe()
+}
+
+func openPoolInsert(ctx context.Context, database string) (func(context.Context, plainEvent) error, error) {
+	config, err := pgxpool.ParseConfig(database)
+	if err != nil {
+		return nil, err
+	}
+	config.MaxConns = insertPool
+	pool, err := pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
+		return nil, err
+	}
+	_, err = pool.Exec(ctx, fmt.Sprintf(insertTable, "bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY"))
+	return func(ctx context.Context, e plainEvent) error {
+		_, err := pool.Exec(ctx, insertEvent, e.Type, string(e.Payload), e.DedupID)
+		return err
+	}, err
+}
+
+func openFileInsert(ctx context.Context, file string) (func(context.Context, plainEvent) error, error) {
+	path := url.URL{Path: file}
+	database, err := sql.Open("sqlite", "file:"+path.EscapedPath()+
+		"?_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=busy_timeout(5000)")
+	if err != nil {
+		return nil, err
+	}
+	database.SetMaxOpenConns(1) // SQLite has one writer
+	if _, err := database.ExecContext(ctx, fmt.Sprintf(insertTable, "integer PRIMARY KEY")); err != nil {
+		return nil, err
+	}
+	prepared, err := database.PrepareContext(ctx, insertEvent)
+	return func(ctx context.Context, e plainEvent) error {
+		_, err := prepared.ExecContext(ctx, e.Type, string(e.Payload), e.DedupID)
+		return err
+	}, err
+}
+
+// single is the yardstick's process, as a rig sees it.
+type single struct {
+	rig      *rig
+	address  string
+	cmd      *exec.Cmd
+	database *sql.DB // to count
+}
+
+// startSingle starts it on a database of its own, beside the server's, which
+// stays where the PostgreSQL does: the next one replaces it.
+func (r *rig) startSingle(ctx context.Context) (s *single, err error) {
+	port, err := torture.FreePort()
+	if err != nil {
+		return nil, err
+	}
+	program, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	s = &single{rig: r, address: net.JoinHostPort("127.0.0.1", strconv.Itoa(port))}
+	defer func() {
+		if err != nil {
+			s.close()
+		}
+	}()
+	database, err := s.makeDatabase(ctx)
+	if err != nil {
+		return nil, err
+	}
+	log, err := os.Create(filepath.Join(r.dir, "single.log"))
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close()
+	cmd := exec.Command(program, insertCommand, s.address)
+	cmd.Env, cmd.Stdout, cmd.Stderr = []string{"PATH=" + os.Getenv("PATH"), insertDatabase + "=" + database}, log, log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // as the server
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	s.cmd = cmd
+	ctx, cancel := context.WithTimeout(ctx, startPatience)
+	defer cancel()
+	for ask(ctx, "http://"+s.address+"/") != nil {
+		if err := pause(ctx, 20*time.Millisecond); err != nil {
+			return nil, fmt.Errorf("the single insert is not ready: %w", err)
+		}
+	}
+	return s, nil
+}
+
+// makeDatabase says where the yardstick stores, and opens that to count.
+func (s *single) makeDatabase(ctx context.Context) (to string, err error) {
+	own := store.Options{DataDir: filepath.Join(s.rig.dir, "single")}
+	if s.rig.postgres == nil {
+		if err := os.Mkdir(own.DataDir, 0o755); err != nil {
+			return "", err
+		}
+		s.database, err = openSQL(own, nil)
+		return filepath.Join(own.DataDir, "triggerd.db"), err
+	}
+	if err := s.inPostgres(ctx, "DROP DATABASE IF EXISTS single WITH (FORCE)", "CREATE DATABASE single"); err != nil {
+		return "", err
+	}
+	where, err := url.Parse(s.rig.postgres.URL())
+	if err != nil {
+		return "", err
+	}
+	where.Path = "/single"
+	own.PostgresURL = where.String()
+	s.database, err = openSQL(own, map[string]string{"search_path": "public"})
+	return own.PostgresURL, err
+}
+
+// inPostgres runs statements beside all databases.
+func (s *single) inPostgres(ctx context.Context, statements ...string) error {
+	db, err := openSQL(s.rig.database, nil)
+	if err != nil {
+		return err
+	}
+	for _, text := range statements {
+		if _, err := db.ExecContext(ctx, text); err != nil {
+			return errors.Join(err, db.Close())
+		}
+	}
+	return db.Close()
+}
+
+// read is its entry: it has accepted what it has stored.
+func (s *single) read(ctx context.Context) (e entry, err error) {
+	err = s.database.QueryRowContext(ctx, "SELECT count(*) FROM single").Scan(&e.rows)
+	e.accepted = e.rows
+	return e, err
+}
+
+// used is what it and the database have used of the processors.
+func (s *single) used() (usage, error) { return s.rig.usageOf(s.cmd.Process.Pid) }
+
+func (s *single) close() {
+	if s.cmd != nil {
+		_ = s.cmd.Process.Kill()
+		_ = s.cmd.Wait()
+	}
+	if s.database != nil {
+		_ = s.database.Close()
+	}
+}
+
+// ask returns nil if a server answers with a 200.
+func ask(ctx context.Context, url string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	req.Close = true
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	if resp.StatusCode != http.StatusOK {
+		err = fmt.Errorf("GET %s: status %d", url, resp.StatusCode)
+	}
+	return errors.Join(err, resp.Body.Close())
+}
