@@ -15,15 +15,17 @@ type Store interface {
 	Queue
 	Webhooks
 	Failing
-	Replays
 	Clock
 }
 
-// Waiting is where there is something to deliver.
+// Waiting is where there is something to deliver; replays are jobs that send
+// events of the past again.
 type Waiting interface {
 	Lanes(ctx context.Context, after store.Lane, limit int) ([]store.Lane, error)
 	DueLanes(ctx context.Context, of []store.Lane, from, until time.Time) ([]store.Lane, error)
 	Backlog(ctx context.Context) (store.Backlog, error)
+	RunningReplays(ctx context.Context, after int64) ([]trigger.Replay, error)
+	FeedReplay(ctx context.Context, r trigger.Replay) (due bool, err error)
 }
 
 // Queue is the life of deliveries.
@@ -47,12 +49,6 @@ type Failing interface {
 	Probe(ctx context.Context, webhookID int64, held, until time.Time) (ok bool, err error)
 	Failing(ctx context.Context, e trigger.Endurance) ([]trigger.Health, error)
 	Advance(ctx context.Context, h trigger.Health, stage trigger.HealthStage, n trigger.Notice) error
-}
-
-// Replays are jobs that send events of the past again.
-type Replays interface {
-	RunningReplays(ctx context.Context, after int64) ([]trigger.Replay, error)
-	FeedReplay(ctx context.Context, r trigger.Replay) (due bool, err error)
 }
 
 // Clock is the database's time, and what is made from it; and how many share
