@@ -15,9 +15,9 @@ func sizes() []struct{ events, conns int } {
 
 // batchBouts are the loads of batches.
 func (b *bench) batchBouts(to aim, on *subject) (all []*bout) {
-	prefix := "bench-" + strconv.FormatInt(time.Now().UnixNano(), 36) + "-"
+	of := "-" + strconv.FormatInt(time.Now().UnixNano(), 36) + "-"
 	for _, size := range sizes() {
-		l := to.batches(&b.settings, prefix+strconv.Itoa(size.events)+"-", size.events)
+		l := to.batches(&b.settings, of+strconv.Itoa(size.events), size.events)
 		l.verdict = `"status":"accepted"`
 		all = append(all, &bout{load: l, on: on, conns: size.conns, d: b.seconds() / 2})
 	}

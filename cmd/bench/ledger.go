@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"math/rand/v2"
 	"strconv"
 	"strings"
 	"time"
@@ -44,20 +45,29 @@ type ledger struct {
 	organization int64 // whose events are counted
 }
 
-// openLedger opens the rig's database, beside the server. The events are those
-// of the organization that was made last.
-func (r *rig) openLedger(ctx context.Context) (*ledger, error) {
+// openLedger opens the rig's database, beside the server.
+func (r *rig) openLedger() (*ledger, error) {
 	database, err := openSQL(r.database, nil)
 	if err != nil {
 		return nil, err
 	}
 	database.SetMaxOpenConns(1)
-	l := &ledger{rig: r, database: database}
-	if err := database.QueryRowContext(ctx, "SELECT max(id) FROM organizations").Scan(&l.organization); err != nil {
-		_ = database.Close()
-		return nil, err
+	return &ledger{rig: r, database: database}, nil
+}
+
+// choose gives the key of the organization whose events are counted: a new
+// one, or, in a stored database, any of those that are there.
+func (l *ledger) choose(ctx context.Context) (key string, err error) {
+	if stored := l.rig.stored; stored != nil {
+		o := stored.past.owner(rand.IntN(storedOwners))
+		l.organization = o.id
+		return o.key, nil
 	}
-	return l, nil
+	hooks, err := l.rig.organization(1)
+	if err != nil {
+		return "", err
+	}
+	return hooks[0].key, l.database.QueryRowContext(ctx, "SELECT max(id) FROM organizations").Scan(&l.organization)
 }
 
 func (l *ledger) close() { _ = l.database.Close() } // it was only read

@@ -13,9 +13,16 @@ import (
 	"time"
 )
 
-// idDigits is how long each dedup id of a load is behind its prefix, so that
-// all requests of a load have one length.
-const idDigits = 12
+// A dedup id is a word, as many digits for all, so that all requests of a load
+// have one length, and what is the load's alone. Those that follow each other
+// lie far apart in an index, as random ids do, and between those that a stored
+// database has.
+const (
+	idWord   = "bench-"
+	idDigits = 12
+	idSpace  = 1_000_000_000_000 // ids with as many digits
+	idStep   = 618_033_989       // has no divisor in common with it; 14 million of them are exact in Lua
+)
 
 // load is a request that is made over and over. It is the whole text, but for
 // the ids in it, so that each driver sends the very same bytes.
@@ -56,14 +63,14 @@ func (a aim) request(line, contentType, head, between, tail string, ids int) loa
 	return load{address: a.address, head: text, between: between, tail: tail, ids: ids}
 }
 
-// event is the text of one before and behind its dedup id, which begins with a
-// prefix; all of it is before, if it has none.
-func (s *settings) event(prefix string, dedup bool) (before, behind string) {
+// event is the text of one before and behind the digits of its dedup id, which
+// ends in a word of the load's; all of it is before, if it has none.
+func (s *settings) event(of string, dedup bool) (before, behind string) {
 	payload := string(appendPayload(nil, 0, 0, s.Payload))
 	if !dedup {
 		return `{"type":"bench.load","payload":` + payload + `}`, ""
 	}
-	return `{"type":"bench.load","dedup_id":"` + prefix, `","payload":` + payload + `}`
+	return `{"type":"bench.load","dedup_id":"` + idWord, of + `","payload":` + payload + `}`
 }
 
 // numbers counts the ids of an event: one or none.
@@ -75,8 +82,8 @@ func numbers(dedup bool) int {
 }
 
 // posts is a load of single events.
-func (a aim) posts(s *settings, prefix string) load {
-	before, behind := s.event(prefix, s.Dedup)
+func (a aim) posts(s *settings, of string) load {
+	before, behind := s.event(of, s.Dedup)
 	l := a.request("POST "+a.path, "application/json", before, "", behind, numbers(s.Dedup))
 	l.adds = 1
 	return l
@@ -84,7 +91,7 @@ func (a aim) posts(s *settings, prefix string) load {
 
 // noop is the load of posts on a path where nothing is done with it.
 func (a aim) noop(s *settings, path string) load {
-	before, behind := s.event("noop-", s.Dedup)
+	before, behind := s.event("-noop", s.Dedup)
 	return a.request("GET "+path, "application/json", before, "", behind, numbers(s.Dedup))
 }
 
@@ -92,16 +99,16 @@ func (a aim) noop(s *settings, path string) load {
 const repeated = 1000
 
 // duplicates is a load of single events, which go round.
-func (a aim) duplicates(s *settings, prefix string) load {
-	before, behind := s.event(prefix, true)
+func (a aim) duplicates(s *settings, of string) load {
+	before, behind := s.event(of, true)
 	l := a.request("POST "+a.path, "application/json", before, "", behind, 1)
 	l.of, l.repeats = repeated, 1
 	return l
 }
 
 // batches is a load of several events in each request, one in each line.
-func (a aim) batches(s *settings, prefix string, size int) load {
-	before, behind := s.event(prefix, s.Dedup)
+func (a aim) batches(s *settings, of string, size int) load {
+	before, behind := s.event(of, s.Dedup)
 	if s.Dedup {
 		behind += "\n"
 		l := a.request("POST "+a.path, "application/x-ndjson", before, behind+before, behind, size)
@@ -124,7 +131,7 @@ func (l *load) text(to []byte, n int64) []byte {
 		if l.of > 0 {
 			id %= l.of
 		}
-		to = fmt.Appendf(to, "%0*d", idDigits, id)
+		to = fmt.Appendf(to, "%0*d", idDigits, id*idStep%idSpace)
 	}
 	return append(to, l.tail...)
 }

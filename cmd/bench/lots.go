@@ -63,13 +63,14 @@ func (p *past) body(i int) []byte {
 }
 
 // dedupID is an event's, "" if it has none. Those of one organization stand in
-// the order of their events, so that they are quickly put into their index.
+// the order of their events, so that they are quickly put into their index, and
+// far enough apart for those of a load to come between them.
 func (p *past) dedupID(i int) string {
 	if i >= p.dedup {
 		return ""
 	}
-	digits := strconv.AppendInt(make([]byte, 0, 24), int64(i)+1e12, 10)
-	return "stored-" + string(digits[1:])
+	digits := strconv.AppendInt(make([]byte, 0, 24), int64(i)*int64(idSpace/p.dedup)+idSpace, 10)
+	return idWord + string(digits[1:])
 }
 
 // accepted are the events.

@@ -144,15 +144,15 @@ type level struct {
 // nothing is done, "" for nowhere; single is the yardstick, nil without one.
 func (b *bench) levels(to aim, on *subject, noop string) (all []*level) {
 	// Not the ids of the run before, where the server is not a new one.
-	prefix := "bench-" + strconv.FormatInt(time.Now().UnixNano(), 36) + "-"
+	of := "-" + strconv.FormatInt(time.Now().UnixNano(), 36) + "-"
 	d := b.seconds() * 3 / 10 // with all the yardsticks there are ten loads
 	for _, conns := range []int{16, 64, 256} {
-		l := &level{conns: conns, post: &bout{load: to.posts(&b.settings, prefix+strconv.Itoa(conns)+"-"), on: on, conns: conns, d: d}}
+		l := &level{conns: conns, post: &bout{load: to.posts(&b.settings, of+strconv.Itoa(conns)), on: on, conns: conns, d: d}}
 		if noop != "" {
 			l.noop = &bout{load: to.noop(&b.settings, noop), on: on, conns: conns, d: d}
 		}
 		if conns == 256 {
-			l.repeat = &bout{load: to.duplicates(&b.settings, prefix+"again-"), on: on, conns: conns, d: d}
+			l.repeat = &bout{load: to.duplicates(&b.settings, of+"again"), on: on, conns: conns, d: d}
 		}
 		all = append(all, l)
 	}
@@ -186,7 +186,7 @@ func posts(ctx context.Context, b *bench) (out outcome, err error) {
 			l.post.verdict = `"accepted"`
 			single := to
 			single.address = s.address
-			l.single = &bout{load: single.posts(&b.settings, "single-"+strconv.Itoa(l.conns)+"-"), on: yardstick, conns: l.conns, d: l.post.d}
+			l.single = &bout{load: single.posts(&b.settings, "-single-"+strconv.Itoa(l.conns)), on: yardstick, conns: l.conns, d: l.post.d}
 			if l.repeat != nil {
 				l.repeat.verdict = `"duplicate"`
 			}
@@ -209,23 +209,24 @@ func posts(ctx context.Context, b *bench) (out outcome, err error) {
 	return out, err
 }
 
-// underLoad starts a rig with an organization that has no webhook.
+// underLoad starts a rig with an organization that has no webhook for the
+// load. In a stored database it is one that has posted much before.
 func (b *bench) underLoad(ctx context.Context, use func(*rig, aim, *subject) error) error {
 	d, err := newDriver(ctx, b.Driver)
 	if err != nil {
 		return err
 	}
 	return b.with(ctx, nil, func(r *rig) error {
-		hooks, err := r.organization(1)
-		if err != nil {
-			return err
-		}
-		books, err := r.openLedger(ctx)
+		books, err := r.openLedger()
 		if err != nil {
 			return err
 		}
 		defer books.close()
-		to := aim{address: r.address, path: "/api/events", header: "X-Api-Key: " + hooks[0].key}
+		key, err := books.choose(ctx)
+		if err != nil {
+			return err
+		}
+		to := aim{address: r.address, path: "/api/events", header: "X-Api-Key: " + key}
 		return use(r, to, &subject{driver: d, dir: r.dir, read: books.read, used: r.usage})
 	})
 }

@@ -57,7 +57,7 @@ func TestText(t *testing.T) {
 		if id == "" {
 			return `{"type":"bench.load","payload":` + payload + `}`
 		}
-		return `{"type":"bench.load","dedup_id":"p-` + id + `","payload":` + payload + `}`
+		return `{"type":"bench.load","dedup_id":"bench-` + id + `-p","payload":` + payload + `}`
 	}
 	tests := []struct {
 		name   string
@@ -67,12 +67,12 @@ func TestText(t *testing.T) {
 		body   string
 		events int
 	}{
-		{"post", to.posts(&plain, "p-"), 7, "POST /p", event(""), 1},
-		{"post with id", to.posts(&dedup, "p-"), 7, "POST /p", event("000000000007"), 1},
+		{"post", to.posts(&plain, "-p"), 7, "POST /p", event(""), 1},
+		{"post with id", to.posts(&dedup, "-p"), 7, "POST /p", event("004326237923"), 1},
 		{"no-op", to.noop(&plain, "/livez"), 7, "GET /livez", event(""), 1},
-		{"duplicate", to.duplicates(&plain, "p-"), 2007, "POST /p", event("000000000007"), 1},
-		{"batch", to.batches(&plain, "p-", 2), 7, "POST /p", event("") + "\n" + event("") + "\n", 2},
-		{"batch with ids", to.batches(&dedup, "p-", 2), 7, "POST /p", event("000000000014") + "\n" + event("000000000015") + "\n", 2},
+		{"duplicate", to.duplicates(&plain, "-p"), 2007, "POST /p", event("004326237923"), 1},
+		{"batch", to.batches(&plain, "-p", 2), 7, "POST /p", event("") + "\n" + event("") + "\n", 2},
+		{"batch with ids", to.batches(&dedup, "-p", 2), 7, "POST /p", event("008652475846") + "\n" + event("009270509835") + "\n", 2},
 	}
 	for _, tt := range tests {
 		text := string(tt.load.text(nil, tt.n))

@@ -97,7 +97,7 @@ request = function()
   for i = 2, size, 2 do
     local id = from + n
     if of > 0 then id = id %% of end
-    parts[i] = string.format("%%0%dd", id)
+    parts[i] = string.format("%%0%d.0f", id * %d %% %d)
     n = n + 1
   end
   return table.concat(parts)
@@ -116,7 +116,7 @@ done = function(summary, latency)
   say("p99", latency:percentile(99))
   say("p99.9", latency:percentile(99.9))
 end
-`, luaString(l.head), l.ids, luaString(l.between), luaString(l.tail), l.from, l.of, idDigits, luaString(mark+"%s %.0f\n"))
+`, luaString(l.head), l.ids, luaString(l.between), luaString(l.tail), l.from, l.of, idDigits, idStep, int64(idSpace), luaString(mark+"%s %.0f\n"))
 }
 
 // luaString quotes a text for Lua.

@@ -10,7 +10,6 @@ import (
 	"unsafe"
 
 	"triggerd/internal/deliver"
-	"triggerd/internal/trigger"
 )
 
 // server is one process of a simulation: an engine, its sweeper, its way to
@@ -52,7 +51,7 @@ func (w *world) start() *server {
 	log := slog.New(slog.DiscardHandler)
 	s.Engine = deliver.New(deliver.Config{
 		Store: s, Transport: s, Schedule: w.schedule, Timeout: w.timeout, Now: s.processTime,
-		Endurance: trigger.DefaultEndurance(), UserAgent: "triggerd/simulated", Metrics: w.metrics, Log: log,
+		Endurance: w.endurance, UserAgent: "triggerd/simulated", Metrics: w.metrics, Log: log,
 	})
 	var claiming, working context.Context
 	claiming, s.claiming = context.WithCancel(context.WithoutCancel(w.ctx))

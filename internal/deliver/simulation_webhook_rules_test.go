@@ -97,7 +97,7 @@ func (w *world) judgeTouch(d *debt, now time.Time, claimed bool) {
 
 // judgeAdvance judges what an owner is told of a failing webhook.
 func (w *world) judgeAdvance(h *hook, seen trigger.Health, stage trigger.HealthStage, n trigger.Notice) {
-	e := trigger.DefaultEndurance()
+	e := w.endurance
 	failing := seen.LastAt.Sub(seen.Since)
 	want := map[trigger.HealthStage]string{
 		trigger.HealthWarned: trigger.WebhookFailing, trigger.HealthPaused: trigger.WebhookPaused, trigger.HealthRecovered: trigger.WebhookRecovered,

@@ -25,6 +25,7 @@ type world struct {
 	schedule  trigger.Schedule
 	timeout   time.Duration
 	retention time.Duration // 0: nothing is swept
+	endurance trigger.Endurance
 	begun     time.Time
 	metrics   *telemetry.Metrics
 	over      chan struct{} // closed when nothing counts any more
@@ -46,7 +47,7 @@ type world struct {
 
 func newWorld(t testing.TB, seed uint64) *world {
 	w := &world{
-		t: t, ctx: t.Context(), seed: seed, schedule: trigger.DefaultSchedule(), timeout: 15 * time.Second,
+		t: t, ctx: t.Context(), seed: seed, schedule: trigger.DefaultSchedule(), endurance: trigger.DefaultEndurance(), timeout: 15 * time.Second,
 		begun: time.Now(), metrics: telemetry.New(), over: make(chan struct{}), model: newModel(),
 		met: map[string]int{},
 	}
