@@ -72,7 +72,14 @@ type server struct {
 	api      *api.API
 	http     *http.Server
 	stopping atomic.Bool
+	ballast  []byte // see ballastSize
 }
+
+// ballastSize is memory that is never touched, and so never in RAM. Garbage is
+// collected when there is as much of it as there is live memory, which is some
+// 10 MB in a server under load: with this on top there are four times fewer
+// collections, for which the heap is up to so much larger.
+const ballastSize = 32 << 20
 
 // newServer takes the address, opens the database, and wires the parts. It
 // serves nothing yet.
@@ -91,7 +98,7 @@ func newServer(ctx context.Context, set settings, log *slog.Logger, now func() t
 	if err != nil {
 		return nil, errors.Join(err, listener.Close())
 	}
-	s := &server{settings: set, log: log, listener: listener, store: st}
+	s := &server{settings: set, log: log, listener: listener, store: st, ballast: make([]byte, ballastSize)}
 	if err := s.wire(now); err != nil {
 		return nil, errors.Join(err, listener.Close(), st.Close())
 	}

@@ -29,7 +29,7 @@ import (
 // Limits of requests.
 const (
 	maxURL         = 8 << 10          // bytes of a request target
-	handlerTimeout = 30 * time.Second // for all of it, but for what waits on purpose; every wait within has a bound of its own
+	handlerTimeout = 30 * time.Second // for all of it, but see [route.timeout]; every wait within has a bound of its own
 	maxBodies      = 256 << 20        // bytes of bodies in memory at a time
 	wrongKeys      = 20               // a minute from one address
 	busyRetry      = time.Second      // when to come back while memory is short
@@ -92,9 +92,16 @@ type route struct {
 	handle       func(http.ResponseWriter, *request) error
 }
 
-// waits reports a route that waits on purpose, for as long as its request
-// wants.
-func (rt *route) waits() bool { return rt.path == "/v1/inbox/claim" || rt.path == "/v1/inbox/stream" }
+// timeout is for all of a request; 0: there is no need of one.
+func (rt *route) timeout() time.Duration {
+	switch {
+	case rt.scope == scopeIngest: // each wait within is bounded, and this is the hot path
+		return 0
+	case rt.path == "/v1/inbox/claim" || rt.path == "/v1/inbox/stream": // these wait on purpose, for as long as is wanted
+		return maxStream
+	}
+	return handlerTimeout
+}
 
 // isNew reports a route that answers errors as problems (RFC 9457).
 func (rt *route) isNew() bool {
@@ -174,14 +181,13 @@ func (a *API) orNotAllowed(mux *http.ServeMux, unknown http.Handler) http.Handle
 func (a *API) serve(rt route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		begun := a.Now()
-		timeout := handlerTimeout
-		if rt.waits() {
-			timeout = maxStream
-		}
-		ctx, cancel := context.WithTimeout(r.Context(), timeout)
-		defer cancel()
 		out := &recorder{ResponseWriter: w}
-		req := &request{Request: r.WithContext(ctx)}
+		req := &request{Request: r}
+		if timeout := rt.timeout(); timeout > 0 {
+			ctx, cancel := context.WithTimeout(r.Context(), timeout)
+			defer cancel()
+			req.Request = r.WithContext(ctx)
+		}
 		if rt.isNew() {
 			out.before = func(h http.Header) { a.tellLimit(h, req) }
 		}

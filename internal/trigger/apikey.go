@@ -120,7 +120,8 @@ const (
 func NewAPIKey(random [32]byte) string {
 	digits := new(big.Int).SetBytes(random[:]).Text(62)
 	digits = strings.Repeat("0", keyDigits-len(digits)) + digits
-	return keyPrefix + digits + checksum(digits)
+	sum := checksum(digits)
+	return keyPrefix + digits + string(sum[:])
 }
 
 // HashAPIKey gives what a key is stored and looked up by. ok is false for a
@@ -130,7 +131,7 @@ func HashAPIKey(key string) (hash [32]byte, ok bool) {
 		return hash, false
 	}
 	digits, sum := key[len(keyPrefix):keyLength-keyChecksum], key[keyLength-keyChecksum:]
-	if checksum(digits) != sum {
+	if want := checksum(digits); string(want[:]) != sum {
 		return hash, false
 	}
 	return sha256.Sum256([]byte(key)), true
@@ -139,15 +140,14 @@ func HashAPIKey(key string) (hash [32]byte, ok bool) {
 // KeyPrefix is the part of a key that may be shown again: 9 characters.
 func KeyPrefix(key string) string { return key[:min(len(key), 9)] }
 
-// checksum is judged with each request, so that it makes no detour over a
-// big.Int, whose digits it has.
-func checksum(digits string) string {
+// checksum is judged with each request: it takes no detour over a big.Int,
+// whose digits it has, and allocates nothing.
+func checksum(digits string) (sum [keyChecksum]byte) {
 	const base62 = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 	n := crc32.ChecksumIEEE([]byte(digits))
-	var b [keyChecksum]byte
-	for i := len(b) - 1; i >= 0; i-- {
-		b[i] = base62[n%62]
+	for i := len(sum) - 1; i >= 0; i-- {
+		sum[i] = base62[n%62]
 		n /= 62
 	}
-	return string(b[:])
+	return sum
 }
