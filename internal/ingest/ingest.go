@@ -1,8 +1,9 @@
 // Package ingest accepts events. Requests hand their events to the [Writer]
 // and wait; one loop commits whatever has gathered while the last commit ran,
 // so that there is no added delay when the server is idle and one sync for
-// many events under load. Only what is committed is answered, remembered as
-// seen, and handed to the engine.
+// many events under load. Where more than enough for a commit gathers, two run
+// at a time. Only what is committed is answered, remembered as seen, and handed
+// to the engine.
 package ingest
 
 import (
@@ -25,6 +26,13 @@ const (
 	maxBatchDeliveries = 8000
 	maxQueueEvents     = 20_000
 	maxQueueBytes      = 64 << 20
+)
+
+// While one commit runs, another one begins if so many events wait for it:
+// fewer wait for the end of the first, and share what it takes to commit.
+const (
+	commitsAtOnce = 2
+	worthCommit   = 300
 )
 
 const (
@@ -73,7 +81,7 @@ type Writer struct {
 	closed bool          // nothing new is taken
 	ready  chan struct{} // holds one token when there is something to do
 
-	lastID time.Time // used by the loop alone
+	lastID time.Time // of any batch
 }
 
 // Result is what became of an accepted event.
@@ -211,28 +219,45 @@ func (w *Writer) signal() {
 
 // Run commits events until ctx ends, then those that are queued, then returns.
 func (w *Writer) Run(ctx context.Context) error {
-	work := context.WithoutCancel(ctx)
+	work, ended := context.WithoutCancel(ctx), ctx.Done()
+	running, done := 0, make(chan struct{}, commitsAtOnce)
 	for {
-		if group := w.take(); len(group) > 0 {
-			w.flush(work, group)
-			continue
+		if running == 0 || running < commitsAtOnce && w.queued() >= worthCommit {
+			if group := w.take(); len(group) > 0 {
+				running++
+				go func() {
+					w.flush(work, group)
+					done <- struct{}{}
+				}()
+				continue
+			}
+			if ended == nil && running == 0 {
+				return nil
+			}
 		}
 		select {
 		case <-w.ready:
-		case <-ctx.Done():
-			if w.close() {
-				return nil
-			}
+		case <-done:
+			running--
+		case <-ended:
+			w.close()
+			ended = nil
 		}
 	}
 }
 
-// close refuses everything new and reports whether nothing is left.
-func (w *Writer) close() bool {
+// queued is how many events wait for a commit.
+func (w *Writer) queued() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.queue)
+}
+
+// close refuses everything new.
+func (w *Writer) close() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.closed = true
-	return len(w.queue) == 0
 }
 
 // take cuts the next group from the queue. What nobody waits for any more has
@@ -286,6 +311,8 @@ func (w *Writer) reply(wait *waiting, a answer) {
 // stamp is the time of a batch's ids: now, and later than that of any before.
 func (w *Writer) stamp() time.Time {
 	now := w.Store.Now()
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if !now.After(w.lastID) {
 		now = w.lastID.Add(time.Microsecond)
 	}
