@@ -20,6 +20,14 @@ const recordPatience = 5 * time.Second
 // alone, as often: some minutes.
 const maxRounds = 30
 
+// Where so many results have gathered while the last group was written, more
+// are waited for: each commit costs the database as much as some ten results,
+// and the events that come in wait for it. Nobody waits for a result.
+const (
+	crowd      = 4
+	gatherTime = 10 * time.Millisecond
+)
+
 // record writes results in groups, whatever has gathered while the last one
 // was written, until the channel is closed. Once ctx has ended each group is
 // tried only for as long as Settle's patience.
@@ -37,6 +45,9 @@ func (e *Engine) record(ctx context.Context) {
 			}
 		}
 		e.finish(ctx, group)
+		if len(group) >= crowd && len(group) < maxResults {
+			time.Sleep(gatherTime)
+		}
 	}
 }
 

@@ -161,7 +161,9 @@ func (e *Engine) attempt(abort context.Context, l *lane, it *item) *trigger.Atte
 	}
 	e.heed(l.receiver, &a)
 	next := e.conclude(it.delivery, a, it.event, w)
-	e.Log.LogAttrs(abort, levelOf(a.Outcome), "attempt", attemptAttrs(it, a, next)...)
+	if level := levelOf(a.Outcome); e.Log.Enabled(abort, level) {
+		e.Log.LogAttrs(abort, level, "attempt", attemptAttrs(it, a, next)...)
+	}
 	return &a
 }
 
@@ -243,11 +245,13 @@ func (e *Engine) post(ctx context.Context, it *item, w *trigger.Webhook, a *trig
 	}
 	defer resp.Body.Close()
 	a.Status = resp.StatusCode
-	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
-	if err != nil {
-		return reason(err)
+	if resp.ContentLength != 0 {
+		answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+		if err != nil {
+			return reason(err)
+		}
+		a.Response = bytes.Clone(answer[:min(len(answer), keptAnswer)])
 	}
-	a.Response = bytes.Clone(answer[:min(len(answer), keptAnswer)])
 	a.RetryAfter = trigger.ParseRetryAfter(resp.Header.Get("Retry-After"), at)
 	a.Directive = trigger.ParseDirective(resp.Header.Get("Webhook-Delivery"))
 	return ""

@@ -28,6 +28,10 @@ func (s *Store) Finish(ctx context.Context, results []Result) error {
 		return err
 	}
 	seen := make(map[trigger.DeliveryKey]bool, len(results))
+	if isPlain(results, seen) {
+		return s.dialect.finish(ctx, results, false)
+	}
+	clear(seen)
 	var first, replayed, rare, later []Result
 	for _, r := range results { // one statement changes a row at most once
 		if r.Notice != nil && !wanting[r.Attempt.OrganizationID] {
@@ -58,6 +62,20 @@ func (s *Store) Finish(ctx context.Context, results []Result) error {
 		return err
 	}
 	return s.Finish(ctx, later)
+}
+
+// isPlain reports results that go into one transaction as they are, as nearly
+// always: of what was owed at acceptance, each of another delivery, and without
+// a notice.
+func isPlain(results []Result, seen map[trigger.DeliveryKey]bool) bool {
+	for i := range results {
+		r := &results[i]
+		if r.Notice != nil || r.Attempt.Job != 0 || seen[r.Attempt.DeliveryKey] {
+			return false
+		}
+		seen[r.Attempt.DeliveryKey] = true
+	}
+	return true
 }
 
 // wanting are the organizations that want to hear of the notices.

@@ -10,7 +10,10 @@ import (
 // seconds or a date, as the time to wait from now, between 0 and
 // MaxRetryAfter. What is neither counts as 0.
 func ParseRetryAfter(header string, now time.Time) time.Duration {
-	if header != "" && strings.Trim(header, "0123456789") == "" {
+	if header == "" {
+		return 0
+	}
+	if strings.Trim(header, "0123456789") == "" {
 		seconds, _ := strconv.ParseUint(header, 10, 64) // the largest that there is, where it is larger
 		return time.Duration(min(seconds, uint64(MaxRetryAfter/time.Second))) * time.Second
 	}
