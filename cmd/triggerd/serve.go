@@ -77,9 +77,9 @@ type server struct {
 
 // ballastSize is memory that is never touched, and so never in RAM. Garbage is
 // collected when there is as much of it as there is live memory, which is some
-// 10 MB in a server under load: with this on top there are four times fewer
+// 10 MB in a server under load: with this on top there are three times fewer
 // collections, for which the heap is up to so much larger.
-const ballastSize = 32 << 20
+const ballastSize = 24 << 20
 
 // newServer takes the address, opens the database, and wires the parts. It
 // serves nothing yet.
