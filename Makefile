@@ -106,7 +106,7 @@ torture: build ## Torture servers for an hour: FOR (5m) on each kind of database
 	exit "$$failed"
 
 .PHONY: bench
-bench: build ## Measure delivery on new databases, in some 30 minutes; BENCH='--runs 1' is for more flags
+bench: build ## Measure a server on new databases, in some 50 minutes; BENCH='--runs 1' is for more flags
 	@go build -trimpath -o bin/bench ./cmd/bench
 	exec bin/bench --program bin/triggerd $(BENCH)
 
