@@ -46,8 +46,17 @@ func (e *Engine) record(ctx context.Context) {
 		}
 		e.finish(ctx, group)
 		if len(group) >= crowd && len(group) < maxResults {
-			time.Sleep(gatherTime)
+			gather(ctx)
 		}
+	}
+}
+
+func gather(ctx context.Context) {
+	timer := time.NewTimer(gatherTime)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
 	}
 }
 

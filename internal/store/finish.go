@@ -23,15 +23,19 @@ type Result struct {
 //
 // An error is of all the results; [Settle] knows what to do with it.
 func (s *Store) Finish(ctx context.Context, results []Result) error {
+	if isPlain(results) {
+		return s.dialect.finish(ctx, results, false)
+	}
+	return s.finishApart(ctx, results)
+}
+
+// finishApart is Finish where not all belongs together.
+func (s *Store) finishApart(ctx context.Context, results []Result) error {
 	wanting, err := s.wanting(ctx, results)
 	if err != nil {
 		return err
 	}
 	seen := make(map[trigger.DeliveryKey]bool, len(results))
-	if isPlain(results, seen) {
-		return s.dialect.finish(ctx, results, false)
-	}
-	clear(seen)
 	var first, replayed, rare, later []Result
 	for _, r := range results { // one statement changes a row at most once
 		if r.Notice != nil && !wanting[r.Attempt.OrganizationID] {
@@ -67,7 +71,8 @@ func (s *Store) Finish(ctx context.Context, results []Result) error {
 // isPlain reports results that go into one transaction as they are, as nearly
 // always: of what was owed at acceptance, each of another delivery, and without
 // a notice.
-func isPlain(results []Result, seen map[trigger.DeliveryKey]bool) bool {
+func isPlain(results []Result) bool {
+	seen := make(map[trigger.DeliveryKey]bool, len(results))
 	for i := range results {
 		r := &results[i]
 		if r.Notice != nil || r.Attempt.Job != 0 || seen[r.Attempt.DeliveryKey] {
