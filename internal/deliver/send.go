@@ -245,7 +245,7 @@ func (e *Engine) post(ctx context.Context, it *item, w *trigger.Webhook, a *trig
 	}
 	defer resp.Body.Close()
 	a.Status = resp.StatusCode
-	if resp.ContentLength != 0 {
+	if resp.Body != http.NoBody {
 		answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 		if err != nil {
 			return reason(err)
