@@ -225,6 +225,63 @@ func TestClaimIsFenced(t *testing.T) {
 	})
 }
 
+// A result that waits for somebody who is changing its delivery is recorded all
+// the same: the delivery is another row by then. A success ends it; anything
+// else has lost its claim.
+func TestFinishBesideChange(t *testing.T) {
+	t.Parallel()
+	storetest.OnPostgres(t, func(t *testing.T, db *storetest.DB) {
+		s, raw := db.Open(t), db.SQL(t)
+		org := storetest.NewOrganization(t, s)
+		hook := newWebhook(t, s, org, "")
+		add(t, s, events(s, org, 2), hook)
+		taken := claimAll(t, s, org, hook, time.Minute)
+		if len(taken) != 2 {
+			t.Fatalf("claimed %d, want 2", len(taken))
+		}
+		tx, err := raw.BeginTx(t.Context(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = tx.Rollback() }()
+		if _, err := tx.ExecContext(t.Context(), `UPDATE deliveries SET claim = $1`, s.NewClaim().String()); err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan error, 1)
+		go func() {
+			done <- store.Settle(t.Context(), time.Now, time.Minute,
+				[]store.Result{result(s, taken[0], trigger.Success), result(s, taken[1], trigger.ReceiverGone)},
+				func(part []store.Result, _ bool) error { return s.Finish(t.Context(), part) },
+				func(_ store.Result, err error) { t.Error(err) })
+		}()
+		for waiting := false; !waiting; {
+			if err := raw.QueryRowContext(t.Context(), `SELECT EXISTS (SELECT FROM pg_stat_activity
+				WHERE datname = current_database() AND wait_event_type = 'Lock')`).Scan(&waiting); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := tx.Commit(); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		if got := statuses(t, s, org, trigger.Delivered, 10); len(got) != 1 {
+			t.Errorf("delivered %v, want one", got)
+		}
+		if got := statuses(t, s, org, trigger.Failed, 10); len(got) != 0 {
+			t.Errorf("a lost claim failed %v", got)
+		}
+		for i, want := range []int{1, 0} {
+			var attempts int
+			if err := raw.QueryRowContext(t.Context(), `SELECT count(*) FROM attempts WHERE event_id = $1`,
+				taken[i].EventID.String()).Scan(&attempts); err != nil || attempts != want {
+				t.Errorf("delivery %d has %d attempts, want %d: %v", i, attempts, want, err)
+			}
+		}
+	})
+}
+
 func TestFinishTwiceInOneCall(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, db *storetest.DB) {
