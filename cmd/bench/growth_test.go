@@ -62,8 +62,7 @@ func storedFor(t *testing.T, program string) {
 // checkStored has the store itself look for contradictions.
 func checkStored(t *testing.T, s *stored) {
 	t.Helper()
-	r := &rig{database: s.options}
-	err := r.offline(t.Context(), func(db *store.Store) error {
+	err := offline(t.Context(), s.options, func(db *store.Store) error {
 		c, err := db.Check(t.Context(), false)
 		if c.Sum() > 0 || c.Examined != s.Events {
 			t.Errorf("%d events, %+v, want %d without contradictions", c.Examined, c, s.Events)

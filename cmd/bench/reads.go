@@ -121,10 +121,9 @@ func (r *rig) fill(ctx context.Context, p *past, h *hook, lots func(*owner) []lo
 // that does not run.
 func (r *rig) ownerOf(ctx context.Context, h *hook) (o owner, err error) {
 	o = owner{key: h.key, webhook: h.webhookID, eventType: h.eventType}
-	err = r.offline(ctx, func(s *store.Store) error {
-		hash, _ := trigger.HashAPIKey(h.key)
-		key, err := s.APIKeyByHash(ctx, hash)
-		o.id, o.version = key.Organization.ID, key.Organization.Version
+	err = offline(ctx, r.database, func(s *store.Store) error {
+		org, err := organizationOf(ctx, s, h.key)
+		o.id, o.version = org.ID, org.Version
 		return err
 	})
 	return o, err

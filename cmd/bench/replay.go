@@ -146,24 +146,30 @@ func (r *rig) past(ctx context.Context, b *bench, key string, level sentAgain) (
 	return h, r.start(ctx)
 }
 
-// offline opens the database of a server that does not run.
-func (r *rig) offline(ctx context.Context, use func(*store.Store) error) error {
-	s, err := store.Open(ctx, r.database)
+// offline opens a database that no server has open.
+func offline(ctx context.Context, o store.Options, use func(*store.Store) error) error {
+	s, err := store.Open(ctx, o)
 	if err != nil {
 		return err
 	}
 	return errors.Join(use(s), s.Leave(ctx), s.Close())
 }
 
+// organizationOf is whose key it is.
+func organizationOf(ctx context.Context, s *store.Store, key string) (trigger.Organization, error) {
+	hash, _ := trigger.HashAPIKey(key)
+	found, err := s.APIKeyByHash(ctx, hash)
+	return found.Organization, err
+}
+
 // addReplay begins a replay, in the database of a server that does not run.
 func (r *rig) addReplay(ctx context.Context, key string, again trigger.Replay) (job int64, err error) {
-	err = r.offline(ctx, func(s *store.Store) error {
-		hash, _ := trigger.HashAPIKey(key)
-		owner, err := s.APIKeyByHash(ctx, hash)
+	err = offline(ctx, r.database, func(s *store.Store) error {
+		org, err := organizationOf(ctx, s, key)
 		if err != nil {
 			return err
 		}
-		job, err = s.AddReplay(ctx, owner.Organization.ID, again, store.Once{})
+		job, err = s.AddReplay(ctx, org.ID, again, store.Once{})
 		return err
 	})
 	return job, err

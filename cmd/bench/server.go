@@ -86,7 +86,12 @@ func (r *rig) waitForEnd() error {
 
 // get asks the server for a path, and gives each line of the answer to read.
 func (r *rig) get(ctx context.Context, path string, read func(line string)) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+r.address+path, nil)
+	return get(ctx, "http://"+r.address+path, read)
+}
+
+// get is that for any server of ours.
+func get(ctx context.Context, url string, read func(line string)) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return err
 	}
@@ -98,7 +103,7 @@ func (r *rig) get(ctx context.Context, path string, read func(line string)) erro
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("GET %s: status %d", path, resp.StatusCode)
+		return fmt.Errorf("GET %s: status %d", url, resp.StatusCode)
 	}
 	lines := bufio.NewScanner(resp.Body)
 	for lines.Scan() && read != nil {

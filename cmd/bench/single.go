@@ -153,7 +153,7 @@ func (r *rig) startSingle(ctx context.Context) (s *single, err error) {
 	s.cmd = cmd
 	ctx, cancel := context.WithTimeout(ctx, startPatience)
 	defer cancel()
-	for ask(ctx, "http://"+s.address+"/") != nil {
+	for get(ctx, "http://"+s.address+"/", nil) != nil {
 		if err := pause(ctx, 20*time.Millisecond); err != nil {
 			return nil, fmt.Errorf("the single insert is not ready: %w", err)
 		}
@@ -216,21 +216,4 @@ func (s *single) close() {
 	if s.database != nil {
 		_ = s.database.Close()
 	}
-}
-
-// ask returns nil if a server answers with a 200.
-func ask(ctx context.Context, url string) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return err
-	}
-	req.Close = true
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return err
-	}
-	if resp.StatusCode != http.StatusOK {
-		err = fmt.Errorf("GET %s: status %d", url, resp.StatusCode)
-	}
-	return errors.Join(err, resp.Body.Close())
 }

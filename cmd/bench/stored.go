@@ -81,15 +81,14 @@ func (s *stored) fill(ctx context.Context, payload int, errOut io.Writer) error 
 }
 
 // addOwners makes the organizations, each with a webhook, and the days.
-func (s *stored) addOwners(ctx context.Context) (err error) {
+func (s *stored) addOwners(ctx context.Context) error {
 	if err := makeDays(ctx, s.options, s.past.since); err != nil {
 		return err
 	}
-	db, err := store.Open(ctx, s.options)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, db.Leave(ctx), db.Close()) }()
+	return offline(ctx, s.options, func(db *store.Store) error { return s.addOwnersTo(ctx, db) })
+}
+
+func (s *stored) addOwnersTo(ctx context.Context, db *store.Store) error {
 	const eventType = "stored.event"
 	filter, err := trigger.ParseFilter([]string{eventType}, nil)
 	if err != nil {
@@ -120,11 +119,7 @@ func (s *stored) addOwners(ctx context.Context) (err error) {
 func makeDays(ctx context.Context, o store.Options, since time.Time) error {
 	behind := time.Since(since)
 	o.Now, o.OwnClock = func() time.Time { return time.Now().Add(-behind) }, true
-	db, err := store.Open(ctx, o)
-	if err != nil {
-		return err
-	}
-	return errors.Join(db.Leave(ctx), db.Close())
+	return offline(ctx, o, func(*store.Store) error { return nil })
 }
 
 func random() (bytes [32]byte) {

@@ -245,7 +245,7 @@ func (e *Engine) measure(ctx context.Context) {
 		if b, err := e.Store.Backlog(ctx); err == nil {
 			e.backlog.Store(&b)
 		}
-		timer.Reset(max(backlogEvery, min(lookShare*elapsed(e.Now(), begun), time.Minute)))
+		timer.Reset(max(backlogEvery, e.restAfter(begun)))
 	}
 }
 

@@ -64,15 +64,21 @@ func (e *Engine) wait(ctx context.Context, d time.Duration) {
 // view is what the looks have seen. A look at all webhooks costs little,
 // unless a transaction in PostgreSQL holds an old snapshot: then it reads past
 // every delivery that has ended since. So it is made no more often than
-// lookShare allows, and each minute; and between two of them only those
-// webhooks are looked at that had work or have it on this node, for what has
-// come due of late.
+// lookShare allows, but at least each minute; and between two of them only
+// those webhooks are looked at that had work or have it on this node, for what
+// has come due of late.
 type view struct {
 	after store.Lane           // where the next look at all goes on
 	begun time.Time            // when the first part of it began, in the database's time
 	next  time.Time            // when it may go on, by the process's clock
 	lanes map[int64]store.Lane // by webhook; DueAt: what was due first, zero if that was claimed
 	until time.Time            // what was due by then has been seen, in the database's time
+}
+
+// restAfter is how long after its beginning a look at all webhooks, which has
+// ended now, may begin again.
+func (e *Engine) restAfter(begun time.Time) time.Duration {
+	return min(lookShare*elapsed(e.Now(), begun), time.Minute)
 }
 
 // round looks once at up to 1000 webhooks that have open deliveries, and claims
@@ -86,7 +92,7 @@ func (e *Engine) round(ctx context.Context, v *view) (next time.Duration, err er
 	if begun.Before(v.next) {
 		lanes, err = e.lookAtDue(ctx, v, now)
 	} else if lanes, err = e.lookAtAll(ctx, v, now); err == nil {
-		v.next = begun.Add(min(lookShare*elapsed(e.Now(), begun), time.Minute))
+		v.next = begun.Add(e.restAfter(begun))
 		more = more || v.after != store.Lane{}
 	}
 	if err != nil {

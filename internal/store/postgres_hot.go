@@ -98,11 +98,11 @@ func addAgain(ctx context.Context, conn *pgx.Conn, b *Batch) (fresh [][16]byte, 
 		return nil, err
 	}
 	defer func() { _ = tx.Rollback(ctx) }() // nothing to do after a commit
-	if fresh, err = collectIDs(ctx, tx, sqlAddEvents, addEventsArgs(b, nil, nil)...); err != nil {
+	if fresh, err = collectIDs(ctx, conn, sqlAddEvents, addEventsArgs(b, nil, nil)...); err != nil {
 		return nil, err
 	}
 	orgs, versions := b.versions()
-	rows, err := tx.Query(ctx, sqlChanged, orgs, versions)
+	rows, err := conn.Query(ctx, sqlChanged, orgs, versions)
 	if err != nil {
 		return nil, err
 	}
@@ -289,11 +289,8 @@ func (p *postgres) onConn(ctx context.Context, do func(context.Context, *pgx.Con
 	return checkReplicated(conn.Conn())
 }
 
-func collectIDs(ctx context.Context, q interface {
-	Query(ctx context.Context, text string, args ...any) (pgx.Rows, error)
-}, text string, args ...any,
-) ([][16]byte, error) {
-	rows, err := q.Query(ctx, text, args...)
+func collectIDs(ctx context.Context, conn *pgx.Conn, text string, args ...any) ([][16]byte, error) {
+	rows, err := conn.Query(ctx, text, args...)
 	if err != nil {
 		return nil, err
 	}
