@@ -40,7 +40,7 @@ func (s *Store) erase(ctx context.Context, orgID int64) error {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			if err := s.dialect.write(ctx, func(q querier) (err error) {
+			if err := s.dialect.writeQuietly(ctx, func(q querier) (err error) {
 				more, err = affected(q.ExecContext(ctx, text, trigger.Bucket(orgID), orgID, slice))
 				return err
 			}); err != nil {
@@ -48,7 +48,7 @@ func (s *Store) erase(ctx context.Context, orgID int64) error {
 			}
 		}
 	}
-	return s.dialect.write(ctx, func(q querier) error {
+	return s.dialect.writeQuietly(ctx, func(q querier) error {
 		for _, text := range []string{
 			`DELETE FROM replays WHERE organization_id = $1`,
 			`DELETE FROM webhook_health WHERE organization_id = $1`,
@@ -76,7 +76,7 @@ func (s *Store) eraseEvents(ctx context.Context, orgID int64) error {
 		if err != nil || len(ids) == 0 {
 			return err
 		}
-		if err := s.dialect.write(ctx, func(q querier) error {
+		if err := s.dialect.writeQuietly(ctx, func(q querier) error {
 			of, is := s.in("event_id", "$5", listOfIDs), s.in("id", "$5", listOfIDs)
 			for _, text := range []string{
 				`DELETE FROM deliveries WHERE bucket = $1 AND organization_id = $2 AND event_id >= $3 AND event_id <= $4

@@ -107,7 +107,7 @@ func (s *Store) wanting(ctx context.Context, results []Result) (wanting map[int6
 
 // finishRare records results one by one, in one transaction.
 func (s *Store) finishRare(ctx context.Context, results []Result) error {
-	return s.dialect.write(ctx, func(q querier) error {
+	return s.dialect.writeQuietly(ctx, func(q querier) error {
 		for i := range results {
 			r := &results[i]
 			moved, err := finishOne(ctx, q, r)

@@ -121,7 +121,7 @@ func (s *Store) Failing(ctx context.Context, e trigger.Endurance) (list []trigge
 // notice, all in one transaction. It does nothing where another node has done
 // it, or the webhook has recovered since.
 func (s *Store) Advance(ctx context.Context, h trigger.Health, stage trigger.HealthStage, n trigger.Notice) error {
-	return wrap("note a failing webhook", s.dialect.write(ctx, func(q querier) error {
+	return wrap("note a failing webhook", s.dialect.writeQuietly(ctx, func(q querier) error {
 		version, err := bumpVersion(ctx, q, h.OrganizationID)
 		if err != nil {
 			return err
@@ -187,7 +187,7 @@ func (s *Store) Hold(ctx context.Context, orgID, webhookID int64, seen, until ti
 	if !seen.IsZero() {
 		was = micros(seen)
 	}
-	return wrap("hold a webhook", s.dialect.write(ctx, func(q querier) (err error) {
+	return wrap("hold a webhook", s.dialect.writeQuietly(ctx, func(q querier) (err error) {
 		switch {
 		case until.IsZero():
 			_, err = q.ExecContext(ctx, `UPDATE webhook_health SET held_until = 0, holds = 0
@@ -210,7 +210,7 @@ func (s *Store) Hold(ctx context.Context, orgID, webhookID int64, seen, until ti
 // until held: ok for one node only, which the others wait for until the given
 // time.
 func (s *Store) Probe(ctx context.Context, webhookID int64, held, until time.Time) (ok bool, err error) {
-	err = s.dialect.write(ctx, func(q querier) error {
+	err = s.dialect.writeQuietly(ctx, func(q querier) error {
 		ok, err = affected(q.ExecContext(ctx, `UPDATE webhook_health SET held_until = $3
 			WHERE webhook_id = $1 AND held_until = $2`, webhookID, micros(held), micros(until)))
 		return err

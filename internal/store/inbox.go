@@ -26,7 +26,7 @@ func (s *Store) ClaimInbox(ctx context.Context, orgID int64, limit, maxBytes int
 	until = now.Add(lease)
 	attempts := make(map[trigger.ID]int)
 	var ids []trigger.ID
-	err = s.dialect.write(ctx, func(q querier) error {
+	err = s.dialect.writeQuietly(ctx, func(q querier) error {
 		clear(attempts)
 		ids = ids[:0]
 		return query(ctx, q, func(rows *sql.Rows) error {
@@ -96,7 +96,7 @@ func (s *Store) unclaimInbox(ctx context.Context, orgID int64, claim trigger.ID,
 	}
 	ctx, cancel := bounded(context.WithoutCancel(ctx))
 	defer cancel()
-	_ = s.dialect.write(ctx, func(q querier) error {
+	_ = s.dialect.writeQuietly(ctx, func(q querier) error {
 		_, err := q.ExecContext(ctx, `UPDATE deliveries SET claim = $5, due_at = $6, attempts = attempts - 1 WHERE bucket = $1`+s.inboxRows(),
 			trigger.Bucket(orgID), orgID, claim[:], s.dialect.ids(ids), nobody(), micros(s.Now()))
 		return err

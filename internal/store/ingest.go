@@ -30,7 +30,7 @@ func (s *Store) AddEvents(ctx context.Context, b *Batch, again bool) ([]trigger.
 	verdicts, err := s.dialect.addEvents(ctx, b, again)
 	for i, id := range verdicts {
 		if b.IfCurrent && id.IsZero() {
-			s.subs.Remove(b.Events[i].OrganizationID)
+			s.subs.View().Remove(b.Events[i].OrganizationID)
 		}
 	}
 	return verdicts, err

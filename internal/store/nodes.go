@@ -10,7 +10,7 @@ import (
 // those that are there.
 func (s *Store) TouchNode(ctx context.Context) error {
 	var n int
-	err := s.dialect.write(ctx, func(q querier) error {
+	err := s.dialect.writeQuietly(ctx, func(q querier) error {
 		now := s.Now()
 		if _, err := q.ExecContext(ctx, `INSERT INTO nodes (id, seen_at) VALUES ($1, $2)
 			ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at`, s.NodeID[:], micros(now)); err != nil {
@@ -32,7 +32,7 @@ func (s *Store) TouchNode(ctx context.Context) error {
 func (s *Store) Leave(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	return s.dialect.write(ctx, func(q querier) error {
+	return s.dialect.writeQuietly(ctx, func(q querier) error {
 		_, err := q.ExecContext(ctx, `DELETE FROM nodes WHERE id = $1`, s.NodeID[:])
 		return err
 	})
@@ -51,7 +51,7 @@ const rateWindow = 61
 // and says when that many will be free if nobody else comes.
 func (s *Store) TakePermits(ctx context.Context, orgID int64, limit, n int) (ok bool, retryAfter time.Duration, err error) {
 	step := s.Now().Unix()
-	err = s.dialect.write(ctx, func(q querier) error {
+	err = s.dialect.writeQuietly(ctx, func(q querier) error {
 		// The row of step 0 keeps others of this organization out until the
 		// commit, so that the sum below is not one that several nodes see.
 		if _, err := q.ExecContext(ctx, `INSERT INTO permits (organization_id, step, used) VALUES ($1, 0, 0)
@@ -84,7 +84,7 @@ func (s *Store) TakePermits(ctx context.Context, orgID int64, limit, n int) (ok 
 
 // DropPermits forgets what no window touches any more.
 func (s *Store) DropPermits(ctx context.Context) error {
-	return wrap("drop permits", s.dialect.write(ctx, func(q querier) error {
+	return wrap("drop permits", s.dialect.writeQuietly(ctx, func(q querier) error {
 		_, err := q.ExecContext(ctx, `DELETE FROM permits WHERE step > 0 AND step < $1`, s.Now().Unix()-2*rateWindow)
 		return err
 	}))

@@ -76,9 +76,6 @@ func (p *postgres) addEvents(ctx context.Context, b *Batch, again bool) ([]trigg
 			return nil, made
 		}
 	}
-	if err == nil && again {
-		err = p.barrier(ctx)
-	}
 	return verdicts, err
 }
 
@@ -151,6 +148,20 @@ func addEventsArgs(b *Batch, currentOrgs, currentVersions []int64) []any {
 	}
 }
 
+// sqlFound looks for the events of a batch that were not stored. Its commit is
+// a barrier, see sqlBarrier: what it finds may be committed and have waited for
+// no standby, as after the restart of a server whose standby was away.
+const sqlFound = `
+	WITH loser AS MATERIALIZED (
+		SELECT * FROM unnest($1::integer[], $2::smallint[], $3::bigint[], $4::text[], $5::uuid[])
+		AS l (place, bucket, organization_id, dedup_id, id)
+	), found AS (
+		SELECT place, d.event_id FROM loser JOIN dedup d USING (bucket, organization_id, dedup_id) WHERE dedup_id <> ''
+		UNION ALL
+		SELECT place, id FROM loser JOIN events e USING (bucket, organization_id, id) WHERE loser.dedup_id = ''
+	)
+	SELECT place, event_id, (` + sqlBarrier + `) FROM found`
+
 // secondLook finds the events that the losers lost to, which the statement
 // that lost cannot see; and those that an earlier try of the same batch has
 // committed, which are accepted.
@@ -168,36 +179,18 @@ func secondLook(ctx context.Context, conn *pgx.Conn, b *Batch, verdicts []trigge
 			orgs, dedupIDs, ids = append(orgs, e.OrganizationID), append(dedupIDs, e.DedupID), append(ids, e.ID)
 		}
 	}
-	rows, err := conn.Query(ctx, `
-		WITH loser AS MATERIALIZED (
-			SELECT * FROM unnest($1::integer[], $2::smallint[], $3::bigint[], $4::text[], $5::uuid[])
-			AS l (place, bucket, organization_id, dedup_id, id)
-		)
-		SELECT place, d.event_id FROM loser JOIN dedup d USING (bucket, organization_id, dedup_id) WHERE dedup_id <> ''
-		UNION ALL
-		SELECT place, id FROM loser JOIN events e USING (bucket, organization_id, id) WHERE loser.dedup_id = ''`,
+	rows, err := conn.Query(ctx, sqlFound,
 		places, buckets, orgs, dedupIDs, ids)
 	if err != nil {
 		return err
 	}
 	var place int32
 	var id [16]byte
-	_, err = pgx.ForEachRow(rows, []any{&place, &id}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&place, &id, nil}, func() error {
 		verdicts[place] = id
 		return nil
 	})
 	return err
-}
-
-// barrier is a commit of its own: when it returns, everything committed before
-// it has reached the synchronous standby too. Rows that were only found need
-// it, since finding writes nothing and waits for nobody.
-func (p *postgres) barrier(ctx context.Context) error {
-	return p.onConn(ctx, func(ctx context.Context, conn *pgx.Conn) error {
-		_, err := conn.Exec(ctx, `INSERT INTO nodes (id, seen_at) VALUES ($1, 0)
-			ON CONFLICT (id) DO UPDATE SET seen_at = nodes.seen_at`, [16]byte(p.nodeID))
-		return err
-	})
 }
 
 // sqlAllLanes goes from the first delivery of each webhook to that of the next.
@@ -279,14 +272,15 @@ func (p *postgres) claim(ctx context.Context, wants []Want, claim trigger.ID, no
 func (p *postgres) onConn(ctx context.Context, do func(context.Context, *pgx.Conn) error) error {
 	conn, err := p.hot.Acquire(ctx)
 	if err != nil {
-		return err
-	}
-	defer conn.Release()
-	if err := do(context.WithoutCancel(ctx), conn.Conn()); err != nil {
 		p.notice(err)
 		return err
 	}
-	return checkReplicated(conn.Conn())
+	defer conn.Release()
+	if err = do(context.WithoutCancel(ctx), conn.Conn()); err == nil {
+		err = cmp.Or(checkReplicated(conn.Conn()), p.server.check(conn.Conn()))
+	}
+	p.notice(err)
+	return err
 }
 
 func collectIDs(ctx context.Context, conn *pgx.Conn, text string, args ...any) ([][16]byte, error) {

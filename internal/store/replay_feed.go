@@ -104,7 +104,7 @@ func (s *Store) nextOf(ctx context.Context, r *trigger.Replay, w *trigger.Webhoo
 // oweAgain makes the deliveries of a replay and moves its cursor, unless
 // another node has, or it was stopped.
 func (s *Store) oweAgain(ctx context.Context, r *trigger.Replay, seen trigger.ID, ids []trigger.ID) error {
-	return s.dialect.write(ctx, func(q querier) error {
+	return s.dialect.writeQuietly(ctx, func(q querier) error {
 		moved, err := affected(q.ExecContext(ctx, `UPDATE replays SET cursor = $3, queued = queued + $4
 			WHERE id = $1 AND state = 'running' AND cursor = $2`, r.ID, seen[:], r.Cursor[:], len(ids)))
 		if err != nil || !moved || len(ids) == 0 {
@@ -181,7 +181,7 @@ func (s *Store) cancelSome(ctx context.Context, r *trigger.Replay, open int) err
 }
 
 func (s *Store) endReplay(ctx context.Context, r *trigger.Replay, state trigger.ReplayState) error {
-	return wrap("end a replay", s.dialect.write(ctx, func(q querier) error {
+	return wrap("end a replay", s.dialect.writeQuietly(ctx, func(q querier) error {
 		_, err := q.ExecContext(ctx, `UPDATE replays SET state = $2 WHERE id = $1 AND state = $3`,
 			r.ID, string(state), string(r.State))
 		return err

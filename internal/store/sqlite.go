@@ -129,6 +129,11 @@ func (e *embedded) write(ctx context.Context, fn func(querier) error) error {
 	return e.writer.do(ctx, fn)
 }
 
+// writeQuietly is write: there is no standby.
+func (e *embedded) writeQuietly(ctx context.Context, fn func(querier) error) error {
+	return e.write(ctx, fn)
+}
+
 func (e *embedded) list(param string, of listType) string {
 	if of == listOfIDs {
 		return " IN (SELECT unhex(value) FROM json_each(" + param + "))"

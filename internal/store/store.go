@@ -16,9 +16,11 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,6 +36,7 @@ type Options struct {
 	SecretKeys  []string      // that secrets are encrypted with: the first seals, all open; none: not at all
 	Retention   time.Duration // of events, which no schedule of a webhook may outlast; 0: not judged
 	Unsafe      bool          // take a database that does not sync, and say so in Warnings
+	Log         *slog.Logger  // told of a database that is another one; nil: nobody is
 
 	// Now is the process's clock, with its monotonic reading. OwnClock takes
 	// it for the database's too: for tests that move it.
@@ -50,7 +53,9 @@ type Store struct {
 	hot     *sql.DB // the few connections of ingest and the engine
 	dialect dialect
 	clock   *clock
-	subs    *subscribers
+	log     *slog.Logger
+	subs    *Cache[int64, *trigger.Subscribers]
+	epoch   atomic.Int64 // changes when caches must forget: the server may be another one
 	keys    *keyring
 	keeps   time.Duration // the retention; 0: not known
 	schema  int64         // that this program knows
@@ -69,8 +74,12 @@ type dialect interface {
 	finish(ctx context.Context, results []Result, replayed bool) error
 
 	// write runs fn in a transaction of its own, which is synced when write
-	// returns nil. It may run together with others, never in part.
+	// returns nil, and so is all that fn has read in it; a RepeatedError is
+	// such an answer, too. It may run together with others, never in part.
 	write(ctx context.Context, fn func(querier) error) error
+	// writeQuietly is write for work that nobody is told of, or only of what it
+	// has changed: what fn found as it should be need not be as durable.
+	writeQuietly(ctx context.Context, fn func(querier) error) error
 	// list is the text after a column that asks for membership in the list
 	// parameter; ints and ids make the parameter's value.
 	list(param string, of listType) string
@@ -129,7 +138,8 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{NodeID: newID(o.Now()), clock: newClock(o.Now), subs: newSubscribers(), keys: keys, keeps: o.Retention}
+	s := &Store{NodeID: newID(o.Now()), clock: newClock(o.Now), keys: keys, keeps: o.Retention, log: cmp.Or(o.Log, slog.New(slog.DiscardHandler))}
+	s.subs = NewCache[int64, *trigger.Subscribers](s, subscriberCache)
 	open := openSQLite
 	if o.PostgresURL != "" {
 		open = openPostgres

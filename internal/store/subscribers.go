@@ -6,25 +6,12 @@ import (
 	"errors"
 	"maps"
 
-	lru "github.com/hashicorp/golang-lru/v2"
-
 	"triggerd/internal/trigger"
 )
 
-// subscribers caches the webhooks of active organizations, each at the last
-// version that was seen.
-type subscribers = lru.Cache[int64, *trigger.Subscribers]
-
-// subscriberCache is how many organizations' webhooks are kept in memory.
+// subscriberCache is how many organizations' webhooks are kept in memory, each
+// at the last version that was seen.
 const subscriberCache = 10_000
-
-func newSubscribers() *subscribers {
-	cache, err := lru.New[int64, *trigger.Subscribers](subscriberCache)
-	if err != nil {
-		panic(err) // only for a size below 1
-	}
-	return cache
-}
 
 // Subscribers gives the webhooks of organizations as they are now: one small
 // read asks for the versions, and only what changed is read again. Whether a
@@ -35,7 +22,7 @@ func (s *Store) Subscribers(ctx context.Context, orgIDs []int64) (map[int64]*tri
 	err := query(ctx, s.hot, func(rows *sql.Rows) error {
 		var id, version int64
 		err := rows.Scan(&id, &version)
-		if cached, ok := s.subs.Get(id); ok && cached.Version == version {
+		if cached, ok := s.subs.View().Get(id); ok && cached.Version == version {
 			found[id] = cached
 		}
 		return err
@@ -67,7 +54,7 @@ func (s *Store) RememberedSubscribers(ctx context.Context, orgIDs []int64) (map[
 	found := make(map[int64]*trigger.Subscribers, len(orgIDs))
 	var unknown []int64
 	for _, id := range orgIDs {
-		if cached, ok := s.subs.Get(id); ok {
+		if cached, ok := s.subs.View().Get(id); ok {
 			found[id] = cached
 		} else {
 			unknown = append(unknown, id)
@@ -82,9 +69,10 @@ func (s *Store) RememberedSubscribers(ctx context.Context, orgIDs []int64) (map[
 }
 
 func (s *Store) loadSubscribers(ctx context.Context, orgID int64) (*trigger.Subscribers, error) {
+	view := s.subs.View()
 	subs, err := s.readSubscribers(ctx, s.hot, orgID)
 	if err == nil {
-		s.subs.Add(orgID, subs)
+		view.Add(orgID, subs)
 	}
 	return subs, err
 }
@@ -148,7 +136,7 @@ func (s *Store) WebhooksByID(ctx context.Context, ids []int64) (map[int64]*trigg
 		if err != nil {
 			break
 		}
-		subs, ok := s.subs.Get(orgID)
+		subs, ok := s.subs.View().Get(orgID)
 		if !ok || subs.Version < version {
 			subs, err = s.loadSubscribers(ctx, orgID)
 		}

@@ -56,7 +56,7 @@ func (s *Store) DropBefore(ctx context.Context, before time.Time) error {
 
 // dropReplays forgets replays that have ended and are as old as what goes.
 func (s *Store) dropReplays(ctx context.Context, before time.Time) error {
-	return wrap("drop replays", s.dialect.write(ctx, func(q querier) error {
+	return wrap("drop replays", s.dialect.writeQuietly(ctx, func(q querier) error {
 		_, err := q.ExecContext(ctx, `DELETE FROM replays WHERE id IN (SELECT id FROM replays
 			WHERE created_at < $1 AND state IN ('done', 'cancelled') ORDER BY id LIMIT 1000)`, micros(before))
 		return err
@@ -117,7 +117,7 @@ func (s *Store) dropDedupPage(ctx context.Context, orgID int64, after string, be
 	if err != nil || len(old) == 0 {
 		return last, seen < page, err
 	}
-	err = s.dialect.write(ctx, func(q querier) error {
+	err = s.dialect.writeQuietly(ctx, func(q querier) error {
 		for _, id := range old {
 			if _, err := q.ExecContext(ctx, `DELETE FROM dedup
 				WHERE bucket = $1 AND organization_id = $2 AND dedup_id = $3 AND event_id < $4`,
