@@ -154,7 +154,7 @@ func (e *Engine) activeWebhooks(ctx context.Context, due []store.Lane) (map[int6
 // wants reserves room in the lanes of active webhooks, of what is free the
 // same share for each organization, and within it for each of its lanes; at
 // most what a lane can start within a lease. Where a breaker is open there is
-// room for one probe, once it has been open for long enough. most is how many
+// room for a probe, once it has been open for long enough. most is how many
 // deliveries there is to be room for in all.
 func (e *Engine) wants(ctx context.Context, due []store.Lane, hooks map[int64]*trigger.Webhook, most int) (wants []store.Want) {
 	lanesOf := make(map[int64]int)
@@ -171,17 +171,25 @@ func (e *Engine) wants(ctx context.Context, due []store.Lane, hooks map[int64]*t
 		}
 		share, probe := max(1, free/len(lanesOf)/lanesOf[w.OrganizationID]), !w.HeldUntil.IsZero()
 		if probe {
-			if share = 1; w.HeldUntil.After(e.Store.Now()) || !e.hasRoom(laneKey{l.WebhookID, l.Job}) || !e.mayProbe(ctx, w) {
+			if w.HeldUntil.After(e.Store.Now()) || !e.hasRoom(laneKey{l.WebhookID, l.Job}) || !e.mayProbe(ctx, w) {
 				continue
 			}
+			share = e.probeSize(l.WebhookID)
 		}
 		if room := e.reserve(laneKey{l.WebhookID, l.Job}, share, 0, probe); room > 0 {
-			wants = append(wants, store.Want{Bucket: l.Bucket, WebhookID: l.WebhookID, Job: l.Job, Room: room, From: l.DueAt})
+			wants = append(wants, store.Want{Bucket: l.Bucket, WebhookID: l.WebhookID, Job: l.Job, Room: room, From: l.DueAt, Probe: probe})
 		} else if probe {
 			e.leaveProbe(laneKey{l.WebhookID, l.Job})
 		}
 	}
 	return wants
+}
+
+// probeSize is that of a webhook's receiver.
+func (e *Engine) probeSize(webhookID int64) int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.receiver(webhookID).probeSize()
 }
 
 // turned says how many deliveries to claim, and of which of the due webhooks

@@ -85,7 +85,7 @@ func (e *Engine) restAfter(begun time.Time) time.Duration {
 // what is due and what there is room for. It returns when to look again.
 func (e *Engine) round(ctx context.Context, v *view) (next time.Duration, err error) {
 	more := e.endSome(ctx)
-	e.holdSome(ctx)
+	e.storeBreakers(ctx)
 	e.giveBack(ctx)
 	now, begun := e.Store.Now(), e.Now()
 	var lanes []store.Lane

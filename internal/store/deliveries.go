@@ -76,11 +76,13 @@ type Want struct {
 	Job       int64 // the replay; 0: what was owed at acceptance
 	Room      int
 	From      time.Time // what is due earlier is left for another time; zero: nothing is
+	Probe     bool      // for a breaker: take what has failed least, any of it, rather than what was due first
 }
 
 // Claim takes due deliveries for this node: they get the claim's id and are
 // nobody else's until the lease ends. Each webhook's are taken in the order
-// they are due; those that another node is taking are passed over.
+// they are due, unless for a probe; those that another node is taking are
+// passed over.
 func (s *Store) Claim(ctx context.Context, wants []Want, claim trigger.ID, now, lease time.Time) ([]trigger.Delivery, error) {
 	taken, err := s.dialect.claim(ctx, wants, claim, now, lease)
 	slices.SortFunc(taken, func(a, b trigger.Delivery) int { // the oldest first; EventsOf reads them by organization

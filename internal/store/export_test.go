@@ -19,5 +19,7 @@ func HotStatements() map[string][]string {
 		finishText(true):  arrays(20),
 		sqlClaim:          claim,
 		sqlClaimReplayed:  claim,
+		sqlProbe:          claim,
+		sqlProbeReplayed:  claim,
 	}
 }

@@ -127,7 +127,7 @@ func markHealth(ctx context.Context, q querier, results []Result) error {
 	for _, m := range healthMarks(results) {
 		if m.fine {
 			for _, text := range []string{sqlHealthFine, sqlHealthBack} {
-				if _, err := q.ExecContext(ctx, text+` = $1`, m.webhookID); err != nil {
+				if _, err := q.ExecContext(ctx, text, m.webhookID, micros(m.fineAt)); err != nil {
 					return err
 				}
 			}

@@ -60,12 +60,14 @@ func healthMarks(results []Result) []healthMark {
 	return marks
 }
 
-// What a success and what failures make of a webhook's health. A success
+// What successes and what failures make of a webhook's health. A success
 // forgets the failures, unless it was told of them: then of the success, too.
+// It closes the breaker, unless its attempt began before it could.
 const (
-	sqlHealthFine = `DELETE FROM webhook_health WHERE stage = 0 AND webhook_id`
-	sqlHealthBack = `UPDATE webhook_health SET stage = 3, failures = 0, held_until = 0, holds = 0
-		WHERE stage > 0 AND webhook_id`
+	sqlHealthFine = `DELETE FROM webhook_health WHERE stage = 0 AND webhook_id = $1 AND lift_at <= $2`
+	sqlHealthBack = `UPDATE webhook_health SET stage = CASE WHEN stage > 0 THEN 3 ELSE 0 END, failures = 0,
+		held_until = CASE WHEN lift_at <= $2 THEN 0 ELSE held_until END, holds = CASE WHEN lift_at <= $2 THEN 0 ELSE holds END
+		WHERE webhook_id = $1`
 	sqlHealthNote = `
 		INSERT INTO webhook_health (webhook_id, organization_id, since, last_at, failures, stage, held_until, holds)
 		VALUES ($1, $2, $3, $4, $5, 0, 0, 0)
@@ -169,41 +171,60 @@ func settleHealth(ctx context.Context, q querier, w *trigger.Webhook, before tri
 			return err
 		}
 		_, err = q.ExecContext(ctx, `UPDATE webhook_health
-			SET stage = 1, failures = 0, since = $2, last_at = $2, held_until = 0, holds = 0
+			SET stage = 1, failures = 0, since = $2, last_at = $2, held_until = 0, holds = 0, lift_at = 0
 			WHERE webhook_id = $1 AND stage IN (1, 2)`, w.ID, now)
 	}
 	return err
 }
 
-// Hold opens the breaker of a webhook until the given time, in which nobody
-// tries it. seen is what the breaker was: zero where it was closed, the end of
-// a probe that failed; where it is something else by now, nothing changes. A
-// zero until closes it.
-func (s *Store) Hold(ctx context.Context, orgID, webhookID int64, seen, until time.Time) error {
-	was, now, failed := int64(0), micros(s.Now()), 0
-	if micros(until) > now { // else it is a probe that was not made
+// BreakerChange is a change of a webhook's breaker.
+type BreakerChange struct {
+	OrganizationID, WebhookID int64
+
+	Seen   time.Time // what it was open until; zero: it was closed
+	Until  time.Time // what it is to be open until; zero: it is closed
+	LiftAt time.Time // a success closes it if its attempt began no earlier
+	Asked  bool      // the receiver has asked for it, so that it holds whatever was seen
+}
+
+// SetBreaker changes the breaker of a webhook: while it is open nobody tries
+// the webhook. If the breaker is not as it was seen, nothing changes; one that
+// the receiver has asked for is at least as long as that.
+func (s *Store) SetBreaker(ctx context.Context, c BreakerChange) error {
+	now, seen, failed := micros(s.Now()), int64(0), 0
+	if micros(c.Until) > now { // else it is a probe that was not made
 		failed = 1
 	}
-	if !seen.IsZero() {
-		was = micros(seen)
+	if !c.Seen.IsZero() {
+		seen = micros(c.Seen)
 	}
-	return wrap("hold a webhook", s.dialect.writeQuietly(ctx, func(q querier) (err error) {
+	return wrap("change a breaker", s.dialect.writeQuietly(ctx, func(q querier) (err error) {
 		switch {
-		case until.IsZero():
-			_, err = q.ExecContext(ctx, `UPDATE webhook_health SET held_until = 0, holds = 0
-				WHERE webhook_id = $1 AND held_until = $2`, webhookID, was)
-		case !seen.IsZero():
-			_, err = q.ExecContext(ctx, `UPDATE webhook_health SET held_until = $3, holds = holds + $4
-				WHERE webhook_id = $1 AND held_until = $2`, webhookID, was, micros(until), failed)
-		default:
+		case c.Until.IsZero():
+			_, err = q.ExecContext(ctx, `UPDATE webhook_health SET held_until = 0, holds = 0, lift_at = 0
+				WHERE webhook_id = $1 AND held_until = $2`, c.WebhookID, seen)
+		case c.Seen.IsZero() || c.Asked:
 			_, err = q.ExecContext(ctx, `
-				INSERT INTO webhook_health (webhook_id, organization_id, since, last_at, failures, stage, held_until, holds)
-				VALUES ($1, $2, $3, $3, 0, 0, $4, 1)
-				ON CONFLICT (webhook_id) DO UPDATE SET held_until = excluded.held_until, holds = webhook_health.holds + 1
-				WHERE webhook_health.held_until = 0`, webhookID, orgID, now, micros(until))
+				INSERT INTO webhook_health (webhook_id, organization_id, since, last_at, failures, stage, held_until, holds, lift_at)
+				VALUES ($1, $2, $3, $3, 0, 0, $4, 1, $5)
+				ON CONFLICT (webhook_id) DO UPDATE SET
+					held_until = excluded.held_until, holds = webhook_health.holds + 1, lift_at = excluded.lift_at
+				WHERE webhook_health.held_until = 0 OR $6 = 1 AND webhook_health.held_until < excluded.held_until`,
+				c.WebhookID, c.OrganizationID, now, micros(c.Until), max(0, micros(c.LiftAt)), asInt(c.Asked))
+		default:
+			_, err = q.ExecContext(ctx, `UPDATE webhook_health SET held_until = $3, holds = holds + $4,
+				lift_at = CASE WHEN CAST($5 AS bigint) > 0 THEN CAST($5 AS bigint) ELSE lift_at END
+				WHERE webhook_id = $1 AND held_until = $2`, c.WebhookID, seen, micros(c.Until), failed, max(0, micros(c.LiftAt)))
 		}
 		return err
 	}))
+}
+
+func asInt(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 // Probe asks for the one attempt that is made when a breaker has been open

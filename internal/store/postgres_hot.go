@@ -214,27 +214,68 @@ func (p *postgres) lanes() (all, due string) {
 // they are locked: a join by key would be planned by statistics, and those of
 // a queue are always old; so would the bucket, were it not hidden from them.
 const (
-	sqlClaim = sqlClaimFrom + `state = 0 AND webhook_id > 0 AND webhook_id = w.id` + sqlClaimTo
+	sqlClaim = sqlClaimFrom + sqlOpenOf + sqlClaimTo
 	// Of a replay: the index deliveries_replayed has these alone.
-	sqlClaimReplayed = sqlClaimFrom + `state = 3 AND job = w.id` + sqlClaimTo
+	sqlClaimReplayed = sqlClaimFrom + sqlReplayedOf + sqlClaimTo
+
+	sqlProbe         = sqlProbeFrom + sqlOpenOf + sqlProbeOr + sqlOpenOf + sqlProbeTo
+	sqlProbeReplayed = sqlProbeFrom + sqlReplayedOf + sqlProbeOr + sqlReplayedOf + sqlProbeTo
+
+	sqlOpenOf     = `state = 0 AND webhook_id > 0 AND webhook_id = w.id AND due_at >= w.due AND due_at <= $4`
+	sqlReplayedOf = `state = 3 AND job = w.id AND due_at >= w.due AND due_at <= $4`
 )
 
-const sqlClaimFrom = `
+const (
+	sqlClaimFrom = sqlWanted + `
+			SELECT ctid AS place FROM deliveries WHERE bucket = $1 AND `
+	sqlClaimTo = `
+			ORDER BY due_at LIMIT w.room FOR UPDATE SKIP LOCKED` + sqlTake
+)
+
+// sqlProbe takes what has failed least, any of it, of those that were due first
+// and last, a hundred each: what was due first may be what the receiver always
+// refuses.
+const (
+	sqlProbeFrom = sqlWanted + `
+			SELECT ctid AS place FROM deliveries WHERE (bucket = $1) IS TRUE AND due_at <= $4 AND ctid = ANY (ARRAY(
+				SELECT place FROM (
+					(SELECT ctid AS place, attempts FROM deliveries WHERE bucket = $1 AND `
+	sqlProbeOr = ` ORDER BY due_at LIMIT 100)
+					UNION
+					(SELECT ctid, attempts FROM deliveries WHERE bucket = $1 AND `
+	sqlProbeTo = ` ORDER BY due_at DESC LIMIT 100)
+				) AS known ORDER BY attempts, random() LIMIT w.room
+			)) FOR UPDATE SKIP LOCKED` + sqlTake
+)
+
+const (
+	sqlWanted = `
 	WITH due AS MATERIALIZED (
 		SELECT d.place
-		FROM unnest($2::bigint[], $3::integer[], $7::bigint[]) AS w (id, room, due), LATERAL (
-			SELECT ctid AS place FROM deliveries
-			WHERE bucket = $1 AND `
-
-const sqlClaimTo = ` AND due_at >= w.due AND due_at <= $4
-			ORDER BY due_at LIMIT w.room FOR UPDATE SKIP LOCKED
+		FROM unnest($2::bigint[], $3::integer[], $7::bigint[]) AS w (id, room, due), LATERAL (`
+	sqlTake = `
 		) AS d
 	)
 	UPDATE deliveries SET claim = $5, due_at = $6
 	WHERE (bucket = $1) IS TRUE AND ctid = ANY (ARRAY(SELECT place FROM due))
 	RETURNING organization_id, event_id, webhook_id, job, attempts`
+)
 
-// claim sends a statement for each bucket, all in one round trip.
+// claimText is the statement that claims what is wanted so.
+func claimText(replayed, probe bool) string {
+	switch {
+	case probe && replayed:
+		return sqlProbeReplayed
+	case probe:
+		return sqlProbe
+	case replayed:
+		return sqlClaimReplayed
+	}
+	return sqlClaim
+}
+
+// claim sends a statement for each bucket and kind of want, all in one round
+// trip.
 func (p *postgres) claim(ctx context.Context, wants []Want, claim trigger.ID, now, lease time.Time) ([]trigger.Delivery, error) {
 	var taken []trigger.Delivery
 	batch := &pgx.Batch{}
@@ -242,11 +283,8 @@ func (p *postgres) claim(ctx context.Context, wants []Want, claim trigger.ID, no
 		var ids []int64 // webhooks, or replays
 		var rooms []int32
 		var froms []int64
-		bucket, replayed, text := wants[0].Bucket, wants[0].Job != 0, sqlClaim
-		if replayed {
-			text = sqlClaimReplayed
-		}
-		for len(wants) > 0 && wants[0].Bucket == bucket && (wants[0].Job != 0) == replayed {
+		bucket, text := wants[0].Bucket, claimText(wants[0].Job != 0, wants[0].Probe)
+		for len(wants) > 0 && wants[0].Bucket == bucket && claimText(wants[0].Job != 0, wants[0].Probe) == text {
 			ids, rooms = append(ids, cmp.Or(wants[0].Job, wants[0].WebhookID)), append(rooms, int32(wants[0].Room))
 			froms = append(froms, micros(wants[0].From))
 			wants = wants[1:]
