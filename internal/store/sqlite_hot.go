@@ -29,7 +29,7 @@ func (e *embedded) addEvents(ctx context.Context, b *Batch, _ bool) (verdicts []
 		}
 		return err
 	})
-	return verdicts, err
+	return orZero(verdicts, err)
 }
 
 // changedSince is sqlChanged.
@@ -77,14 +77,15 @@ func (e *embedded) claim(ctx context.Context, wants []Want, claim trigger.ID, no
 			if want.Job != 0 {
 				which = sqlDueReplayed
 			}
-			if err := query(ctx, q, func(rows *sql.Rows) error {
+			part, err := rowsOf(ctx, q, func(r row) (trigger.Delivery, error) {
 				d := trigger.Delivery{Claim: claim, DueAt: lease}
-				err := rows.Scan(&d.OrganizationID, (*dbID)(&d.EventID), &d.WebhookID, &d.Job, &d.Attempts)
-				taken = append(taken, d)
-				return err
-			}, which, want.Bucket, cmp.Or(want.Job, want.WebhookID), micros(want.From), micros(now), want.Room); err != nil {
+				err := r.Scan(&d.OrganizationID, (*dbID)(&d.EventID), &d.WebhookID, &d.Job, &d.Attempts)
+				return d, err
+			}, which, want.Bucket, cmp.Or(want.Job, want.WebhookID), micros(want.From), micros(now), want.Room)
+			if err != nil {
 				return err
 			}
+			taken = append(taken, part...)
 		}
 		for _, d := range taken {
 			if _, err := q.ExecContext(ctx, `UPDATE deliveries SET claim = ?, due_at = ?
@@ -96,7 +97,7 @@ func (e *embedded) claim(ctx context.Context, wants []Want, claim trigger.ID, no
 		}
 		return nil
 	})
-	return taken, err
+	return orZero(taken, err)
 }
 
 func (e *embedded) finish(ctx context.Context, results []Result, _ bool) error {
