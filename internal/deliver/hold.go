@@ -13,6 +13,7 @@ import (
 type ending struct {
 	organizationID int64
 	state          trigger.WebhookState // gone or paused
+	stored         bool                 // the store says so: only what it is owed is still to be ended
 }
 
 // hold is a change of a breaker: from what it was seen to be, to what it
@@ -39,7 +40,7 @@ func (e *Engine) done(l *lane, it *item, a *trigger.Attempt) {
 	strained := a.Strained() || a.Outcome == trigger.Transient && timedOut
 	r.pace.note(a.Took, a.Outcome == trigger.Success, strained)
 	switch {
-	case r.stopped:
+	case r.stopped, r.absent:
 	case strained:
 		r.strain++
 		if timedOut {
@@ -82,7 +83,7 @@ func (e *Engine) trip(r *receiver) {
 // hold changes the breaker here, and notes it for the store. until is zero for
 // closed.
 func (e *Engine) hold(r *receiver, until time.Time) {
-	if r.webhook == nil {
+	if r.webhook == nil || r.absent {
 		return
 	}
 	e.holds[r.id] = hold{r.webhook.OrganizationID, r.probe, until}
@@ -147,6 +148,7 @@ func (e *Engine) mayProbe(ctx context.Context, w *trigger.Webhook) bool {
 	ok, err := e.Store.Probe(ctx, w.ID, w.HeldUntil, until)
 	if err != nil {
 		e.Log.Warn("a webhook cannot be probed", "webhook_id", w.ID, "error", err)
+		return false
 	}
 	if !ok {
 		return false
@@ -177,10 +179,10 @@ func (e *Engine) leaveProbe(key laneKey) {
 }
 
 // endWebhook notes a webhook whose receiver wants no more.
-func (e *Engine) endWebhook(orgID, webhookID int64, state trigger.WebhookState) {
+func (e *Engine) endWebhook(webhookID int64, end ending) {
 	e.mu.Lock()
 	if e.ending[webhookID].state != trigger.Gone { // which is for ever
-		e.ending[webhookID] = ending{orgID, state}
+		e.ending[webhookID] = end
 	}
 	e.mu.Unlock()
 	e.Wake()
@@ -218,10 +220,18 @@ func (e *Engine) endSome(ctx context.Context) (more bool) {
 }
 
 func (e *Engine) end(ctx context.Context, webhookID int64, end ending) (done bool, err error) {
-	if err := e.Store.StopWebhook(ctx, end.organizationID, webhookID, end.state); err != nil || end.state != trigger.Gone {
-		return err == nil, err
+	if !end.stored {
+		if err := e.Store.StopWebhook(ctx, end.organizationID, webhookID, end.state); err != nil {
+			return false, err
+		}
+	}
+	if end.state != trigger.Gone {
+		return true, nil
 	}
 	n, done, err := e.Store.FailWebhook(ctx, end.organizationID, webhookID, trigger.ReasonGone)
+	if err != nil {
+		return false, err
+	}
 	e.Metrics.Ended.WithLabelValues("failed").Add(float64(n))
-	return done, err
+	return done, nil
 }

@@ -39,9 +39,10 @@ func (s *Store) Check(ctx context.Context, forgets bool) (Contradictions, error)
 	var after trigger.ID
 	err = s.eachOrganization(ctx, func(orgID int64) (done bool, err error) {
 		last, n, err := s.checkEvents(ctx, orgID, after, forgets, &c)
-		if after = last; n < checkPage || err != nil {
-			after = trigger.ID{}
+		if err != nil || n < checkPage {
+			last = trigger.ID{}
 		}
+		after = last
 		return n < checkPage, err
 	})
 	if err != nil {
@@ -49,9 +50,10 @@ func (s *Store) Check(ctx context.Context, forgets bool) (Contradictions, error)
 	}
 	err = s.eachOrganization(ctx, func(orgID int64) (done bool, err error) {
 		last, n, err := s.checkDeliveries(ctx, orgID, after, &c)
-		if after = last; n < checkPage || err != nil {
-			after = trigger.ID{}
+		if err != nil || n < checkPage {
+			last = trigger.ID{}
 		}
+		after = last
 		return n < checkPage, err
 	})
 	return wrapped("check deliveries", c, err)

@@ -16,12 +16,15 @@ const eraseAfter = time.Minute
 func (s *Store) Erase(ctx context.Context) error {
 	ids, err := rowsOf(ctx, s.hot, scanInt, `SELECT id FROM organizations WHERE deleted_at > 0 AND deleted_at < $1 ORDER BY id`,
 		micros(s.Now().Add(-eraseAfter)))
+	if err != nil {
+		return wrap("erase organizations", err)
+	}
 	for _, id := range ids {
-		if err == nil {
-			err = s.erase(ctx, id)
+		if err := s.erase(ctx, id); err != nil {
+			return wrap("erase organizations", err)
 		}
 	}
-	return wrap("erase organizations", err)
+	return nil
 }
 
 func (s *Store) erase(ctx context.Context, orgID int64) error {

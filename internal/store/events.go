@@ -95,13 +95,18 @@ func lastID() trigger.ID {
 func (s *Store) listAll(ctx context.Context, orgID int64, before trigger.ID, limit int) (page []EventStatus, err error) {
 	recent := trigger.MinID(s.Now().Add(-recentDays))
 	ids, err := s.idsBetween(ctx, orgID, recent, before, "DESC", limit)
-	if err == nil && len(ids) < limit {
-		var older []trigger.ID
-		older, err = s.idsBetween(ctx, orgID, trigger.ID{}, minID(recent, before), "DESC", limit-len(ids))
+	if err != nil {
+		return nil, err
+	}
+	if len(ids) < limit {
+		older, err := s.idsBetween(ctx, orgID, trigger.ID{}, minID(recent, before), "DESC", limit-len(ids))
+		if err != nil {
+			return nil, err
+		}
 		ids = append(ids, older...)
 	}
-	if err != nil || len(ids) == 0 {
-		return nil, err
+	if len(ids) == 0 {
+		return nil, nil
 	}
 	states, err := s.statuses(ctx, orgID, ids[len(ids)-1], ids[0])
 	if err != nil {

@@ -23,8 +23,11 @@ func (id *dbID) Scan(value any) error {
 		}
 	case string:
 		parsed, err := trigger.ParseID(v)
+		if err != nil {
+			return err
+		}
 		*id = dbID(parsed)
-		return err
+		return nil
 	}
 	return fmt.Errorf("an id is stored as %T", value)
 }

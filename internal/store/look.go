@@ -70,16 +70,19 @@ func (s *Store) LookBack(ctx context.Context, orgID int64, span Span, see func(*
 		newest: true, payloads: span.Payloads,
 	}
 	seen := 0
-	for begun := s.clock.monotonic(); err == nil && !all && seen <= span.Limit && s.clock.monotonic().Sub(begun) < lookTime; {
+	for begun := s.clock.monotonic(); !all && seen <= span.Limit && s.clock.monotonic().Sub(begun) < lookTime; {
 		p.limit = min(lookPage, span.Limit+1-seen) // one more, to see whether there is one
-		_, all, err = look(ctx, s.read, &p, func(e *trigger.Event) struct{} {
+		_, whole, err := look(ctx, s.read, &p, func(e *trigger.Event) struct{} {
 			if seen++; seen <= span.Limit {
 				p.before = e.ID
 				see(e)
 			}
 			return struct{}{}
 		})
-		all = all && seen <= span.Limit
+		if err != nil {
+			return false, wrap("look at events", err)
+		}
+		all = whole && seen <= span.Limit
 	}
-	return wrapped("look at events", all, err)
+	return all, nil
 }

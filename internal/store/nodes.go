@@ -63,7 +63,7 @@ func (s *Store) TakePermits(ctx context.Context, orgID int64, limit, n int) (ok 
 			WHERE (SELECT coalesce(sum(used), 0) FROM permits WHERE organization_id = $1 AND step > $2 - 61) + $3 <= $4
 			ON CONFLICT (organization_id, step) DO UPDATE SET used = permits.used + excluded.used`,
 			orgID, step, n, limit)
-		if ok, err = affected(result, err); ok || err != nil {
+		if ok, err = affected(result, err); err != nil || ok {
 			return err
 		}
 		used := 0
@@ -76,13 +76,16 @@ func (s *Store) TakePermits(ctx context.Context, orgID int64, limit, n int) (ok 
 			err = r.Scan(&t.step, &t.used)
 			return t, err
 		}, `SELECT step, used FROM permits WHERE organization_id = $1 AND step > $2 - 61 ORDER BY step DESC`, orgID, step)
+		if err != nil {
+			return err
+		}
 		for _, t := range steps { // newest first, for as long as they leave room
 			if used += t.used; used+n > limit {
 				retryAfter = time.Duration(t.step+rateWindow-step) * time.Second
 				break
 			}
 		}
-		return err
+		return nil
 	})
 	if err != nil {
 		return false, 0, wrap("take permits", err)

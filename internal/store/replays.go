@@ -177,7 +177,7 @@ func (s *Store) resend(ctx context.Context, q querier, orgID int64, eventID trig
 	if events[eventID] == nil {
 		return 0, sql.ErrNoRows
 	}
-	if moved, err := reopen(ctx, q, orgID, eventID, webhookID, micros(now)); moved || err != nil {
+	if moved, err := reopen(ctx, q, orgID, eventID, webhookID, micros(now)); err != nil || moved {
 		return 0, err
 	}
 	job, err = addReplay(ctx, q, &trigger.Replay{

@@ -20,8 +20,11 @@ func (s *Store) MakeDays(ctx context.Context) error {
 func (s *Store) Expire(ctx context.Context, before time.Time) (expired int, err error) {
 	err = s.eachOrganization(ctx, func(orgID int64) (bool, error) {
 		n, done, err := s.expireBefore(ctx, orgID, trigger.MinID(before))
+		if err != nil {
+			return false, err
+		}
 		expired += n
-		return done, err
+		return done, nil
 	})
 	return expired, err
 }
@@ -93,9 +96,10 @@ func (s *Store) DropDedup(ctx context.Context, before time.Time) error {
 		var last string
 		return func(orgID int64) (bool, error) {
 			next, done, err := s.dropDedupPage(ctx, orgID, last, trigger.MinID(before))
-			if last = next; done {
-				last = ""
+			if err != nil || done {
+				next = ""
 			}
+			last = next
 			return done, err
 		}
 	}()))

@@ -325,11 +325,11 @@ func (s *Store) Reseal(ctx context.Context) (n int, err error) {
 		}
 		return o, err
 	}, `SELECT id, organization_id, sealed FROM webhooks ORDER BY id`)
+	if err != nil {
+		return 0, wrap("seal secrets", err)
+	}
 	for _, o := range list {
-		if err != nil {
-			break
-		}
-		err = s.dialect.write(ctx, func(q querier) error {
+		if err := s.dialect.write(ctx, func(q querier) error {
 			if _, err := bumpVersion(ctx, q, o.orgID); err != nil { // others read it anew
 				return err
 			}
@@ -347,10 +347,10 @@ func (s *Store) Reseal(ctx context.Context) (n int, err error) {
 				err = refuseOlder(ctx, q, 3)
 			}
 			return err
-		})
-		if err == nil {
-			n++
+		}); err != nil {
+			return n, wrap("seal secrets", err)
 		}
+		n++
 	}
-	return n, wrap("seal secrets", err)
+	return n, nil
 }
