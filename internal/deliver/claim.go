@@ -110,17 +110,21 @@ func (e *Engine) load(ctx context.Context, taken []trigger.Delivery, take func(t
 	reading, cancel := context.WithTimeout(ctx, e.Timeout/2)
 	defer cancel()
 	var failed error
-	for whole := true; whole && len(taken) > 0; {
-		part := taken[:min(len(taken), loadStep)]
-		events, rest, err := e.Store.EventsOf(reading, part, e.freeBytes())
+	for full := false; !full && len(taken) > 0; {
+		part, free := taken[:min(len(taken), loadStep)], e.freeBytes()
+		events, rest, err := e.Store.EventsOf(reading, part, free)
 		if err != nil {
 			failed = err
 			break
 		}
-		for _, d := range part[:len(part)-len(rest)] {
+		for _, event := range events {
+			free -= event.Size()
+		}
+		read := len(part) - len(rest)
+		for _, d := range part[:read] {
 			take(d, events[d.EventID])
 		}
-		taken, whole = taken[len(part)-len(rest):], len(rest) == 0
+		taken, full = taken[read:], read == 0 || len(rest) > 0 && free <= 0
 	}
 	releasing, done := context.WithTimeout(ctx, e.Timeout)
 	defer done()
