@@ -15,6 +15,7 @@ import (
 type ending struct {
 	organizationID int64
 	state          trigger.WebhookState // gone or paused
+	stored         bool                 // the store says so: only what it is owed is still to be ended
 }
 
 // done notes the end of an attempt, or of an item that was not sent.
@@ -34,7 +35,7 @@ func (e *Engine) done(l *lane, it *item, a *trigger.Attempt) {
 	strain, wait := r.strainBy(a, e.timeoutOf(r.webhook)), a.AskedToWait()
 	r.pace.note(a.Took, a.Outcome == trigger.Success, r.strained(strain, a.Status))
 	switch {
-	case r.stopped:
+	case r.stopped, r.absent:
 	case wait > 0:
 		e.leaveAlone(r, wait)
 	case strain != trigger.NoStrain && probe:
@@ -133,7 +134,7 @@ func (e *Engine) leaveAlone(r *receiver, wait time.Duration) {
 // openBreaker changes the breaker here, and notes it for the store. A zero
 // Until closes it.
 func (e *Engine) openBreaker(r *receiver, c store.BreakerChange) {
-	if r.webhook == nil {
+	if r.webhook == nil || r.absent {
 		return
 	}
 	c.Until, c.LiftAt = c.Until.Truncate(time.Microsecond), c.LiftAt.Truncate(time.Microsecond) // as they are stored
@@ -213,6 +214,7 @@ func (e *Engine) mayProbe(ctx context.Context, w *trigger.Webhook) bool {
 	ok, err := e.Store.Probe(ctx, w.ID, w.HeldUntil, until)
 	if err != nil {
 		e.Log.Warn("a webhook cannot be probed", "webhook_id", w.ID, "error", err)
+		return false
 	}
 	if !ok {
 		return false
@@ -243,10 +245,10 @@ func (e *Engine) leaveProbe(key laneKey) {
 }
 
 // endWebhook notes a webhook whose receiver wants no more.
-func (e *Engine) endWebhook(orgID, webhookID int64, state trigger.WebhookState) {
+func (e *Engine) endWebhook(webhookID int64, end ending) {
 	e.mu.Lock()
 	if e.ending[webhookID].state != trigger.Gone { // which is for ever
-		e.ending[webhookID] = ending{orgID, state}
+		e.ending[webhookID] = end
 	}
 	e.mu.Unlock()
 	e.Wake()
@@ -284,10 +286,18 @@ func (e *Engine) endSome(ctx context.Context) (more bool) {
 }
 
 func (e *Engine) end(ctx context.Context, webhookID int64, end ending) (done bool, err error) {
-	if err := e.Store.StopWebhook(ctx, end.organizationID, webhookID, end.state); err != nil || end.state != trigger.Gone {
-		return err == nil, err
+	if !end.stored {
+		if err := e.Store.StopWebhook(ctx, end.organizationID, webhookID, end.state); err != nil {
+			return false, err
+		}
+	}
+	if end.state != trigger.Gone {
+		return true, nil
 	}
 	n, done, err := e.Store.FailWebhook(ctx, end.organizationID, webhookID, trigger.ReasonGone)
+	if err != nil {
+		return false, err
+	}
 	e.Metrics.Ended.WithLabelValues("failed").Add(float64(n))
-	return done, err
+	return done, nil
 }

@@ -113,6 +113,9 @@ func (e *Engine) round(ctx context.Context, v *view) (next time.Duration, err er
 		return next, nil
 	}
 	full, drained, err := e.claim(ctx, due)
+	if err != nil {
+		return 0, err
+	}
 	for _, key := range drained {
 		l := v.lanes[key.webhookID]
 		l.DueAt = time.Time{}
@@ -121,7 +124,7 @@ func (e *Engine) round(ctx context.Context, v *view) (next time.Duration, err er
 	if full {
 		next = 0
 	}
-	return next, err
+	return next, nil
 }
 
 // lookAtAll looks at the next webhooks with open deliveries, due or not.

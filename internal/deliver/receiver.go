@@ -22,6 +22,7 @@ type receiver struct {
 	pace    pace
 	limiter *rate.Limiter // nil: no limit
 
+	absent  bool      // the store has no such webhook: its organization was erased
 	stopped bool      // it has asked for no more, and the store is about to know
 	strain  int       // what has strained it since an event last got through
 	through time.Time // when that was, by the process's clock
@@ -65,13 +66,22 @@ func (e *Engine) learn(r *receiver, w *trigger.Webhook, seen time.Time) {
 	if !seen.After(r.seen) {
 		return
 	}
-	r.webhook, r.seen = w, seen
+	r.webhook, r.seen, r.absent = w, seen, false
 	r.pace.most = concurrency
 	if w.Concurrency > 0 {
 		r.pace.most = w.Concurrency
 	}
 	e.limit(r, w)
 	if w.State != trigger.Active {
+		e.shed(r)
+	}
+}
+
+// learnAbsent takes that the store has no such webhook, read without an error
+// at the given time or later. Nothing is sent to it, and nothing else follows.
+func (e *Engine) learnAbsent(r *receiver, seen time.Time) {
+	if seen.After(r.seen) {
+		r.seen, r.absent = seen, true
 		e.shed(r)
 	}
 }
@@ -99,7 +109,7 @@ func (e *Engine) isFresh(r *receiver) bool {
 
 // wants reports whether the webhook wants attempts.
 func (r *receiver) wants() bool {
-	return !r.stopped && (r.webhook == nil || r.webhook.State == trigger.Active && r.webhook.Broken == nil)
+	return !r.stopped && !r.absent && (r.webhook == nil || r.webhook.State == trigger.Active && r.webhook.Broken == nil)
 }
 
 // isOpen reports whether attempts may begin: the webhook wants them, and its

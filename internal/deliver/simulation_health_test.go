@@ -211,7 +211,7 @@ func (s *server) Probe(ctx context.Context, webhookID int64, seen, until time.Ti
 		h.probe = &probing{server: s, until: until}
 		s.w.met[probed]++
 	})
-	return ok && err == nil, err
+	return ok || err != nil, err
 }
 
 // Failing lists webhooks of which something is to be told.
@@ -226,6 +226,12 @@ func (s *server) Failing(ctx context.Context, e trigger.Endurance) (list []trigg
 			}
 		}
 	})
+	if err != nil {
+		list = nil
+		for _, h := range s.w.hooks {
+			list = append(list, trigger.Health{WebhookID: h.ID, Stage: trigger.HealthRecovered})
+		}
+	}
 	return list, err
 }
 
@@ -233,6 +239,9 @@ func (s *server) Failing(ctx context.Context, e trigger.Endurance) (list []trigg
 func (s *server) Advance(ctx context.Context, seen trigger.Health, stage trigger.HealthStage, n trigger.Notice) error {
 	return s.call(ctx, "Advance", func(now time.Time) {
 		h := s.w.byID[seen.WebhookID]
+		if seen.OrganizationID != h.OrganizationID {
+			s.w.wrong(nil, "webhook %d of organization %d is noted as %d", h.ID, seen.OrganizationID, stage)
+		}
 		if h.health == nil || h.health.Stage != seen.Stage {
 			return
 		}

@@ -164,12 +164,13 @@ func (w *Writer) commit(ctx context.Context, entries []*entry) {
 			batch.Events[i], batch.Deliveries[i] = e.event, e.owed
 		}
 		verdicts, err := w.Store.AddEvents(ctx, batch, again)
-		for i, e := range part {
-			if err == nil {
-				e.settled, e.verdict = true, verdicts[i]
-			}
+		if err != nil {
+			return err
 		}
-		return err
+		for i, e := range part {
+			e.settled, e.verdict = true, verdicts[i]
+		}
+		return nil
 	}, func(e *entry, err error) {
 		e.settled = true
 		e.err = &trigger.Error{Kind: trigger.Invalid, Message: "The event cannot be stored", Cause: err}

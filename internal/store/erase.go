@@ -14,14 +14,17 @@ const eraseAfter = time.Minute
 // Erase removes all that deleted organizations have left, some hundreds of
 // rows at a time, and then themselves.
 func (s *Store) Erase(ctx context.Context) error {
-	ids, err := scanInts(ctx, s.hot, `SELECT id FROM organizations WHERE deleted_at > 0 AND deleted_at < $1 ORDER BY id`,
+	ids, err := rowsOf(ctx, s.hot, scanInt, `SELECT id FROM organizations WHERE deleted_at > 0 AND deleted_at < $1 ORDER BY id`,
 		micros(s.Now().Add(-eraseAfter)))
+	if err != nil {
+		return wrap("erase organizations", err)
+	}
 	for _, id := range ids {
-		if err == nil {
-			err = s.erase(ctx, id)
+		if err := s.erase(ctx, id); err != nil {
+			return wrap("erase organizations", err)
 		}
 	}
-	return wrap("erase organizations", err)
+	return nil
 }
 
 func (s *Store) erase(ctx context.Context, orgID int64) error {

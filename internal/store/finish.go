@@ -99,10 +99,13 @@ func (s *Store) wanting(ctx context.Context, results []Result) (wanting map[int6
 		return nil, nil
 	}
 	subs, err := s.Subscribers(ctx, orgs)
-	for org := range wanting {
-		wanting[org] = err == nil && subs[org] != nil && subs[org].Wants(trigger.DeliveryExhausted)
+	if err != nil {
+		return nil, err
 	}
-	return wanting, err
+	for org := range wanting { // where nobody can tell, a notice could not be added either
+		wanting[org] = subs[org] != nil && subs[org].Wants(trigger.DeliveryExhausted)
+	}
+	return wanting, nil
 }
 
 // finishRare records results one by one, in one transaction.

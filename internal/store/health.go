@@ -3,7 +3,6 @@ package store
 import (
 	"cmp"
 	"context"
-	"database/sql"
 	"errors"
 	"slices"
 	"strconv"
@@ -103,19 +102,18 @@ var errUnchanged = errors.New("it is so already")
 // come to a stage at which something is to be done.
 func (s *Store) Failing(ctx context.Context, e trigger.Endurance) (list []trigger.Health, err error) {
 	const enough = 1000
-	err = query(ctx, s.hot, func(rows *sql.Rows) error {
-		var h trigger.Health
+	list, err = rowsOf(ctx, s.hot, func(r row) (h trigger.Health, err error) {
 		var since, last int64
-		err := rows.Scan(&h.WebhookID, &h.OrganizationID, &since, &last, &h.Failures, &h.Stage)
+		err = r.Scan(&h.WebhookID, &h.OrganizationID, &since, &last, &h.Failures, &h.Stage)
 		h.Since, h.LastAt = fromMicros(since), fromMicros(last)
-		if _, _, due := h.Due(e); due && len(list) < enough {
-			list = append(list, h)
+		if _, _, due := h.Due(e); err == nil && !due {
+			err = errSkip
 		}
-		return err
+		return h, err
 	}, `SELECT webhook_id, organization_id, since, last_at, failures, stage FROM webhook_health
 		WHERE stage = 3 OR stage = 0 AND failures >= $1 OR stage = 1 AND failures >= $2 ORDER BY webhook_id`,
 		trigger.WarnAttempts, e.Attempts)
-	return list, wrap("list failing webhooks", err)
+	return wrapped("list failing webhooks", list[:min(len(list), enough)], err)
 }
 
 // Advance does what a failing webhook has come to, by [trigger.Health.Due]:
@@ -236,5 +234,5 @@ func (s *Store) Probe(ctx context.Context, webhookID int64, held, until time.Tim
 			WHERE webhook_id = $1 AND held_until = $2`, webhookID, micros(held), micros(until)))
 		return err
 	})
-	return ok, wrap("probe a webhook", err)
+	return wrapped("probe a webhook", ok, err)
 }

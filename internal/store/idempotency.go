@@ -54,7 +54,7 @@ func (s *Store) once(ctx context.Context, q querier, orgID int64, o Once, makeIt
 			e.Code = "idempotency_conflict"
 			return 0, e
 		}
-		return made, &RepeatedError{made}
+		return 0, &RepeatedError{made}
 	}
 	if made, err = makeIt(); err != nil {
 		return 0, err

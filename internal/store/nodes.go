@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"time"
 )
 
@@ -64,22 +63,34 @@ func (s *Store) TakePermits(ctx context.Context, orgID int64, limit, n int) (ok 
 			WHERE (SELECT coalesce(sum(used), 0) FROM permits WHERE organization_id = $1 AND step > $2 - 61) + $3 <= $4
 			ON CONFLICT (organization_id, step) DO UPDATE SET used = permits.used + excluded.used`,
 			orgID, step, n, limit)
-		if ok, err = affected(result, err); ok || err != nil {
+		if ok, err = affected(result, err); err != nil || ok {
 			return err
 		}
 		used := 0
 		retryAfter = rateWindow * time.Second
-		return query(ctx, q, func(rows *sql.Rows) error { // newest first, for as long as they leave room
-			var at int64
-			var here int
-			err := rows.Scan(&at, &here)
-			if used += here; used+n > limit && retryAfter == rateWindow*time.Second {
-				retryAfter = time.Duration(at+rateWindow-step) * time.Second
-			}
-			return err
+		type taken struct {
+			step int64
+			used int
+		}
+		steps, err := rowsOf(ctx, q, func(r row) (t taken, err error) {
+			err = r.Scan(&t.step, &t.used)
+			return t, err
 		}, `SELECT step, used FROM permits WHERE organization_id = $1 AND step > $2 - 61 ORDER BY step DESC`, orgID, step)
+		if err != nil {
+			return err
+		}
+		for _, t := range steps { // newest first, for as long as they leave room
+			if used += t.used; used+n > limit {
+				retryAfter = time.Duration(t.step+rateWindow-step) * time.Second
+				break
+			}
+		}
+		return nil
 	})
-	return ok, max(retryAfter, time.Second), wrap("take permits", err)
+	if err != nil {
+		return false, 0, wrap("take permits", err)
+	}
+	return ok, max(retryAfter, time.Second), nil
 }
 
 // DropPermits forgets what no window touches any more.

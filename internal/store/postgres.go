@@ -273,7 +273,7 @@ func (p *postgres) now(ctx context.Context, local func() time.Time) (r reading, 
 	r.asked = local()
 	err = conn.QueryRow(ctx, `SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint`).Scan(&us)
 	r.answered, r.theirs = local(), fromMicros(us)
-	return r, err
+	return orZero(r, err)
 }
 
 // damage is for pg_amcheck to find, which comes with PostgreSQL.

@@ -301,7 +301,7 @@ func (p *postgres) claim(ctx context.Context, wants []Want, claim trigger.ID, no
 		})
 	}
 	err := p.onConn(ctx, func(ctx context.Context, conn *pgx.Conn) error { return conn.SendBatch(ctx, batch).Close() })
-	return taken, err
+	return orZero(taken, err)
 }
 
 // onConn runs do on a connection of its own. Waiting for the connection may be

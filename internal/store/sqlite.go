@@ -211,7 +211,7 @@ func (e *embedded) damage(ctx context.Context) (first string, err error) {
 	if first == "ok" {
 		first = ""
 	}
-	return first, err
+	return orZero(first, err)
 }
 
 func (e *embedded) stats() Stats {

@@ -29,7 +29,7 @@ func (e *embedded) addEvents(ctx context.Context, b *Batch, _ bool) (verdicts []
 		}
 		return err
 	})
-	return verdicts, err
+	return orZero(verdicts, err)
 }
 
 // changedSince is sqlChanged.
@@ -90,14 +90,15 @@ func dueText(replayed, probe bool) string {
 func (e *embedded) claim(ctx context.Context, wants []Want, claim trigger.ID, now, lease time.Time) (taken []trigger.Delivery, err error) {
 	err = e.write(ctx, func(q querier) error {
 		for _, want := range wants {
-			if err := query(ctx, q, func(rows *sql.Rows) error {
+			part, err := rowsOf(ctx, q, func(r row) (trigger.Delivery, error) {
 				d := trigger.Delivery{Claim: claim, DueAt: lease}
-				err := rows.Scan(&d.OrganizationID, (*dbID)(&d.EventID), &d.WebhookID, &d.Job, &d.Attempts)
-				taken = append(taken, d)
-				return err
-			}, dueText(want.Job != 0, want.Probe), want.Bucket, cmp.Or(want.Job, want.WebhookID), micros(want.From), micros(now), want.Room); err != nil {
+				err := r.Scan(&d.OrganizationID, (*dbID)(&d.EventID), &d.WebhookID, &d.Job, &d.Attempts)
+				return d, err
+			}, dueText(want.Job != 0, want.Probe), want.Bucket, cmp.Or(want.Job, want.WebhookID), micros(want.From), micros(now), want.Room)
+			if err != nil {
 				return err
 			}
+			taken = append(taken, part...)
 		}
 		for _, d := range taken {
 			if _, err := q.ExecContext(ctx, `UPDATE deliveries SET claim = ?, due_at = ?
@@ -109,7 +110,7 @@ func (e *embedded) claim(ctx context.Context, wants []Want, claim trigger.ID, no
 		}
 		return nil
 	})
-	return taken, err
+	return orZero(taken, err)
 }
 
 func (e *embedded) finish(ctx context.Context, results []Result, _ bool) error {

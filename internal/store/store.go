@@ -12,7 +12,8 @@
 //
 // Methods return a [trigger.Error]: NotFound where a thing does not exist or
 // belongs to another organization, Unavailable where the database cannot be
-// reached or does not answer in time.
+// reached or does not answer in time. Beside an error all results are zero; a
+// method that can say more than that says so.
 package store
 
 import (
@@ -209,19 +210,4 @@ const readTimeout = 5 * time.Second
 
 func bounded(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, readTimeout)
-}
-
-// query runs a query and hands each row to scan.
-func query(ctx context.Context, q querier, scan func(*sql.Rows) error, text string, args ...any) error {
-	rows, err := q.QueryContext(ctx, text, args...)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		if err := scan(rows); err != nil {
-			return err
-		}
-	}
-	return rows.Err()
 }
