@@ -94,7 +94,9 @@ func newServer(ctx context.Context, set settings, log *slog.Logger, now func() t
 	if err != nil {
 		return nil, fmt.Errorf("cannot listen: %w", err)
 	}
-	st, err := store.Open(ctx, set.store(now))
+	options := set.store(now)
+	options.Log = log
+	st, err := store.Open(ctx, options)
 	if err != nil {
 		return nil, errors.Join(err, listener.Close())
 	}

@@ -14,6 +14,7 @@ import (
 type writer struct {
 	db   *sql.DB
 	conn *sql.Conn
+	look func() error // reports whether the files are still the ones that are open
 
 	stmts map[string]*sql.Stmt // used by the loop alone
 	jobs  chan *writeJob
@@ -32,13 +33,13 @@ const writesPerCommit = 64
 
 var errClosed = errors.New("the store is closed")
 
-func newWriter(ctx context.Context, db *sql.DB) (*writer, error) {
+func newWriter(ctx context.Context, db *sql.DB, look func() error) (*writer, error) {
 	conn, err := db.Conn(ctx)
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
 	w := &writer{
-		db: db, conn: conn, stmts: map[string]*sql.Stmt{},
+		db: db, conn: conn, look: look, stmts: map[string]*sql.Stmt{},
 		jobs: make(chan *writeJob, writesPerCommit), ended: make(chan struct{}),
 	}
 	go w.run(context.WithoutCancel(ctx))
@@ -64,13 +65,17 @@ func (w *writer) do(ctx context.Context, fn func(querier) error) error {
 	}
 }
 
-// close ends the loop after the jobs it has taken.
+// close ends the loop after the jobs it has taken. It must be the last to close
+// the files. If they are no longer where they were, it leaves what is there.
 func (w *writer) close() error {
 	w.once.Do(func() { w.jobs <- nil })
 	<-w.ended
 	var errs []error
 	for _, stmt := range w.stmts { // while one is open, so is the file
 		errs = append(errs, stmt.Close())
+	}
+	if w.look() != nil {
+		errs = append(errs, w.conn.Raw(keepLog))
 	}
 	return errors.Join(append(errs, w.conn.Close(), w.db.Close())...)
 }
@@ -112,9 +117,14 @@ func (w *writer) gather() (jobs []*writeJob, open bool) {
 	}
 }
 
+// commit runs the jobs in one transaction, and answers them when it is synced
+// and the files that it went to are still in place.
 func (w *writer) commit(ctx context.Context, jobs []*writeJob) {
 	errs := make([]error, len(jobs))
-	err := w.exec(ctx, "BEGIN IMMEDIATE")
+	err := w.look()
+	if err == nil {
+		err = w.exec(ctx, "BEGIN IMMEDIATE")
+	}
 	if err == nil {
 		for i, job := range jobs {
 			if errs[i] = w.nested(ctx, job.fn); errs[i] != nil && w.broken(ctx) {
@@ -124,6 +134,9 @@ func (w *writer) commit(ctx context.Context, jobs []*writeJob) {
 		}
 		if err == nil {
 			err = w.exec(ctx, "COMMIT")
+		}
+		if err == nil {
+			err = w.look()
 		}
 	}
 	if err != nil {
