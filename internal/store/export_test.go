@@ -1,6 +1,8 @@
 package store
 
 import (
+	"context"
+	"io/fs"
 	"slices"
 	"time"
 )
@@ -20,4 +22,20 @@ func HotStatements() map[string][]string {
 		sqlClaim:          claim,
 		sqlClaimReplayed:  claim,
 	}
+}
+
+// InWrite runs fn in a transaction of a store on SQLite; exec is for
+// statements in it.
+func (s *Store) InWrite(ctx context.Context, fn func(exec func(text string) error) error) error {
+	return s.dialect.write(ctx, func(q querier) error {
+		return fn(func(text string) error {
+			_, err := q.ExecContext(ctx, text)
+			return err
+		})
+	})
+}
+
+// MakePrivate is makePrivate, with another chmod.
+func MakePrivate(path string, chmod func(string, fs.FileMode) error) (warning string) {
+	return makePrivate(path, chmod)
 }

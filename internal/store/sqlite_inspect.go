@@ -88,8 +88,10 @@ func inspectHeader(path string, size int64, hasLog, hasJournal bool) error {
 	case hasLog && n == headerSize && header[headerReadWith] != 2:
 		return fmt.Errorf("%s was not written with %[1]s-wal, which is there from another database: "+
 			"restore both from one backup, or move %[1]s-wal away", path)
-	case hasLog || hasJournal || number(headerChanges) != number(headerPagesAt):
-		return nil // pages may be elsewhere, or their number is not known
+	case hasLog || hasJournal: // which have the pages that are missing
+		return nil
+	case n == headerSize && number(headerChanges) != number(headerPagesAt): // then the number of pages is an old one
+		return nil
 	case size < whole:
 		return fmt.Errorf("%s has been cut off: it has %d bytes, and %d by its header; copy it again, or restore it from a backup",
 			path, size, whole)
