@@ -30,11 +30,11 @@ func inspectFiles(folder string) error {
 	size, log := sizeOf(target), sizeOf(target+"-wal")
 	switch {
 	case size == noFile && log != noFile:
-		return fmt.Errorf("%s-wal is there without %s, and may hold acknowledged events: restore %s from where it was moved or copied, "+
-			"or, to begin with an empty database, move %[1]s-wal away", target, path, databaseFile)
+		return fmt.Errorf("%s-wal is there without %s, and may hold acknowledged events: put %[2]s back, "+
+			"or, to begin with an empty database, move %[1]s-wal away", filepath.Base(target), databaseFile)
 	case size == 0 && log > 0:
-		return fmt.Errorf("%s is empty, but %s-wal holds commits: restore %s, or, to begin with an empty database, move both away",
-			path, target, databaseFile)
+		return fmt.Errorf("%s is empty, but %s-wal holds commits: put the whole %[1]s back, "+
+			"or, to begin with an empty database, move both away", databaseFile, filepath.Base(target))
 	case size <= 0:
 		return nil
 	}
