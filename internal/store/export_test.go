@@ -2,6 +2,9 @@ package store
 
 import (
 	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
 	"io/fs"
 	"slices"
 	"time"
@@ -38,4 +41,29 @@ func (s *Store) InWrite(ctx context.Context, fn func(exec func(text string) erro
 // MakePrivate is makePrivate, with another chmod.
 func MakePrivate(path string, chmod func(string, fs.FileMode) error) (warning string) {
 	return makePrivate(path, chmod)
+}
+
+// AtOnce takes all connections for reading of a store on SQLite, at the same
+// time, and has each of them read. With drop they are closed afterwards.
+func (s *Store) AtOnce(ctx context.Context, drop bool) (err error) {
+	for _, db := range []*sql.DB{s.read, s.hot} {
+		conns := make([]*sql.Conn, readers)
+		for i := range conns {
+			conn, connErr := db.Conn(ctx)
+			if connErr != nil {
+				return connErr
+			}
+			conns[i] = conn
+			_, readErr := conn.ExecContext(ctx, "SELECT count(*) FROM events")
+			err = errors.Join(err, readErr)
+		}
+		for _, conn := range conns {
+			if drop {
+				_ = conn.Raw(func(any) error { return driver.ErrBadConn }) // which closes it
+				continue
+			}
+			err = errors.Join(err, conn.Close())
+		}
+	}
+	return err
 }

@@ -3,7 +3,9 @@ package store_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -157,6 +159,9 @@ func TestLostFiles(t *testing.T) {
 			if n := storetest.CountEvents(t, s, org)[trigger.Pending]; n != 2 {
 				t.Errorf("%d events can be read, want 2", n)
 			}
+			if err := s.AtOnce(t.Context(), false); err != nil {
+				t.Errorf("many reads at once: %v", err)
+			}
 			tt.undo(f)
 			for name, write := range writes(s, org) {
 				if err := write(t.Context()); err != nil {
@@ -230,6 +235,32 @@ func TestFilesLostInACommit(t *testing.T) {
 	}
 	if o, err := s.Organization(t.Context(), org); err != nil || o.Name != "Committed" {
 		t.Errorf("%+v, %v: the first commit was not written", o, err)
+	}
+}
+
+// A connection that is opened while files are lost reads from no other ones,
+// and makes none.
+func TestNoConnectionToOtherFiles(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"triggerd.db", "triggerd.db-wal"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFolder(t)
+			s := f.Open(t)
+			org := storetest.NewOrganization(t, s)
+			add(t, s, events(s, org, 1), trigger.InboxID)
+			f.must(s.AtOnce(t.Context(), true), os.Rename(f.path(name), f.dir+"-moved"))
+			if _, err := s.ListEvents(t.Context(), org, "", 10); trigger.KindOf(err) != trigger.Unavailable {
+				t.Errorf("events: %v, want Unavailable", err)
+			}
+			if _, err := os.Lstat(f.path(name)); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("%s was made anew: %v", name, err)
+			}
+			f.must(os.Rename(f.dir+"-moved", f.path(name)))
+			if n := storetest.CountEvents(t, s, org)[trigger.Pending]; n != 1 {
+				t.Errorf("%d events when the file is back, want 1", n)
+			}
+		})
 	}
 }
 

@@ -198,7 +198,9 @@ func TestModeThatCannotBeChanged(t *testing.T) {
 	dir := t.TempDir()
 	file, private, link := filepath.Join(dir, "file"), filepath.Join(dir, "private"), filepath.Join(dir, "link")
 	newFolder(t).must(os.WriteFile(file, nil, 0o600), os.Chmod(file, 0o644), os.WriteFile(private, nil, 0o600), os.Symlink(file, link))
-	refuse := func(name string, _ fs.FileMode) error { return &fs.PathError{Op: "chmod", Path: name, Err: fs.ErrPermission} }
+	refuse := func(name string, _ fs.FileMode) error {
+		return &fs.PathError{Op: "chmod", Path: name, Err: fs.ErrPermission}
+	}
 	for path, want := range map[string]string{
 		file: file + " has mode 0644, so that other users may have access to it, and that cannot be changed (chmod " + file + ": permission denied): " +
 			"give it to the server's user with chown, or run chmod 600 as its owner",
