@@ -67,3 +67,8 @@ func (s *Store) AtOnce(ctx context.Context, drop bool) (err error) {
 	}
 	return err
 }
+
+// Connect opens a connection as a store on SQLite does, by a driver.
+func (s *Store) Connect(ctx context.Context, by driver.Driver) (driver.Conn, error) {
+	return (&connector{files: s.dialect.(*embedded).files, driver: by}).Connect(ctx)
+}

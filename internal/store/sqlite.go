@@ -89,7 +89,7 @@ func (e *embedded) open(ctx context.Context, s *Store, o Options) (err error) {
 	if err != nil {
 		return errors.Join(err, writing.Close())
 	}
-	if e.writer, err = newWriter(ctx, writing, files.look); err != nil {
+	if e.writer, err = newWriter(ctx, writing, files); err != nil {
 		return err
 	}
 	if pragmas["journal_mode"] == "wal" {

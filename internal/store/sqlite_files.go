@@ -38,7 +38,8 @@ type dataFiles struct {
 type dataFile struct {
 	path   string
 	opened fs.FileInfo
-	rest   string // of the text of a lostFileError
+
+	ifGone, ifReplaced string // what to do then
 }
 
 // lostFileError says which path no longer leads to the open file, and what to
@@ -76,13 +77,16 @@ func newDataFiles(s *Store, o Options, lock *os.File) (*dataFiles, error) {
 		return nil, err
 	}
 	d.list = []dataFile{
-		{d.path, opened, "put the same file back, or stop the server, restore the data folder and start the server again"},
-		{lock.Name(), locked, restartRest},
+		{
+			d.path, opened, "put the same file back, or stop the server, restore the data folder and start the server again",
+			"put the first file back, or restart the server to use the new one",
+		},
+		{lock.Name(), locked, orRestart, orRestart},
 	}
 	return d, nil
 }
 
-const restartRest = "put the same file back, or restart the server"
+const orRestart = "put the same file back, or restart the server"
 
 // makeDatabase makes triggerd.db if it is missing. It must be called before
 // SQLite opens the file: closing a file takes SQLite's locks on it away.
@@ -108,7 +112,7 @@ func (d *dataFiles) rememberLog() error {
 			return err
 		}
 		d.mu.Lock()
-		d.list = append(d.list, dataFile{path, opened, restartRest})
+		d.list = append(d.list, dataFile{path, opened, orRestart, orRestart})
 		d.mu.Unlock()
 	}
 	return nil
@@ -137,12 +141,11 @@ func (f *dataFile) look() *lostFileError {
 	is, err := os.Stat(f.path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return &lostFileError{f.path + " was moved or removed while the server has it open: " + f.rest}
+		return &lostFileError{f.path + " was moved or removed while the server has it open: " + f.ifGone}
 	case err != nil:
-		return &lostFileError{fmt.Sprintf("%s cannot be examined (%v): %s", f.path, err, f.rest)}
+		return &lostFileError{fmt.Sprintf("%s cannot be examined (%v): %s", f.path, err, f.ifGone)}
 	case !os.SameFile(is, f.opened):
-		return &lostFileError{f.path + " was replaced by another file while the server has it open: " +
-			"put the first file back, or restart the server to use the new one"}
+		return &lostFileError{f.path + " was replaced by another file while the server has it open: " + f.ifReplaced}
 	}
 	return nil
 }
@@ -155,6 +158,12 @@ func errorOf(lost *lostFileError) error {
 		return nil
 	}
 	return lost
+}
+
+// replaced reports whether another file has the place of triggerd.db.
+func (d *dataFiles) replaced() bool {
+	is, err := os.Stat(d.path)
+	return err == nil && !os.SameFile(is, d.list[0].opened)
 }
 
 // watch looks at the files until close.
@@ -192,9 +201,9 @@ func makePrivate(path string, chmod func(string, fs.FileMode) error) (warning st
 		"give it to the server's user with chown, or run chmod 600 as its owner", path, info.Mode().Perm(), err)
 }
 
-// openWriter returns the connection that writes. It must be the last to close.
+// openWriter returns the connection that writes.
 func (d *dataFiles) openWriter() *sql.DB {
-	db := d.pool(false, "journal_mode(WAL)", "synchronous(FULL)", "wal_autocheckpoint(2000)", "journal_size_limit(67108864)")
+	db := d.pool("journal_mode(WAL)", "synchronous(FULL)", "wal_autocheckpoint(2000)", "journal_size_limit(67108864)")
 	db.SetMaxOpenConns(1)
 	return db
 }
@@ -202,7 +211,7 @@ func (d *dataFiles) openWriter() *sql.DB {
 // openReaders returns connections for reading. All of them are opened now, and
 // kept: none can be opened while files are lost, when reads shall go on.
 func (d *dataFiles) openReaders(ctx context.Context) (_ *sql.DB, err error) {
-	db := d.pool(true, "query_only(1)", "schema_version") // the latter reads, so that SQLite opens the log too
+	db := d.pool("query_only(1)", "schema_version") // the latter reads, so that SQLite opens the log too
 	db.SetMaxOpenConns(readers)
 	db.SetMaxIdleConns(readers)
 	conns := make([]*sql.Conn, readers)
@@ -221,13 +230,13 @@ func (d *dataFiles) openReaders(ctx context.Context) (_ *sql.DB, err error) {
 }
 
 // pool makes connections with these pragmas and those that all have.
-func (d *dataFiles) pool(reads bool, pragmas ...string) *sql.DB {
+func (d *dataFiles) pool(pragmas ...string) *sql.DB {
 	settings := url.Values{
 		"mode":    {"rw"}, // SQLite never makes the file: makeDatabase has
 		"_pragma": append(pragmas, "busy_timeout(5000)", "foreign_keys(1)", "cache_size(-16384)"),
 	}
 	return sql.OpenDB(&connector{
-		files: d, driver: &sqlite.Driver{}, reads: reads,
+		files: d, driver: &sqlite.Driver{},
 		source: "file:" + (&url.URL{Path: d.path}).EscapedPath() + "?" + settings.Encode(),
 	})
 }
@@ -237,7 +246,6 @@ type connector struct {
 	files  *dataFiles
 	driver driver.Driver
 	source string
-	reads  bool
 }
 
 // Connect implements driver.Connector.
@@ -249,11 +257,7 @@ func (c *connector) Connect(context.Context) (driver.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = c.files.look()
-	if err != nil || c.reads {
-		err = errors.Join(err, keepLog(conn))
-	}
-	if err != nil {
+	if err := c.files.look(); err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
 	return conn, nil
@@ -261,15 +265,3 @@ func (c *connector) Connect(context.Context) (driver.Conn, error) {
 
 // Driver implements driver.Connector.
 func (c *connector) Driver() driver.Driver { return c.driver }
-
-// keepLog leaves triggerd.db-wal where it is when a connection closes. The
-// last one to close removes it, by its path, where the log of another database
-// may be by then.
-func keepLog(conn any) error {
-	control, ok := conn.(sqlite.FileControl)
-	if !ok {
-		return fmt.Errorf("%T has no file control", conn)
-	}
-	_, err := control.FileControlPersistWAL("main", 1)
-	return err
-}

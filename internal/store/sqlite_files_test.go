@@ -3,6 +3,7 @@ package store_test
 import (
 	"bytes"
 	"context"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -264,6 +265,29 @@ func TestNoConnectionToOtherFiles(t *testing.T) {
 	}
 }
 
+// slowDriver opens connections while something happens.
+type slowDriver struct {
+	driver.Conn // nil
+	meanwhile   func() error
+	closed      bool
+}
+
+func (d *slowDriver) Open(string) (driver.Conn, error) { return d, d.meanwhile() }
+func (d *slowDriver) Close() error                     { d.closed = true; return nil }
+
+// Files that are replaced while a connection is opened may be the ones that it
+// has opened: it is closed again.
+func TestFilesReplacedInAConnect(t *testing.T) {
+	t.Parallel()
+	f := newFolder(t)
+	s := f.Open(t)
+	by := &slowDriver{meanwhile: func() error { return os.Rename(f.path("triggerd.db"), f.path("moved.db")) }}
+	if _, err := s.Connect(t.Context(), by); err == nil || !by.closed {
+		t.Errorf("error %v, closed %v; want an error, and it closed", err, by.closed)
+	}
+	f.must(os.Rename(f.path("moved.db"), f.path("triggerd.db")))
+}
+
 // What happens is told once, not once for each request.
 func TestLostFilesAreLoggedOnce(t *testing.T) {
 	t.Parallel()
@@ -320,6 +344,33 @@ func TestCloseLeavesOtherFiles(t *testing.T) {
 	}
 	if n := storetest.CountEvents(t, f.Open(t), org)[trigger.Pending]; n != 2 {
 		t.Errorf("the restored database has %d events, want 2", n)
+	}
+}
+
+// Where another database has the place of triggerd.db alone, the log beside it
+// is not written into it at the next start: it goes to the file that it is of.
+func TestReplacedDatabase(t *testing.T) {
+	t.Parallel()
+	backup, org := stopped(t)
+	f, old := newFolder(t), newFolder(t)
+	s := f.Open(t)
+	for range 3 {
+		storetest.NewOrganization(t, s)
+	}
+	add(t, s, events(s, org, 5), trigger.InboxID)
+	f.must(os.Mkdir(old.dir, 0o700), os.Rename(f.path("triggerd.db"), old.path("triggerd.db")))
+	f.copyFile(backup.path("triggerd.db"), f.path("triggerd.db"))
+	f.must(s.Close())
+	for _, tt := range []struct {
+		name string
+		folder
+		want int
+	}{{"the new database", f, 2}, {"the old one", old, 5}} {
+		s := tt.Open(t)
+		n := storetest.CountEvents(t, s, org)[trigger.Pending]
+		if c, err := s.Check(t.Context(), false); err != nil || c.Sum() != 0 || n != tt.want {
+			t.Errorf("%s has %d events, want %d; check: %+v, %v", tt.name, n, tt.want, c, err)
+		}
 	}
 }
 

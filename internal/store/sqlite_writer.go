@@ -14,7 +14,8 @@ import (
 type writer struct {
 	db   *sql.DB
 	conn *sql.Conn
-	look func() error // reports whether the files are still the ones that are open
+
+	files *dataFiles
 
 	stmts map[string]*sql.Stmt // used by the loop alone
 	jobs  chan *writeJob
@@ -33,13 +34,13 @@ const writesPerCommit = 64
 
 var errClosed = errors.New("the store is closed")
 
-func newWriter(ctx context.Context, db *sql.DB, look func() error) (*writer, error) {
+func newWriter(ctx context.Context, db *sql.DB, files *dataFiles) (*writer, error) {
 	conn, err := db.Conn(ctx)
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
 	w := &writer{
-		db: db, conn: conn, look: look, stmts: map[string]*sql.Stmt{},
+		db: db, conn: conn, files: files, stmts: map[string]*sql.Stmt{},
 		jobs: make(chan *writeJob, writesPerCommit), ended: make(chan struct{}),
 	}
 	go w.run(context.WithoutCancel(ctx))
@@ -66,16 +67,13 @@ func (w *writer) do(ctx context.Context, fn func(querier) error) error {
 }
 
 // close ends the loop after the jobs it has taken. It must be the last to close
-// the files. If they are no longer where they were, it leaves what is there.
+// the files.
 func (w *writer) close() error {
 	w.once.Do(func() { w.jobs <- nil })
 	<-w.ended
 	var errs []error
 	for _, stmt := range w.stmts { // while one is open, so is the file
 		errs = append(errs, stmt.Close())
-	}
-	if w.look() != nil {
-		errs = append(errs, w.conn.Raw(keepLog))
 	}
 	return errors.Join(append(errs, w.conn.Close(), w.db.Close())...)
 }
@@ -88,8 +86,18 @@ func (w *writer) run(ctx context.Context) {
 			w.commit(ctx, jobs)
 		}
 		if !open {
+			w.leave(ctx)
 			return
 		}
+	}
+}
+
+// leave empties the log, if another file has the place of triggerd.db: at the
+// next start SQLite would write the log into that file. Nothing else needs it:
+// SQLite itself leaves the log of a file that was moved, and empties the others.
+func (w *writer) leave(ctx context.Context) {
+	if w.files.replaced() {
+		_ = w.exec(ctx, "PRAGMA wal_checkpoint(TRUNCATE)") // into the file that was replaced
 	}
 }
 
@@ -121,7 +129,7 @@ func (w *writer) gather() (jobs []*writeJob, open bool) {
 // and the files that it went to are still in place.
 func (w *writer) commit(ctx context.Context, jobs []*writeJob) {
 	errs := make([]error, len(jobs))
-	err := w.look()
+	err := w.files.look()
 	if err == nil {
 		err = w.exec(ctx, "BEGIN IMMEDIATE")
 	}
@@ -136,7 +144,7 @@ func (w *writer) commit(ctx context.Context, jobs []*writeJob) {
 			err = w.exec(ctx, "COMMIT")
 		}
 		if err == nil {
-			err = w.look()
+			err = w.files.look()
 		}
 	}
 	if err != nil {
