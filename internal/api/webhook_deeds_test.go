@@ -11,8 +11,8 @@ import (
 	"time"
 
 	"triggerd/client"
-	"triggerd/internal/store/storetest"
 	"triggerd/internal/store"
+	"triggerd/internal/store/storetest"
 	"triggerd/internal/trigger"
 )
 

@@ -279,6 +279,9 @@ func (p *postgres) now(ctx context.Context, local func() time.Time) (r reading, 
 // damage is for pg_amcheck to find, which comes with PostgreSQL.
 func (p *postgres) damage(context.Context) (string, error) { return "", nil }
 
+// intact: the server looks after its files.
+func (p *postgres) intact() error { return nil }
+
 func (p *postgres) stats() Stats {
 	var sum Stats
 	for _, pool := range []*pgxpool.Pool{p.hot, p.reads} {

@@ -17,7 +17,6 @@
 package store
 
 import (
-	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -37,7 +36,7 @@ type Options struct {
 	SecretKeys  []string      // that secrets are encrypted with: the first seals, all open; none: not at all
 	Retention   time.Duration // of events, which no schedule of a webhook may outlast; 0: not judged
 	Unsafe      bool          // take a database that does not sync, and say so in Warnings
-	Log         *slog.Logger  // told of a database that is another one; nil: nobody is
+	Log         *slog.Logger  // told of another server behind the connections, and of SQLite files that go and come; nil: nobody is
 
 	// Now is the process's clock, with its monotonic reading. OwnClock takes
 	// it for the database's too: for tests that move it.
@@ -104,6 +103,9 @@ type dialect interface {
 	// damage says what is wrong with the database's own files; "": nothing, as
 	// far as the database tells.
 	damage(ctx context.Context) (string, error)
+	// intact says why nothing can be committed, as was found lately: files are
+	// no longer where they were opened.
+	intact() error
 	stats() Stats
 	close() error
 }
@@ -139,7 +141,10 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{NodeID: newID(o.Now()), clock: newClock(o.Now), keys: keys, keeps: o.Retention, log: cmp.Or(o.Log, slog.New(slog.DiscardHandler))}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	s := &Store{NodeID: newID(o.Now()), clock: newClock(o.Now), keys: keys, keeps: o.Retention, log: o.Log}
 	s.subs = NewCache[int64, *trigger.Subscribers](s, subscriberCache)
 	open := openSQLite
 	if o.PostgresURL != "" {
@@ -188,12 +193,22 @@ func (s *Store) Close() error {
 	return s.closed
 }
 
-// Ping asks the database for a sign of life.
+// Ping asks the database for a sign of life. The error of Intact is one of its
+// own.
 func (s *Store) Ping(ctx context.Context) error {
+	if err := s.Intact(); err != nil {
+		return err
+	}
 	ctx, cancel := bounded(ctx)
 	defer cancel()
 	return wrap("ping", s.read.PingContext(ctx))
 }
+
+// Intact returns Unavailable if a file of the SQLite database was moved, removed
+// or replaced since it was opened: nothing can be committed then, and what was
+// committed may be gone. It knows what was found at the last commit, and half a
+// second ago at most. On PostgreSQL it returns nil.
+func (s *Store) Intact() error { return wrap("look at the files", s.dialect.intact()) }
 
 // Stats are the connections in use at this moment.
 func (s *Store) Stats() Stats { return s.dialect.stats() }
