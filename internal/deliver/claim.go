@@ -142,7 +142,7 @@ func (e *Engine) activeWebhooks(ctx context.Context, due []store.Lane) (map[int6
 			delete(hooks, id)
 		}
 		if w.State == trigger.Gone {
-			e.endWebhook(w.OrganizationID, id, trigger.Gone)
+			e.endWebhook(id, ending{w.OrganizationID, trigger.Gone, true})
 		}
 		if w.State != trigger.Active {
 			delete(hooks, id)

@@ -49,7 +49,7 @@ func (s *Store) FeedReplay(ctx context.Context, r trigger.Replay) (due bool, err
 		return due, nil
 	}
 	w, err := s.webhook(ctx, s.hot, r.OrganizationID, r.WebhookID)
-	if err == nil && w.State == trigger.Gone {
+	if err == nil && !w.State.Receives() {
 		return false, s.endReplay(ctx, &r, trigger.ReplayCancelling)
 	}
 	var ids []trigger.ID

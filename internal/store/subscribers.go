@@ -106,7 +106,7 @@ func (s *Store) readSubscribers(ctx context.Context, q querier, orgID int64) (*t
 		}
 		return err
 	}, `SELECT o.version, o.settings, o.suspended_at > 0, w.id IS NOT NULL, `+webhookColumnsOrNone+`
-		FROM organizations o LEFT JOIN webhooks w ON w.organization_id = o.id AND w.state <> 'gone'
+		FROM organizations o LEFT JOIN webhooks w ON w.organization_id = o.id AND `+sqlReceiving+`
 		WHERE o.id = $1 AND o.deleted_at = 0 ORDER BY w.id`, orgID)
 	if err == nil && subs.Version < 0 {
 		err = sql.ErrNoRows
@@ -123,12 +123,12 @@ func (s *Store) readSubscribers(ctx context.Context, q querier, orgID int64) (*t
 // of none is asked how it fares.
 const webhookColumnsOrNone = `coalesce(w.id, 0), o.id, coalesce(w.state, ''), coalesce(w.url, ''), coalesce(w.filter, ''),
 	w.secret, coalesce(w.config, ''), w.sealed, coalesce(w.paused_by, ''),
-	0, 0, coalesce(w.created_at, 0), 0, 0, 0`
+	0, 0, coalesce(w.created_at, 0), 0, 0, 0, 0, ''`
 
 // WebhooksByID reads webhooks of any organization, for the engine, which has
 // their ids from deliveries: as they are now, and whether their breakers are
-// open. Of those that are gone it tells no more than that; those that do not
-// exist are left out.
+// open. Of those that receive no events, gone or deleted, it says only that
+// they are gone; those that do not exist are left out.
 func (s *Store) WebhooksByID(ctx context.Context, ids []int64) (map[int64]*trigger.Webhook, error) {
 	found := make(map[int64]*trigger.Webhook, len(ids))
 	versions := make(map[int64]int64)
