@@ -1,11 +1,12 @@
 package api
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"testing"
 	"time"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"triggerd/client"
 	"triggerd/internal/store/storetest"
@@ -92,7 +93,7 @@ func TestGoneWebhookIsResumed(t *testing.T) {
 		made := o.goneHook(t, "a")
 		event := o.accept(t, o.key, `{"type":"a","payload":1}`)
 		why := sure(o.EventWhy(t.Context(), event))(t)
-		if len(why) != 1 || why[0].Verdict != client.VerdictGone || why[0].Reason != "its receiver has answered 410" {
+		if len(why) != 2 || why[0].WebhookID != 0 || why[1].Verdict != client.VerdictGone || why[1].Reason != "its receiver has answered 410" {
 			t.Errorf("an event of that time: %+v", why)
 		}
 		_, err := o.PauseWebhook(t.Context(), made.ID)
@@ -133,8 +134,7 @@ func TestGoneWebhookIsResumed(t *testing.T) {
 	})
 }
 
-// The operational event names the webhook, its URL and the reason, as the
-// description has it.
+// The operational event names the webhook, its URL and the reason.
 func TestGoneWebhookIsTold(t *testing.T) {
 	t.Parallel()
 	o := newServer(t, storetest.SQLite(t)).newOwner(t)
@@ -148,13 +148,31 @@ func TestGoneWebhookIsTold(t *testing.T) {
 	if got := string(page.Data[0].Payload); got != want {
 		t.Errorf("told of as %s, want %s", got, want)
 	}
-	body, err := json.Marshal(map[string]any{
-		"id": page.Data[0].ID, "type": "webhook.gone", "timestamp": page.Data[0].CreatedAt, "data": page.Data[0].Payload,
-	})
-	if err != nil {
-		t.Fatal(err)
+}
+
+// Operational events have the payloads that the description says.
+func TestOperationalEventsAreDescribed(t *testing.T) {
+	t.Parallel()
+	compiler := jsonschema.NewCompiler()
+	compiler.DefaultDraft(jsonschema.Draft2020)
+	compiler.AssertFormat()
+	must(compiler.AddResource(described2020, description().root))
+	id := trigger.NewID(time.UnixMilli(1), 2, 3)
+	told := []trigger.Notice{
+		{Type: trigger.WebhookFailing, About: 1, Since: time.UnixMilli(1), Failures: 3, Reason: "why"},
+		{Type: trigger.WebhookPaused, About: 1, Since: time.UnixMilli(1), Failures: 30, Reason: "why"},
+		{Type: trigger.WebhookPaused, About: 1, Reason: "why"},
+		{Type: trigger.WebhookGone, About: 1, URL: "https://example.com/?a=1&b=2", Reason: trigger.GoneByReceiver},
+		{Type: trigger.WebhookRecovered, About: 1, Since: time.UnixMilli(1)},
+		{Type: trigger.DeliveryExhausted, About: 1, EventID: id, Attempts: 10, Reason: "why"},
+		{Type: trigger.DeliveryExpired, Expired: []trigger.Lost{{EventID: id, WebhookID: 1}}},
 	}
-	if err := validate(description().schema("/webhooks/webhook.gone/post/requestBody/content/application~1json/schema"), body); err != nil {
-		t.Errorf("%s: %v", body, err)
+	for _, n := range told {
+		schema, err := compiler.Compile(described2020 + "#/webhooks/" + n.Type + "/post/requestBody/content/application~1json/schema")
+		must(err)
+		body := fmt.Sprintf(`{"id":%q,"type":%q,"timestamp":"2026-01-02T03:04:05.678Z","data":%s}`, id, n.Type, n.Event(1).Payload)
+		if err := validate(schema, []byte(body)); err != nil {
+			t.Errorf("%s: %v", body, err)
+		}
 	}
 }
