@@ -21,3 +21,9 @@ func HotStatements() map[string][]string {
 		sqlClaimReplayed:  claim,
 	}
 }
+
+// WebhookStates are the conditions by which statements pick webhooks, and the
+// index that each of them is for.
+func WebhookStates() map[string]string {
+	return map[string]string{sqlReceiving: "webhooks_receiving", sqlEnded: "webhooks_ended"}
+}

@@ -7,11 +7,10 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// The states of webhooks in statements: those that receive events, which each
-// list of them names in the words of its index, and those whose receiver
-// answered 410.
+// The states of webhooks in statements: those that receive events, and those
+// whose receiver answered 410. SQLite uses their indexes only for these words.
 const (
-	sqlReceiving = `w.state <> 'gone' AND w.state <> 'ended'`
+	sqlReceiving = `w.state IN ('active', 'paused')`
 	sqlEnded     = `w.state = 'ended'`
 )
 

@@ -1,8 +1,10 @@
 package store_test
 
 import (
+	"database/sql"
 	"encoding/json"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -421,4 +423,49 @@ func TestGoneWebhookKeepsItsSecrets(t *testing.T) {
 			t.Errorf("resumed with %d secrets: %v", len(w.Secrets), w.Broken)
 		}
 	})
+}
+
+// A list of webhooks in some states reads no webhooks in others: an organization
+// may have 1,000 gone ones. SQLite chooses an index by the words of a statement,
+// PostgreSQL by statistics.
+func TestPlansOfWebhookLists(t *testing.T) {
+	t.Parallel()
+	db := storetest.SQLite(t)
+	newFailing(t, db)
+	for condition, index := range store.WebhookStates() {
+		rows, err := db.SQL(t).QueryContext(t.Context(), `EXPLAIN QUERY PLAN SELECT w.url FROM webhooks w
+			WHERE w.organization_id = $1 AND `+condition+` AND w.id > $2 ORDER BY w.id LIMIT 20`, 1, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if plan := lastColumn(t, rows); !strings.Contains(plan, index) {
+			t.Errorf("where %s, the index %s is not used:\n%s", condition, index, plan)
+		}
+	}
+}
+
+// lastColumn joins the last column of all rows, which is a text.
+func lastColumn(t *testing.T, rows *sql.Rows) (lines string) {
+	t.Helper()
+	defer rows.Close()
+	columns, err := rows.Columns()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for rows.Next() {
+		var line string
+		dest := make([]any, len(columns))
+		for i := range dest {
+			dest[i] = new(any)
+		}
+		dest[len(dest)-1] = &line
+		if err := rows.Scan(dest...); err != nil {
+			t.Fatal(err)
+		}
+		lines += line + "\n"
+	}
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return lines
 }

@@ -9,6 +9,6 @@ ALTER TABLE webhooks
     ADD COLUMN gone_reason text   NOT NULL DEFAULT '';
 
 -- An organization has few webhooks that receive events and up to 1,000 that ended.
-CREATE INDEX webhooks_receiving ON webhooks (organization_id, id) WHERE state <> 'gone' AND state <> 'ended';
+CREATE INDEX webhooks_receiving ON webhooks (organization_id, id) WHERE state IN ('active', 'paused');
 CREATE INDEX webhooks_ended ON webhooks (organization_id, id) WHERE state = 'ended';
 CREATE INDEX webhooks_gone_at ON webhooks (gone_at) WHERE state = 'ended';

@@ -4,6 +4,6 @@
 ALTER TABLE webhooks ADD COLUMN gone_at INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE webhooks ADD COLUMN gone_reason TEXT NOT NULL DEFAULT '';
 
-CREATE INDEX webhooks_receiving ON webhooks (organization_id, id) WHERE state <> 'gone' AND state <> 'ended';
+CREATE INDEX webhooks_receiving ON webhooks (organization_id, id) WHERE state IN ('active', 'paused');
 CREATE INDEX webhooks_ended ON webhooks (organization_id, id) WHERE state = 'ended';
 CREATE INDEX webhooks_gone_at ON webhooks (gone_at) WHERE state = 'ended';
