@@ -35,8 +35,8 @@ func checkRoom(ctx context.Context, q querier, orgID int64, kind trigger.Kind) e
 	return full
 }
 
-// isGone is the Conflict of what a gone webhook must be resumed for.
-func isGone(webhookID int64) error {
+// goneError is the Conflict of what a gone webhook must be resumed for.
+func goneError(webhookID int64) error {
 	return trigger.Errorf(trigger.Conflict, "webhook %d is gone, because %s: resume it first", webhookID, trigger.GoneByReceiver)
 }
 
@@ -47,17 +47,17 @@ func checkChange(ctx context.Context, q querier, w *trigger.Webhook, before trig
 	case before != trigger.Gone:
 		return nil
 	case w.State == trigger.Paused:
-		return isGone(w.ID)
+		return goneError(w.ID)
 	case w.State == trigger.Active:
 		return checkRoom(ctx, q, w.OrganizationID, trigger.Conflict)
 	}
 	return nil
 }
 
-// boundGone deletes the webhooks of an organization that have been gone for the
+// limitGone deletes the webhooks of an organization that have been gone for the
 // longest, if more than MaxGone are gone. The caller holds the organization's
 // row.
-func boundGone(ctx context.Context, q querier, orgID int64) error {
+func limitGone(ctx context.Context, q querier, orgID int64) error {
 	_, err := q.ExecContext(ctx, sqlDeleteGone+`(SELECT w.id FROM webhooks w WHERE w.organization_id = $1 AND `+sqlEnded+`
 		ORDER BY w.gone_at DESC, w.id DESC LIMIT $2 OFFSET $3)`, orgID, slice, trigger.MaxGone)
 	return err

@@ -135,10 +135,6 @@ func TestGoneWebhookIsResumed(t *testing.T) {
 		f := newFailing(t, db)
 		f.attempt(trigger.Transient)
 		f.leave(f.hook)
-		now := f.nodes[0].Now()
-		if err := f.nodes[0].Hold(t.Context(), f.org, f.hook, time.Time{}, now.Add(time.Hour)); err != nil { // of a request under way
-			t.Fatal(err)
-		}
 		if _, err := f.nodes[0].SetWebhook(t.Context(), f.org, f.hook, func(w *trigger.Webhook) error {
 			w.URL = "http://127.0.0.1:9/other"
 			return nil
@@ -147,6 +143,10 @@ func TestGoneWebhookIsResumed(t *testing.T) {
 		}
 		if w := f.webhook(f.hook); w.State != trigger.Gone || w.GoneAt.IsZero() || w.URL != "http://127.0.0.1:9/other" {
 			t.Errorf("corrected, it is %s since %v at %s", w.State, w.GoneAt, w.URL)
+		}
+		now := f.nodes[0].Now()
+		if err := f.nodes[0].Hold(t.Context(), f.org, f.hook, time.Time{}, now.Add(time.Hour)); err != nil { // of a request under way
+			t.Fatal(err)
 		}
 		missed := event(f.nodes[0], f.org, "")
 		add(t, f.nodes[0], []*trigger.Event{missed}, f.matched()...)

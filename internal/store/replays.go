@@ -71,7 +71,7 @@ func (s *Store) webhookThere(ctx context.Context, q querier, orgID, webhookID in
 func (s *Store) checkReceives(ctx context.Context, q querier, orgID, webhookID int64) error {
 	w, err := s.webhookThere(ctx, q, orgID, webhookID)
 	if err == nil && w.State == trigger.Gone {
-		err = isGone(webhookID)
+		err = goneError(webhookID)
 	}
 	return err
 }

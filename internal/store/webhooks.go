@@ -133,7 +133,7 @@ func (s *Store) changeWebhook(ctx context.Context, q querier, w *trigger.Webhook
 		return err
 	}
 	if w.State == trigger.Gone && before != trigger.Gone {
-		if err := boundGone(ctx, q, w.OrganizationID); err != nil {
+		if err := limitGone(ctx, q, w.OrganizationID); err != nil {
 			return err
 		}
 	}
