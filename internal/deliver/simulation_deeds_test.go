@@ -241,15 +241,20 @@ func (w *world) step(dice *rand.Rand) {
 	s.setBack = s.setBack || step < 0
 }
 
-// own is an owner who pauses, resumes or deletes a webhook.
+// own is an owner who pauses, resumes or deletes a webhook. One whose receiver
+// has answered 410 is resumed, too.
 func (w *world) own(dice *rand.Rand) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	h := w.hooks[dice.IntN(len(w.hooks))]
 	switch {
-	case h.State == trigger.Gone:
+	case h.deleted:
 		return
+	case h.State == trigger.Gone:
+		h.setState(trigger.Active, time.Now())
+		w.met[revived]++
 	case dice.IntN(10) == 0:
+		h.deleted = true
 		h.setState(trigger.Gone, time.Now())
 	case h.State == trigger.Paused:
 		h.setState(trigger.Active, time.Now())

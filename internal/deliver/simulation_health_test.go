@@ -75,9 +75,10 @@ func (h *hook) setState(state trigger.WebhookState, now time.Time) {
 	before := h.State
 	if state != before {
 		h.State, h.changed, h.troubled = state, now, true
+		h.ended = h.ended || state == trigger.Gone
 	}
 	switch {
-	case state == trigger.Gone:
+	case state == trigger.Gone, before == trigger.Gone:
 		h.setHeld(time.Time{}, 0, now)
 		h.health = nil
 	case state == trigger.Active && before == trigger.Paused && h.health != nil:
@@ -119,11 +120,11 @@ func (m *model) mark(results []store.Result, now time.Time) {
 	}
 }
 
-// StopWebhook is called for webhooks whose receiver wants no more.
+// StopWebhook is called by a server whose request was answered so.
 func (s *server) StopWebhook(ctx context.Context, orgID, webhookID int64, state trigger.WebhookState) error {
 	return s.call(ctx, "StopWebhook", func(now time.Time) {
 		h := s.w.byID[webhookID]
-		if h.OrganizationID != orgID || h.wishes == 0 && h.State != trigger.Gone {
+		if h.OrganizationID != orgID || h.left[s].IsZero() {
 			s.w.wrong(nil, "webhook %d of organization %d is made %s", webhookID, orgID, state)
 		}
 		if h.State != trigger.Gone {
@@ -141,6 +142,7 @@ const (
 	ignorant      = "a request of a server that could not know of a breaker"
 	mended        = "a delivery waited until its receiver was mended"
 	replayed      = "a replay came to its end"
+	revived       = "a webhook that was gone was resumed"
 )
 
 // Bounds of the breaker, as they are promised.

@@ -39,6 +39,8 @@ type hook struct {
 	poison conduct       // of the receiver, towards what it always refuses
 
 	changed  time.Time // when its state became another
+	deleted  bool      // and never comes back, as one that is gone may
+	ended    bool      // it was gone or deleted, perhaps resumed since
 	troubled bool      // its owner has paused or deleted it, or its receiver has
 
 	breaker

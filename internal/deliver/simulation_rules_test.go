@@ -362,7 +362,7 @@ func (w *world) reasons(d *debt) []string {
 	if d.Job != 0 {
 		reasons = append(reasons, reasonCancelled)
 	}
-	if d.hook.State == trigger.Gone {
+	if d.hook.ended {
 		reasons = append(reasons, trigger.ReasonGone)
 	}
 	if w.retention > 0 {

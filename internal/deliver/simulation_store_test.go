@@ -250,12 +250,15 @@ func (s *server) WebhooksByID(ctx context.Context, ids []int64) (found map[int64
 	return found, nil
 }
 
-// FailWebhook is called for webhooks that are gone.
+// FailWebhook is called for webhooks that are gone, or were a moment ago.
 func (s *server) FailWebhook(ctx context.Context, orgID, webhookID int64, reason string) (n int, done bool, err error) {
 	err = s.call(ctx, "FailWebhook", func(now time.Time) {
 		h := s.w.byID[webhookID]
-		if h.OrganizationID != orgID || h.State != trigger.Gone || reason != trigger.ReasonGone {
+		if h.OrganizationID != orgID || !h.ended || reason != trigger.ReasonGone {
 			s.w.wrong(nil, "the deliveries of webhook %d of organization %d, which is %s, are ended as %q", webhookID, orgID, h.State, reason)
+		}
+		if h.State.Receives() {
+			return
 		}
 		dice := s.w.dice(s.number, s.calls["FailWebhook"])
 		n = s.w.fail(h, reason, now, func(*debt) bool { return s.w.stormy() && dice.IntN(20) == 0 })
@@ -271,6 +274,11 @@ func (s *server) MakeDays(ctx context.Context) error {
 // DropRequests and Erase have nothing to do.
 func (s *server) DropRequests(ctx context.Context) error {
 	return s.call(ctx, "DropRequests", func(time.Time) {})
+}
+
+// DropGone has nothing to do.
+func (s *server) DropGone(ctx context.Context, _ time.Time) error {
+	return s.call(ctx, "DropGone", func(time.Time) {})
 }
 
 // Erase is described above.

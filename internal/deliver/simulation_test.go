@@ -120,7 +120,7 @@ func (h *hook) settings(dice *rand.Rand) {
 func situations() []string {
 	return []string{
 		handedOff, overflowed, late, cut, givenBack, lost, dropped, stale, staleSuccess, again,
-		held, heldMeanwhile, probed, probeLost, probeSent, mended, replayed,
+		held, heldMeanwhile, probed, probeLost, probeSent, mended, replayed, revived,
 		"outcome success", "outcome transient", "outcome gone", "outcome permanent",
 		trigger.ReasonExhausted, trigger.ReasonGone, trigger.ReasonExpired, trigger.ReasonAborted, reasonCancelled,
 	}

@@ -79,5 +79,6 @@ type Keeper interface {
 // Cleaner removes what nobody asks for any more.
 type Cleaner interface {
 	DropRequests(ctx context.Context) error
+	DropGone(ctx context.Context, before time.Time) error
 	Erase(ctx context.Context) error
 }

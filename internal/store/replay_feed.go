@@ -48,7 +48,7 @@ func (s *Store) FeedReplay(ctx context.Context, r trigger.Replay) (due bool, err
 	if err != nil {
 		return false, wrap("go on with a replay", err)
 	}
-	if w.State == trigger.Gone {
+	if !w.State.Receives() {
 		return false, s.endReplay(ctx, &r, trigger.ReplayCancelling)
 	}
 	seen := r.Cursor

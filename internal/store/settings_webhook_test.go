@@ -94,7 +94,7 @@ func TestWebhookSettings(t *testing.T) {
 		if _, err = s.SetWebhook(t.Context(), org+1, id, func(*trigger.Webhook) error { return nil }); trigger.KindOf(err) != trigger.NotFound {
 			t.Errorf("another organization's: %v", err)
 		}
-		if err := s.SetWebhookState(t.Context(), org, id, trigger.Gone); err != nil {
+		if err := s.SetWebhookState(t.Context(), org, id, trigger.Deleted); err != nil {
 			t.Fatal(err)
 		}
 		if _, err = s.SetWebhook(t.Context(), org, id, func(*trigger.Webhook) error { return nil }); trigger.KindOf(err) != trigger.NotFound {
