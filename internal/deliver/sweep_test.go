@@ -248,3 +248,27 @@ func TestExpiredLateIsVisible(t *testing.T) {
 		}
 	})
 }
+
+// A webhook whose receiver answered 410 is kept for the retention, and then
+// deleted.
+func TestGoneWebhooksAreSwept(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, db *storetest.DB) {
+		s := db.Open(t)
+		sweeper := newSweeper(s, 0)
+		org := storetest.NewOrganization(t, s)
+		hook := newWebhook(t, s, org, "http://127.0.0.1:9")
+		if err := s.StopWebhook(t.Context(), org, hook.ID, trigger.Gone); err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range []trigger.WebhookState{trigger.Gone, trigger.Deleted} {
+			advance(t, db, sweeper.Retention-dayLong/2, s)
+			if err := sweeper.Sweep(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if w, err := s.Webhook(t.Context(), org, hook.ID); err != nil || w.State != want {
+				t.Errorf("the webhook is %s, want %s: %v", w.State, want, err)
+			}
+		}
+	})
+}
