@@ -150,6 +150,13 @@ func TestSecretsAreSealed(t *testing.T) {
 		if want.ID, err = s.AddWebhook(t.Context(), org, want, store.Once{}); err != nil {
 			t.Fatal(err)
 		}
+		deleted := storetest.NewOrganization(t, s)
+		if _, err := s.AddWebhook(t.Context(), deleted, full(t, deleted), store.Once{}); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.DeleteOrganization(t.Context(), deleted); err != nil { // its webhooks are still there
+			t.Fatal(err)
+		}
 		if text := stored(t, db); !strings.Contains(text, "open-sesame") {
 			t.Error("the secrets were not stored in plain, so the test cannot see them")
 		}

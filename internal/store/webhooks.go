@@ -5,6 +5,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -368,8 +369,9 @@ func (s *Store) Reseal(ctx context.Context) (n int, err error) {
 	}
 	for _, o := range list {
 		if err := s.dialect.write(ctx, func(q querier) error {
-			if _, err := bumpVersion(ctx, q, o.orgID); err != nil { // others read it anew
-				return err
+			_, err := bumpVersion(ctx, q, o.orgID) // others read it anew
+			if err != nil && !errors.Is(err, sql.ErrNoRows) {
+				return err // else the organization was deleted, and is not erased yet: nobody reads it
 			}
 			w, err := s.webhook(ctx, q, o.orgID, o.id)
 			if err = cmp.Or(err, w.Broken); err != nil {
