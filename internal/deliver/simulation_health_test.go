@@ -155,13 +155,13 @@ func (s *server) Hold(ctx context.Context, orgID, webhookID int64, seen, until t
 		if !seen.IsZero() {
 			most = min(firstHeld<<min(h.Holds, 20), mostHold)
 		}
-		if hold := until.Sub(now); hold > time.Duration(float64(most)*spread)+slack {
+		if hold := until.Sub(s.Now()); !s.w.unsteady(now) && hold > time.Duration(float64(most)*spread)+slack {
 			s.w.wrong(nil, "webhook %d is held for %v after %d holds", webhookID, hold, h.Holds)
 		}
 		s.w.met[held]++
-		h.row(now)
+		h.row(s.Now())
 		holds := h.Holds
-		if until.After(now) { // not of a probe that was not made
+		if until.After(s.Now()) { // not of a probe that was not made
 			holds++
 		}
 		h.setHeld(until, holds, now)
@@ -172,7 +172,7 @@ func (s *server) Hold(ctx context.Context, orgID, webhookID int64, seen, until t
 func (s *server) Probe(ctx context.Context, webhookID int64, seen, until time.Time) (ok bool, err error) {
 	err = s.call(ctx, "Probe", func(now time.Time) {
 		h := s.w.byID[webhookID]
-		if until.Sub(now) > s.w.leaseOf(h)+slack || seen.After(now) {
+		if (until.Sub(s.Now()) > s.w.leaseOf(h)+slack || seen.After(s.Now())) && !s.w.unsteady(now) {
 			s.w.wrong(nil, "a probe of webhook %d until %v, of a breaker that is open until %v", webhookID, until, seen)
 		}
 		if ok = h.HeldUntil.Equal(seen); !ok {
@@ -180,7 +180,7 @@ func (s *server) Probe(ctx context.Context, webhookID int64, seen, until time.Ti
 			return
 		}
 		h.setHeld(until, h.Holds, now)
-		h.probe = &probing{server: s, until: until}
+		h.probe = &probing{server: s, until: now.Add(until.Sub(s.Now()))}
 		s.w.met[probed]++
 	})
 	return ok && err == nil, err

@@ -30,6 +30,8 @@ func TestDeliveryPulledBack(t *testing.T) {
 		{"within its lease", false, 0, claimed(-s), MaxLease, none, none, MaxLease},
 		{"claimed a day ahead", false, 0, claimed(day), day + 32*s, none, none, 32 * s},
 		{"claimed a day ahead, by an id of another time", false, 3, claimed(-s), day + 32*s, none, none, MaxLease},
+		{"claimed a day ahead, within its pause", false, 2, claimed(day), day + 32*s, none, -h, 11*h + 32*s},
+		{"claimed a day ahead, after a pause of that time", false, 2, claimed(day), day + 32*s, none, day - 10*h, 32 * s},
 		{"claimed, and to be delivered later", false, 0, claimed(day), day + 32*s, day, none, day + 32*s},
 		{"claimed, to be delivered later, and beyond a lease", false, 0, claimed(2 * day), 2*day + 32*s, day, none, day + 32*s},
 		{"first pause, with Retry-After", false, 1, ID{}, h, none, none, h},
