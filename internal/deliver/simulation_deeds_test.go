@@ -167,7 +167,8 @@ func (w *world) newDebt(s *server, e *trigger.Event, h *hook, id trigger.ID, at 
 		w.wrong(nil, "room for a hand-off, by a clock that is not trusted")
 	}
 	w.met[handedOff]++
-	c := &claim{id: id, server: s, handed: true, at: at, lease: at.Add(w.leaseOf(h))}
+	now := time.Now()
+	c := &claim{id: id, server: s, handed: true, at: now, lease: at.Add(w.leaseOf(h)), until: now.Add(w.leaseOf(h))}
 	d.claim, d.due, d.claims = id, c.lease, []*claim{c}
 	return d, c
 }

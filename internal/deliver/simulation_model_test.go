@@ -69,6 +69,7 @@ type debt struct {
 	attempts int
 	due      time.Time
 	claim    trigger.ID
+	tried    time.Time // when the last attempt ended, by the database's clock
 	reason   string
 	endedAt  time.Time
 	place    int // in the queue
@@ -83,10 +84,11 @@ type claim struct {
 	id       trigger.ID
 	server   *server
 	at       time.Time
-	lease    time.Time
-	attempts int  // of the delivery before
-	handed   bool // at acceptance
-	lost     bool // its server was told of a failure, and does not know of it
+	lease    time.Time // when it ends, by the database's clock
+	until    time.Time // when it ends
+	attempts int       // of the delivery before
+	handed   bool      // at acceptance
+	lost     bool      // its server was told of a failure, and does not know of it
 	sent     *sending
 	result   *store.Result // that its server wants recorded
 	settled  bool          // the database has taken the result, or refused it for good
@@ -262,6 +264,7 @@ func (m *model) finish(r store.Result, now time.Time) (moved bool) {
 		return true
 	}
 	d.due, d.claim, d.in.stale = r.Next.DueAt, trigger.ID{}, true
+	d.tried = r.Attempt.At.Add(r.Attempt.Took)
 	return true
 }
 

@@ -18,14 +18,20 @@ var (
 	_ deliver.SweptStore = (*server)(nil)
 )
 
-// Now is the database's time.
-func (s *server) Now() time.Time { return time.Now().Round(0).UTC().Truncate(time.Microsecond) }
+// Now is the database's time, as the server has it.
+func (s *server) Now() time.Time {
+	return time.Now().Add(s.ahead()).Round(0).UTC().Truncate(time.Microsecond)
+}
 
 // NewClaim makes a claim id.
 func (s *server) NewClaim() trigger.ID { return trigger.NewID(s.Now(), 0, rand.Uint64()) }
 
-// ClockTrusted is false while the weather clouds the clock.
+// ClockTrusted is false while the weather clouds the clock, or a step of it is
+// not confirmed.
 func (s *server) ClockTrusted() bool {
+	if s.sync(); s.clock.jumped() {
+		return false
+	}
 	s.w.mu.Lock()
 	defer s.w.mu.Unlock()
 	return !s.w.weather.cloudy(s, 0)
@@ -61,7 +67,7 @@ func (s *server) Nodes() int { return max(1, len(s.w.alive())) }
 // Claim takes what is due, as the server's clock had it when it asked.
 func (s *server) Claim(ctx context.Context, wants []store.Want, id trigger.ID, now, lease time.Time) (taken []trigger.Delivery, err error) {
 	s.judgeClaiming(wants, now, lease)
-	by := &claim{id: id, server: s, lease: lease}
+	by := &claim{id: id, server: s, lease: lease, until: time.Now().Add(lease.Sub(now))}
 	err = s.call(ctx, "Claim", func(at time.Time) {
 		by.at = at
 		dice := s.w.dice(s.number, s.calls["Claim"])
@@ -211,7 +217,7 @@ func (s *server) Release(ctx context.Context, ds []trigger.Delivery) error {
 			if owed := s.w.debts[d.DeliveryKey]; owed != nil {
 				s.w.judgeTouch(owed, now, false)
 			}
-			s.w.release(d, now)
+			s.w.release(d, s.Now())
 		}
 	})
 }

@@ -32,7 +32,7 @@ func (s *server) judgeWebhook(snd *sending, now time.Time) {
 // probe is under way, unless its lease ran out.
 func (s *server) judgeProbe(snd *sending, now time.Time) {
 	h := snd.hook
-	if h.HeldUntil.IsZero() || now.Sub(h.opened) <= freshness+slack {
+	if h.HeldUntil.IsZero() || now.Sub(h.opened) <= freshness+slack || s.w.unsteady(now) {
 		return
 	}
 	p := h.probe

@@ -60,6 +60,13 @@ type Clock interface {
 	Nodes() int
 }
 
+// SteppedStore is what a [ClockWatcher] asks of the store.
+type SteppedStore interface {
+	ClockTrusted() bool
+	StepsBack() (n int, by time.Duration)
+	PullBack(ctx context.Context, usual trigger.Schedule) (n int, err error)
+}
+
 // SweptStore is what the sweeper asks of the store.
 type SweptStore interface {
 	Now() time.Time

@@ -80,7 +80,8 @@ func (s *Sweeper) Sweep(ctx context.Context) error {
 	if err := s.drop(ctx, now); err != nil {
 		return err
 	}
-	if s.DedupRetention == 0 || now.Sub(s.dedupSwept) < dedupSweepEvery {
+	since := now.Sub(s.dedupSwept)
+	if s.DedupRetention == 0 || since >= 0 && since < dedupSweepEvery { // below 0 the clock went back
 		return nil
 	}
 	s.dedupSwept = now
@@ -91,7 +92,7 @@ func (s *Sweeper) Sweep(ctx context.Context) error {
 // else may go: nobody, or another node a moment ago, may have ended it before,
 // and it has to be seen. The sweep at now has left nothing open.
 func (s *Sweeper) drop(ctx context.Context, now time.Time) error {
-	if s.ended.IsZero() {
+	if s.ended.IsZero() || now.Before(s.ended) { // the clock went back
 		s.ended = now
 	}
 	if now.Sub(s.ended) < visible {
