@@ -40,7 +40,9 @@ func TestPullBackHealth(t *testing.T) {
 		failAndHold := func(hold time.Duration) {
 			t.Helper()
 			f.attempt(trigger.Transient)
-			if err := s.Hold(t.Context(), f.org, f.hook, read().HeldUntil, s.Now().Add(hold)); err != nil {
+			if err := s.SetBreaker(t.Context(), store.BreakerChange{
+				OrganizationID: f.org, WebhookID: f.hook, Seen: read().HeldUntil, Until: s.Now().Add(hold),
+			}); err != nil {
 				t.Fatal(err)
 			}
 		}
