@@ -178,7 +178,7 @@ func TestNoAttemptEscapesItsDeadline(t *testing.T) {
 			guard := deliver.NewGuard(nil, true)
 			guard.Resolver = silentDNS
 			n := deliver.New(deliver.Config{Store: s, Guard: guard, Timeout: time.Minute, Now: db.Clock.Now, Metrics: telemetry.New()})
-			w := trigger.Webhook{ID: 1, URL: url, Timeout: 500 * time.Millisecond, Secrets: trigger.OneSecret(trigger.NewSecret([32]byte{7}))}
+			w := trigger.Webhook{ID: 1, URL: url, Timeout: 1500 * time.Millisecond, Secrets: trigger.OneSecret(trigger.NewSecret([32]byte{7}))}
 			e := &trigger.Event{ID: trigger.NewID(s.Now(), 0, 1), Type: "a", Payload: append(append([]byte{'"'}, bytes.Repeat([]byte{'x'}, c.payload)...), '"')}
 			var trying sync.WaitGroup
 			for range 3 {
