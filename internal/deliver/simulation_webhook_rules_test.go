@@ -98,7 +98,10 @@ func (w *world) judgeTouch(d *debt, now time.Time, claimed bool) {
 // judgeAdvance judges what an owner is told of a failing webhook.
 func (w *world) judgeAdvance(h *hook, seen trigger.Health, stage trigger.HealthStage, n trigger.Notice) {
 	e := w.endurance
-	failing := seen.LastAt.Sub(seen.Since)
+	failing, attempts := seen.LastAt.Sub(seen.Since), e.Attempts
+	if len(w.ahead) > 0 && stage == trigger.HealthWarned { // a day passes in a moment
+		attempts = trigger.WarnAttempts
+	}
 	want := map[trigger.HealthStage]string{
 		trigger.HealthWarned: trigger.WebhookFailing, trigger.HealthPaused: trigger.WebhookPaused, trigger.HealthRecovered: trigger.WebhookRecovered,
 	}[stage]
@@ -106,7 +109,7 @@ func (w *world) judgeAdvance(h *hook, seen trigger.Health, stage trigger.HealthS
 	case n.Type != want || n.About != h.ID:
 		w.wrong(nil, "stage %d of webhook %d is told as %+v", stage, h.ID, n)
 	case stage == trigger.HealthRecovered:
-	case failing < e.Pause/5 || stage == trigger.HealthPaused && failing < e.Pause || seen.Failures < e.Attempts:
+	case failing < e.Pause/5 || stage == trigger.HealthPaused && failing < e.Pause || seen.Failures < attempts:
 		w.wrong(nil, "webhook %d is in stage %d after %d failures in %v", h.ID, stage, seen.Failures, failing)
 	}
 }
