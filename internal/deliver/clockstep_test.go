@@ -94,3 +94,13 @@ func TestClockWatcher(t *testing.T) {
 		}
 	})
 }
+
+// No lease is longer than MaxLease, by which it is judged how far ahead a
+// claimed delivery can be due.
+func TestLongestLease(t *testing.T) {
+	t.Parallel()
+	c := deliver.Config{Timeout: trigger.MaxTimeout}
+	if got := c.LeaseOf(&trigger.Webhook{Timeout: trigger.MaxTimeout}); got != trigger.MaxLease {
+		t.Errorf("the longest lease is %v, want %v", got, trigger.MaxLease)
+	}
+}
