@@ -2,6 +2,7 @@ package deliver
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"net"
 	"net/http"
@@ -68,7 +69,7 @@ func dial(ctx context.Context, dialer *net.Dialer, network, address string) (net
 // if there is no answer, the read fails.
 type answeredConn struct {
 	net.Conn
-	written atomic.Bool // something, since something was read
+	written atomic.Bool // something of the request
 }
 
 // Write implements [net.Conn].
@@ -83,11 +84,12 @@ func (c *answeredConn) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// Read implements [net.Conn].
-func (c *answeredConn) Read(b []byte) (int, error) {
-	n, err := c.Conn.Read(b)
-	if n > 0 {
+// beginRequest is called before a request goes over a connection.
+func beginRequest(conn net.Conn) {
+	if t, ok := conn.(*tls.Conn); ok {
+		conn = t.NetConn()
+	}
+	if c, ok := conn.(*answeredConn); ok {
 		c.written.Store(false)
 	}
-	return n, err
 }
