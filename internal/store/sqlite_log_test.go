@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -176,19 +177,23 @@ type moment struct {
 }
 
 // life runs a server from an empty folder through commits, with and without
-// copying its log, a crash, a start, commits beside a reader, and a stop. It returns the moments between
-// any two of its steps, and a part of them in which commits had been acknowledged.
+// copying its log, a crash, a start, commits beside a reader, and a stop. It
+// returns the moments between any two of its statements, and the first of them
+// after each event was acknowledged.
 func life(t *testing.T) (all, acknowledged []moment, org int64) {
 	t.Helper()
 	f := newFolder(t)
 	by := &observer{}
 	f.Options = f.Options.WithSQLite(by, 50)
-	acked := 0
-	at := func() {
-		if d := f.disk(); len(all) == 0 || fmt.Sprint(all[len(all)-1].disk) != fmt.Sprint(d) {
+	acked, seen := 0, 0
+	at := func() { // where the writer is, so that nothing is being written
+		d := f.disk()
+		if len(all) == 0 || !maps.Equal(all[len(all)-1].disk, d) {
 			all = append(all, moment{d, acked})
-		} else {
-			all[len(all)-1].acked = acked
+		}
+		all[len(all)-1].acked = acked
+		if acked > seen {
+			acknowledged, seen = append(acknowledged, moment{d, acked}), acked
 		}
 	}
 	commit := func(s *store.Store, n int) {
@@ -196,20 +201,20 @@ func life(t *testing.T) (all, acknowledged []moment, org int64) {
 			e := event(s, org, "")
 			e.Payload = []byte(`"` + strings.Repeat("x", 9000) + `"`) // on pages of its own
 			add(t, s, []*trigger.Event{e}, trigger.InboxID)
+			by.mu.Lock()
 			acked++
-			at()
-			acknowledged = append(acknowledged, moment{f.disk(), acked})
+			by.mu.Unlock()
 		}
 	}
 	by.set(at)
 	s := f.Open(t)
-	at()
 	org = storetest.NewOrganization(t, s)
-	commit(s, 11)
-	killed := f.disk()
+	commit(s, 12)
 	by.set(nil)
 	f.must(s.Close(), os.RemoveAll(f.dir), os.Mkdir(f.dir, 0o700))
-	for name, data := range killed {
+	killed := acknowledged[10]
+	acked, seen, acknowledged = killed.acked, killed.acked, acknowledged[:11]
+	for name, data := range killed.disk {
 		f.must(os.WriteFile(f.path(name), []byte(data), 0o600))
 	}
 	by.set(at)
@@ -220,11 +225,11 @@ func life(t *testing.T) (all, acknowledged []moment, org int64) {
 	f.must(err, reader.QueryRowContext(t.Context(), "SELECT count(*) FROM events").Scan(new(int)))
 	commit(s, 5) // of which the log keeps what the reader does not see
 	f.must(reader.Rollback(), raw.Close())
-	commit(s, 5)
+	commit(s, 6)
 	f.must(s.Close())
 	at()
 	by.set(nil)
-	return all, acknowledged, org
+	return all, acknowledged[:26], org
 }
 
 // open opens a folder, and returns how many events it has, and what was logged.
