@@ -132,3 +132,44 @@ func TestLogWithoutDatabase(t *testing.T) {
 		t.Errorf("afterwards the event is %+v, want a duplicate of %s", again, first.EventID)
 	}
 }
+
+// A server that was killed is not started with an older copy of its database,
+// nor without its log, and is as before once the files are back.
+func TestOlderDatabaseOrNoLog(t *testing.T) {
+	t.Parallel()
+	db := storetest.SQLite(t)
+	file := filepath.Join(db.Options.DataDir, "triggerd.db")
+	must := func(errs ...error) {
+		t.Helper()
+		for _, err := range errs {
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	p := startProcess(t, db)
+	key := p.newKey(t, "enterprise")
+	p.end(t, syscall.SIGTERM)
+	older, err := os.ReadFile(file)
+	must(err)
+	p = startProcess(t, db)
+	first := p.postEvent(t, key, "user.created", "d", `1`)
+	p.end(t, syscall.SIGKILL)
+
+	refused := func(text string) {
+		t.Helper()
+		want := fmt.Sprintf("triggerd: the database in %s cannot be opened: %s", db.Options.DataDir, text)
+		if said := refusal(t, db); !strings.HasPrefix(said, want) || strings.Count(said, "\n") != 1 {
+			t.Errorf("at the start it said %q, want %q", said, want)
+		}
+	}
+	must(os.Rename(file, file+"-moved"), os.WriteFile(file, older, 0o600))
+	refused("triggerd.db is not the database that triggerd.db-wal belongs to, ")
+	must(os.Rename(file+"-moved", file), os.Rename(file+"-wal", file+"-moved"))
+	refused("triggerd.db-wal is gone or damaged, and with it events that were acknowledged: ")
+	must(os.Rename(file+"-moved", file+"-wal"))
+	p = startProcess(t, db)
+	if again := p.postEvent(t, key, "user.created", "d", `1`); again.Status != "duplicate" || again.EventID != first.EventID {
+		t.Errorf("afterwards the event is %+v, want a duplicate of %s", again, first.EventID)
+	}
+}

@@ -58,7 +58,7 @@ func newFixture(t *testing.T, db *storetest.DB, s *store.Store) *fixture {
 		t.Fatal(err)
 	}
 	f.exec(t, `INSERT INTO webhook_health (webhook_id, organization_id, since, last_at, failures, stage, held_until, holds)
-		VALUES ($1, $2, 1, 1, 1, 3, 0, 0) ON CONFLICT (webhook_id) DO UPDATE SET stage = 3`, f.hook, f.org)
+		VALUES ($1, $2, 1, 1, 1, 3, 1, 1) ON CONFLICT (webhook_id) DO UPDATE SET stage = 3, held_until = 1`, f.hook, f.org)
 	if _, _, err := s.SetEventType(t.Context(), f.org, f.eventType()); err != nil {
 		t.Fatal(err)
 	}
@@ -174,6 +174,7 @@ func readingFlows() []flow {
 		{method: "EventType", args: fixed(func(f *fixture) []any { return []any{f.org, "user.created"} })},
 		{method: "ListEventTypes", args: fixed(func(f *fixture) []any { return []any{f.org, "", 10} })},
 		{method: "JudgedTypes", args: fixed(func(f *fixture) []any { return []any{f.org} })},
+		{method: "Holds", args: fixed(func(*fixture) []any { return nil })},
 		{method: "Failing", args: fixed(func(*fixture) []any { return []any{trigger.DefaultEndurance()} })},
 		{method: "ListInbox", args: fixed(func(f *fixture) []any { return []any{f.org, trigger.ID{}, store.InboxPage{Limit: 2, Bytes: 1 << 20}} })},
 		{method: "DueInbox", args: fixed(func(f *fixture) []any {
@@ -269,6 +270,12 @@ func changingFlows() []flow {
 				return "some were not claimed"
 			}
 			return ""
+		}},
+		{method: "StopWebhook", fresh: true, args: func(t *testing.T, f *fixture) []any {
+			if err := f.plain.SetWebhookState(t.Context(), f.other, f.another, trigger.Active); err != nil {
+				t.Fatal(err)
+			}
+			return []any{store.Stop{OrganizationID: f.other, WebhookID: f.another, State: trigger.Paused}}
 		}},
 		{method: "FailWebhook", fresh: true, args: func(t *testing.T, f *fixture) []any {
 			add(t, f.plain, []*trigger.Event{event(f.plain, f.other, "")}, f.another)

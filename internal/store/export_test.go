@@ -40,6 +40,13 @@ func (s *Store) InWrite(ctx context.Context, fn func(exec func(text string) erro
 	})
 }
 
+// WithSQLite returns options by which SQLite is called through another driver,
+// and its log is copied into triggerd.db when it has this many pages.
+func (o Options) WithSQLite(by driver.Driver, pages int64) Options {
+	o.sqlite = sqliteOptions{by, pages}
+	return o
+}
+
 // MakePrivate is makePrivate, with another chmod.
 func MakePrivate(path string, chmod func(string, fs.FileMode) error) (warning string) {
 	return makePrivate(path, chmod)
@@ -79,4 +86,14 @@ func (s *Store) Connect(ctx context.Context, by driver.Driver) (driver.Conn, err
 // index that each of them is for.
 func WebhookStates() map[string]string {
 	return map[string]string{sqlReceiving: "webhooks_receiving", sqlEnded: "webhooks_ended"}
+}
+
+// LogStamps are the stamps of a log.
+func LogStamps(path string) ([]uint32, error) {
+	stamps, err := logStamps(path)
+	var numbers []uint32
+	for _, s := range stamps {
+		numbers = append(numbers, uint32(s))
+	}
+	return numbers, err
 }

@@ -25,7 +25,10 @@ import (
 // and every lookFilesEvery.
 type dataFiles struct {
 	path string // of triggerd.db, as the operator has named it
+	note string // the path of the logNote
 	log  *slog.Logger
+
+	options sqliteOptions
 
 	mu   sync.Mutex // one look at a time
 	list []dataFile
@@ -56,8 +59,11 @@ const lookFilesEvery = 500 * time.Millisecond
 // it and the lock. The caller holds the lock, and has called inspectFiles.
 func newDataFiles(s *Store, o Options, lock *os.File) (*dataFiles, error) {
 	d := &dataFiles{
-		path: filepath.Join(o.DataDir, databaseFile), log: o.Log,
+		path: filepath.Join(o.DataDir, databaseFile), log: o.Log, options: o.sqlite,
 		stop: make(chan struct{}), stopped: make(chan struct{}),
+	}
+	if d.options.driver == nil {
+		d.options = sqliteOptions{&sqlite.Driver{}, checkpointPages}
 	}
 	opened, err := makeDatabase(d.path)
 	if err != nil {
@@ -65,6 +71,14 @@ func newDataFiles(s *Store, o Options, lock *os.File) (*dataFiles, error) {
 	}
 	target, err := filepath.EvalSymlinks(d.path)
 	if err != nil {
+		return nil, err
+	}
+	d.note = target + noteSuffix
+	if lostLog(target) {
+		d.log.Error("events that were acknowledged may be missing", "error", filepath.Base(target)+"-wal is gone, although the server did not stop "+
+			"in order: if another program has written it into triggerd.db, or a backup was restored, all is well; else restore both files, or see what triggerd check says")
+	}
+	if err := writeNote(d.note, logNote{}); err != nil { // before SQLite empties the log
 		return nil, err
 	}
 	for _, path := range []string{lock.Name(), target, target + "-wal", target + "-shm", target + "-journal"} {
@@ -203,7 +217,7 @@ func makePrivate(path string, chmod func(string, fs.FileMode) error) (warning st
 
 // openWriter returns the connection that writes.
 func (d *dataFiles) openWriter() *sql.DB {
-	db := d.pool("journal_mode(WAL)", "synchronous(FULL)", "wal_autocheckpoint(2000)", "journal_size_limit(67108864)")
+	db := d.pool("journal_mode(WAL)", "synchronous(FULL)", "wal_autocheckpoint(0)", "journal_size_limit(67108864)")
 	db.SetMaxOpenConns(1)
 	return db
 }
@@ -236,7 +250,7 @@ func (d *dataFiles) pool(pragmas ...string) *sql.DB {
 		"_pragma": append(pragmas, "busy_timeout(5000)", "foreign_keys(1)", "cache_size(-16384)"),
 	}
 	return sql.OpenDB(&connector{
-		files: d, driver: &sqlite.Driver{},
+		files: d, driver: d.options.driver,
 		source: "file:" + (&url.URL{Path: d.path}).EscapedPath() + "?" + settings.Encode(),
 	})
 }

@@ -38,7 +38,14 @@ func inspectFiles(folder string) error {
 	case size <= 0:
 		return nil
 	}
-	return inspectHeader(target, size, log > 0, sizeOf(target+"-journal") > 0)
+	header, n, err := readHeader(target)
+	if err != nil {
+		return err
+	}
+	if err := inspectHeader(target, header[:n], size, log > 0, sizeOf(target+"-journal") > 0); err != nil || n < headerSize {
+		return err
+	}
+	return inspectLog(target, stampOf(header))
 }
 
 // noFile is the size of what is not there.
@@ -61,21 +68,29 @@ const (
 	headerReadWith = 19 // 1 byte; 2: with a write-ahead log
 	headerChanges  = 24 // 4 bytes: a count of changes
 	headerPages    = 28 // 4 bytes: the size of the file, in pages
+	headerUser     = 60 // 4 bytes: user_version, which holds the stamp
 	headerPagesAt  = 92 // 4 bytes: the count of changes when headerPages was written
 )
 
-// inspectHeader refuses a file that is not a database, is shorter than its
-// header says, or has a log beside it that cannot be its own.
-func inspectHeader(path string, size int64, hasLog, hasJournal bool) error {
+// readHeader returns the header of a file, and how many bytes of it there are.
+func readHeader(path string) (header []byte, n int, err error) {
 	file, err := os.Open(path)
 	if err != nil {
-		return err
+		return nil, 0, err
 	}
-	header := make([]byte, headerSize)
-	n, err := io.ReadFull(file, header)
+	header = make([]byte, headerSize)
+	n, err = io.ReadFull(file, header)
 	if err = errors.Join(ignoreEOF(err), file.Close()); err != nil {
-		return fmt.Errorf("%s cannot be read: %w", path, err)
+		return nil, 0, fmt.Errorf("%s cannot be read: %w", path, err)
 	}
+	return header, n, nil
+}
+
+// inspectHeader refuses a file that is not a database, is shorter than its
+// header says, or has a log beside it that cannot be its own.
+func inspectHeader(path string, has []byte, size int64, hasLog, hasJournal bool) error {
+	header, n := make([]byte, headerSize), len(has)
+	copy(header, has)
 	number := func(at int) int64 { return int64(binary.BigEndian.Uint32(header[at:])) }
 	pageSize := int64(binary.BigEndian.Uint16(header[headerPageSize:]))
 	if pageSize == 1 {

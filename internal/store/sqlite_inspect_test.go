@@ -61,7 +61,7 @@ func crashed(t *testing.T) (f folder, org int64) {
 	add(t, s, events(s, org, 2), trigger.InboxID)
 	f = newFolder(t)
 	f.must(os.Mkdir(f.dir, 0o755))
-	for _, name := range []string{"triggerd.db", "triggerd.db-wal"} {
+	for _, name := range []string{"triggerd.db", "triggerd.db-wal", "triggerd.db-run"} {
 		f.copyFile(live.path(name), f.path(name))
 		f.must(os.Chmod(f.path(name), 0o644))
 	}
@@ -113,6 +113,13 @@ func TestRefusedFolders(t *testing.T) {
 			_, err = file.WriteAt([]byte{1, 1}, 18) // as VACUUM INTO writes it
 			return errors.Join(err, file.Close())
 		}, "triggerd.db was not written with "},
+		{"older database", crashed, func(f folder) error {
+			older, _ := stopped(f.t)
+			f.copyFile(older.path(db), f.path(db))
+			return nil
+		}, "triggerd.db is not the database that triggerd.db-wal belongs to"},
+		{"log deleted", crashed, func(f folder) error { return os.Remove(f.path(log)) }, "triggerd.db-wal is gone or damaged, and with it events"},
+		{"log emptied", crashed, func(f folder) error { return os.Truncate(f.path(log), 0) }, "triggerd.db-wal is gone or damaged, and with it events"},
 		{"link to nothing", crashed, func(f folder) error {
 			return errors.Join(os.Remove(f.path(db)), os.Symlink("nowhere.db", f.path(db)))
 		}, "is a symbolic link to a file that is missing"},
@@ -144,12 +151,17 @@ func TestFoldersThatAreOpened(t *testing.T) {
 	}{
 		{"crashed", func(folder) error { return nil }, 2},
 		{"stopped", func(f folder) error { return f.Open(f.t).Close() }, 2},
-		{"database cut off, all of it in the log", func(f folder) error { return os.Truncate(f.path("triggerd.db"), 4096) }, 2},
+		{"database cut off, all of it in the log", func(f folder) error {
+			raw := f.SQL(f.t)
+			_, err := raw.ExecContext(f.t.Context(), "VACUUM")
+			f.copyFile(f.path("triggerd.db-wal"), f.path("log"))
+			return errors.Join(err, raw.Close(), os.Rename(f.path("log"), f.path("triggerd.db-wal")), os.Truncate(f.path("triggerd.db"), 4096))
+		}, 2},
 		{"empty database", func(f folder) error {
-			return errors.Join(os.Remove(f.path("triggerd.db-wal")), os.Truncate(f.path("triggerd.db"), 0))
+			return errors.Join(os.Remove(f.path("triggerd.db-wal")), os.Remove(f.path("triggerd.db-run")), os.Truncate(f.path("triggerd.db"), 0))
 		}, 0},
 		{"nothing", func(f folder) error {
-			return errors.Join(os.Remove(f.path("triggerd.db-wal")), os.Remove(f.path("triggerd.db")))
+			return errors.Join(os.Remove(f.path("triggerd.db-wal")), os.Remove(f.path("triggerd.db-run")), os.Remove(f.path("triggerd.db")))
 		}, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -168,7 +180,7 @@ func TestFoldersThatAreOpened(t *testing.T) {
 // checkModes wants files that are their owner's alone.
 func (f folder) checkModes() {
 	f.t.Helper()
-	for _, name := range []string{"triggerd.db", "triggerd.db-wal", "triggerd.db-shm", "triggerd.lock"} {
+	for _, name := range []string{"triggerd.db", "triggerd.db-wal", "triggerd.db-shm", "triggerd.db-run", "triggerd.lock"} {
 		info, err := os.Stat(f.path(name))
 		f.must(err)
 		if mode := info.Mode().Perm(); mode != 0o600 {

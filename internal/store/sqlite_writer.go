@@ -43,6 +43,9 @@ func newWriter(ctx context.Context, db *sql.DB, files *dataFiles) (*writer, erro
 		db: db, conn: conn, files: files, stmts: map[string]*sql.Stmt{},
 		jobs: make(chan *writeJob, writesPerCommit), ended: make(chan struct{}),
 	}
+	if err := w.checkpointAtStart(context.WithoutCancel(ctx)); err != nil {
+		return nil, errors.Join(err, w.closeFiles())
+	}
 	go w.run(context.WithoutCancel(ctx))
 	return w, nil
 }
@@ -71,6 +74,10 @@ func (w *writer) do(ctx context.Context, fn func(querier) error) error {
 func (w *writer) close() error {
 	w.once.Do(func() { w.jobs <- nil })
 	<-w.ended
+	return w.closeFiles()
+}
+
+func (w *writer) closeFiles() error {
 	var errs []error
 	for _, stmt := range w.stmts { // while one is open, so is the file
 		errs = append(errs, stmt.Close())
@@ -92,13 +99,15 @@ func (w *writer) run(ctx context.Context) {
 	}
 }
 
-// leave empties the log, if another file has the place of triggerd.db: at the
+// leave says that a log which is missing from now on was not deleted. It
+// empties the log, if another file has the place of triggerd.db: at the
 // next start SQLite would write the log into that file. Nothing else needs it:
 // SQLite itself leaves the log of a file that was moved, and empties the others.
 func (w *writer) leave(ctx context.Context) {
 	if w.files.replaced() {
 		_ = w.exec(ctx, "PRAGMA wal_checkpoint(TRUNCATE)") // into the file that was replaced
 	}
+	w.files.noteClosed()
 }
 
 // gather waits for a job and takes all that are ready. open is false when the
@@ -129,9 +138,12 @@ func (w *writer) gather() (jobs []*writeJob, open bool) {
 // and the files that it went to are still in place.
 func (w *writer) commit(ctx context.Context, jobs []*writeJob) {
 	errs := make([]error, len(jobs))
+	var log logState
+	var note logNote
 	err := w.files.look()
 	if err == nil {
-		err = w.exec(ctx, "BEGIN IMMEDIATE")
+		log = w.logState(ctx)
+		note, err = w.begin(ctx, log)
 	}
 	if err == nil {
 		for i, job := range jobs {
@@ -146,6 +158,9 @@ func (w *writer) commit(ctx context.Context, jobs []*writeJob) {
 		if err == nil {
 			err = w.files.look()
 		}
+		if err == nil && note.open {
+			w.files.noteLog(note)
+		}
 	}
 	if err != nil {
 		_ = w.exec(ctx, "ROLLBACK") // it may have rolled back by itself
@@ -155,6 +170,9 @@ func (w *writer) commit(ctx context.Context, jobs []*writeJob) {
 			errs[i] = err
 		}
 		job.done <- errs[i]
+	}
+	if err == nil && log.long {
+		_ = w.checkpoint(ctx) // or after the next commit
 	}
 }
 

@@ -42,6 +42,8 @@ type Options struct {
 	// it for the database's too: for tests that move it.
 	Now      func() time.Time
 	OwnClock bool
+
+	sqlite sqliteOptions // for tests
 }
 
 // Store is the database, whichever it is. Make one with [Open].

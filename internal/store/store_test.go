@@ -176,7 +176,7 @@ func TestStatusFollowsDeliveries(t *testing.T) {
 			}
 		}
 		want(trigger.Pending)
-		finish(one, trigger.ReceiverGone)
+		finish(one, trigger.Permanent)
 		want(trigger.Pending)
 		finish(two, trigger.Success)
 		want(trigger.Failed)

@@ -1,0 +1,182 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+)
+
+// A stamp ties triggerd.db to its log. It is the database's user_version, so it
+// is in the header of triggerd.db and in each copy of page 1 in the log. Its
+// lower half is random, and its upper half is the lower half of the stamp
+// before it. The writer changes it twice for each log, within commits that
+// are made anyway:
+//
+//   - in each commit after which the log is copied into triggerd.db, so that
+//     a backup with the same stamp has the same content;
+//   - in the first commit of each log, so that the log names the stamp of the
+//     triggerd.db that it begins with.
+//
+// So triggerd.db has a stamp that is in its log, or the one before the log's
+// first: at any moment, because copying the log changes nothing else. An older
+// triggerd.db has another one, and inspectLog refuses it beside the log.
+type stamp uint32
+
+// next returns a stamp that follows s.
+func (s stamp) next() stamp {
+	for {
+		half := stamp(rand.Uint32() & 0xffff)
+		if half != 0 && half != s&0xffff && half != s>>16 {
+			return s<<16 | half
+		}
+	}
+}
+
+// follows reports whether s was made from before.
+func (s stamp) follows(before stamp) bool { return s>>16 == before&0xffff }
+
+// logNote is the content of triggerd.db-run, which says whether a log must be
+// there. It is written after the first commit of a log and before that is
+// acknowledged, and closed before the log is copied and removed.
+type logNote struct {
+	open        bool
+	base, first stamp // of triggerd.db when the log began, and of the log's first commit
+}
+
+const (
+	noteSuffix = "-run"
+	noteFormat = "1 %s %08x %08x\n" // begins with its version
+)
+
+func (n logNote) text() string {
+	state := "closed"
+	if n.open {
+		state = "open"
+	}
+	return fmt.Sprintf(noteFormat, state, uint32(n.base), uint32(n.first))
+}
+
+// readNote returns the note beside a database. A note that is missing, damaged
+// or of another version says nothing, as a closed one does.
+func readNote(path string) (n logNote) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return logNote{}
+	}
+	var state string
+	if _, err := fmt.Sscanf(string(data), noteFormat, &state, &n.base, &n.first); err != nil {
+		return logNote{}
+	}
+	n.open = state == "open"
+	if !bytes.Equal(data, []byte(n.text())) {
+		return logNote{}
+	}
+	return n
+}
+
+// writeNote replaces the note. It is synced when writeNote returns.
+func writeNote(path string, n logNote) error {
+	made := path + ".new"
+	file, err := os.OpenFile(made, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = file.WriteString(n.text())
+	if err == nil {
+		err = file.Sync()
+	}
+	if err = errors.Join(err, file.Close()); err != nil {
+		return errors.Join(err, os.Remove(made))
+	}
+	if err := os.Rename(made, path); err != nil {
+		return err
+	}
+	folder, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(folder.Sync(), folder.Close())
+}
+
+// noteLog writes the note of a log that has begun. If that fails, a deleted log
+// may not be recognized: this is no reason to refuse events.
+func (d *dataFiles) noteLog(n logNote) {
+	if err := writeNote(d.note, n); err != nil {
+		d.log.Warn("the note beside the database cannot be written", "error", err)
+	}
+}
+
+// noteClosed is noteLog before an orderly stop, unless the folder is another.
+func (d *dataFiles) noteClosed() {
+	if d.list[0].look() == nil || d.list[1].look() == nil {
+		d.noteLog(logNote{})
+	}
+}
+
+// checkpointPages is the size of the log from which it is copied into
+// triggerd.db after a commit.
+const checkpointPages = 2000
+
+// sqliteOptions are what tests change. The zero value stands for SQLite's own
+// driver, and checkpointPages.
+type sqliteOptions struct {
+	driver          driver.Driver
+	checkpointPages int64
+}
+
+// logState is how the next transaction meets the log.
+type logState struct {
+	begins bool // it may begin the log anew
+	long   bool // the log is to be copied after it
+}
+
+// logState asks SQLite. It must be called before BEGIN: if not all of the log
+// has been copied then, the transaction does not begin it anew.
+func (w *writer) logState(ctx context.Context) logState {
+	var busy, pages, copied int64 // both -1 without a log
+	if err := w.QueryRowContext(ctx, "PRAGMA wal_checkpoint(NOOP)").Scan(&busy, &pages, &copied); err != nil {
+		return logState{long: true} // not known; BEGIN fails too, where that matters
+	}
+	return logState{begins: pages >= 0 && pages == copied, long: pages >= w.files.options.checkpointPages}
+}
+
+// begin begins a transaction, with a new stamp if the log wants one, and
+// returns the note to write once the transaction is committed.
+func (w *writer) begin(ctx context.Context, state logState) (n logNote, err error) {
+	if err := w.exec(ctx, "BEGIN IMMEDIATE"); err != nil || !state.begins && !state.long {
+		return logNote{}, err
+	}
+	var version int32
+	if err := w.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version); err != nil {
+		return logNote{}, err
+	}
+	n = logNote{open: state.begins, base: stamp(uint32(version))}
+	n.first = n.base.next()
+	// A pragma takes no parameters, so each text is used once and not kept.
+	_, err = w.conn.ExecContext(ctx, fmt.Sprintf("PRAGMA user_version = %d", int32(n.first)))
+	return n, err
+}
+
+// checkpoint copies what it can of the log into triggerd.db. It waits for
+// nobody; what remains is copied after one of the next commits.
+func (w *writer) checkpoint(ctx context.Context) error {
+	return w.exec(ctx, "PRAGMA wal_checkpoint(PASSIVE)")
+}
+
+// checkpointAtStart leaves all in triggerd.db, with a stamp of its own, so that
+// the next commit begins the log.
+func (w *writer) checkpointAtStart(ctx context.Context) error {
+	_, err := w.begin(ctx, logState{long: true})
+	if err == nil {
+		err = w.exec(ctx, "COMMIT")
+	}
+	if err == nil {
+		err = w.checkpoint(ctx)
+	}
+	return err
+}
