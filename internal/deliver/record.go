@@ -63,7 +63,10 @@ func gather(ctx context.Context) {
 func (e *Engine) finish(ctx context.Context, group []store.Result) {
 	work := context.WithoutCancel(ctx)
 	for round := 1; ; round++ {
-		err := store.Settle(work, e.Now, recordPatience, group, func(part []store.Result, _ bool) error {
+		err := store.Settle(work, e.Now, recordPatience, group, func(part []store.Result, again bool) error {
+			for i := range part {
+				part[i].Again = again || round > 1
+			}
 			return e.Store.Finish(work, part)
 		}, func(r store.Result, err error) {
 			e.Log.Error("a result cannot be stored", "event_id", r.Attempt.EventID.String(), "error", err)

@@ -96,6 +96,7 @@ type claim struct {
 	settled  bool          // the database has taken the result, or refused it for good
 	unread   bool          // its event could not be read
 	released bool          // its server wants it given back
+	counted  bool          // it has failed, and is counted for its webhook's health
 }
 
 // record is one attempt as it was recorded.

@@ -185,7 +185,7 @@ func (s *server) judge(r store.Result) {
 		s.w.wrong(d, "a result of a claim that was given back")
 		return
 	case c.result != nil:
-		if !reflect.DeepEqual(*c.result, r) {
+		if first := *c.result; !reflect.DeepEqual(first, store.Result{Attempt: a, Next: next, Notice: r.Notice, Again: first.Again}) {
 			s.w.wrong(d, "another result of one claim: %+v and %+v", *c.result, r)
 		}
 		return
@@ -222,6 +222,19 @@ func (s *server) judge(r store.Result) {
 		s.w.wrong(d, "attempt %d is recorded as %+v, and leads to %+v", n, a, next)
 	}
 	s.judgeNext(d, snd, next)
+}
+
+// judgeCounted judges that a failure is counted as one of its webhook's: once.
+func (s *server) judgeCounted(d *debt, r store.Result) {
+	if d == nil || r.Attempt.Outcome == trigger.Success {
+		return
+	}
+	if c := d.find(r.Attempt.Claim); c != nil {
+		if c.counted {
+			s.w.wrong(d, "a failure is counted twice")
+		}
+		c.counted = true
+	}
 }
 
 // judgeNext judges what follows from an attempt.

@@ -174,6 +174,7 @@ func (s *server) Finish(ctx context.Context, results []store.Result) error {
 	}
 	s.w.mu.Unlock()
 	err := s.call(ctx, "Finish", func(now time.Time) {
+		var counted []store.Result
 		for _, r := range results {
 			d := s.w.debts[r.Attempt.DeliveryKey]
 			fresh := d != nil && d.claim == r.Attempt.Claim
@@ -181,6 +182,10 @@ func (s *server) Finish(ctx context.Context, results []store.Result) error {
 				s.w.judgeTouch(d, now, false)
 			}
 			moved := s.w.finish(r, now)
+			if moved || !r.Again || r.Attempt.Outcome == trigger.Success {
+				counted = append(counted, r)
+				s.judgeCounted(d, r)
+			}
 			if moved {
 				s.recorded(d, r, now)
 			}
@@ -191,7 +196,7 @@ func (s *server) Finish(ctx context.Context, results []store.Result) error {
 				s.w.met[stale]++
 			}
 		}
-		s.w.mark(results, now)
+		s.w.mark(counted, now)
 	})
 	if err == nil || isRefused(err) && len(results) == 1 {
 		s.settled(results)

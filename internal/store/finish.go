@@ -11,15 +11,16 @@ type Result struct {
 	Attempt trigger.Attempt
 	Next    trigger.Delivery // by Delivery.After
 	Notice  *trigger.Notice  // of a delivery that failed for good, for whoever wants it
+	Again   bool             // it may have been recorded before
 }
 
 // Finish records results in one synced transaction: deliveries that ended are
 // removed, the others get their next due time or fail, and the attempts are
 // appended; so is how their webhooks fare. A result whose claim was lost
 // changes nothing, except that a success ends the delivery if it is still
-// open. To finish twice is as to finish once, but that the failures of a
-// webhook may be counted twice. What belongs to replays goes in a transaction
-// of its own; so does what makes a notice.
+// open. To finish twice is as to finish once, if the second time is marked as
+// Again; else the failures of a webhook are counted twice. What belongs to replays
+// goes in a transaction of its own; so does what makes a notice, or is marked.
 //
 // An error is of all the results; [Settle] knows what to do with it.
 func (s *Store) Finish(ctx context.Context, results []Result) error {
@@ -44,7 +45,7 @@ func (s *Store) finishApart(ctx context.Context, results []Result) error {
 		switch key := r.Attempt.DeliveryKey; {
 		case seen[key]:
 			later = append(later, r)
-		case r.Notice != nil:
+		case r.Notice != nil || r.Again:
 			rare = append(rare, r)
 		case key.Job != 0:
 			replayed = append(replayed, r)
@@ -69,13 +70,13 @@ func (s *Store) finishApart(ctx context.Context, results []Result) error {
 }
 
 // isPlain reports results that go into one transaction as they are, as nearly
-// always: of what was owed at acceptance, each of another delivery, and without
-// a notice.
+// always: of what was owed at acceptance, each of another delivery, without a
+// notice, and for the first time.
 func isPlain(results []Result) bool {
 	seen := make(map[trigger.DeliveryKey]bool, len(results))
 	for i := range results {
 		r := &results[i]
-		if r.Notice != nil || r.Attempt.Job != 0 || seen[r.Attempt.DeliveryKey] {
+		if r.Notice != nil || r.Again || r.Attempt.Job != 0 || seen[r.Attempt.DeliveryKey] {
 			return false
 		}
 		seen[r.Attempt.DeliveryKey] = true
@@ -108,9 +109,11 @@ func (s *Store) wanting(ctx context.Context, results []Result) (wanting map[int6
 	return wanting, nil
 }
 
-// finishRare records results one by one, in one transaction.
+// finishRare records results one by one, in one transaction. Failures that were
+// recorded before are not counted.
 func (s *Store) finishRare(ctx context.Context, results []Result) error {
 	return s.dialect.writeQuietly(ctx, func(q querier) error {
+		var counted []Result
 		for i := range results {
 			r := &results[i]
 			moved, err := finishOne(ctx, q, r)
@@ -120,8 +123,11 @@ func (s *Store) finishRare(ctx context.Context, results []Result) error {
 			if err != nil {
 				return err
 			}
+			if moved || !r.Again || r.Attempt.Outcome == trigger.Success {
+				counted = append(counted, *r)
+			}
 		}
-		return markHealth(ctx, q, results)
+		return markHealth(ctx, q, counted)
 	})
 }
 

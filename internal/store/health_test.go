@@ -486,6 +486,32 @@ func TestHealthOfAnotherURL(t *testing.T) {
 	})
 }
 
+// Results that are recorded again, since nobody knew whether they had been, are
+// counted once.
+func TestFailuresAreCountedOnce(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, db *storetest.DB) {
+		f := newFailing(t, db)
+		s := f.nodes[0]
+		add(t, s, events(s, f.org, 3), f.hook)
+		var results []store.Result
+		for i, d := range claimAll(t, s, f.org, f.hook, time.Minute) {
+			results = append(results, result(s, d, []trigger.Outcome{trigger.Transient, trigger.Permanent, trigger.Transient}[i]))
+		}
+		for i, part := range [][]store.Result{results[:2], results} { // the last is new
+			for j := range part {
+				part[j].Again = i > 0
+			}
+			if err := s.Finish(t.Context(), part); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if w, err := s.Webhook(t.Context(), f.org, f.hook); err != nil || w.Failing == nil || w.Failing.Failures != 3 {
+			t.Errorf("failing %+v, %v; want 3 failures", w.Failing, err)
+		}
+	})
+}
+
 // A probe, and what is claimed after one, takes what has not failed yet, wherever
 // it stands in the queue; what is claimed after one is the first of it.
 func TestClaimsTakeWhatHasNotFailed(t *testing.T) {
