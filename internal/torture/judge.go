@@ -50,13 +50,17 @@ func (r *run) judge(ctx context.Context) {
 
 // judgeArrivals looks at what the receiver got.
 func (r *run) judgeArrivals() {
-	n, again, one := r.book.missing()
-	for range n {
-		r.report.breach(lostDeliveries, "as this one: %s", one)
+	r.book.mu.Lock()
+	for _, e := range r.book.events {
+		first, again := r.book.missingOf(e)
+		for _, h := range first {
+			r.report.breach(lostDeliveries, "%s to %q", e, h.filter)
+		}
+		for _, h := range again {
+			r.report.breach(badReplay, "%s again to %q", e, h.filter)
+		}
 	}
-	for range again {
-		r.report.breach(badReplay, "as this one: %s", one)
-	}
+	r.book.mu.Unlock()
 	for _, stray := range r.book.strays {
 		promise, _, known := strings.Cut(stray, ": ")
 		if !known || !slices.Contains(Promises(), promise) {

@@ -47,6 +47,7 @@ func (r *run) judgeReplays(ctx context.Context) {
 			want++
 		}
 	}
+	_ = pause(ctx, r.dueUntil(ctx, []*tenant{h.tenant}).Sub(r.Now())) // a breaker that is held would hold up the replay
 	q := request{
 		method: http.MethodPost, path: "/v1/replays", key: h.tenant.key, body: fmt.Appendf(nil, `{"webhook_id":%d,"pace":0%s}`, h.id, until),
 		header: map[string]string{"Idempotency-Key": "the last replay"},

@@ -6,6 +6,7 @@ import (
 	"math"
 	"net/http"
 	"slices"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -21,20 +22,81 @@ func (r *run) settle(ctx context.Context) {
 		r.report.breach(notHealed, "%v", err)
 		return
 	}
-	least, since := math.MaxInt, begun
-	_ = until(ctx, settlePatience, "", func(context.Context) bool {
-		n, again, _ := r.book.missing()
-		if n += again; n < least {
-			least, since = n, r.Now()
-		}
-		return n == 0 || r.Now().Sub(since) > quietPatience
-	})
+	_ = r.await(ctx, func(context.Context) (int, []*tenant) { return r.book.missing() })
 	r.report.Settled = r.Now().Sub(begun)
 	r.drain(ctx)
 	for _, t := range r.book.allTenants() { // results may still be on their way to the database
-		if until(ctx, 2*lease, "", func(ctx context.Context) bool { return r.unsettled(ctx, t) == 0 }) != nil {
+		if !r.await(ctx, func(ctx context.Context) (int, []*tenant) { return r.unsettled(ctx, t), []*tenant{t} }) {
 			return // one is enough
 		}
+	}
+}
+
+// await waits until nothing is left, and reports whether that is so. It gives
+// up when quietPatience has passed without progress, unless the server says
+// that deliveries of the tenants are due later, or their breakers held.
+func (r *run) await(ctx context.Context, left func(context.Context) (n int, of []*tenant)) bool {
+	least, since := math.MaxInt, r.Now()
+	n, of := 0, []*tenant(nil)
+	_ = until(ctx, settlePatience, "", func(ctx context.Context) bool {
+		if n, of = left(ctx); n == 0 {
+			return true
+		}
+		if n < least {
+			least, since = n, r.Now()
+		}
+		if r.Now().Sub(since) <= quietPatience {
+			return false
+		}
+		since = later(since, r.dueUntil(ctx, of))
+		return r.Now().Sub(since) > quietPatience
+	})
+	return n == 0
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}
+
+// longestWait is how far ahead a delivery of the torture may be due, or a
+// breaker held: a minute, and a fifth of it. What the server says beyond that
+// is a fault of its own, for which settling does not wait.
+const longestWait = 75 * time.Second
+
+// dueUntil returns the time until which the server says that it leaves
+// deliveries of some tenants alone; zero if it says so of none.
+func (r *run) dueUntil(ctx context.Context, of []*tenant) (last time.Time) {
+	const enough = 20 // tenants, which are asked for one after the other
+	latest := r.Now().Add(longestWait)
+	note := func(at time.Time) {
+		if at.Before(latest) {
+			last = later(last, at)
+		}
+	}
+	for _, t := range of[:min(len(of), enough)] {
+		hooks, _ := pagesOf[shownHook](ctx, r, t, "/v1/webhooks?limit=100") // what cannot be read is not waited for
+		for _, h := range hooks {
+			note(h.Health.HeldUntil)
+		}
+		open, _ := pagesOf[struct {
+			Next time.Time `json:"next_attempt_at"`
+		}](ctx, r, t, "/v1/deliveries?limit=100&status=open")
+		for _, d := range open {
+			note(d.Next)
+		}
+	}
+	return last
+}
+
+// shownHook is a webhook as the API shows it.
+type shownHook struct {
+	ID     int64
+	State  string
+	Health struct {
+		HeldUntil time.Time `json:"held_until"`
 	}
 }
 
@@ -92,8 +154,13 @@ func (r *run) unsettled(ctx context.Context, t *tenant) (n int) {
 	return n
 }
 
-// pages reads a list by its cursors, to its end.
-func (r *run) pages(ctx context.Context, t *tenant, path string) (list []shownEvent, err error) {
+// pages reads a list of events by its cursors, to its end.
+func (r *run) pages(ctx context.Context, t *tenant, path string) ([]shownEvent, error) {
+	return pagesOf[shownEvent](ctx, r, t, path)
+}
+
+// pagesOf reads a list by its cursors, to its end.
+func pagesOf[T any](ctx context.Context, r *run, t *tenant, path string) (list []T, err error) {
 	for next := ""; ; {
 		q := request{method: http.MethodGet, path: path + next, key: t.key}
 		a, err := r.client.send(ctx, r.nodes[t.n%len(r.nodes)], q)
@@ -101,7 +168,7 @@ func (r *run) pages(ctx context.Context, t *tenant, path string) (list []shownEv
 			return nil, fmt.Errorf("GET %s: %v %w", q.path, &a, err)
 		}
 		var page struct {
-			Data []shownEvent
+			Data []T
 			Next *string `json:"next_cursor"`
 		}
 		if err := r.client.read(&a, &page); err != nil {
