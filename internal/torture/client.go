@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -18,6 +19,8 @@ type client struct {
 
 	mu     sync.Mutex
 	tenant *tenant // of the next event
+
+	hushed atomic.Bool // posters wait, but for those of a fault
 
 	times sync.Mutex
 	took  []time.Duration // by POSTs of single events that were acknowledged
@@ -89,6 +92,12 @@ func (c *client) one(ctx context.Context, random *rand.Rand) {
 	}
 	if x < 10 && e.dedupID != "" && pause(ctx, time.Duration(random.IntN(5000))*time.Millisecond) == nil {
 		c.insist(ctx, e, random)
+	}
+}
+
+// hush waits while posters have to.
+func (c *client) hush(ctx context.Context) {
+	for c.hushed.Load() && pause(ctx, retryPause) == nil {
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"os/user"
@@ -18,6 +19,8 @@ type cluster struct {
 	*postgres
 	dir   string
 	port  int
+	front *relay // by which nodes reach it
+	feed  *relay // by which its standby does
 	cred  *syscall.Credential
 	log   string // file
 	cmd   *exec.Cmd
@@ -35,6 +38,14 @@ func (r *run) addCluster(ctx context.Context, i int) error {
 	if err := c.makeDir(r.Dir); err != nil {
 		return err
 	}
+	if c.front, err = newRelay(c.address()); err != nil {
+		return err
+	}
+	r.closers = append(r.closers, c.front.close)
+	if c.feed, err = newRelay(c.address()); err != nil {
+		return err
+	}
+	r.closers = append(r.closers, c.feed.close)
 	r.db.servers = append(r.db.servers, c)
 	r.closers = append(r.closers, c.close)
 	if i > 0 {
@@ -51,6 +62,8 @@ func (r *run) addCluster(ctx context.Context, i int) error {
 	}
 	return c.start(ctx)
 }
+
+func (c *cluster) address() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(c.port)) }
 
 // makeDir makes the cluster's folder. PostgreSQL refuses to run as root, so
 // that for root it belongs to somebody else.
@@ -138,7 +151,7 @@ func (c *cluster) follow(ctx context.Context, primary *cluster) error {
 			return err
 		}
 	}
-	return c.exec(ctx, "pg_basebackup", "--pgdata="+c.dir, "--dbname="+primary.url("127.0.0.1", primary.port).String(),
+	return c.exec(ctx, "pg_basebackup", "--pgdata="+c.dir, "--dbname="+primary.url("127.0.0.1", primary.feed.port()).String(),
 		"--checkpoint=fast", "--write-recovery-conf", "--no-sync")
 }
 

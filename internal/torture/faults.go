@@ -78,7 +78,10 @@ func table() []fault {
 		{"db-restart", "a fast restart of PostgreSQL", ownPostgres, allowed, restartDatabase},
 		{"db-lock", "somebody locks a table", ownPostgres, lacksClient, lockTable},
 		{faultSnapshot, "somebody holds a snapshot for a long time", ownPostgres, lacksClient, holdSnapshot},
+		{"db-read", "connections to PostgreSQL are cut in the middle of what is read", anyPostgres, allowed, cutReads},
 		{"failover", "PostgreSQL is killed, and its standby promoted", withStandby, allowed, failOver},
+		{"standby-cut", "the primary is cut off from its standby, and then fails over to it", withStandby, lacksClient, cutStandby},
+		{"old-primary", "after a failover the old primary comes back, and is all that nodes reach", withStandby, lacksClient, returnOld},
 	}
 }
 

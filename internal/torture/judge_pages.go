@@ -64,6 +64,7 @@ func (r *run) judgeTenant(ctx context.Context, t *tenant) {
 	stored := r.judgeList(ctx, t, newest, "the newest first", time.Time{})
 	r.judgeList(ctx, t, oldest, "the oldest first", begun.Add(-settleTime-margin))
 	r.judgeOpen(ctx, t, stored)
+	r.judgeHooks(ctx, t)
 	if len(newest) <= 100 { // then one page of the original contract has them all
 		var page struct{ Events []shownEvent }
 		q := request{method: http.MethodGet, path: "/api/inbox?limit=100", key: t.key}
@@ -183,6 +184,29 @@ func (r *run) judgeStatus(e *event, shown *shownEvent) {
 		r.report.breach(failedEvents, "%s is %s, as %s", e, shown.Status, shown.ID)
 	default:
 		r.report.breach(stillPending, "%s is %s, as %s, and not %s", e, shown.Status, shown.ID, want)
+	}
+}
+
+// judgeHooks holds the state of a tenant's webhooks against what their owner
+// and their receivers wanted: no receiver of the torture says that it is gone.
+func (r *run) judgeHooks(ctx context.Context, t *tenant) {
+	if len(t.hooks) == 0 {
+		return
+	}
+	shown, err := pagesOf[shownHook](ctx, r, t, "/v1/webhooks?limit=100")
+	if err != nil {
+		r.report.breach(stoppedHook, "the webhooks of tenant %d cannot be read: %v", t.n, err)
+		return
+	}
+	for _, h := range t.hooks {
+		i := slices.IndexFunc(shown, func(s shownHook) bool { return s.ID == h.id })
+		switch held := inForce(h.pauses, r.Now()); {
+		case i < 0:
+			r.report.breach(stoppedHook, "webhook %d of tenant %d is not listed", h.id, t.n)
+		case shown[i].State == "active" && !slices.Contains(held, ""), shown[i].State == "paused" && !slices.Contains(held, "paused"),
+			shown[i].State != "active" && shown[i].State != "paused":
+			r.report.breach(stoppedHook, "webhook %d of tenant %d is %s", h.id, t.n, shown[i].State)
+		}
 	}
 }
 

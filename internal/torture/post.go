@@ -32,6 +32,7 @@ type answer struct {
 // What has no dedup id is posted once, since its repeat is another event.
 func (c *client) insist(ctx context.Context, e *event, random *rand.Rand) {
 	for {
+		c.hush(ctx)
 		a := c.post(ctx, c.nodes[random.IntN(len(c.nodes))], e, e.anyForm(random))
 		if a.kind != unanswered || e.dedupID == "" || random.IntN(10) == 0 || pause(ctx, retryPause) != nil {
 			return
@@ -119,6 +120,7 @@ func (c *client) readVerdict(e *event, v *verdict, note string) answer {
 func (c *client) many(ctx context.Context, b *batch, random *rand.Rand) {
 	again := random.IntN(10) == 0
 	for {
+		c.hush(ctx)
 		whole := c.postBatch(ctx, c.nodes[random.IntN(len(c.nodes))], b)
 		if whole && !again || !b.repeatable() || pause(ctx, retryPause) != nil {
 			return

@@ -41,6 +41,7 @@ const (
 	cameDeleted    = "there, or delivered, after they were deleted"
 	notFollowed    = "sent otherwise than the webhook was told"
 	badReplay      = "sent again too little, or too much"
+	stoppedHook    = "webhooks gone or paused, though nobody asked"
 )
 
 // Promises are all of them, in the order of the report.
@@ -48,7 +49,7 @@ func Promises() []string {
 	return []string{
 		lostEvents, lostDeliveries, twoEvents, foreign, changed, badSignature, neverSent, stillPending, failedEvents,
 		withoutFault, wrongAnswer, tooOften, endedItself, panics, leaks, stoppedBadly, notHealed, inconsistent, redirects,
-		misPaged, neverAcked, handedAgain, twoClaims, ackedUnheld, wrongInbox, tooEarly, cameDeleted, notFollowed, badReplay,
+		misPaged, neverAcked, handedAgain, twoClaims, ackedUnheld, wrongInbox, tooEarly, cameDeleted, notFollowed, badReplay, stoppedHook,
 	}
 }
 
