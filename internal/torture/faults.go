@@ -56,6 +56,7 @@ const (
 	faultCrowd    = "crowd"
 	faultSnapshot = "db-snapshot"
 	faultClock    = "clock"
+	faultHang     = "hang-" // what receivers do, with its name after it
 )
 
 // table are all faults.
@@ -67,6 +68,9 @@ func table() []fault {
 		{faultPause, "SIGSTOP of a node for longer than its leases", anyDatabase, allowed, suspend},
 		{"fds", "a node runs out of descriptors", anyDatabase, lacksLimits, starve},
 		{faultCrowd, "connections that say nothing, or half a header", anyDatabase, allowed, crowd},
+		{faultHang + "101", "receivers answer 101, and keep the connection", anyDatabase, allowed, cast(switching)},
+		{faultHang + "103", "receivers answer 103, for ever", anyDatabase, allowed, cast(hinting)},
+		{faultHang + "tls", "receivers leave TLS handshakes unanswered", anyDatabase, allowed, cast(stalling)},
 		{"disk-full", "no space left for the database", anyDatabase, lacksDisk, fillDisk},
 		{"fsync", "fsync and fdatasync of the database fail", anyDatabase, lacksTracing, failSync},
 		{faultClock, "a node comes again with its clock up to 90 s off", anyPostgres, allowed, shiftClock},

@@ -19,6 +19,7 @@ func (r *run) judge(ctx context.Context) {
 	fmt.Fprintln(r.Out, "judging")
 	ctx, cancel := context.WithTimeout(ctx, judgePatience)
 	defer cancel()
+	r.judgeAttempts(ctx)
 	r.judgeArrivals()
 	r.judgeInboxes()
 	r.judgeReplays(ctx)

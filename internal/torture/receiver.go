@@ -35,6 +35,11 @@ const (
 	sending    // an answer without an end
 	forwarding // a redirect, which nobody may follow
 	refusing   // too many requests
+
+	// The moods of spells: what begins and never ends.
+	switching // 101, and then nothing
+	hinting   // 103, again and again
+	stalling  // a TLS handshake that is not answered
 )
 
 // moodTime is how long a mood lasts.
@@ -47,29 +52,44 @@ type receiver struct {
 	seed     uint64
 	now      func() time.Time
 	begun    time.Time
+	windows  *windows
 	listener net.Listener
+	secure   net.Listener // for https
 	server   http.Server
+	spell    atomic.Pointer[spell] // nil: none
+	held     held
 	healed   atomic.Bool
 	kind     atomic.Bool // no mood but good: nothing may come twice
 	followed atomic.Int64
 }
 
 // newReceiver starts one on a port of its own.
-func newReceiver(b *book, seed uint64, now func() time.Time) (*receiver, error) {
+func newReceiver(b *book, seed uint64, windows *windows) (*receiver, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
-	r := &receiver{book: b, seed: seed, now: now, begun: now(), listener: listener}
+	r := &receiver{book: b, seed: seed, now: b.now, begun: b.now(), windows: windows, listener: listener}
 	r.server.Handler = r
 	go func() { _ = r.server.Serve(listener) }() // until close
 	return r, nil
 }
 
-func (r *receiver) close() error { return r.server.Close() }
+func (r *receiver) close() error {
+	r.closeHeld()
+	return r.server.Close()
+}
 
 // url is where a path of the receiver is reached.
 func (r *receiver) url(path string) string { return "http://" + r.listener.Addr().String() + path }
+
+// anyURL is where a webhook's path is reached: a third of them by https.
+func (r *receiver) anyURL(path string, n int) string {
+	if n%3 != 0 {
+		return r.url(path)
+	}
+	return "https://" + r.secure.Addr().String() + path
+}
 
 // rest closes the connections that nothing happens on.
 func (r *receiver) rest() {
@@ -103,7 +123,13 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		w.WriteHeader(http.StatusBadRequest)
 		return
 	}
-	if r.answer(w, req, r.mood(h)) && n != notice {
+	event := req.Header.Get(standardwebhooks.HeaderWebhookID)
+	switch m := r.mood(h); {
+	case m == switching:
+		r.hang(w, h, event, "101", 0, switchingAnswer)
+	case m == hinting:
+		r.hang(w, h, event, "103", earlyEvery, earlyAnswer)
+	case r.answer(w, req, m) && n != notice:
 		r.book.answered(h, n, number)
 	}
 }
@@ -158,6 +184,11 @@ func (r *receiver) read(h *hook, v verifier, header http.Header, body []byte) (n
 func (r *receiver) mood(h *hook) mood {
 	if r.healed.Load() || r.kind.Load() {
 		return good
+	}
+	for _, m := range []mood{switching, hinting} {
+		if r.under(m, h.n) {
+			return m
+		}
 	}
 	phase := uint64(r.now().Sub(r.begun) / moodTime)
 	switch x := rand.New(rand.NewPCG(r.seed^uint64(h.n), phase)).IntN(100); {

@@ -41,6 +41,7 @@ const (
 	cameDeleted    = "there, or delivered, after they were deleted"
 	notFollowed    = "sent otherwise than the webhook was told"
 	badReplay      = "sent again too little, or too much"
+	outlived       = "attempts that outlived their deadline, or were not recorded"
 	stoppedHook    = "webhooks gone or paused, though nobody asked"
 )
 
@@ -49,7 +50,7 @@ func Promises() []string {
 	return []string{
 		lostEvents, lostDeliveries, twoEvents, foreign, changed, badSignature, neverSent, stillPending, failedEvents,
 		withoutFault, wrongAnswer, tooOften, endedItself, panics, leaks, stoppedBadly, notHealed, inconsistent, redirects,
-		misPaged, neverAcked, handedAgain, twoClaims, ackedUnheld, wrongInbox, tooEarly, cameDeleted, notFollowed, badReplay, stoppedHook,
+		misPaged, neverAcked, handedAgain, twoClaims, ackedUnheld, wrongInbox, tooEarly, cameDeleted, notFollowed, badReplay, stoppedHook, outlived,
 	}
 }
 

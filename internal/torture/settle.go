@@ -34,21 +34,24 @@ func (r *run) settle(ctx context.Context) {
 
 // await waits until nothing is left, and reports whether that is so. It gives
 // up when quietPatience has passed without progress, unless the server says
-// that deliveries of the tenants are due later, or their breakers held.
+// that deliveries of the tenants are due later, or their breakers held: then it
+// waits for that once, and gives up if nothing comes of it.
 func (r *run) await(ctx context.Context, left func(context.Context) (n int, of []*tenant)) bool {
 	least, since := math.MaxInt, r.Now()
-	n, of := 0, []*tenant(nil)
+	n, of, asked := 0, []*tenant(nil), false
 	_ = until(ctx, settlePatience, "", func(ctx context.Context) bool {
 		if n, of = left(ctx); n == 0 {
 			return true
 		}
 		if n < least {
-			least, since = n, r.Now()
+			least, since, asked = n, r.Now(), false
 		}
 		if r.Now().Sub(since) <= quietPatience {
 			return false
 		}
-		since = later(since, r.dueUntil(ctx, of))
+		if !asked {
+			since, asked = later(since, r.dueUntil(ctx, of)), true
+		}
 		return r.Now().Sub(since) > quietPatience
 	})
 	return n == 0

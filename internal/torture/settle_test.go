@@ -17,7 +17,7 @@ func TestAwait(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name       string
-		held, next time.Duration // ahead of the beginning; 0: none
+		held, next time.Duration // ahead of the beginning; 0: none, -1: always a second
 		comes      time.Duration // when the last of it comes; 0: never
 		done       bool
 		from, to   time.Duration // how long it waits
@@ -26,6 +26,7 @@ func TestAwait(t *testing.T) {
 		{"it comes", 0, 0, 10 * time.Second, true, 10 * time.Second, 12 * time.Second},
 		{"a breaker is held", time.Minute, 0, 65 * time.Second, true, time.Minute, 70 * time.Second},
 		{"a delivery is due", 0, 50 * time.Second, 0, false, 50*time.Second + quietPatience, 60*time.Second + quietPatience},
+		{"always due soon", 0, -1, 0, false, quietPatience, 2*quietPatience + 5*time.Second},
 		{"due in an hour", time.Hour, time.Hour, 0, false, quietPatience, quietPatience + 5*time.Second},
 	}
 	for _, tt := range tests {
@@ -34,8 +35,11 @@ func TestAwait(t *testing.T) {
 			begun := at(0)
 			passed := time.Duration(0) // a second with each look
 			shown := func(d time.Duration) string {
-				if d == 0 {
+				switch d {
+				case 0:
 					return "null"
+				case -1: // a second later, whenever one asks
+					d = passed + time.Second
 				}
 				return `"` + begun.Add(d).UTC().Format(time.RFC3339Nano) + `"`
 			}

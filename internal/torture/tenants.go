@@ -72,9 +72,10 @@ func (c *client) newHookOnce(ctx context.Context, random *rand.Rand, t *tenant, 
 		raw[i] = byte(random.Uint32())
 	}
 	secret := "whsec_" + base64.StdEncoding.EncodeToString(raw)
-	body := fmt.Sprintf(`{"url":%q,"types":[%q],"secret":%q}`, c.receiver.url(path), filter, secret)
+	url := c.receiver.anyURL(path, h.n)
+	body := fmt.Sprintf(`{"url":%q,"types":[%q],"secret":%q}`, url, filter, secret)
 	if filter == "" {
-		body = fmt.Sprintf(`{"url":%q,"secret":%q}`, c.receiver.url(path), secret)
+		body = fmt.Sprintf(`{"url":%q,"secret":%q}`, url, secret)
 	}
 	q := request{
 		method: http.MethodPost, path: "/v1/webhooks", key: t.key, body: []byte(body),
@@ -105,7 +106,7 @@ func (c *client) newHookOriginal(ctx context.Context, random *rand.Rand, t *tena
 		h := &hook{tenant: t, filter: filter}
 		c.book.addHook(path, h)
 		q := request{method: http.MethodPost, path: "/api/webhook/register", key: t.key}
-		q.body, _ = json.Marshal(map[string]string{"url": c.receiver.url(path), "event_type_filter": filter}) // cannot fail
+		q.body, _ = json.Marshal(map[string]string{"url": c.receiver.anyURL(path, h.n), "event_type_filter": filter}) // cannot fail
 		a, err := c.ask(ctx, c.nodes[random.IntN(len(c.nodes))], q, http.StatusOK)
 		if err == nil {
 			var made struct {

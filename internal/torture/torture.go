@@ -138,10 +138,13 @@ func (r *run) setUp(ctx context.Context) error {
 	r.closers = append(r.closers, ledger.Close)
 	r.book = newBook(r.Seed, ledger, r.Now)
 	r.windows = &windows{now: r.Now}
-	if r.receiver, err = newReceiver(r.book, r.Seed, r.Now); err != nil {
+	if r.receiver, err = newReceiver(r.book, r.Seed, r.windows); err != nil {
 		return err
 	}
 	r.closers = append(r.closers, r.receiver.close)
+	if err := r.receiver.listenTLS(r.certificate()); err != nil {
+		return err
+	}
 	if err := r.mountDisk(); err != nil {
 		return err
 	}
@@ -154,6 +157,9 @@ func (r *run) setUp(ctx context.Context) error {
 	r.client = newClient(r)
 	return r.warmUp(ctx)
 }
+
+// certificate is the file that the receiver is known by.
+func (r *run) certificate() string { return filepath.Join(r.Dir, "receiver.pem") }
 
 // strike runs load and faults for the time that was asked for.
 func (r *run) strike(ctx context.Context, plan []fault) error {
