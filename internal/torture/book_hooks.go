@@ -136,7 +136,7 @@ func (b *book) missing() (n int, of []*tenant) {
 // missingOf lists the webhooks that an event never came to, and those that it
 // did not come to again. The caller holds mu.
 func (b *book) missingOf(e *event) (first, again []*hook) {
-	if !e.acknowledged() || e.leaving {
+	if !e.acknowledged() || e.leaving || e.poison {
 		return nil, nil
 	}
 	for _, h := range e.owedTo() {

@@ -56,6 +56,7 @@ const (
 	faultCrowd    = "crowd"
 	faultSnapshot = "db-snapshot"
 	faultClock    = "clock"
+	faultPoison   = "poison"
 	faultHang     = "hang-" // what receivers do, with its name after it
 )
 
@@ -68,6 +69,7 @@ func table() []fault {
 		{faultPause, "SIGSTOP of a node for longer than its leases", anyDatabase, allowed, suspend},
 		{"fds", "a node runs out of descriptors", anyDatabase, lacksLimits, starve},
 		{faultCrowd, "connections that say nothing, or half a header", anyDatabase, allowed, crowd},
+		{faultPoison, "a receiver refuses some events whenever they come", anyDatabase, allowed, poison},
 		{faultHang + "101", "receivers answer 101, and keep the connection", anyDatabase, allowed, cast(switching)},
 		{faultHang + "103", "receivers answer 103, for ever", anyDatabase, allowed, cast(hinting)},
 		{faultHang + "tls", "receivers leave TLS handshakes unanswered", anyDatabase, allowed, cast(stalling)},

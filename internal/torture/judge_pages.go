@@ -28,10 +28,14 @@ const settleTime = 30 * time.Second
 const pendingStatus = "pending"
 
 // wanted is the status of an event in the end: what webhooks and consumers
-// wanted is delivered, the rest waits in the inbox.
+// wanted is delivered, what they refused for good has failed, and the rest
+// waits in the inbox.
 func (e *event) wanted() string {
 	if e.owedToInbox() && !e.tenant.consumed {
 		return pendingStatus
+	}
+	if e.poison {
+		return "failed"
 	}
 	return "delivered"
 }
@@ -180,6 +184,7 @@ func (r *run) judgeStatus(e *event, shown *shownEvent) {
 	case !e.deletedAt.IsZero():
 		r.report.breach(cameDeleted, "%s is there", e)
 	case shown.Status == want || e.leaving || e.tenant.doubtful:
+	case e.poison && shown.Status == pendingStatus: // it is tried yet: a breaker may hold it up
 	case shown.Status == "failed":
 		r.report.breach(failedEvents, "%s is %s, as %s", e, shown.Status, shown.ID)
 	default:

@@ -96,6 +96,9 @@ func (b *book) busiest(before time.Time) (busiest *hook) {
 	most := 0
 	for _, t := range b.tenants {
 		for _, h := range t.hooks {
+			if h.poisoned != good {
+				continue
+			}
 			n := 0
 			for _, e := range t.events {
 				if e.acknowledged() && acceptedAt(e.ids[0]).Before(before) && matches(h.filter, e.eventType) {

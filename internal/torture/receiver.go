@@ -35,6 +35,7 @@ const (
 	sending    // an answer without an end
 	forwarding // a redirect, which nobody may follow
 	refusing   // too many requests
+	unavailable
 
 	// The moods of spells: what begins and never ends.
 	switching // 101, and then nothing
@@ -125,6 +126,8 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 	event := req.Header.Get(standardwebhooks.HeaderWebhookID)
 	switch m := r.mood(h); {
+	case h.poisoned != good && r.book.isPoison(n):
+		r.answer(w, req, h.poisoned)
 	case m == switching:
 		r.hang(w, h, event, "101", 0, switchingAnswer)
 	case m == hinting:
@@ -182,7 +185,7 @@ func (r *receiver) read(h *hook, v verifier, header http.Header, body []byte) (n
 
 // mood is that of a webhook's endpoint now.
 func (r *receiver) mood(h *hook) mood {
-	if r.healed.Load() || r.kind.Load() {
+	if r.healed.Load() || r.kind.Load() || h.poisoned != good {
 		return good
 	}
 	for _, m := range []mood{switching, hinting} {
@@ -210,6 +213,8 @@ func (r *receiver) mood(h *hook) mood {
 // answer does what the mood says, and reports whether it was a whole 2xx.
 func (r *receiver) answer(w http.ResponseWriter, req *http.Request, m mood) bool {
 	switch m {
+	case unavailable:
+		w.WriteHeader(http.StatusServiceUnavailable)
 	case failing:
 		w.WriteHeader(http.StatusInternalServerError)
 	case slow:

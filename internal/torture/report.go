@@ -42,6 +42,7 @@ const (
 	notFollowed    = "sent otherwise than the webhook was told"
 	badReplay      = "sent again too little, or too much"
 	outlived       = "attempts that outlived their deadline, or were not recorded"
+	poisoned       = "good events held up by ones that their receiver refuses"
 	stoppedHook    = "webhooks gone or paused, though nobody asked"
 )
 
@@ -50,7 +51,7 @@ func Promises() []string {
 	return []string{
 		lostEvents, lostDeliveries, twoEvents, foreign, changed, badSignature, neverSent, stillPending, failedEvents,
 		withoutFault, wrongAnswer, tooOften, endedItself, panics, leaks, stoppedBadly, notHealed, inconsistent, redirects,
-		misPaged, neverAcked, handedAgain, twoClaims, ackedUnheld, wrongInbox, tooEarly, cameDeleted, notFollowed, badReplay, stoppedHook, outlived,
+		misPaged, neverAcked, handedAgain, twoClaims, ackedUnheld, wrongInbox, tooEarly, cameDeleted, notFollowed, badReplay, stoppedHook, outlived, poisoned,
 	}
 }
 

@@ -150,7 +150,7 @@ func (r *run) unsettled(ctx context.Context, t *tenant) (n int) {
 	}
 	for i := range events {
 		c, intact := readPayload(events[i].Payload)
-		if e := r.book.of(t, c.N); intact && e != nil && e.wanted() != pendingStatus {
+		if e := r.book.of(t, c.N); intact && e != nil && e.wanted() != pendingStatus && !e.poison {
 			n++
 		}
 	}

@@ -51,7 +51,7 @@ func (w *windows) last(fault string) bool {
 // excuses reports whether requests may fail because of a fault: what strangers
 // and receivers do must not be felt by honest clients.
 func excuses(fault string) bool {
-	return fault != faultCrowd && fault != faultSnapshot && !strings.HasPrefix(fault, faultHang)
+	return fault != faultCrowd && fault != faultSnapshot && fault != faultPoison && !strings.HasPrefix(fault, faultHang)
 }
 
 // cover reports whether a fault that excuses failures, or what follows from
