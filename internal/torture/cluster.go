@@ -174,6 +174,9 @@ func (c *cluster) launch() error {
 	}
 	defer log.Close()
 	cmd := c.command("postgres", "-D", c.dir, "-p", strconv.Itoa(c.port))
+	if c.clock != "" {
+		cmd.Env = append(cmd.Env, "LD_PRELOAD="+fakeTime(), "FAKETIME_TIMESTAMP_FILE="+c.clock, "FAKETIME_CACHE_DURATION=1", "DONT_FAKE_MONOTONIC=1")
+	}
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
 		return err

@@ -31,10 +31,19 @@ const (
 	anyPostgres
 	ownPostgres // that the run has started
 	withStandby
+	onlySQLite // but that nothing else has
 )
 
 func (k kindOf) String() string {
-	return [...]string{"", "needs PostgreSQL", "needs --database postgres", "needs --database standby"}[k]
+	return [...]string{"", "needs PostgreSQL", "needs --database postgres", "needs --database standby", "needs --database sqlite"}[k]
+}
+
+// allows reports whether a database can have a fault.
+func (k kindOf) allows(f *fault) bool {
+	if f.on == onlySQLite {
+		return k == anyDatabase
+	}
+	return f.on <= k
 }
 
 // kind is that of the run's database.
@@ -56,6 +65,7 @@ const (
 	faultCrowd    = "crowd"
 	faultSnapshot = "db-snapshot"
 	faultClock    = "clock"
+	faultStep     = "db-clock"
 	faultPoison   = "poison"
 	faultHang     = "hang-" // what receivers do, with its name after it
 )
@@ -74,6 +84,8 @@ func table() []fault {
 		{faultHang + "103", "receivers answer 103, for ever", anyDatabase, allowed, cast(hinting)},
 		{faultHang + "tls", "receivers leave TLS handshakes unanswered", anyDatabase, allowed, cast(stalling)},
 		{"disk-full", "no space left for the database", anyDatabase, lacksDisk, fillDisk},
+		{"db-files", "SQLite's files are moved away under the server", onlySQLite, allowed, moveFiles},
+		{faultStep, "the database's clock goes ahead, and steps back", anyDatabase, lacksFakeTime, stepClock},
 		{"fsync", "fsync and fdatasync of the database fail", anyDatabase, lacksTracing, failSync},
 		{faultClock, "a node comes again with its clock up to 90 s off", anyPostgres, allowed, shiftClock},
 		{"db-reset", "a node's connections to PostgreSQL are closed, new ones too", anyPostgres, allowed, toxic("reset_peer", `{"timeout":0}`)},
@@ -124,10 +136,10 @@ func (r *run) plan() (plan []fault, err error) {
 	all := slices.Equal(r.Config.Faults, []string{AllFaults})
 	for _, f := range table() {
 		named := slices.Contains(r.Config.Faults, f.name)
-		if f.on > r.kind() && named {
+		if !r.kind().allows(&f) && named {
 			return nil, fmt.Errorf("the fault %s %v", f.name, f.on)
 		}
-		if f.on > r.kind() || !named && !all {
+		if !r.kind().allows(&f) || !named && !all {
 			continue
 		}
 		lack := f.lack(r)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"time"
 )
 
 // kind is what an answer says about an event.
@@ -47,6 +48,7 @@ func (c *client) post(ctx context.Context, n *node, e *event, f form) answer {
 	if a.kind == unanswered {
 		c.excuse(e, &got, err)
 	}
+	c.judgeAway(e, &a, got.begun)
 	c.book.posted(e, a)
 	c.book.count(func(n *counts) { n.Posts++ })
 	if a.kind == acknowledgment {
@@ -55,6 +57,13 @@ func (c *client) post(ctx context.Context, n *node, e *event, f form) answer {
 		c.times.Unlock()
 	}
 	return a
+}
+
+// judgeAway judges what is said of an event while the database's files are away.
+func (c *client) judgeAway(e *event, a *answer, begun time.Time) {
+	if a.kind == acknowledgment && c.away.covers(begun, a.status != "accepted") {
+		c.report.breach(ackedAway, "%s is %s", e, a.status)
+	}
 }
 
 // readOne judges the answer to an event.
@@ -136,6 +145,7 @@ func (c *client) postBatch(ctx context.Context, n *node, b *batch) (whole bool) 
 	answers := c.readBatch(b, &got, err)
 	whole = true
 	for i, e := range b.events {
+		c.judgeAway(e, &answers[i], got.begun)
 		c.book.posted(e, answers[i])
 		whole = whole && answers[i].kind != unanswered
 	}

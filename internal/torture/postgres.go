@@ -25,6 +25,7 @@ type postgres struct {
 	given    *url.URL // not ours: it cannot be killed
 	bin      string   // where the programs are
 	password string
+	clock    string // the file that sets its clock; "": nothing does
 	servers  []*cluster
 	fronts   []*relay             // before each server, for all nodes, in the order in which they were made
 	proxies  [][]*toxiproxy.Proxy // by node, by server
@@ -65,6 +66,9 @@ func (r *run) startDatabase(ctx context.Context) error {
 		return err
 	}
 	r.db = &postgres{bin: bin, password: crand.Text()}
+	if r.stepsClock() && fakeTime() != "" {
+		r.db.clock = r.clockFile()
+	}
 	for i := range servers {
 		if err := r.addCluster(ctx, i); err != nil {
 			return err

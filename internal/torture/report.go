@@ -43,6 +43,7 @@ const (
 	badReplay      = "sent again too little, or too much"
 	outlived       = "attempts that outlived their deadline, or were not recorded"
 	poisoned       = "good events held up by ones that their receiver refuses"
+	ackedAway      = "acknowledged, or ready, without the database's files"
 	stoppedHook    = "webhooks gone or paused, though nobody asked"
 )
 
@@ -51,7 +52,7 @@ func Promises() []string {
 	return []string{
 		lostEvents, lostDeliveries, twoEvents, foreign, changed, badSignature, neverSent, stillPending, failedEvents,
 		withoutFault, wrongAnswer, tooOften, endedItself, panics, leaks, stoppedBadly, notHealed, inconsistent, redirects,
-		misPaged, neverAcked, handedAgain, twoClaims, ackedUnheld, wrongInbox, tooEarly, cameDeleted, notFollowed, badReplay, stoppedHook, outlived, poisoned,
+		misPaged, neverAcked, handedAgain, twoClaims, ackedUnheld, wrongInbox, tooEarly, cameDeleted, notFollowed, badReplay, stoppedHook, outlived, poisoned, ackedAway,
 	}
 }
 

@@ -138,7 +138,15 @@ func (r *run) drainOne(ctx context.Context, t *tenant) {
 				return true
 			}
 		}
-		return r.Now().Sub(since) > quietPatience
+		patience := quietPatience
+		if r.stuck.Load() { // one that was waited for is enough
+			patience /= 4
+		}
+		if r.Now().Sub(since) <= patience {
+			return false
+		}
+		r.stuck.Store(true)
+		return true
 	})
 }
 

@@ -83,7 +83,11 @@ type run struct {
 	noDisk   string     // why there is none
 	database sync.Mutex // held by what spoils it
 	report   *Report
+	stuck    atomic.Bool // something was waited for in vain
 	mute     atomic.Bool // an inbox could not be read for a long time
+	away     absence     // of SQLite's files
+	clock    sync.Mutex  // held by what sets the database's
+	ahead    atomic.Bool // the database's clock is, or will be soon
 	closers  []func() error
 }
 
@@ -143,6 +147,9 @@ func (r *run) setUp(ctx context.Context) error {
 	}
 	r.closers = append(r.closers, r.receiver.close)
 	if err := r.receiver.listenTLS(r.certificate()); err != nil {
+		return err
+	}
+	if err := r.setClock(0); err != nil {
 		return err
 	}
 	if err := r.mountDisk(); err != nil {
