@@ -94,7 +94,9 @@ func newServer(ctx context.Context, set settings, log *slog.Logger, now func() t
 	if err != nil {
 		return nil, fmt.Errorf("cannot listen: %w", err)
 	}
-	st, err := store.Open(ctx, set.store(now))
+	options := set.store(now)
+	options.Log = log
+	st, err := store.Open(ctx, options)
 	if err != nil {
 		return nil, errors.Join(err, listener.Close())
 	}
@@ -115,10 +117,7 @@ func (s *server) wire(now func() time.Time) error {
 		Endurance: trigger.Endurance{Pause: s.settings.PauseAfter.Duration, Attempts: s.settings.PauseAttempts},
 		Now:       now, UserAgent: "triggerd/" + version, Metrics: metrics, Log: s.log,
 	})
-	cache, err := ingest.NewCache(s.settings.DedupMaxSize, s.settings.DedupRetention.Duration)
-	if err != nil {
-		return err
-	}
+	cache := ingest.NewCache(s.store, s.settings.DedupMaxSize, s.settings.DedupRetention.Duration)
 	s.api = &api.API{Store: s.store, Engine: s.engine, Guard: guard, Metrics: metrics, Log: s.log, Now: now, Version: version}
 	s.writer = ingest.New(ingest.Config{
 		Store: s.store, HandOff: s.engine, Arrived: s.api.Arrived, Cache: cache, Lease: s.engine.LeaseOf, Now: now, Metrics: metrics,

@@ -354,7 +354,7 @@ func TestTypeCache(t *testing.T) {
 			c.text += maxSchemaText / 3
 		}
 		c.mu.Unlock()
-		c.keep(1<<40, &judgedTypes{text: maxSchemaText})
+		c.keep(1<<40, &judgedTypes{text: maxSchemaText}, 0)
 		if c.text != maxSchemaText || c.orgs.Len() != 1 {
 			t.Errorf("%d bytes of %d organizations", c.text, c.orgs.Len())
 		}
@@ -391,7 +391,7 @@ func BenchmarkValidate(b *testing.B) {
 			`"name":{"type":"string","minLength":1,"maxLength":200},"email":{"type":"string","pattern":"^[^@]+@[^@]+$"},` +
 			`"tags":{"type":"array","items":{"type":"string"},"uniqueItems":true},"age":{"type":"integer","minimum":0,"maximum":150},` +
 			`"address":{"$ref":"#/$defs/address"}},"$defs":{"address":{"type":"object","required":["city"],"properties":` +
-			`{"street":{"type":"string"},"city":{"type":"string"},"zip":{"type":"string","pattern":"^[0-9]{5}$"}}}}}`)}}})
+			`{"street":{"type":"string"},"city":{"type":"string"},"zip":{"type":"string","pattern":"^[0-9]{5}$"}}}}}`)}}}, 0)
 	for name, version := range map[string]int64{"without types": 0, "a typical schema": 1} {
 		b.Run(name, func(b *testing.B) {
 			org := &trigger.Organization{ID: 1, TypesVersion: version}

@@ -225,10 +225,11 @@ func (a *API) compare(ctx context.Context, r *request, p *posted) {
 		if trigger.KindOf(err) == trigger.NotFound && err != nil { // forgotten a moment ago: the next try is the first
 			err = trigger.NewUnavailable(err, time.Second)
 		}
-		if p.matches = same; err != nil {
+		if err != nil {
 			p.err = err
 			return
 		}
+		p.matches = same
 	}
 	if !p.matches && r.key.Organization.Deduplication == trigger.Strict {
 		e := trigger.Errorf(trigger.Invalid, "the dedup_id has another payload").At("#/payload")

@@ -8,7 +8,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	lru "github.com/hashicorp/golang-lru/v2"
 	"golang.org/x/sync/singleflight"
 
 	"triggerd/internal/store"
@@ -24,7 +23,7 @@ const (
 // keyCache remembers right keys for a few seconds, and never wrong ones.
 type keyCache struct {
 	store   *store.Store
-	entries *lru.Cache[[32]byte, cachedKey]
+	entries *store.Cache[[32]byte, cachedKey]
 	asking  singleflight.Group // so that one read serves all that wait for a key
 
 	changes atomic.Int64 // how often forget was called
@@ -61,18 +60,14 @@ type cachedKey struct {
 }
 
 func newKeyCache(s *store.Store) *keyCache {
-	entries, err := lru.New[[32]byte, cachedKey](keysInMemory)
-	if err != nil {
-		panic(err) // only for a size below 1
-	}
-	return &keyCache{store: s, entries: entries, used: map[int64]bool{}}
+	return &keyCache{store: s, entries: store.NewCache[[32]byte, cachedKey](s, keysInMemory), used: map[int64]bool{}}
 }
 
 // forget reads keys anew: what an organization has changed holds here at once,
 // and elsewhere within keyTTL.
 func (c *keyCache) forget() {
 	c.changes.Add(1) // what is being read now is not to be remembered
-	c.entries.Purge()
+	c.entries.View().Purge()
 }
 
 // find gives the key with its organization. NotFound if there is none, it
@@ -82,18 +77,18 @@ func (c *keyCache) find(ctx context.Context, given string, now time.Time) (trigg
 	if !ok {
 		return trigger.APIKey{}, trigger.Errorf(trigger.NotFound, "Not found")
 	}
-	if cached, ok := c.entries.Get(hash); ok && now.Sub(cached.read) < keyTTL && !cached.key.Expired(c.store.Now()) {
+	if cached, ok := c.entries.View().Get(hash); ok && now.Sub(cached.read) < keyTTL && !cached.key.Expired(c.store.Now()) {
 		return cached.key, nil
 	}
 	found, err, _ := c.asking.Do(string(hash[:]), func() (any, error) {
-		changes := c.changes.Load()
+		changes, view := c.changes.Load(), c.entries.View()
 		key, err := c.store.APIKeyByHash(context.WithoutCancel(ctx), hash)
 		if err == nil {
-			c.entries.Add(hash, cachedKey{key, now})
+			view.Add(hash, cachedKey{key, now})
 			c.note(&key)
 		}
 		if changes != c.changes.Load() {
-			c.entries.Remove(hash)
+			view.Remove(hash)
 		}
 		return key, err
 	})

@@ -9,7 +9,7 @@ func (a *API) getLive(w http.ResponseWriter, _ *request) error {
 }
 
 // getReady says whether this node should get requests: it is not stopping, its
-// database answers, and its clock is known. ?verbose shows each check.
+// database answers and has its files, and its clock is known. ?verbose shows each check.
 func (a *API) getReady(w http.ResponseWriter, r *request) error {
 	checks := map[string]string{"stopping": "ok", "database": "ok", "clock": "ok"}
 	ready := true
@@ -20,6 +20,7 @@ func (a *API) getReady(w http.ResponseWriter, r *request) error {
 	}
 	check("stopping", a.Ready() == nil, "this node is stopping")
 	check("database", a.Store.Ping(r.Context()) == nil, "the database does not answer")
+	check("database", a.Store.Intact() == nil, "a file of the database was moved, removed or replaced")
 	check("clock", a.Store.ClockTrusted(), "the database's time is not known")
 	body := map[string]any{"status": "ok"}
 	status := http.StatusOK

@@ -53,10 +53,7 @@ func serveStore(t *testing.T, db *storetest.DB, st *store.Store, set ...func(*AP
 	t.Helper()
 	s := &server{db: db, store: st, clock: newClock(), log: &logBuffer{}, engine: &engine{}}
 	metrics := telemetry.New()
-	cache, err := ingest.NewCache(cacheSize, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	cache := ingest.NewCache(st, cacheSize, 0)
 	writer := ingest.New(ingest.Config{
 		Store: st, HandOff: noRoom{}, Arrived: func(orgID int64) { s.api.Arrived(orgID) }, Cache: cache, Lease: func(*trigger.Webhook) time.Duration { return time.Minute }, Now: db.Clock.Now, Metrics: metrics,
 	})

@@ -32,6 +32,7 @@ type typeCache struct {
 	slots  chan struct{}      // of large payloads that are judged
 
 	mu       sync.Mutex
+	epoch    int64 // of the store, that orgs is of
 	orgs     *lru.Cache[int64, *judgedTypes]
 	text     int // bytes of orgs
 	compiled *lru.Cache[*judgedType, *eventSchema]
@@ -139,6 +140,7 @@ func (c *typeCache) find(ctx context.Context, org *trigger.Organization) (*judge
 		if types := c.known(org.ID, org.TypesVersion); types != nil {
 			return types, nil
 		}
+		epoch := c.store.Epoch()
 		list, version, err := c.store.JudgedTypes(context.WithoutCancel(ctx), org.ID)
 		if err != nil {
 			return nil, err
@@ -148,7 +150,7 @@ func (c *typeCache) find(ctx context.Context, org *trigger.Organization) (*judge
 			types.types[list[i].Name] = &judgedType{mode: list[i].Mode, schema: list[i].Schema}
 			types.text += len(list[i].Name) + len(list[i].Schema)
 		}
-		c.keep(org.ID, types)
+		c.keep(org.ID, types, epoch)
 		return types, nil
 	})
 	if err != nil {
@@ -164,15 +166,28 @@ func (c *typeCache) find(ctx context.Context, org *trigger.Organization) (*judge
 func (c *typeCache) known(orgID, version int64) *judgedTypes {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.follow()
 	if types, ok := c.orgs.Get(orgID); ok && types.version >= version {
 		return types
 	}
 	return nil
 }
 
-func (c *typeCache) keep(orgID int64, types *judgedTypes) {
+// follow forgets what another server has said. The caller holds mu.
+func (c *typeCache) follow() {
+	if epoch := c.store.Epoch(); epoch != c.epoch {
+		c.epoch = epoch
+		c.orgs.Purge()
+	}
+}
+
+// keep remembers types that were read after the store had the epoch.
+func (c *typeCache) keep(orgID int64, types *judgedTypes, epoch int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.follow(); epoch != c.epoch {
+		return
+	}
 	if now, ok := c.orgs.Peek(orgID); ok && now.version > types.version {
 		return
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"triggerd/client"
+	"triggerd/internal/store"
 	"triggerd/internal/store/storetest"
 	"triggerd/internal/trigger"
 )
@@ -176,7 +177,7 @@ func TestWebhookStates(t *testing.T) {
 			t.Errorf("health %+v", w.Health)
 		}
 		now := o.store.Now()
-		if err := o.store.Hold(t.Context(), org, made.ID, time.Time{}, now.Add(time.Hour)); err != nil {
+		if err := o.store.SetBreaker(t.Context(), store.BreakerChange{OrganizationID: org, WebhookID: made.ID, Until: now.Add(time.Hour)}); err != nil {
 			t.Fatal(err)
 		}
 		if w = sure(o.Webhook(t.Context(), made.ID))(t); w.Health.HeldUntil.Sub(now).Round(time.Minute) != time.Hour {

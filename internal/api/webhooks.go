@@ -160,10 +160,13 @@ func (a *API) answerWebhook(w http.ResponseWriter, r *request, status int, id in
 // webhookThere reads a webhook that is not gone.
 func (a *API) webhookThere(r *request, id int64) (trigger.Webhook, error) {
 	hook, err := a.Store.Webhook(r.Context(), r.orgID(), id)
-	if err == nil && hook.State == trigger.Gone {
-		err = notFound()
+	if err != nil {
+		return trigger.Webhook{}, err
 	}
-	return hook, err
+	if hook.State == trigger.Gone {
+		return trigger.Webhook{}, notFound()
+	}
+	return hook, nil
 }
 
 func (a *API) listWebhooks(w http.ResponseWriter, r *request) error {

@@ -28,7 +28,7 @@ func (e *Engine) claim(ctx context.Context, due []store.Lane) (full bool, draine
 	part, most := e.turned(due)
 	full = len(part) < len(due)
 	wants := e.wants(ctx, part, hooks, most)
-	for len(wants) > 0 && err == nil { // those of one lease at a time: nearly always all
+	for len(wants) > 0 { // those of one lease at a time: nearly always all
 		lease := e.LeaseOf(hooks[wants[0].WebhookID])
 		same := make([]store.Want, 0, len(wants))
 		rest := wants[:0:0]
@@ -39,14 +39,16 @@ func (e *Engine) claim(ctx context.Context, due []store.Lane) (full bool, draine
 				rest = append(rest, w)
 			}
 		}
-		var empty []laneKey
-		empty, err = e.claimWants(ctx, same, lease)
+		empty, err := e.claimWants(ctx, same, lease)
+		if err != nil {
+			for _, w := range rest {
+				e.giveRooms(w, w.Room)
+			}
+			return false, nil, err
+		}
 		full, wants, drained = full || len(empty) < len(same), rest, append(drained, empty...)
 	}
-	for _, w := range wants {
-		e.giveRooms(w, w.Room)
-	}
-	return full && err == nil, drained, err
+	return full, drained, nil
 }
 
 // claimWants claims, and fills lanes in which there is room for it; drained are
@@ -79,12 +81,15 @@ func (e *Engine) claimWants(ctx context.Context, wants []store.Want, lease time.
 		e.bytes += event.Size() // the room was reserved without it
 		e.add(e.lane(key), &item{d, event, claimedAt, lease}, true)
 	})
+	if err != nil {
+		return nil, err
+	}
 	for _, w := range wants {
 		if key := (laneKey{w.WebhookID, w.Job}); unused[key] > 0 {
 			drained = append(drained, key)
 		}
 	}
-	return drained, err
+	return drained, nil
 }
 
 // giveRooms returns rooms that were not needed; and a probe, if that was it.
@@ -104,20 +109,26 @@ func (e *Engine) giveRooms(w store.Want, n int) {
 func (e *Engine) load(ctx context.Context, taken []trigger.Delivery, take func(trigger.Delivery, *trigger.Event)) error {
 	reading, cancel := context.WithTimeout(ctx, e.Timeout/2)
 	defer cancel()
-	var err error
-	for whole := true; whole && err == nil && len(taken) > 0; {
-		part := taken[:min(len(taken), loadStep)]
-		var events map[trigger.ID]*trigger.Event
-		var rest []trigger.Delivery
-		events, rest, err = e.Store.EventsOf(reading, part, e.freeBytes())
-		for _, d := range part[:len(part)-len(rest)] {
+	var failed error
+	for full := false; !full && len(taken) > 0; {
+		part, free := taken[:min(len(taken), loadStep)], e.freeBytes()
+		events, rest, err := e.Store.EventsOf(reading, part, free)
+		if err != nil {
+			failed = err
+			break
+		}
+		for _, event := range events {
+			free -= event.Size()
+		}
+		read := len(part) - len(rest)
+		for _, d := range part[:read] {
 			take(d, events[d.EventID])
 		}
-		taken, whole = taken[len(part)-len(rest):], len(rest) == 0
+		taken, full = taken[read:], read == 0 || len(rest) > 0 && free <= 0
 	}
 	releasing, done := context.WithTimeout(ctx, e.Timeout)
 	defer done()
-	return errors.Join(err, e.Store.Release(releasing, taken))
+	return errors.Join(failed, e.Store.Release(releasing, taken))
 }
 
 // activeWebhooks reads the webhooks of lanes and keeps the active ones. Those
@@ -129,6 +140,9 @@ func (e *Engine) activeWebhooks(ctx context.Context, due []store.Lane) (map[int6
 	}
 	seen := e.Now()
 	hooks, err := e.Store.WebhooksByID(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
 	e.mu.Lock()
 	for id, w := range hooks {
 		r := e.receiver(id)
@@ -142,19 +156,19 @@ func (e *Engine) activeWebhooks(ctx context.Context, due []store.Lane) (map[int6
 			delete(hooks, id)
 		}
 		if w.State == trigger.Gone {
-			e.endWebhook(w.OrganizationID, id, trigger.Gone)
+			e.endWebhook(id, ending{w.OrganizationID, trigger.Gone, true})
 		}
 		if w.State != trigger.Active {
 			delete(hooks, id)
 		}
 	}
-	return hooks, err
+	return hooks, nil
 }
 
 // wants reserves room in the lanes of active webhooks, of what is free the
 // same share for each organization, and within it for each of its lanes; at
 // most what a lane can start within a lease. Where a breaker is open there is
-// room for one probe, once it has been open for long enough. most is how many
+// room for a probe, once it has been open for long enough. most is how many
 // deliveries there is to be room for in all.
 func (e *Engine) wants(ctx context.Context, due []store.Lane, hooks map[int64]*trigger.Webhook, most int) (wants []store.Want) {
 	lanesOf := make(map[int64]int)
@@ -171,17 +185,25 @@ func (e *Engine) wants(ctx context.Context, due []store.Lane, hooks map[int64]*t
 		}
 		share, probe := max(1, free/len(lanesOf)/lanesOf[w.OrganizationID]), !w.HeldUntil.IsZero()
 		if probe {
-			if share = 1; w.HeldUntil.After(e.Store.Now()) || !e.hasRoom(laneKey{l.WebhookID, l.Job}) || !e.mayProbe(ctx, w) {
+			if w.HeldUntil.After(e.Store.Now()) || !e.hasRoom(laneKey{l.WebhookID, l.Job}) || !e.mayProbe(ctx, w) {
 				continue
 			}
+			share = e.probeSize(l.WebhookID)
 		}
 		if room := e.reserve(laneKey{l.WebhookID, l.Job}, share, 0, probe); room > 0 {
-			wants = append(wants, store.Want{Bucket: l.Bucket, WebhookID: l.WebhookID, Job: l.Job, Room: room, From: l.DueAt})
+			wants = append(wants, store.Want{Bucket: l.Bucket, WebhookID: l.WebhookID, Job: l.Job, Room: room, From: l.DueAt, Probe: probe})
 		} else if probe {
 			e.leaveProbe(laneKey{l.WebhookID, l.Job})
 		}
 	}
 	return wants
+}
+
+// probeSize is that of a webhook's receiver.
+func (e *Engine) probeSize(webhookID int64) int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.receiver(webhookID).probeSize()
 }
 
 // turned says how many deliveries to claim, and of which of the due webhooks

@@ -72,18 +72,18 @@ type Engine struct {
 
 	mu        sync.Mutex
 	lanes     map[laneKey]*lane
-	receivers map[int64]*receiver     // by webhook
-	paces     map[int64]*rate.Limiter // of replays that have one
-	items     int                     // in all lanes, promised ones included
-	bytes     int                     // of their events
-	ending    map[int64]ending        // webhooks that want no more
-	holds     map[int64]hold          // breakers that have opened or closed, and the store does not know
-	unsent    []trigger.Delivery      // claimed, and to be given back
-	fewer     int                     // how often the size of claims was halved
-	turn      int                     // where among the due webhooks the last small claim began
-	closed    bool                    // nothing new is taken
-	closing   chan struct{}           // is closed when that begins
-	abort     context.Context         // ends when attempts under way are cut
+	receivers map[int64]*receiver           // by webhook
+	paces     map[int64]*rate.Limiter       // of replays that have one
+	items     int                           // in all lanes, promised ones included
+	bytes     int                           // of their events
+	ending    map[int64]ending              // webhooks that want no more
+	breakers  map[int64]store.BreakerChange // that the store does not know of yet
+	unsent    []trigger.Delivery            // claimed, and to be given back
+	fewer     int                           // how often the size of claims was halved
+	turn      int                           // where among the due webhooks the last small claim began
+	closed    bool                          // nothing new is taken
+	closing   chan struct{}                 // is closed when that begins
+	abort     context.Context               // ends when attempts under way are cut
 }
 
 // New makes an Engine.
@@ -98,7 +98,7 @@ func New(c Config) *Engine {
 		again:   make(chan struct{}, 1),
 		closing: make(chan struct{}),
 		lanes:   map[laneKey]*lane{}, receivers: map[int64]*receiver{}, paces: map[int64]*rate.Limiter{},
-		ending: map[int64]ending{}, holds: map[int64]hold{},
+		ending: map[int64]ending{}, breakers: map[int64]store.BreakerChange{},
 		closed: true, // until Run opens it
 	}
 }
@@ -152,7 +152,7 @@ func (e *Engine) Run(claiming, working context.Context) error {
 	close(e.results)
 	recording.Wait()
 	e.client.CloseIdleConnections()
-	e.holdSome(context.WithoutCancel(working))
+	e.storeBreakers(context.WithoutCancel(working))
 	e.giveBack(context.WithoutCancel(working))
 	return nil
 }

@@ -2,7 +2,6 @@ package deliver_test
 
 import (
 	"context"
-	"io"
 	"net/http"
 	"strconv"
 	"strings"
@@ -134,18 +133,6 @@ func TestFailures(t *testing.T) {
 		}},
 		{"client error", "status 404", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotFound) }},
 		{"cut", "connection closed", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }},
-		{"slow body", "timeout", func(w http.ResponseWriter, r *http.Request) {
-			for r.Context().Err() == nil {
-				_, _ = io.WriteString(w, "x")
-				_ = http.NewResponseController(w).Flush()
-				select {
-				case <-r.Context().Done():
-				case <-hang:
-					return
-				case <-time.After(10 * time.Millisecond):
-				}
-			}
-		}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

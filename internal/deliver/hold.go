@@ -4,8 +4,10 @@ import (
 	"context"
 	"maps"
 	"math/rand/v2"
+	"slices"
 	"time"
 
+	"triggerd/internal/store"
 	"triggerd/internal/trigger"
 )
 
@@ -13,13 +15,7 @@ import (
 type ending struct {
 	organizationID int64
 	state          trigger.WebhookState // gone or paused
-}
-
-// hold is a change of a breaker: from what it was seen to be, to what it
-// becomes; zero is closed.
-type hold struct {
-	organizationID int64
-	seen, until    time.Time
+	stored         bool                 // the store says so: only what it is owed is still to be ended
 }
 
 // done notes the end of an attempt, or of an item that was not sent.
@@ -27,34 +23,73 @@ func (e *Engine) done(l *lane, it *item, a *trigger.Attempt) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	r := l.receiver
-	probe := r.trial == it
+	probe := r.isTrial(it)
+	r.trials = slices.DeleteFunc(r.trials, func(other *item) bool { return other == it })
 	if a == nil {
 		if probe {
-			e.hold(r, e.Store.Now())
+			e.endProbe(r)
 		}
 		return
 	}
 	e.forget(it.event)
-	timedOut := a.Took >= e.timeoutOf(r.webhook)
-	strained := a.Strained() || a.Outcome == trigger.Transient && timedOut
-	r.pace.note(a.Took, a.Outcome == trigger.Success, strained)
+	strain, wait := r.strainBy(a, e.timeoutOf(r.webhook)), a.AskedToWait()
+	r.pace.note(a.Took, a.Outcome == trigger.Success, r.strained(strain, a.Status))
 	switch {
-	case r.stopped:
-	case strained:
-		r.strain++
-		if timedOut {
-			r.strain++
+	case r.stopped, r.absent:
+	case wait > 0:
+		e.leaveAlone(r, wait)
+	case strain != trigger.NoStrain && probe:
+		r.failed = strain
+		e.endProbe(r)
+	case strain != trigger.NoStrain:
+		if r.held.IsZero() && r.trips(strain, e.timeoutOf(r.webhook), e.Now()) {
+			e.trip(r, strain)
 		}
-		if r.strain >= tripAt && r.held.IsZero() || probe {
-			e.trip(r)
-		}
-	default:
-		r.strain = 0
-		if probe && a.Outcome != trigger.Success { // after a success, the store knows
-			e.hold(r, time.Time{})
-		}
+	case probe && a.Outcome != trigger.Success:
+		e.openBreaker(r, store.BreakerChange{})
+	case probe:
+		r.passed = true // it closes when the store knows
+	}
+	if strain == trigger.NoStrain {
+		r.through = e.Now()
 	}
 	e.staffAll(r)
+}
+
+// strainBy counts what an attempt says about the receiver.
+func (r *receiver) strainBy(a *trigger.Attempt, timeout time.Duration) trigger.Strain {
+	strain := a.Strain()
+	switch {
+	case strain == trigger.NoStrain:
+		r.strain = 0
+	case a.Status == 0 && a.Took >= timeout:
+		r.strain += 2
+	default:
+		r.strain++
+	}
+	return strain
+}
+
+// strained is what an attempt means for the pace. No answer may be the fault of
+// the event alone, as long as others get through.
+func (r *receiver) strained(strain trigger.Strain, status int) strained {
+	switch {
+	case strain == trigger.NoStrain, status == 0 && r.strain < r.pace.workers():
+		return unstrained
+	case status == 0:
+		return noAnswer
+	}
+	return asksForLess
+}
+
+// trips reports whether the breaker is to open after an attempt that has
+// strained the receiver, whose attempts take up to a timeout.
+func (r *receiver) trips(strain trigger.Strain, timeout time.Duration, now time.Time) bool {
+	if r.strain < tripAt {
+		return false
+	}
+	window := max(throughWindow, 2*timeout)
+	return strain == trigger.Unreachable || r.through.IsZero() || elapsed(now, r.through) > window
 }
 
 // heed follows an answer that wants no more, before the store can know of it.
@@ -68,45 +103,77 @@ func (e *Engine) heed(r *receiver, a *trigger.Attempt) {
 }
 
 // trip opens the breaker, for longer each time a probe has failed.
-func (e *Engine) trip(r *receiver) {
-	n := 0
+func (e *Engine) trip(r *receiver, strain trigger.Strain) {
+	n, most := 0, maxHold
 	if !r.probe.IsZero() {
 		n = r.holds
 	}
-	until := e.Store.Now().Add(holdFor(n, 2*rand.Float64()-1)).Truncate(time.Microsecond) // as it is stored
-	r.pace.restart()
-	e.hold(r, until)
+	if strain == trigger.Overloaded {
+		most = maxConnected
+	}
+	now := e.Store.Now()
+	r.strainedBy = strain
+	r.pace.restart(r.probeSize())
+	e.openBreaker(r, store.BreakerChange{Until: now.Add(holdFor(n, most, 2*rand.Float64()-1)), LiftAt: now})
 	e.Metrics.Trips.Inc()
 }
 
-// hold changes the breaker here, and notes it for the store. until is zero for
-// closed.
-func (e *Engine) hold(r *receiver, until time.Time) {
-	if r.webhook == nil {
+// leaveAlone opens the breaker for as long as the receiver asks for. Attempts
+// under way that succeed do not lift it.
+func (e *Engine) leaveAlone(r *receiver, wait time.Duration) {
+	until := e.Store.Now().Add(wait)
+	if r.probe.IsZero() && r.held.After(until) {
+		if until = r.held; r.asked {
+			return
+		}
+	}
+	r.pace.restart(1)
+	e.openBreaker(r, store.BreakerChange{Until: until, LiftAt: until, Asked: true})
+}
+
+// openBreaker changes the breaker here, and notes it for the store. A zero
+// Until closes it.
+func (e *Engine) openBreaker(r *receiver, c store.BreakerChange) {
+	if r.webhook == nil || r.absent {
 		return
 	}
-	e.holds[r.id] = hold{r.webhook.OrganizationID, r.probe, until}
-	r.setHeld(until, time.Time{})
-	r.holding = true
-	if !until.IsZero() {
+	c.Until, c.LiftAt = c.Until.Truncate(time.Microsecond), c.LiftAt.Truncate(time.Microsecond) // as they are stored
+	c.OrganizationID, c.WebhookID, c.Seen = r.webhook.OrganizationID, r.id, r.probe
+	e.breakers[r.id] = c
+	r.setHeld(c.Until, time.Time{})
+	r.holding, r.asked = true, c.Asked
+	if !c.Until.IsZero() {
 		e.shed(r)
 	}
 	e.Wake()
 }
 
-// holdSome tells the store of breakers that have changed. What fails is not
+// endProbe ends a probe when none of its deliveries got through: the breaker
+// opens again, or, if nothing was sent, somebody else may make the probe, at
+// once.
+func (e *Engine) endProbe(r *receiver) {
+	switch {
+	case len(r.trials) > 0 || r.passed || r.prober != nil && r.prober.promised > 0:
+	case r.failed != trigger.NoStrain:
+		e.trip(r, r.failed)
+	default:
+		e.openBreaker(r, store.BreakerChange{Until: e.Store.Now()})
+	}
+}
+
+// storeBreakers tells the store of breakers that have changed. What fails is not
 // tried again: this node goes by what the store says with the next look.
-func (e *Engine) holdSome(ctx context.Context) {
+func (e *Engine) storeBreakers(ctx context.Context) {
 	e.mu.Lock()
-	holds := e.holds
-	e.holds = map[int64]hold{}
+	changes := e.breakers
+	e.breakers = map[int64]store.BreakerChange{}
 	e.mu.Unlock()
-	for id, h := range holds {
-		if err := e.Store.Hold(ctx, h.organizationID, id, h.seen, h.until); err != nil {
-			e.Log.Warn("a breaker's state is not stored", "webhook_id", id, "error", err)
+	for id, c := range changes {
+		if err := e.Store.SetBreaker(ctx, c); err != nil {
+			e.Log.Warn("the state of a webhook's breaker is not stored", "webhook_id", id, "error", err)
 		}
 		e.mu.Lock()
-		if r := e.receiver(id); e.holds[id] == (hold{}) {
+		if r := e.receiver(id); e.breakers[id] == (store.BreakerChange{}) {
 			r.holding, r.heldAt = false, e.Now()
 		}
 		e.mu.Unlock()
@@ -120,10 +187,10 @@ func (e *Engine) learnHold(r *receiver, w *trigger.Webhook, seen time.Time) {
 		return
 	}
 	r.setHeld(w.HeldUntil, time.Time{})
-	r.holds = w.Holds
+	r.holds, r.asked = w.Holds, false
 	if r.held.IsZero() {
 		r.strain = 0
-		r.pace.restart()
+		r.pace.restart(r.probeSize())
 		return
 	}
 	e.shed(r)
@@ -136,17 +203,18 @@ func (e *Engine) reopen(webhookID int64) {
 	defer e.mu.Unlock()
 	if r := e.receivers[webhookID]; r != nil && !r.probe.IsZero() {
 		r.setHeld(time.Time{}, time.Time{})
-		r.heldAt, r.strain = e.Now(), 0
+		r.heldAt, r.through, r.strain = e.Now(), e.Now(), 0
 		e.Wake()
 	}
 }
 
-// mayProbe asks for the one attempt after a breaker was open.
+// mayProbe asks for the probe after a breaker was open.
 func (e *Engine) mayProbe(ctx context.Context, w *trigger.Webhook) bool {
 	until := e.Store.Now().Add(e.LeaseOf(w)).Truncate(time.Microsecond) // as it is stored
 	ok, err := e.Store.Probe(ctx, w.ID, w.HeldUntil, until)
 	if err != nil {
 		e.Log.Warn("a webhook cannot be probed", "webhook_id", w.ID, "error", err)
+		return false
 	}
 	if !ok {
 		return false
@@ -162,7 +230,7 @@ func (e *Engine) mayProbe(ctx context.Context, w *trigger.Webhook) bool {
 // inTime reports whether an attempt is no probe, or ends while it is this
 // node's to make: what was granted before a slow claim may be another's by now.
 func (e *Engine) inTime(r *receiver, it *item) bool {
-	return r.trial != it || !e.Store.Now().Add(e.timeoutOf(r.webhook)+margin/2).After(r.probe)
+	return !r.isTrial(it) || !e.Store.Now().Add(e.timeoutOf(r.webhook)+margin/2).After(r.probe)
 }
 
 // leaveProbe is for a lane that has no delivery for the probe: somebody else
@@ -171,16 +239,16 @@ func (e *Engine) leaveProbe(key laneKey) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	r := e.receivers[key.webhookID]
-	if r != nil && !r.probe.IsZero() && r.trial == nil && (r.prober == nil || r.prober.job == key.job) {
-		e.hold(r, e.Store.Now())
+	if r != nil && !r.probe.IsZero() && (r.prober == nil || r.prober.job == key.job) {
+		e.endProbe(r)
 	}
 }
 
 // endWebhook notes a webhook whose receiver wants no more.
-func (e *Engine) endWebhook(orgID, webhookID int64, state trigger.WebhookState) {
+func (e *Engine) endWebhook(webhookID int64, end ending) {
 	e.mu.Lock()
 	if e.ending[webhookID].state != trigger.Gone { // which is for ever
-		e.ending[webhookID] = ending{orgID, state}
+		e.ending[webhookID] = end
 	}
 	e.mu.Unlock()
 	e.Wake()
@@ -218,10 +286,18 @@ func (e *Engine) endSome(ctx context.Context) (more bool) {
 }
 
 func (e *Engine) end(ctx context.Context, webhookID int64, end ending) (done bool, err error) {
-	if err := e.Store.StopWebhook(ctx, end.organizationID, webhookID, end.state); err != nil || end.state != trigger.Gone {
-		return err == nil, err
+	if !end.stored {
+		if err := e.Store.StopWebhook(ctx, end.organizationID, webhookID, end.state); err != nil {
+			return false, err
+		}
+	}
+	if end.state != trigger.Gone {
+		return true, nil
 	}
 	n, done, err := e.Store.FailWebhook(ctx, end.organizationID, webhookID, trigger.ReasonGone)
+	if err != nil {
+		return false, err
+	}
 	e.Metrics.Ended.WithLabelValues("failed").Add(float64(n))
-	return done, err
+	return done, nil
 }

@@ -159,17 +159,18 @@ func (e *Engine) Take(d trigger.Delivery, event *trigger.Event, w *trigger.Webho
 }
 
 // add puts a delivery, whose room was promised, into its lane. While the
-// breaker is open it must be the one that the probe has found.
+// breaker is open it must be one that the probe has found.
 func (e *Engine) add(l *lane, it *item, found bool) {
 	l.promised--
 	r := l.receiver
-	if found && r.prober == l && r.trial == nil {
-		r.trial = it
-	}
-	if e.closed || !r.bears(it) {
+	trial := found && r.prober == l
+	if e.closed || !r.wants() || !r.held.IsZero() && !trial {
 		e.putBack(it.delivery, it.event)
 		e.tidy(l)
 		return
+	}
+	if trial {
+		r.trials = append(r.trials, it)
 	}
 	l.queue = append(l.queue, it)
 	e.staff(l)
@@ -207,7 +208,7 @@ func (e *Engine) staff(l *lane) {
 		return // the next refresh comes back to it
 	}
 	abort := e.abort
-	for n := min(len(l.queue), l.share()-l.running, r.pace.workers()-r.running); n > 0; n-- {
+	for n := min(len(l.queue), l.share()-l.running, r.workers()-r.running); n > 0; n-- {
 		l.running++
 		r.running++
 		e.workers.Go(func() { e.work(abort, l) })
@@ -246,7 +247,7 @@ func (e *Engine) next(l *lane) *item {
 // isOver reports whether a worker of the lane has to end for others: more run
 // than the receiver bears, or a replay's takes the last place of what is live.
 func (l *lane) isOver() bool {
-	r, most := l.receiver, l.receiver.pace.workers()
+	r, most := l.receiver, l.receiver.workers()
 	if l.running > l.share() || r.running > most {
 		return true
 	}

@@ -63,7 +63,8 @@ func TestClaimsShrinkAndGrow(t *testing.T) {
 	}
 }
 
-// parted is a store that reads a number of events, and then no more.
+// parted is a store that reads a number of events, and then no more, by the
+// contract of Store.EventsOf: it is full, or fails with the call after those.
 type parted struct {
 	Store
 	read     int // events until it fails, or is full
@@ -72,9 +73,12 @@ type parted struct {
 	released []trigger.Delivery
 }
 
-func (p *parted) EventsOf(_ context.Context, ds []trigger.Delivery, _ int) (map[trigger.ID]*trigger.Event, []trigger.Delivery, error) {
+func (p *parted) EventsOf(_ context.Context, ds []trigger.Delivery, maxBytes int) (map[trigger.ID]*trigger.Event, []trigger.Delivery, error) {
 	p.asked = append(p.asked, len(ds))
 	n := min(len(ds), p.read)
+	if n == 0 && p.fails != nil {
+		return nil, nil, p.fails
+	}
 	p.read -= n
 	found := map[trigger.ID]*trigger.Event{}
 	for _, d := range ds[:n] {
@@ -82,10 +86,10 @@ func (p *parted) EventsOf(_ context.Context, ds []trigger.Delivery, _ int) (map[
 			found[d.EventID] = &trigger.Event{ID: d.EventID}
 		}
 	}
-	if n < len(ds) {
-		return found, ds[n:], p.fails
+	if n > 0 && n < len(ds) && p.fails == nil {
+		found[ds[n-1].EventID].Payload = make([]byte, maxBytes)
 	}
-	return found, nil, nil
+	return found, ds[n:], nil
 }
 
 func (p *parted) Release(_ context.Context, ds []trigger.Delivery) error {
@@ -107,9 +111,9 @@ func TestLoad(t *testing.T) {
 		read  int
 		fails error
 		calls int
-	}{{200, nil, 4}, {1000, nil, 4}, {0, nil, 1}, {0, broken, 1}, {64, broken, 2}, {100, nil, 2}, {100, broken, 2}, {199, nil, 4}} {
+	}{{200, nil, 4}, {1000, nil, 4}, {0, nil, 1}, {0, broken, 1}, {64, broken, 2}, {100, nil, 2}, {100, broken, 3}, {199, nil, 4}} {
 		p := &parted{read: c.read, fails: c.fails}
-		e := &Engine{Config: Config{Store: p, Timeout: time.Minute}}
+		e := &Engine{Config: Config{Store: p, Timeout: time.Minute}, bytes: maxItemBytes}
 		var got []trigger.Delivery
 		err := e.load(t.Context(), slices.Clone(taken), func(d trigger.Delivery, event *trigger.Event) {
 			if gone := d.EventID[15]%10 == 3; gone != (event == nil) || event != nil && event.ID != d.EventID {

@@ -85,7 +85,7 @@ func (e *Engine) restAfter(begun time.Time) time.Duration {
 // what is due and what there is room for. It returns when to look again.
 func (e *Engine) round(ctx context.Context, v *view) (next time.Duration, err error) {
 	more := e.endSome(ctx)
-	e.holdSome(ctx)
+	e.storeBreakers(ctx)
 	e.giveBack(ctx)
 	now, begun := e.Store.Now(), e.Now()
 	var lanes []store.Lane
@@ -113,6 +113,9 @@ func (e *Engine) round(ctx context.Context, v *view) (next time.Duration, err er
 		return next, nil
 	}
 	full, drained, err := e.claim(ctx, due)
+	if err != nil {
+		return 0, err
+	}
 	for _, key := range drained {
 		l := v.lanes[key.webhookID]
 		l.DueAt = time.Time{}
@@ -121,7 +124,7 @@ func (e *Engine) round(ctx context.Context, v *view) (next time.Duration, err er
 	if full {
 		next = 0
 	}
-	return next, err
+	return next, nil
 }
 
 // lookAtAll looks at the next webhooks with open deliveries, due or not.

@@ -33,9 +33,18 @@ func newPace() pace { return pace{limit: firstWorkers, most: concurrency} }
 // workers is how many attempts may run.
 func (p *pace) workers() int { return max(1, min(int(p.limit), p.most)) }
 
-// note takes how long an attempt took, and whether it strained the receiver;
-// ok says that it succeeded.
-func (p *pace) note(took time.Duration, ok, strained bool) {
+// strained is why a receiver is to get fewer attempts at a time.
+type strained int
+
+const (
+	unstrained  strained = iota
+	noAnswer             // no fewer than firstWorkers: it may be the fault of the events
+	asksForLess          // down to one
+)
+
+// note takes how long an attempt took, and whether the receiver is to get fewer
+// at a time for it; ok says that it succeeded.
+func (p *pace) note(took time.Duration, ok bool, strained strained) {
 	if p.took == 0 {
 		p.took, p.usual = took, took
 	}
@@ -46,7 +55,7 @@ func (p *pace) note(took time.Duration, ok, strained bool) {
 	switch {
 	case p.quiet > 0:
 		p.quiet--
-	case strained:
+	case strained == asksForLess, strained == noAnswer && p.workers() > firstWorkers:
 		p.slow(0.5)
 	case p.workers() > firstWorkers && p.took > slowFactor*p.usual+slowFloor:
 		p.slow(0.8)
@@ -63,24 +72,34 @@ func (p *pace) slow(factor float64) {
 	p.cut = true
 }
 
-// restart is for a receiver that is back after an outage.
-func (p *pace) restart() { p.limit, p.quiet = 1, 0 }
+// restart is for a receiver that may be back after an outage: so many attempts
+// at a time.
+func (p *pace) restart(workers int) { p.limit, p.quiet = float64(workers), 0 }
 
-// A breaker opens when this much has gone wrong without a success in between,
-// a timeout counting twice; and for how long, first and at most. Each failed
-// probe doubles it.
+// A breaker opens when this many attempts have strained the receiver without
+// an event that got through in between, a timeout counting twice. Where there
+// were connections, the events themselves may be at fault: then it stays closed
+// while another event got through in the last throughWindow, or in two timeouts
+// if that is longer.
 const (
-	tripAt    = 10
-	firstHold = time.Second
-	maxHold   = time.Minute
+	tripAt        = 10
+	throughWindow = 10 * time.Second
 )
 
-// holdFor is for how long a breaker is open that has opened n times before.
-// random, from -1 to 1, spreads it.
-func holdFor(n int, random float64) time.Duration {
-	hold := maxHold
+// For how long a breaker is open, first and at most. Each failed probe doubles
+// it. Where there is a connection, a probe of another event is worth more.
+const (
+	firstHold    = time.Second
+	maxHold      = time.Minute
+	maxConnected = 15 * time.Second
+)
+
+// holdFor is for how long a breaker is open that has opened n times before, at
+// most the given time. random, from -1 to 1, spreads it.
+func holdFor(n int, most time.Duration, random float64) time.Duration {
+	hold := most
 	if n < 20 {
-		hold = min(firstHold<<n, maxHold)
+		hold = min(firstHold<<n, most)
 	}
 	return hold + time.Duration(float64(hold)*0.2*random)
 }

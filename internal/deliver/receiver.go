@@ -1,6 +1,7 @@
 package deliver
 
 import (
+	"slices"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -21,15 +22,22 @@ type receiver struct {
 	pace    pace
 	limiter *rate.Limiter // nil: no limit
 
+	absent  bool      // the store has no such webhook: its organization was erased
 	stopped bool      // it has asked for no more, and the store is about to know
-	strain  int       // what has gone wrong since the last answer that was none of that
+	strain  int       // what has strained it since an event last got through
+	through time.Time // when that was, by the process's clock
 	held    time.Time // the breaker is open until then, in the database's time; zero: closed
 	holds   int       // how often in a row it has opened
 	holding bool      // the store is about to know of that
+	asked   bool      // it has asked for it itself
 	heldAt  time.Time // by the process's clock: what was read before is older
-	probe   time.Time // what held is while this node makes the one attempt; zero: it does not
-	prober  *lane     // that has the room for it
-	trial   *item     // its delivery; nil: none yet
+	probe   time.Time // what held is while this node makes the probe; zero: it does not
+	prober  *lane     // that has the rooms for it
+
+	trials     []*item        // deliveries of the probe, as far as they have not ended
+	failed     trigger.Strain // what those that failed have said
+	passed     bool           // one of them got through
+	strainedBy trigger.Strain // what opened the breaker last
 }
 
 const (
@@ -58,13 +66,22 @@ func (e *Engine) learn(r *receiver, w *trigger.Webhook, seen time.Time) {
 	if !seen.After(r.seen) {
 		return
 	}
-	r.webhook, r.seen = w, seen
+	r.webhook, r.seen, r.absent = w, seen, false
 	r.pace.most = concurrency
 	if w.Concurrency > 0 {
 		r.pace.most = w.Concurrency
 	}
 	e.limit(r, w)
 	if w.State != trigger.Active {
+		e.shed(r)
+	}
+}
+
+// learnAbsent takes that the store has no such webhook, read without an error
+// at the given time or later. Nothing is sent to it, and nothing else follows.
+func (e *Engine) learnAbsent(r *receiver, seen time.Time) {
+	if seen.After(r.seen) {
+		r.seen, r.absent = seen, true
 		e.shed(r)
 	}
 }
@@ -92,7 +109,7 @@ func (e *Engine) isFresh(r *receiver) bool {
 
 // wants reports whether the webhook wants attempts.
 func (r *receiver) wants() bool {
-	return !r.stopped && (r.webhook == nil || r.webhook.State == trigger.Active && r.webhook.Broken == nil)
+	return !r.stopped && !r.absent && (r.webhook == nil || r.webhook.State == trigger.Active && r.webhook.Broken == nil)
 }
 
 // isOpen reports whether attempts may begin: the webhook wants them, and its
@@ -101,11 +118,32 @@ func (r *receiver) isOpen() bool { return r.wants() && (r.held.IsZero() || !r.pr
 
 // setHeld changes the breaker, as this node has it.
 func (r *receiver) setHeld(until, probe time.Time) {
-	r.held, r.probe, r.prober, r.trial = until, probe, nil, nil
+	r.held, r.probe, r.prober = until, probe, nil
+	r.trials, r.failed, r.passed = nil, trigger.NoStrain, false
 }
 
+// isTrial reports whether a delivery is a part of the probe.
+func (r *receiver) isTrial(it *item) bool { return slices.Contains(r.trials, it) }
+
 // bears reports whether an attempt at this delivery may begin.
-func (r *receiver) bears(it *item) bool { return r.wants() && (r.held.IsZero() || r.trial == it) }
+func (r *receiver) bears(it *item) bool { return r.wants() && (r.held.IsZero() || r.isTrial(it)) }
+
+// probeSize is how many deliveries a probe takes: one where there was no
+// connection; several where there was, since the one may be at fault itself.
+func (r *receiver) probeSize() int {
+	if r.strainedBy == trigger.Overloaded {
+		return min(firstWorkers, r.pace.most)
+	}
+	return 1
+}
+
+// workers is how many attempts may run at a time.
+func (r *receiver) workers() int {
+	if !r.probe.IsZero() {
+		return r.probeSize()
+	}
+	return r.pace.workers()
+}
 
 // isSlow reports a receiver whose attempts may take long, so that they must
 // not fill all the slots.
@@ -115,12 +153,12 @@ func (r *receiver) isSlow() bool { return r.strain > 0 || r.pace.took > slowAtte
 const slowAttempt = time.Second
 
 // share is how many attempts of a lane may run: all that the receiver bears,
-// a quarter of that for a replay, one for a probe.
+// a quarter of that for a replay, unless for a probe.
 func (l *lane) share() int {
 	r := l.receiver
-	switch most := r.pace.workers(); {
+	switch most := r.workers(); {
 	case !r.probe.IsZero():
-		return 1
+		return most
 	case l.job != 0:
 		return max(1, most/4)
 	default:

@@ -3,8 +3,6 @@ package deliver
 import (
 	"context"
 	"time"
-
-	"triggerd/internal/trigger"
 )
 
 // refresh keeps what is known of webhooks with work fresh, until ctx ends, so
@@ -54,11 +52,12 @@ func (e *Engine) readWebhooks(ctx context.Context, ids []int64) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, id := range ids {
-		w := hooks[id]
-		if w == nil { // its organization was erased
-			w = &trigger.Webhook{ID: id, State: trigger.Gone}
-		}
-		if r := e.receivers[id]; r != nil {
+		r, w := e.receivers[id], hooks[id]
+		switch {
+		case r == nil:
+		case w == nil:
+			e.learnAbsent(r, seen)
+		default:
 			e.learn(r, w, seen)
 			e.learnHold(r, w, seen)
 			e.staffAll(r)

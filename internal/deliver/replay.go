@@ -37,7 +37,8 @@ func (e *Engine) replay(ctx context.Context) {
 			}
 			e.endReplays(jobs, from, after)
 			var busy bool
-			if busy, err = e.advanceReplays(ctx, jobs); busy || after != 0 {
+			busy, err = e.advanceReplays(ctx, jobs)
+			if err == nil && (busy || after != 0) {
 				wait = replayTick
 			}
 		}
@@ -55,8 +56,11 @@ func (e *Engine) advanceReplays(ctx context.Context, jobs []trigger.Replay) (bus
 	var lanes []store.Lane
 	for _, job := range jobs {
 		due, err := e.Store.FeedReplay(ctx, job)
-		if err != nil && ctx.Err() == nil {
-			e.Log.Warn("a replay does not go on", "replay", job.ID, "organization_id", job.OrganizationID, "error", err)
+		if err != nil {
+			if ctx.Err() == nil {
+				e.Log.Warn("a replay does not go on", "replay", job.ID, "organization_id", job.OrganizationID, "error", err)
+			}
+			continue
 		}
 		if !due || job.State != trigger.ReplayRunning || !e.Store.ClockTrusted() {
 			continue
@@ -67,9 +71,11 @@ func (e *Engine) advanceReplays(ctx context.Context, jobs []trigger.Replay) (bus
 		}
 	}
 	if len(lanes) > 0 {
-		_, _, err = e.claim(ctx, lanes)
+		if _, _, err := e.claim(ctx, lanes); err != nil {
+			return false, err
+		}
 	}
-	return busy, err
+	return busy, nil
 }
 
 // paceReplay keeps a replay's pace: this node's share of it.

@@ -13,6 +13,7 @@ import (
 	"net/http/httptrace"
 	"runtime/debug"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -42,13 +43,21 @@ func newClient(c Config) *http.Client {
 	return client
 }
 
+// attemptContext is the key under which a request's context has itself. The
+// transport dials, and shakes hands, with a context that has the values of the
+// request's but not its end, since another request may use the connection. Ours
+// do not: an attempt takes nothing along that it leaves behind.
+type attemptContext struct{}
+
 func newTransport(g *Guard) *http.Transport {
 	resolver, _ := g.Resolver.(*net.Resolver) // any other can only look up for Target
 	dialer := &net.Dialer{Control: g.Control, Resolver: resolver}
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
 	return &http.Transport{
-		DialContext:            dialer.DialContext,
+		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			return dial(ctx, dialer, network, address)
+		},
 		Protocols:              &protocols,
 		DisableCompression:     true,
 		MaxIdleConns:           2048,
@@ -57,6 +66,26 @@ func newTransport(g *Guard) *http.Transport {
 		MaxResponseHeaderBytes: 64 << 10,
 		WriteBufferSize:        8 << 10,
 	}
+}
+
+// dial connects for an attempt. If the attempt ends before it has a connection,
+// this one is closed, in whatever phase it is.
+func dial(ctx context.Context, dialer *net.Dialer, network, address string) (net.Conn, error) {
+	attempt, ok := ctx.Value(attemptContext{}).(context.Context)
+	if !ok {
+		return dialer.DialContext(ctx, network, address)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(attempt, cancel)()
+	conn, err := dialer.DialContext(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	if deadline, ok := attempt.Deadline(); ok {
+		err = conn.SetDeadline(deadline) // of the handshake; GotConn ends it
+	}
+	return conn, err
 }
 
 // work sends what is in a lane until it is empty.
@@ -204,15 +233,17 @@ func (e *Engine) send(ctx context.Context, it *item, w *trigger.Webhook) (a trig
 	defer func() { // what panics costs its own attempts, and nobody else's
 		if p := recover(); p != nil {
 			e.Log.Error("panic in an attempt", "event_id", it.event.ID.String(), "panic", p, "stack", string(debug.Stack()))
-			a.Outcome, a.Error = trigger.Transient, "internal error"
+			a.Outcome, a.Status, a.Error = trigger.Transient, 0, trigger.ReasonPanic
 		}
 	}()
 	watch := stopwatch{now: e.Now, begun: begun}
-	a.Error = e.post(httptrace.WithClientTrace(ctx, watch.trace()), it, w, &a)
-	if a.Error == "" {
+	a.Error = e.post(ctx, &watch, it, w, &a)
+	a.Connected = watch.conn.Load() != nil
+	if a.Status != 0 {
 		a.Outcome = trigger.OutcomeOf(a.Status, a.Directive)
 		switch a.Outcome {
 		case trigger.Success:
+			a.Error = ""
 		case trigger.Permanent:
 			a.Error = trigger.ReasonAborted
 		default:
@@ -224,15 +255,17 @@ func (e *Engine) send(ctx context.Context, it *item, w *trigger.Webhook) (a trig
 }
 
 // post sends the event, signed now, by Standard Webhooks, and reads the answer
-// into a. failure says in a few words why there was none.
-func (e *Engine) post(ctx context.Context, it *item, w *trigger.Webhook, a *trigger.Attempt) (failure string) {
+// into a. failure says in a few words why there was none. An answer is what its
+// status and headers say, whatever becomes of its body.
+func (e *Engine) post(ctx context.Context, watch *stopwatch, it *item, w *trigger.Webhook, a *trigger.Attempt) (failure string) {
 	if e.Guard != nil {
 		if _, err := e.Guard.URL(w.URL); err != nil {
 			return ErrTarget.Error()
 		}
 	}
 	body := it.event.AppendBody(make([]byte, 0, len(it.event.Payload)+len(it.event.Type)+192), w.Format)
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, w.URL, bytes.NewReader(body))
+	traced := context.WithValue(httptrace.WithClientTrace(ctx, watch.trace()), attemptContext{}, ctx)
+	req, err := http.NewRequestWithContext(traced, http.MethodPost, w.URL, bytes.NewReader(body))
 	if err != nil {
 		return "url cannot be requested"
 	}
@@ -245,16 +278,25 @@ func (e *Engine) post(ctx context.Context, it *item, w *trigger.Webhook, a *trig
 	}
 	defer resp.Body.Close()
 	a.Status = resp.StatusCode
-	if resp.Body != http.NoBody {
-		answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
-		if err != nil {
-			return reason(err)
-		}
-		a.Response = bytes.Clone(answer[:min(len(answer), keptAnswer)])
-	}
-	a.RetryAfter = trigger.ParseRetryAfter(resp.Header.Get("Retry-After"), at)
+	a.RetryAfter = trigger.ParseRetryAfter(strings.Join(resp.Header.Values("Retry-After"), ","), at)
 	a.Directive = trigger.ParseDirective(resp.Header.Get("Webhook-Delivery"))
+	a.Response = readAnswer(ctx, resp, watch.conn.Load())
 	return ""
+}
+
+// readAnswer returns the beginning of an answer's body, as far as it comes in
+// time. After 101 the connection speaks something else, and net/http no longer
+// ends it with the request: there is no body.
+func readAnswer(ctx context.Context, resp *http.Response, conn *net.Conn) []byte {
+	if resp.Body == http.NoBody || resp.StatusCode < 200 {
+		return nil
+	}
+	if conn != nil && *conn != nil { // whatever net/http does, the deadline ends the reading
+		stop := context.AfterFunc(ctx, func() { _ = (*conn).Close() })
+		defer stop()
+	}
+	answer, _ := io.ReadAll(io.LimitReader(resp.Body, maxAnswer)) // what came is the answer
+	return bytes.Clone(answer[:min(len(answer), keptAnswer)])
 }
 
 // header is that of a request: what the webhook's owner has set, then ours.

@@ -52,9 +52,9 @@ func outage(t *testing.T, how conduct, servers int) {
 		}
 	}
 	w.mu.Unlock()
-	// Each server may need some attempts to notice, and then there are holds of
-	// 1 s, 2 s and so on, and of a minute.
-	if most := servers*64 + 9 + int(lasts/(45*time.Second)); requests > most {
+	// Each server may need some attempts to notice, and then there are probes of
+	// some requests, after 1 s, 2 s and so on, and each 15 s and more.
+	if most := servers*80 + mostProbed*(9+int(lasts/(12*time.Second))); requests > most {
 		t.Errorf("%d requests in an outage, more than %d", requests, most)
 	}
 	if how == limits {

@@ -11,16 +11,20 @@ import (
 // breaker is that of a webhook, as the database has it.
 type breaker struct {
 	opened  time.Time // when it opened; zero: it is closed
+	liftAt  time.Time // a success lifts it if its attempt began no earlier
 	probe   *probing  // the last that the database has granted
 	probing *probing  // the last that was made
 }
 
-// probing is the leave to make one attempt while a breaker is open.
+// probing is the leave to make some attempts while a breaker is open.
 type probing struct {
 	server *server
 	until  time.Time
-	sent   *sending
+	sent   []*sending
 }
+
+// mostProbed is how many attempts a probe may have.
+const mostProbed = 4
 
 // health is how a webhook fares.
 type health struct{ trigger.Health }
@@ -44,10 +48,19 @@ func (h *hook) setHeld(until time.Time, holds int, now time.Time) {
 	h.HeldUntil, h.Holds = until, holds
 }
 
-// heal forgets what the row says, at a success or a resumption.
-func (h *hook) heal(stage trigger.HealthStage, now time.Time) {
-	h.setHeld(time.Time{}, 0, now)
+// heal forgets what the row says, at a resumption, or at a success of an
+// attempt that began at some time.
+func (h *hook) heal(stage trigger.HealthStage, began, now time.Time) {
+	lifted := !h.liftAt.After(began)
+	if lifted {
+		h.setHeld(time.Time{}, 0, now)
+		h.liftAt = time.Time{}
+	}
 	if h.health == nil {
+		return
+	}
+	if h.health.Stage == trigger.HealthNoted && !lifted {
+		h.health.Failures = 0
 		return
 	}
 	if h.health.Stage == trigger.HealthNoted {
@@ -68,7 +81,8 @@ func (h *hook) setState(state trigger.WebhookState, now time.Time) {
 		h.setHeld(time.Time{}, 0, now)
 		h.health = nil
 	case state == trigger.Active && before == trigger.Paused && h.health != nil:
-		h.heal(trigger.HealthWarned, now)
+		h.liftAt = time.Time{}
+		h.heal(trigger.HealthWarned, now, now)
 		if h.health != nil {
 			h.health.Since, h.health.LastAt = now, now
 		}
@@ -87,8 +101,8 @@ func (m *model) mark(results []store.Result, now time.Time) {
 			fineAt[a.WebhookID] = a.At
 		}
 	}
-	for id := range fineAt {
-		m.byID[id].heal(trigger.HealthRecovered, now)
+	for id, began := range fineAt {
+		m.byID[id].heal(trigger.HealthRecovered, began, now)
 	}
 	for _, r := range results {
 		a := &r.Attempt
@@ -136,36 +150,50 @@ const (
 	spread    = 1.2
 )
 
-// Hold opens a breaker, for as long as it may be open, or closes it.
-func (s *server) Hold(ctx context.Context, orgID, webhookID int64, seen, until time.Time) error {
-	return s.call(ctx, "Hold", func(now time.Time) {
-		h := s.w.byID[webhookID]
-		if h.OrganizationID != orgID {
-			s.w.wrong(nil, "webhook %d of organization %d is held", webhookID, orgID)
+// SetBreaker opens a breaker, for as long as it may be open, or closes it.
+func (s *server) SetBreaker(ctx context.Context, c store.BreakerChange) error {
+	return s.call(ctx, "SetBreaker", func(now time.Time) {
+		h := s.w.byID[c.WebhookID]
+		if h.OrganizationID != c.OrganizationID {
+			s.w.wrong(nil, "the breaker of webhook %d of organization %d is set", c.WebhookID, c.OrganizationID)
 		}
-		if !h.HeldUntil.Equal(seen) {
+		if !h.HeldUntil.Equal(c.Seen) && !(c.Asked && h.HeldUntil.Before(c.Until)) {
 			s.w.met[heldMeanwhile]++
 			return
 		}
-		if until.IsZero() {
-			h.setHeld(until, 0, now)
+		if c.Until.IsZero() {
+			h.setHeld(c.Until, 0, now)
+			h.liftAt = time.Time{}
 			return
 		}
-		most := firstHeld
-		if !seen.IsZero() {
-			most = min(firstHeld<<min(h.Holds, 20), mostHold)
-		}
-		if hold := until.Sub(now); hold > time.Duration(float64(most)*spread)+slack {
-			s.w.wrong(nil, "webhook %d is held for %v after %d holds", webhookID, hold, h.Holds)
-		}
+		s.judgeHold(h, c, now)
 		s.w.met[held]++
 		h.row(now)
 		holds := h.Holds
-		if until.After(now) { // not of a probe that was not made
+		if c.Until.After(now) { // not of a probe that was not made
 			holds++
 		}
-		h.setHeld(until, holds, now)
+		h.setHeld(c.Until, holds, now)
+		if !c.LiftAt.IsZero() {
+			h.liftAt = c.LiftAt
+		}
 	})
+}
+
+// judgeHold judges for how long a breaker opens: as long as its receiver has
+// asked for, or as it has been open before.
+func (s *server) judgeHold(h *hook, c store.BreakerChange, now time.Time) {
+	most := firstHeld
+	if !c.Seen.IsZero() {
+		most = min(firstHeld<<min(h.Holds, 20), mostHold)
+	}
+	most = time.Duration(float64(most) * spread)
+	if c.Asked {
+		most = h.asks
+	}
+	if hold := c.Until.Sub(now); hold > most+slack {
+		s.w.wrong(nil, "the breaker of webhook %d opens for %v after %d times, and may for %v", h.ID, hold, h.Holds, most)
+	}
 }
 
 // Probe grants one attempt while a breaker is open, to one server.
@@ -183,7 +211,7 @@ func (s *server) Probe(ctx context.Context, webhookID int64, seen, until time.Ti
 		h.probe = &probing{server: s, until: until}
 		s.w.met[probed]++
 	})
-	return ok && err == nil, err
+	return ok || err != nil, err
 }
 
 // Failing lists webhooks of which something is to be told.
@@ -198,6 +226,12 @@ func (s *server) Failing(ctx context.Context, e trigger.Endurance) (list []trigg
 			}
 		}
 	})
+	if err != nil {
+		list = nil
+		for _, h := range s.w.hooks {
+			list = append(list, trigger.Health{WebhookID: h.ID, Stage: trigger.HealthRecovered})
+		}
+	}
 	return list, err
 }
 
@@ -205,6 +239,9 @@ func (s *server) Failing(ctx context.Context, e trigger.Endurance) (list []trigg
 func (s *server) Advance(ctx context.Context, seen trigger.Health, stage trigger.HealthStage, n trigger.Notice) error {
 	return s.call(ctx, "Advance", func(now time.Time) {
 		h := s.w.byID[seen.WebhookID]
+		if seen.OrganizationID != h.OrganizationID {
+			s.w.wrong(nil, "webhook %d of organization %d is noted as %d", h.ID, seen.OrganizationID, stage)
+		}
 		if h.health == nil || h.health.Stage != seen.Stage {
 			return
 		}

@@ -35,6 +35,9 @@ type hook struct {
 	left   map[*server]time.Time // when a server had an answer that wants no more
 	wishes int                   // such answers, ever
 
+	asks   time.Duration // the longest that its receiver has asked for nothing
+	poison conduct       // of the receiver, towards what it always refuses
+
 	changed  time.Time // when its state became another
 	troubled bool      // its owner has paused or deleted it, or its receiver has
 
@@ -57,6 +60,7 @@ type debt struct {
 	hook    *hook
 	in      *queue
 	number  uint64 // by which the dice know it
+	poison  bool   // its receiver always refuses it
 	created time.Time
 
 	state    trigger.DeliveryState // Ended: the row is gone
@@ -211,6 +215,12 @@ func (m *model) take(want store.Want, by *claim, now time.Time, passed func(*deb
 		}
 	}
 	slices.SortFunc(due, func(a, b *debt) int { return cmp.Or(a.due.Compare(b.due), cmp.Compare(a.number, b.number)) })
+	if want.Probe { // what has failed least, any of it
+		const odd = 0x9e3779b97f4a7c15
+		slices.SortStableFunc(due, func(a, b *debt) int {
+			return cmp.Or(cmp.Compare(a.attempts, b.attempts), cmp.Compare(a.number*odd, b.number*odd))
+		})
+	}
 	for _, d := range due[:min(len(due), want.Room)] {
 		c := *by
 		c.attempts = d.attempts

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"os"
 	"strconv"
 	"strings"
@@ -34,6 +35,9 @@ const (
 	aborts   // webhook-delivery: abort-message
 	denies   // a quick answer that says nothing of strain
 	prompt   // a 2xx after a few milliseconds, always the same
+	crashes  // a quick 500, or another answer that blames the server
+	busy     // a quick 503, or another answer that asks for less
+	breaks   // a connection that is closed without an answer
 )
 
 // promptly is how long a prompt receiver takes.
@@ -125,6 +129,12 @@ func (c conduct) answerTo(dice *rand.Rand, now time.Time) answer {
 		return answer{after: quick, status: pick(200, 400, 503), directive: trigger.Disable}
 	case aborts:
 		return answer{after: quick, status: pick(400, 409, 500), directive: trigger.AbortMessage}
+	case crashes:
+		return answer{after: quick, status: pick(500, 501, 505, 599)}
+	case busy:
+		return answer{after: quick, status: pick(502, 503, 504)}
+	case breaks:
+		return answer{after: quick, err: io.EOF}
 	case denies:
 		return answer{after: quick, status: pick(404, 400, 301, 302)}
 	}
@@ -147,7 +157,8 @@ func retryAfter(dice *rand.Rand, now time.Time) (header string, d time.Duration)
 	case 2:
 		return [...]string{"3601", "99999999999", "99999999999999999999999"}[dice.IntN(3)], time.Hour
 	case 3:
-		return [...]string{"", "soon", "-5", "1.5", "0"}[dice.IntN(5)], 0
+		i := dice.IntN(5)
+		return [...]string{"", "soon", "-5", "1.5", "0"}[i], [...]time.Duration{3: 2 * time.Second, 4: 0}[i]
 	case 4:
 		at := now.Add(time.Duration(seconds) * time.Second).Truncate(time.Second)
 		return at.UTC().Format(http.TimeFormat), min(max(at.Sub(now), 0), time.Hour)
@@ -167,7 +178,7 @@ type sending struct {
 	end     time.Time // when the receiver was done with it; zero: not yet
 	back    time.Time // when the server was
 	answer
-	got   bool // the server had the head of the answer
+	got   bool // the server had the head of the answer, which decides
 	whole bool // and all of its body that it reads
 	cut   bool // the server's stop ended it
 }
@@ -175,7 +186,7 @@ type sending struct {
 // truth is what the request came to.
 func (snd *sending) truth() trigger.Outcome {
 	switch {
-	case !snd.whole:
+	case !snd.got:
 		return trigger.Transient
 	case snd.status >= 200 && snd.status <= 299:
 		return trigger.Success
@@ -189,7 +200,7 @@ func (snd *sending) truth() trigger.Outcome {
 
 // wish says that the answer wants no more requests.
 func (snd *sending) wish() bool {
-	return snd.whole && (snd.truth() == trigger.ReceiverGone || snd.directive == trigger.Disable)
+	return snd.got && (snd.truth() == trigger.ReceiverGone || snd.directive == trigger.Disable)
 }
 
 // RoundTrip is the network of a server. Now and then the server is held up
@@ -201,6 +212,7 @@ func (s *server) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, errOver
 	}
 	s.arrive(snd)
+	connected(ctx, snd.err)
 	dice := s.w.dice(snd.number, snd.nth, 77)
 	wait := snd.after
 	if wait < 0 {
@@ -229,6 +241,9 @@ func (s *server) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	s.w.mu.Lock()
 	snd.got = true
+	if snd.status == http.StatusTooManyRequests || snd.status == http.StatusServiceUnavailable {
+		snd.hook.asks = max(snd.hook.asks, snd.retryAfter)
+	}
 	s.w.mu.Unlock()
 	resp := &http.Response{StatusCode: snd.status, Request: req, Header: http.Header{}}
 	resp.Body = &body{Reader: strings.NewReader(strings.Repeat("x", snd.size)), ctx: ctx, sending: snd}
@@ -239,6 +254,16 @@ func (s *server) RoundTrip(req *http.Request) (*http.Response, error) {
 		resp.Header.Set("Webhook-Delivery", string(snd.directive))
 	}
 	return resp, nil
+}
+
+// connected tells the server that it has a connection, unless that is what
+// failed.
+func connected(ctx context.Context, err error) {
+	dial, _ := errors.AsType[*net.OpError](err)
+	dns, _ := errors.AsType[*net.DNSError](err)
+	if trace := httptrace.ContextClientTrace(ctx); trace != nil && dial == nil && dns == nil {
+		trace.GotConn(httptrace.GotConnInfo{})
+	}
 }
 
 // body is the body of an answer.

@@ -79,7 +79,10 @@ func (s *server) RunningReplays(ctx context.Context, after int64) (list []trigge
 			}
 		}
 	})
-	return list, err
+	if err != nil {
+		return nil, err
+	}
+	return list, nil
 }
 
 // FeedReplay owes some more of a replay, or ends it.
@@ -107,5 +110,5 @@ func (s *server) FeedReplay(ctx context.Context, seen trigger.Replay) (due bool,
 		}
 		due = slices.ContainsFunc(r.open, func(d *debt) bool { return !d.due.After(now) })
 	})
-	return due, err
+	return due || err != nil, err
 }

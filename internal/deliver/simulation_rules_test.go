@@ -77,7 +77,10 @@ func (s *server) arrive(snd *sending) {
 	d, now := snd.debt, time.Now()
 	snd.arrived = now
 	snd.answer = d.hook.plan.at(now.Sub(s.w.begun)).answerTo(s.w.dice(d.number, snd.nth), snd.start)
-	if !snd.torn && (snd.status == http.StatusGone || snd.directive == trigger.Disable) {
+	if d.poison {
+		snd.answer = d.hook.poison.answerTo(s.w.dice(d.number, snd.nth), snd.start)
+	}
+	if snd.status == http.StatusGone || snd.directive == trigger.Disable {
 		d.hook.wishes++
 	}
 	for _, other := range d.sends {
@@ -232,7 +235,7 @@ func (s *server) judgeNext(d *debt, snd *sending, next trigger.Delivery) {
 func (w *world) pause(snd *sending, factor float64) time.Time {
 	scheduled := time.Duration(float64(w.scheduleOf(snd.hook)[snd.claim.attempts]) * factor)
 	asked := snd.retryAfter
-	if !snd.whole {
+	if !snd.got {
 		asked = 0
 	}
 	return snd.back.Add(max(scheduled, asked))

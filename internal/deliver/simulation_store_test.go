@@ -11,7 +11,8 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// A server is what its engine and its sweeper take for the store.
+// A server is what its engine and its sweeper take for the store. What a call
+// returns beside an error misleads: whoever uses it breaks a rule.
 var (
 	_ deliver.Store      = (*server)(nil)
 	_ deliver.SweptStore = (*server)(nil)
@@ -33,13 +34,19 @@ func (s *server) ClockTrusted() bool {
 // Lanes reads the model's.
 func (s *server) Lanes(ctx context.Context, after store.Lane, limit int) (lanes []store.Lane, err error) {
 	err = s.call(ctx, "Lanes", func(time.Time) { lanes = s.w.lanes(after, limit) })
-	return lanes, err
+	if err != nil {
+		return nil, err
+	}
+	return lanes, nil
 }
 
 // DueLanes reads the model's.
 func (s *server) DueLanes(ctx context.Context, of []store.Lane, from, until time.Time) (lanes []store.Lane, err error) {
 	err = s.call(ctx, "DueLanes", func(time.Time) { lanes = s.w.dueLanes(of, from, until) })
-	return lanes, err
+	if err != nil {
+		return nil, err
+	}
+	return lanes, nil
 }
 
 // Backlog counts what is open.
@@ -65,7 +72,7 @@ func (s *server) Claim(ctx context.Context, wants []store.Want, id trigger.ID, n
 	})
 	if err != nil {
 		s.lose(taken)
-		return nil, err
+		return taken, err
 	}
 	slices.SortFunc(taken, byEvent)
 	return taken, nil
@@ -111,7 +118,8 @@ func (s *server) lose(taken []trigger.Delivery) {
 	}
 }
 
-// EventsOf reads some of the events before it fails.
+// EventsOf reads some of the events before it fails, which the next call tells.
+// Beside an error none of the events is there any more.
 func (s *server) EventsOf(ctx context.Context, ds []trigger.Delivery, maxBytes int) (found map[trigger.ID]*trigger.Event, rest []trigger.Delivery, err error) {
 	found, rest = map[trigger.ID]*trigger.Event{}, ds
 	read := func(n int) {
@@ -129,11 +137,16 @@ func (s *server) EventsOf(ctx context.Context, ds []trigger.Delivery, maxBytes i
 	err = s.call(ctx, "EventsOf", func(time.Time) { read(len(ds)) })
 	s.w.mu.Lock()
 	defer s.w.mu.Unlock()
+	unread := rest
 	if err != nil {
-		found, rest = map[trigger.ID]*trigger.Event{}, ds
-		read(s.w.dice(s.number, s.calls["EventsOf"]).IntN(len(ds)))
+		found, rest, unread = map[trigger.ID]*trigger.Event{}, ds, ds
+		if n := s.w.dice(s.number, s.calls["EventsOf"]).IntN(len(ds)); n > 0 && ctx.Err() == nil {
+			read(n)
+			return found, rest, nil
+		}
+		rest = nil
 	}
-	for _, d := range rest {
+	for _, d := range unread {
 		if owed := s.w.debts[d.DeliveryKey]; owed != nil {
 			owed.find(d.Claim).unread = true
 		}
@@ -203,7 +216,8 @@ func (s *server) Release(ctx context.Context, ds []trigger.Delivery) error {
 	})
 }
 
-// WebhooksByID reads webhooks as they are now.
+// WebhooksByID reads webhooks as they are now. Beside an error all are gone, or
+// paused.
 func (s *server) WebhooksByID(ctx context.Context, ids []int64) (found map[int64]*trigger.Webhook, err error) {
 	found = map[int64]*trigger.Webhook{}
 	var at time.Time
@@ -216,11 +230,20 @@ func (s *server) WebhooksByID(ctx context.Context, ids []int64) (found map[int64
 			}
 		}
 	})
-	if err != nil {
-		return nil, err
-	}
 	s.w.mu.Lock()
 	defer s.w.mu.Unlock()
+	if err != nil {
+		for _, id := range ids {
+			found[id] = &trigger.Webhook{ID: id, State: trigger.Gone}
+			if h := s.w.byID[id]; h != nil {
+				found[id].OrganizationID = h.OrganizationID
+			}
+			if s.calls["WebhooksByID"]%2 == 0 {
+				found[id].State = trigger.Paused
+			}
+		}
+		return found, err
+	}
 	for id := range found {
 		s.seen[id] = at
 	}
@@ -237,7 +260,7 @@ func (s *server) FailWebhook(ctx context.Context, orgID, webhookID int64, reason
 		dice := s.w.dice(s.number, s.calls["FailWebhook"])
 		n = s.w.fail(h, reason, now, func(*debt) bool { return s.w.stormy() && dice.IntN(20) == 0 })
 	})
-	return n, n == 0, err
+	return n, n == 0 || err != nil, err
 }
 
 // MakeDays and the others are what the sweeper asks for.

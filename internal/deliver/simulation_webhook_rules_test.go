@@ -1,6 +1,7 @@
 package deliver_test
 
 import (
+	"slices"
 	"time"
 
 	"triggerd/internal/trigger"
@@ -26,9 +27,9 @@ func (s *server) judgeWebhook(snd *sending, now time.Time) {
 	s.w.judgeRate(snd, now)
 }
 
-// judgeProbe judges a request while a breaker is open: it is the one that
-// the database has granted, or its server may not know yet. At most one probe
-// is under way, unless its lease ran out.
+// judgeProbe judges a request while a breaker is open: it belongs to the probe
+// that the database has granted, or its server may not know yet. At most one
+// probe is under way, unless its lease ran out.
 func (s *server) judgeProbe(snd *sending, now time.Time) {
 	h := snd.hook
 	if h.HeldUntil.IsZero() || now.Sub(h.opened) <= freshness+slack {
@@ -40,16 +41,18 @@ func (s *server) judgeProbe(snd *sending, now time.Time) {
 		return
 	}
 	switch {
-	case p == nil || p.server != s || p.sent != nil:
+	case p == nil || p.server != s || len(p.sent) >= mostProbed:
 		s.w.wrong(snd.debt, "a request %v after the breaker opened, until %v", now.Sub(h.opened), h.HeldUntil.Sub(s.w.begun))
 		return
 	case now.After(p.until) && !s.awake.After(now):
 		s.w.wrong(snd.debt, "a probe %v too late", now.Sub(p.until))
 	}
-	if last := h.probing; last != nil && last.sent.end.IsZero() && now.Before(last.until) {
+	if last := h.probing; last != nil && last != p && now.Before(last.until) &&
+		slices.ContainsFunc(last.sent, func(snd *sending) bool { return snd.end.IsZero() }) {
 		s.w.wrong(snd.debt, "two probes at a time, the other by server %d", last.server.number)
 	}
-	p.sent, h.probing = snd, p
+	p.sent = append(p.sent, snd)
+	h.probing = p
 	s.w.met[probeSent]++
 }
 

@@ -2,6 +2,7 @@ package deliver
 
 import (
 	"crypto/tls"
+	"net"
 	"net/http/httptrace"
 	"sync/atomic"
 	"time"
@@ -17,6 +18,7 @@ type stopwatch struct {
 	begun time.Time
 
 	dns, connect, tls, firstByte atomic.Int64
+	conn                         atomic.Pointer[net.Conn] // that the request goes over; nil: there was none
 }
 
 func (s *stopwatch) note(at *atomic.Int64) { at.Store(int64(s.now().Sub(s.begun))) }
@@ -26,8 +28,18 @@ func (s *stopwatch) trace() *httptrace.ClientTrace {
 		DNSDone:              func(httptrace.DNSDoneInfo) { s.note(&s.dns) },
 		ConnectDone:          func(_, _ string, err error) { s.noteIf(&s.connect, err) },
 		TLSHandshakeDone:     func(_ tls.ConnectionState, err error) { s.noteIf(&s.tls, err) },
+		GotConn:              s.gotConn,
 		GotFirstResponseByte: func() { s.note(&s.firstByte) },
 	}
+}
+
+// gotConn notes the connection, which has had its handshake: the request's
+// context bounds what follows.
+func (s *stopwatch) gotConn(info httptrace.GotConnInfo) {
+	if info.Conn != nil {
+		_ = info.Conn.SetDeadline(time.Time{}) // where that fails, so does the request
+	}
+	s.conn.Store(&info.Conn)
 }
 
 func (s *stopwatch) noteIf(at *atomic.Int64, err error) {

@@ -45,7 +45,7 @@ type Webhooks interface {
 
 // Failing is how webhooks fare that do nothing but fail.
 type Failing interface {
-	Hold(ctx context.Context, orgID, webhookID int64, seen, until time.Time) error
+	SetBreaker(ctx context.Context, c store.BreakerChange) error
 	Probe(ctx context.Context, webhookID int64, held, until time.Time) (ok bool, err error)
 	Failing(ctx context.Context, e trigger.Endurance) ([]trigger.Health, error)
 	Advance(ctx context.Context, h trigger.Health, stage trigger.HealthStage, n trigger.Notice) error

@@ -17,8 +17,11 @@ func (e *Engine) watch(ctx context.Context) {
 
 func (e *Engine) advance(ctx context.Context) {
 	list, err := e.Store.Failing(ctx, e.Endurance)
-	if err != nil && ctx.Err() == nil {
-		e.Log.Warn("failing webhooks cannot be listed", "error", err)
+	if err != nil {
+		if ctx.Err() == nil {
+			e.Log.Warn("failing webhooks cannot be listed", "error", err)
+		}
+		return
 	}
 	for _, h := range list {
 		stage, notice, ok := h.Due(e.Endurance)

@@ -120,11 +120,9 @@ func TestAddAllWithBadOnes(t *testing.T) {
 func TestAddAllIsNotTakenInPart(t *testing.T) {
 	t.Parallel()
 	db := storetest.SQLite(t)
-	cache, err := ingest.NewCache(1, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := ingest.New(ingest.Config{Store: db.Open(t), HandOff: &lanes{}, Cache: cache, Now: db.Clock.Now, Metrics: telemetry.New()})
+	st := db.Open(t)
+	cache := ingest.NewCache(st, 1, 0)
+	w := ingest.New(ingest.Config{Store: st, HandOff: &lanes{}, Cache: cache, Now: db.Clock.Now, Metrics: telemetry.New()})
 	large := func(n int) (list []*trigger.Event) {
 		for range n {
 			list = append(list, &trigger.Event{OrganizationID: 1, Type: "a", Payload: make([]byte, 1<<20)})

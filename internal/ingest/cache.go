@@ -5,15 +5,14 @@ import (
 	"sync/atomic"
 	"time"
 
-	lru "github.com/hashicorp/golang-lru/v2"
-
+	"triggerd/internal/store"
 	"triggerd/internal/trigger"
 )
 
 // Cache remembers the dedup ids of committed events. A bounded LRU, it only
 // saves work: the store knows the truth.
 type Cache struct {
-	entries   *lru.Cache[dedupKey, seen]
+	entries   *store.Cache[dedupKey, seen]
 	size      int
 	retention time.Duration
 	hits      atomic.Int64
@@ -32,11 +31,10 @@ type seen struct {
 	known   bool     // the hash is
 }
 
-// NewCache makes a cache of a size, at least 1. What is older than retention
-// counts as forgotten; 0 is for ever.
-func NewCache(size int, retention time.Duration) (*Cache, error) {
-	entries, err := lru.New[dedupKey, seen](size)
-	return &Cache{entries: entries, size: size, retention: retention}, err
+// NewCache makes a cache of a size, at least 1, of what is in s. What is older
+// than retention counts as forgotten; 0 is for ever.
+func NewCache(s *store.Store, size int, retention time.Duration) *Cache {
+	return &Cache{entries: store.NewCache[dedupKey, seen](s, size), size: size, retention: retention}
 }
 
 // CacheStats are the fill and the use of a cache since start.
@@ -48,7 +46,7 @@ type CacheStats struct {
 // Stats are those of this moment.
 func (c *Cache) Stats() CacheStats {
 	hits, misses := c.hits.Load(), c.misses.Load()
-	s := CacheStats{Size: c.entries.Len(), Max: c.size}
+	s := CacheStats{Size: c.entries.View().Len(), Max: c.size}
 	if hits+misses > 0 {
 		s.HitRate = float64(hits) / float64(hits+misses)
 	}
@@ -59,7 +57,7 @@ func (c *Cache) find(e *trigger.Event, now time.Time) (first seen, ok bool) {
 	if e.DedupID == "" {
 		return seen{}, false
 	}
-	first, ok = c.entries.Get(dedupKey{e.OrganizationID, e.DedupID})
+	first, ok = c.entries.View().Get(dedupKey{e.OrganizationID, e.DedupID})
 	if ok && c.retention > 0 && now.Sub(first.id.Time()) > c.retention {
 		ok = false
 	}
@@ -71,15 +69,24 @@ func (c *Cache) find(e *trigger.Event, now time.Time) (first seen, ok bool) {
 	return first, ok
 }
 
+// seenView is what a Cache holds, as long as the database is the same.
+type seenView struct {
+	*store.View[dedupKey, seen]
+}
+
+// view is taken before a commit: what was committed on a server that was
+// replaced meanwhile is not remembered.
+func (c *Cache) view() seenView { return seenView{c.entries.View()} }
+
 // add remembers a committed event, by the first one with its dedup id. Keys
 // keep no reference to the request.
-func (c *Cache) add(e *trigger.Event, first seen) {
+func (v seenView) add(e *trigger.Event, first seen) {
 	if e.DedupID == "" {
 		return
 	}
 	key := dedupKey{e.OrganizationID, strings.Clone(e.DedupID)}
-	if before, ok := c.entries.Peek(key); ok && before.id == first.id && before.known {
+	if before, ok := v.Peek(key); ok && before.id == first.id && before.known {
 		first = before // who looked into the store knows less
 	}
-	c.entries.Add(key, first)
+	v.Add(key, first)
 }

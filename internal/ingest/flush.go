@@ -36,10 +36,11 @@ func (w *Writer) flush(ctx context.Context, group []*waiting) {
 	if entries = w.decide(w.knownOrganizations(entries, subs), subs); len(entries) == 0 {
 		return
 	}
+	view := w.Cache.view()
 	w.commit(ctx, entries)
 	var unjudged []*waiting
 	for _, e := range entries {
-		unjudged = append(unjudged, w.conclude(e)...)
+		unjudged = append(unjudged, w.conclude(e, view)...)
 	}
 	for _, e := range entries {
 		if e.isAccepted() {
@@ -163,12 +164,13 @@ func (w *Writer) commit(ctx context.Context, entries []*entry) {
 			batch.Events[i], batch.Deliveries[i] = e.event, e.owed
 		}
 		verdicts, err := w.Store.AddEvents(ctx, batch, again)
-		for i, e := range part {
-			if err == nil {
-				e.settled, e.verdict = true, verdicts[i]
-			}
+		if err != nil {
+			return err
 		}
-		return err
+		for i, e := range part {
+			e.settled, e.verdict = true, verdicts[i]
+		}
+		return nil
 	}, func(e *entry, err error) {
 		e.settled = true
 		e.err = &trigger.Error{Kind: trigger.Invalid, Message: "The event cannot be stored", Cause: err}
@@ -184,7 +186,7 @@ func (w *Writer) commit(ctx context.Context, entries []*entry) {
 
 // conclude answers the requests of an entry, and returns those for which there
 // is no answer yet: another batch brings it.
-func (w *Writer) conclude(e *entry) (unjudged []*waiting) {
+func (w *Writer) conclude(e *entry, view seenView) (unjudged []*waiting) {
 	if !e.isAccepted() {
 		w.giveBack(e)
 	}
@@ -206,7 +208,7 @@ func (w *Writer) conclude(e *entry) (unjudged []*waiting) {
 	if !duplicate && e.event.DedupID != "" {
 		first.payload, first.known = e.event.PayloadHash(), true
 	}
-	w.Cache.add(e.event, first)
+	view.add(e.event, first)
 	if duplicate {
 		w.Metrics.Duplicates.WithLabelValues("store").Inc()
 	} else {
@@ -248,6 +250,6 @@ func (w *Writer) giveBack(e *entry) {
 func (w *Writer) refuse(entries []*entry, err error) {
 	for _, e := range entries {
 		e.err = trigger.NewUnavailable(err, retryAfter)
-		w.conclude(e)
+		w.conclude(e, w.Cache.view())
 	}
 }

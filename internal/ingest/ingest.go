@@ -112,8 +112,12 @@ type answer struct {
 // Add commits an event, or finds the one that has its dedup id, and returns
 // when that is durable. Invalid if the database can never take the event,
 // Unavailable if the queue is full or there was no answer in time; then the
-// event may be stored or not.
+// event may be stored or not. Unavailable too while the store is not intact, also
+// for a known dedup id: a first event may be lost with it.
 func (w *Writer) Add(ctx context.Context, e *trigger.Event) (Result, error) {
+	if err := w.Store.Intact(); err != nil {
+		return Result{}, err
+	}
 	if r, ok := w.known(e); ok {
 		return r, nil
 	}
@@ -139,6 +143,12 @@ type Verdict struct {
 // taken.
 func (w *Writer) AddAll(ctx context.Context, events []*trigger.Event) []Verdict {
 	verdicts := make([]Verdict, len(events))
+	if err := w.Store.Intact(); err != nil {
+		for i := range verdicts {
+			verdicts[i].Err = err
+		}
+		return verdicts
+	}
 	list, places := make([]*waiting, 0, len(events)), make([]int, 0, len(events))
 	for i, e := range events {
 		var ok bool

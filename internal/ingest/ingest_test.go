@@ -64,10 +64,7 @@ type fixture struct {
 
 func start(t *testing.T, db *storetest.DB, s *store.Store, room int) *fixture {
 	t.Helper()
-	cache, err := ingest.NewCache(100, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	cache := ingest.NewCache(s, 100, 0)
 	f := &fixture{store: s, lanes: &lanes{room: room}}
 	f.Writer = ingest.New(ingest.Config{
 		Store: s, HandOff: f.lanes, Cache: cache, Lease: func(*trigger.Webhook) time.Duration { return 32 * time.Second }, Now: db.Clock.Now, Metrics: telemetry.New(),
@@ -84,6 +81,7 @@ func start(t *testing.T, db *storetest.DB, s *store.Store, room int) *fixture {
 	t.Cleanup(f.stop)
 	f.org = storetest.NewOrganization(t, s)
 	filter, _ := trigger.ParseFilter([]string{"user.*"}, nil)
+	var err error
 	f.hook, err = s.AddWebhook(t.Context(), f.org, trigger.Webhook{
 		State: trigger.Active, URL: "http://127.0.0.1:9", Filter: filter, Secrets: trigger.OneSecret(trigger.NewSecret([32]byte{})),
 	}, store.Once{})
@@ -300,11 +298,9 @@ func TestDrain(t *testing.T) {
 func TestFullQueue(t *testing.T) {
 	t.Parallel()
 	db := storetest.SQLite(t)
-	cache, err := ingest.NewCache(1, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := ingest.New(ingest.Config{Store: db.Open(t), HandOff: &lanes{}, Cache: cache, Now: db.Clock.Now, Metrics: telemetry.New()})
+	st := db.Open(t)
+	cache := ingest.NewCache(st, 1, 0)
+	w := ingest.New(ingest.Config{Store: st, HandOff: &lanes{}, Cache: cache, Now: db.Clock.Now, Metrics: telemetry.New()})
 	gone, leave := context.WithCancel(t.Context())
 	leave() // nobody waits, and Run does not run
 	const size = 1 << 20

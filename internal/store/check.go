@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"database/sql"
 
 	"triggerd/internal/trigger"
 )
@@ -27,10 +26,11 @@ const checkPage = 1000
 // Check looks for contradictions in the whole database, a page at a time, so
 // that servers may go on beside it. forgets says that dedup ids have a
 // retention: then two events may have had the same.
-func (s *Store) Check(ctx context.Context, forgets bool) (c Contradictions, err error) {
+func (s *Store) Check(ctx context.Context, forgets bool) (Contradictions, error) {
+	var c Contradictions
 	damage, err := s.dialect.damage(ctx)
 	if err != nil {
-		return c, wrap("check the files", err)
+		return Contradictions{}, wrap("check the files", err)
 	}
 	if damage != "" {
 		c.Damaged++
@@ -39,22 +39,24 @@ func (s *Store) Check(ctx context.Context, forgets bool) (c Contradictions, err 
 	var after trigger.ID
 	err = s.eachOrganization(ctx, func(orgID int64) (done bool, err error) {
 		last, n, err := s.checkEvents(ctx, orgID, after, forgets, &c)
-		if after = last; n < checkPage || err != nil {
-			after = trigger.ID{}
+		if err != nil || n < checkPage {
+			last = trigger.ID{}
 		}
+		after = last
 		return n < checkPage, err
 	})
 	if err != nil {
-		return c, wrap("check events", err)
+		return Contradictions{}, wrap("check events", err)
 	}
 	err = s.eachOrganization(ctx, func(orgID int64) (done bool, err error) {
 		last, n, err := s.checkDeliveries(ctx, orgID, after, &c)
-		if after = last; n < checkPage || err != nil {
-			after = trigger.ID{}
+		if err != nil || n < checkPage {
+			last = trigger.ID{}
 		}
+		after = last
 		return n < checkPage, err
 	})
-	return c, wrap("check deliveries", err)
+	return wrapped("check deliveries", c, err)
 }
 
 // checkEvents looks at one page of an organization's events. Each has a
@@ -62,22 +64,13 @@ func (s *Store) Check(ctx context.Context, forgets bool) (c Contradictions, err 
 func (s *Store) checkEvents(ctx context.Context, orgID int64, after trigger.ID, forgets bool, c *Contradictions) (last trigger.ID, n int, err error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
-	err = query(ctx, s.read, func(rows *sql.Rows) error {
-		var owed, succeeded, double bool
-		if err := rows.Scan((*dbID)(&last), &owed, &succeeded, &double); err != nil {
-			return err
-		}
-		n++
-		c.Examined++
-		if !owed && !succeeded {
-			c.Silent++
-			c.Example = "event " + last.String() + " was owed, and neither is nor was delivered"
-		}
-		if double && !forgets {
-			c.Doubles++
-			c.Example = "event " + last.String() + " has the dedup id of another event"
-		}
-		return nil
+	type checked struct {
+		id                      trigger.ID
+		owed, succeeded, double bool
+	}
+	page, err := rowsOf(ctx, s.read, func(r row) (e checked, err error) {
+		err = r.Scan((*dbID)(&e.id), &e.owed, &e.succeeded, &e.double)
+		return e, err
 	}, `SELECT e.id,
 		EXISTS (SELECT 1 FROM deliveries d WHERE d.bucket = $1 AND d.organization_id = $2
 			AND d.state IN (0, 1) AND d.event_id = e.id),
@@ -87,7 +80,22 @@ func (s *Store) checkEvents(ctx context.Context, orgID int64, after trigger.ID, 
 			AND u.dedup_id = e.dedup_id AND u.event_id = e.id)
 		FROM events e WHERE e.bucket = $1 AND e.organization_id = $2 AND e.id > $3 ORDER BY e.id LIMIT $4`,
 		trigger.Bucket(orgID), orgID, after[:], checkPage)
-	return last, n, err
+	if err != nil {
+		return trigger.ID{}, 0, err
+	}
+	for _, e := range page {
+		last = e.id
+		c.Examined++
+		if !e.owed && !e.succeeded {
+			c.Silent++
+			c.Example = "event " + last.String() + " was owed, and neither is nor was delivered"
+		}
+		if e.double && !forgets {
+			c.Doubles++
+			c.Example = "event " + last.String() + " has the dedup id of another event"
+		}
+	}
+	return last, len(page), nil
 }
 
 // checkDeliveries looks at one page of the events that an organization's open
@@ -95,21 +103,26 @@ func (s *Store) checkEvents(ctx context.Context, orgID int64, after trigger.ID, 
 func (s *Store) checkDeliveries(ctx context.Context, orgID int64, after trigger.ID, c *Contradictions) (last trigger.ID, n int, err error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
-	err = query(ctx, s.read, func(rows *sql.Rows) error {
-		var there bool
-		if err := rows.Scan((*dbID)(&last), &there); err != nil {
-			return err
-		}
-		n++
-		if !there {
-			c.Orphans++
-			c.Example = "an open delivery is of event " + last.String() + ", which is not there"
-		}
-		return nil
+	type checked struct {
+		eventID trigger.ID
+		there   bool
+	}
+	page, err := rowsOf(ctx, s.read, func(r row) (d checked, err error) {
+		err = r.Scan((*dbID)(&d.eventID), &d.there)
+		return d, err
 	}, `SELECT DISTINCT d.event_id, EXISTS (SELECT 1 FROM events e
 			WHERE e.bucket = $1 AND e.organization_id = $2 AND e.id = d.event_id)
 		FROM deliveries d WHERE d.bucket = $1 AND d.organization_id = $2 AND d.state = 0 AND d.event_id > $3
 		ORDER BY d.event_id LIMIT $4`,
 		trigger.Bucket(orgID), orgID, after[:], checkPage)
-	return last, n, err
+	if err != nil {
+		return trigger.ID{}, 0, err
+	}
+	for _, d := range page {
+		if last = d.eventID; !d.there {
+			c.Orphans++
+			c.Example = "an open delivery is of event " + last.String() + ", which is not there"
+		}
+	}
+	return last, len(page), nil
 }

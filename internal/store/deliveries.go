@@ -33,7 +33,7 @@ const laneKey = 1 << 48
 func (s *Store) Lanes(ctx context.Context, after Lane, limit int) (lanes []Lane, err error) {
 	all, _ := s.dialect.lanes()
 	lanes, err = s.scanLanes(ctx, all, int64(after.Bucket)*laneKey+after.WebhookID, limit)
-	return lanes, wrap("list lanes", err)
+	return wrapped("list lanes", lanes, err)
 }
 
 // DueLanes lists those of some webhooks that have open deliveries due within a
@@ -45,7 +45,7 @@ func (s *Store) DueLanes(ctx context.Context, of []Lane, from, until time.Time) 
 	}
 	_, due := s.dialect.lanes()
 	lanes, err = s.scanLanes(ctx, due, s.dialect.ints(keys), micros(from), micros(until))
-	return lanes, wrap("list due lanes", err)
+	return wrapped("list due lanes", lanes, err)
 }
 
 // sqlDueLanes takes the keys, as a table of one column.
@@ -56,17 +56,15 @@ const sqlDueLanes = `
 		ORDER BY d.due_at LIMIT 1)
 	FROM `
 
-func (s *Store) scanLanes(ctx context.Context, text string, args ...any) (lanes []Lane, err error) {
-	err = query(ctx, s.hot, func(rows *sql.Rows) error {
-		var l Lane
+func (s *Store) scanLanes(ctx context.Context, text string, args ...any) ([]Lane, error) {
+	return rowsOf(ctx, s.hot, func(r row) (l Lane, err error) {
 		var due sql.NullInt64 // none, or gone since the scan passed it
-		err := rows.Scan(&l.Bucket, &l.WebhookID, &due)
-		if l.DueAt = fromMicros(due.Int64); due.Valid {
-			lanes = append(lanes, l)
+		if err = r.Scan(&l.Bucket, &l.WebhookID, &due); err == nil && !due.Valid {
+			err = errSkip
 		}
-		return err
+		l.DueAt = fromMicros(due.Int64)
+		return l, err
 	}, text, args...)
-	return lanes, err
 }
 
 // Want asks for up to Room due deliveries of one webhook, or of a replay.
@@ -76,23 +74,29 @@ type Want struct {
 	Job       int64 // the replay; 0: what was owed at acceptance
 	Room      int
 	From      time.Time // what is due earlier is left for another time; zero: nothing is
+	Probe     bool      // for a breaker: take what has failed least, any of it, rather than what was due first
 }
 
 // Claim takes due deliveries for this node: they get the claim's id and are
 // nobody else's until the lease ends. Each webhook's are taken in the order
-// they are due; those that another node is taking are passed over.
+// they are due, unless for a probe; those that another node is taking are
+// passed over.
 func (s *Store) Claim(ctx context.Context, wants []Want, claim trigger.ID, now, lease time.Time) ([]trigger.Delivery, error) {
 	taken, err := s.dialect.claim(ctx, wants, claim, now, lease)
+	if err != nil {
+		return nil, wrap("claim", err)
+	}
 	slices.SortFunc(taken, func(a, b trigger.Delivery) int { // the oldest first; EventsOf reads them by organization
 		return cmp.Or(cmp.Compare(a.OrganizationID, b.OrganizationID), bytes.Compare(a.EventID[:], b.EventID[:]))
 	})
-	return taken, wrap("claim", err)
+	return taken, nil
 }
 
 // EventsOf reads the events of deliveries, for the engine; it is quick where
 // those of an organization stand together. Events that no longer exist are
-// left out. It stops after about maxBytes, and at an error: rest are the
-// deliveries whose events were not read.
+// left out. It stops after about maxBytes: rest are the deliveries whose events
+// were not read. It also stops where a read fails after others: the error is
+// then that of the next call.
 func (s *Store) EventsOf(ctx context.Context, ds []trigger.Delivery, maxBytes int) (found map[trigger.ID]*trigger.Event, rest []trigger.Delivery, err error) {
 	const step = 16 // events of one organization read at once
 	found = make(map[trigger.ID]*trigger.Event, len(ds))
@@ -106,8 +110,11 @@ func (s *Store) EventsOf(ctx context.Context, ds []trigger.Delivery, maxBytes in
 			ids[i] = ds[i].EventID
 		}
 		events, err := s.readEvents(ctx, s.hot, ds[0].OrganizationID, ids)
+		if err != nil && len(found) > 0 {
+			return found, ds, nil
+		}
 		if err != nil {
-			return found, ds, wrap("read claimed events", err)
+			return nil, nil, wrap("read claimed events", err)
 		}
 		for id, e := range events {
 			found[id] = e
@@ -155,7 +162,7 @@ func (s *Store) FailWebhook(ctx context.Context, orgID, webhookID int64, reason 
 	which := sliceOf{trigger.DeliveryOpen, `AND webhook_id > 0 AND webhook_id = $3 ORDER BY due_at`}
 	n, done, err = s.changeSlice(ctx, orgID, sqlFail, which, nil, webhookID, nobody(), reason)
 	if err != nil || !done {
-		return n, done, err
+		return n, false, err
 	}
 	which = sliceOf{stateReplayed, `AND webhook_id = $3`}
 	_, done, err = s.changeSlice(ctx, orgID, sqlRemove, which, nil, webhookID)
@@ -168,7 +175,7 @@ func (s *Store) expireBefore(ctx context.Context, orgID int64, before trigger.ID
 	which := sliceOf{trigger.DeliveryOpen, `AND event_id < $3 ORDER BY event_id`}
 	n, done, err = s.changeSlice(ctx, orgID, sqlFail, which, s.postExpired, before[:], nobody(), trigger.ReasonExpired)
 	if err != nil || !done {
-		return n, done, err
+		return n, false, err
 	}
 	which.state = stateReplayed
 	_, done, err = s.changeSlice(ctx, orgID, sqlRemove, which, nil, before[:])
@@ -203,13 +210,11 @@ func (s *Store) changeSlice(ctx context.Context, orgID int64, change string, whi
 	ctx, cancel := bounded(ctx)
 	defer cancel()
 	err = s.dialect.write(ctx, func(q querier) error {
-		var changed []trigger.Lost
-		if err := query(ctx, q, func(rows *sql.Rows) error {
-			var l trigger.Lost
-			err := rows.Scan((*dbID)(&l.EventID), &l.WebhookID)
-			changed = append(changed, l)
-			return err
-		}, text, args...); err != nil {
+		changed, err := rowsOf(ctx, q, func(r row) (l trigger.Lost, err error) {
+			err = r.Scan((*dbID)(&l.EventID), &l.WebhookID)
+			return l, err
+		}, text, args...)
+		if err != nil {
 			return err
 		}
 		if n = len(changed); n == 0 || then == nil {
@@ -217,7 +222,10 @@ func (s *Store) changeSlice(ctx context.Context, orgID int64, change string, whi
 		}
 		return then(ctx, q, orgID, changed)
 	})
-	return n, n == 0, wrap("change deliveries", err)
+	if err != nil {
+		return 0, false, wrap("change deliveries", err)
+	}
+	return n, n == 0, nil
 }
 
 // Backlog is the work that waits for webhooks.
@@ -228,13 +236,25 @@ type Backlog struct {
 
 // Backlog measures the work that waits for webhooks. It reads the index, not
 // the rows, and is meant to be asked every few seconds.
-func (s *Store) Backlog(ctx context.Context) (b Backlog, err error) {
-	err = s.hot.QueryRowContext(ctx, `SELECT count(*) FROM (SELECT 1 FROM deliveries
-		WHERE state = 0 AND webhook_id > 0 LIMIT 100000) AS open`).Scan(&b.Open)
+func (s *Store) Backlog(ctx context.Context) (Backlog, error) {
+	open, err := rowOf(ctx, s.hot, scanInt, `SELECT count(*) FROM (SELECT 1 FROM deliveries
+		WHERE state = 0 AND webhook_id > 0 LIMIT 100000) AS open`)
 	if err != nil {
-		return b, wrap("count deliveries", err)
+		return Backlog{}, wrap("count deliveries", err)
 	}
+	oldest, err := s.oldestDue(ctx)
+	if err != nil {
+		return Backlog{}, err
+	}
+	return Backlog{Open: int(open), Oldest: oldest}, nil
+}
+
+// oldestDue measures Backlog.Oldest.
+func (s *Store) oldestDue(ctx context.Context) (oldest time.Duration, err error) {
 	lanes, err := s.Lanes(ctx, Lane{}, 10_000)
+	if err != nil {
+		return 0, err
+	}
 	var late []Lane
 	var ids []int64
 	for _, l := range lanes {
@@ -242,14 +262,17 @@ func (s *Store) Backlog(ctx context.Context) (b Backlog, err error) {
 			late, ids = append(late, l), append(ids, l.WebhookID)
 		}
 	}
-	if err != nil || len(late) == 0 {
-		return b, err
+	if len(late) == 0 {
+		return 0, nil
 	}
 	hooks, err := s.WebhooksByID(ctx, ids)
+	if err != nil {
+		return 0, err
+	}
 	for _, l := range late {
 		if w := hooks[l.WebhookID]; w != nil && w.State == trigger.Active && w.HeldUntil.IsZero() {
-			b.Oldest = max(b.Oldest, s.Now().Sub(l.DueAt))
+			oldest = max(oldest, s.Now().Sub(l.DueAt))
 		}
 	}
-	return b, err
+	return oldest, nil
 }

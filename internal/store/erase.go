@@ -14,14 +14,17 @@ const eraseAfter = time.Minute
 // Erase removes all that deleted organizations have left, some hundreds of
 // rows at a time, and then themselves.
 func (s *Store) Erase(ctx context.Context) error {
-	ids, err := scanInts(ctx, s.hot, `SELECT id FROM organizations WHERE deleted_at > 0 AND deleted_at < $1 ORDER BY id`,
+	ids, err := rowsOf(ctx, s.hot, scanInt, `SELECT id FROM organizations WHERE deleted_at > 0 AND deleted_at < $1 ORDER BY id`,
 		micros(s.Now().Add(-eraseAfter)))
+	if err != nil {
+		return wrap("erase organizations", err)
+	}
 	for _, id := range ids {
-		if err == nil {
-			err = s.erase(ctx, id)
+		if err := s.erase(ctx, id); err != nil {
+			return wrap("erase organizations", err)
 		}
 	}
-	return wrap("erase organizations", err)
+	return nil
 }
 
 func (s *Store) erase(ctx context.Context, orgID int64) error {
@@ -40,7 +43,7 @@ func (s *Store) erase(ctx context.Context, orgID int64) error {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			if err := s.dialect.write(ctx, func(q querier) (err error) {
+			if err := s.dialect.writeQuietly(ctx, func(q querier) (err error) {
 				more, err = affected(q.ExecContext(ctx, text, trigger.Bucket(orgID), orgID, slice))
 				return err
 			}); err != nil {
@@ -48,7 +51,7 @@ func (s *Store) erase(ctx context.Context, orgID int64) error {
 			}
 		}
 	}
-	return s.dialect.write(ctx, func(q querier) error {
+	return s.dialect.writeQuietly(ctx, func(q querier) error {
 		for _, text := range []string{
 			`DELETE FROM replays WHERE organization_id = $1`,
 			`DELETE FROM webhook_health WHERE organization_id = $1`,
@@ -76,7 +79,7 @@ func (s *Store) eraseEvents(ctx context.Context, orgID int64) error {
 		if err != nil || len(ids) == 0 {
 			return err
 		}
-		if err := s.dialect.write(ctx, func(q querier) error {
+		if err := s.dialect.writeQuietly(ctx, func(q querier) error {
 			of, is := s.in("event_id", "$5", listOfIDs), s.in("id", "$5", listOfIDs)
 			for _, text := range []string{
 				`DELETE FROM deliveries WHERE bucket = $1 AND organization_id = $2 AND event_id >= $3 AND event_id <= $4

@@ -39,7 +39,7 @@ func (s *Store) ListEvents(ctx context.Context, orgID int64, status trigger.Stat
 	default:
 		page, err = s.listAll(ctx, orgID, lastID(), limit)
 	}
-	return page, wrap("list events", err)
+	return wrapped("list events", page, err)
 }
 
 const sqlListPending = `SELECT DISTINCT event_id FROM deliveries
@@ -52,14 +52,11 @@ const sqlListFailed = `SELECT DISTINCT f.event_id FROM deliveries f
 		WHERE o.bucket = $1 AND o.organization_id = $2 AND o.state = 0 AND o.event_id = f.event_id AND o.job = 0)
 	ORDER BY f.event_id DESC LIMIT $3`
 
-func (s *Store) listOwed(ctx context.Context, orgID int64, status trigger.Status, limit int, text string) (page []EventStatus, err error) {
-	err = query(ctx, s.read, func(rows *sql.Rows) error {
-		e := EventStatus{Status: status}
-		err := rows.Scan((*dbID)(&e.ID))
-		page = append(page, e)
-		return err
+func (s *Store) listOwed(ctx context.Context, orgID int64, status trigger.Status, limit int, text string) ([]EventStatus, error) {
+	return rowsOf(ctx, s.read, func(r row) (EventStatus, error) {
+		id, err := scanID(r)
+		return EventStatus{id, status}, err
 	}, text, trigger.Bucket(orgID), orgID, limit)
-	return page, err
 }
 
 // listDelivered walks the events and leaves out those that are still owed.
@@ -98,15 +95,23 @@ func lastID() trigger.ID {
 func (s *Store) listAll(ctx context.Context, orgID int64, before trigger.ID, limit int) (page []EventStatus, err error) {
 	recent := trigger.MinID(s.Now().Add(-recentDays))
 	ids, err := s.idsBetween(ctx, orgID, recent, before, "DESC", limit)
-	if err == nil && len(ids) < limit {
-		var older []trigger.ID
-		older, err = s.idsBetween(ctx, orgID, trigger.ID{}, minID(recent, before), "DESC", limit-len(ids))
-		ids = append(ids, older...)
-	}
-	if err != nil || len(ids) == 0 {
+	if err != nil {
 		return nil, err
 	}
+	if len(ids) < limit {
+		older, err := s.idsBetween(ctx, orgID, trigger.ID{}, minID(recent, before), "DESC", limit-len(ids))
+		if err != nil {
+			return nil, err
+		}
+		ids = append(ids, older...)
+	}
+	if len(ids) == 0 {
+		return nil, nil
+	}
 	states, err := s.statuses(ctx, orgID, ids[len(ids)-1], ids[0])
+	if err != nil {
+		return nil, err
+	}
 	for _, id := range ids {
 		status, owed := states[id]
 		if !owed {
@@ -114,7 +119,7 @@ func (s *Store) listAll(ctx context.Context, orgID int64, before trigger.ID, lim
 		}
 		page = append(page, EventStatus{id, status})
 	}
-	return page, err
+	return page, nil
 }
 
 func minID(a, b trigger.ID) trigger.ID {
@@ -124,32 +129,33 @@ func minID(a, b trigger.ID) trigger.ID {
 	return b
 }
 
-func (s *Store) idsBetween(ctx context.Context, orgID int64, from, before trigger.ID, order string, limit int) (ids []trigger.ID, err error) {
-	err = query(ctx, s.read, func(rows *sql.Rows) error {
-		var id dbID
-		err := rows.Scan(&id)
-		ids = append(ids, trigger.ID(id))
-		return err
-	}, `SELECT id FROM events WHERE bucket = $1 AND organization_id = $2 AND id >= $3 AND id < $4
+func (s *Store) idsBetween(ctx context.Context, orgID int64, from, before trigger.ID, order string, limit int) ([]trigger.ID, error) {
+	return rowsOf(ctx, s.read, scanID, `SELECT id FROM events WHERE bucket = $1 AND organization_id = $2 AND id >= $3 AND id < $4
 		ORDER BY id `+order+` LIMIT $5`, trigger.Bucket(orgID), orgID, from[:], before[:], limit)
-	return ids, err
 }
 
 // statuses are those of the events between two ids that are not delivered, all
 // of one moment: what goes from open to failed is one of both.
 func (s *Store) statuses(ctx context.Context, orgID int64, from, to trigger.ID) (map[trigger.ID]trigger.Status, error) {
-	found := make(map[trigger.ID]trigger.Status)
-	err := query(ctx, s.read, func(rows *sql.Rows) error {
-		var id dbID
-		var state trigger.DeliveryState
-		err := rows.Scan(&id, &state)
-		open := state == trigger.DeliveryOpen || found[trigger.ID(id)] == trigger.Pending
-		found[trigger.ID(id)] = trigger.StatusOf(open, true)
-		return err
+	type left struct {
+		eventID trigger.ID
+		state   trigger.DeliveryState
+	}
+	list, err := rowsOf(ctx, s.read, func(r row) (d left, err error) {
+		err = r.Scan((*dbID)(&d.eventID), &d.state)
+		return d, err
 	}, `SELECT event_id, state FROM deliveries
 		WHERE bucket = $1 AND organization_id = $2 AND state IN (0, 1) AND event_id >= $3 AND event_id <= $4 AND job = 0`,
 		trigger.Bucket(orgID), orgID, from[:], to[:])
-	return found, err
+	if err != nil {
+		return nil, err
+	}
+	found := make(map[trigger.ID]trigger.Status, len(list))
+	for _, d := range list {
+		open := d.state == trigger.DeliveryOpen || found[d.eventID] == trigger.Pending
+		found[d.eventID] = trigger.StatusOf(open, true)
+	}
+	return found, nil
 }
 
 // Events reads events of an organization by their ids, in any order. Those
@@ -158,13 +164,12 @@ func (s *Store) Events(ctx context.Context, orgID int64, ids []trigger.ID) (map[
 	ctx, cancel := bounded(ctx)
 	defer cancel()
 	found, err := s.readEvents(ctx, s.read, orgID, ids)
-	return found, wrap("read events", err)
+	return wrapped("read events", found, err)
 }
 
 func (s *Store) readEvents(ctx context.Context, q querier, orgID int64, ids []trigger.ID) (map[trigger.ID]*trigger.Event, error) {
-	found := make(map[trigger.ID]*trigger.Event, len(ids))
 	if len(ids) == 0 {
-		return found, nil
+		return map[trigger.ID]*trigger.Event{}, nil
 	}
 	from, to := lastID(), trigger.ID{}
 	for _, id := range ids {
@@ -173,18 +178,24 @@ func (s *Store) readEvents(ctx context.Context, q querier, orgID int64, ids []tr
 			to = id
 		}
 	}
-	err := query(ctx, q, func(rows *sql.Rows) error {
+	list, err := rowsOf(ctx, q, func(r row) (*trigger.Event, error) {
 		e := &trigger.Event{OrganizationID: orgID}
 		var extra string
-		if err := rows.Scan((*dbID)(&e.ID), &e.Type, &e.Payload, &e.DedupID, &e.Version, &extra); err != nil {
-			return err
+		if err := r.Scan((*dbID)(&e.ID), &e.Type, &e.Payload, &e.DedupID, &e.Version, &extra); err != nil {
+			return nil, err
 		}
-		found[e.ID] = e
-		return applyExtra(e, extra)
+		return e, applyExtra(e, extra)
 	}, `SELECT id, type, payload, dedup_id, version, extra FROM events
 		WHERE bucket = $1 AND organization_id = $2 AND id >= $3 AND id <= $4 AND `+s.in("id", "$5", listOfIDs),
 		trigger.Bucket(orgID), orgID, from[:], to[:], s.dialect.ids(ids))
-	return found, err
+	if err != nil {
+		return nil, err
+	}
+	found := make(map[trigger.ID]*trigger.Event, len(list))
+	for _, e := range list {
+		found[e.ID] = e
+	}
+	return found, nil
 }
 
 // Event reads one event with its status. NotFound if the organization has none
@@ -237,8 +248,11 @@ func (s *Store) DeleteEvent(ctx context.Context, orgID int64, id trigger.ID) err
 func (s *Store) SamePayload(ctx context.Context, orgID int64, dedupID string, hash [16]byte) (bool, error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
-	var first []byte
-	err := s.hot.QueryRowContext(ctx, `SELECT payload_hash FROM dedup WHERE bucket = $1 AND organization_id = $2 AND dedup_id = $3`,
-		trigger.Bucket(orgID), orgID, dedupID).Scan(&first)
-	return string(first) == string(hash[:]), wrap("compare payloads", err)
+	same, err := rowOf(ctx, s.hot, func(r row) (bool, error) {
+		var first []byte
+		err := r.Scan(&first)
+		return string(first) == string(hash[:]), err
+	}, `SELECT payload_hash FROM dedup WHERE bucket = $1 AND organization_id = $2 AND dedup_id = $3`,
+		trigger.Bucket(orgID), orgID, dedupID)
+	return wrapped("compare payloads", same, err)
 }

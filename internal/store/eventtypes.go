@@ -24,9 +24,9 @@ func scanEventType(r row) (t trigger.EventType, err error) {
 func (s *Store) EventType(ctx context.Context, orgID int64, name string) (trigger.EventType, error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
-	t, err := scanEventType(s.read.QueryRowContext(ctx,
-		`SELECT `+typeColumns+` FROM event_types WHERE organization_id = $1 AND name = $2`, orgID, name))
-	return t, wrap("find event type", err)
+	t, err := rowOf(ctx, s.read, scanEventType,
+		`SELECT `+typeColumns+` FROM event_types WHERE organization_id = $1 AND name = $2`, orgID, name)
+	return wrapped("find event type", t, err)
 }
 
 // ListEventTypes lists up to limit types of an organization by their names,
@@ -34,12 +34,9 @@ func (s *Store) EventType(ctx context.Context, orgID int64, name string) (trigge
 func (s *Store) ListEventTypes(ctx context.Context, orgID int64, after string, limit int) (page []trigger.EventType, err error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
-	err = query(ctx, s.read, func(rows *sql.Rows) error {
-		t, err := scanEventType(rows)
-		page = append(page, t)
-		return err
-	}, `SELECT `+typeColumns+` FROM event_types WHERE organization_id = $1 AND name > $2 ORDER BY name LIMIT $3`, orgID, after, limit)
-	return page, wrap("list event types", err)
+	page, err = rowsOf(ctx, s.read, scanEventType,
+		`SELECT `+typeColumns+` FROM event_types WHERE organization_id = $1 AND name > $2 ORDER BY name LIMIT $3`, orgID, after, limit)
+	return wrapped("list event types", page, err)
 }
 
 // JudgedTypes gives an organization's types that have a schema which is not
@@ -47,15 +44,16 @@ func (s *Store) ListEventTypes(ctx context.Context, orgID int64, after string, l
 func (s *Store) JudgedTypes(ctx context.Context, orgID int64) (list []trigger.EventType, version int64, err error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
-	if err = s.hot.QueryRowContext(ctx, `SELECT types_version FROM organizations WHERE id = $1`, orgID).Scan(&version); err != nil {
+	version, err = rowOf(ctx, s.hot, scanInt, `SELECT types_version FROM organizations WHERE id = $1`, orgID)
+	if err != nil {
 		return nil, 0, wrap("read event types", err)
 	}
-	err = query(ctx, s.hot, func(rows *sql.Rows) error {
-		t, err := scanEventType(rows)
-		list = append(list, t)
-		return err
-	}, `SELECT `+typeColumns+` FROM event_types WHERE organization_id = $1 AND mode <> 'off' AND schema <> ''`, orgID)
-	return list, version, wrap("read event types", err)
+	list, err = rowsOf(ctx, s.hot, scanEventType,
+		`SELECT `+typeColumns+` FROM event_types WHERE organization_id = $1 AND mode <> 'off' AND schema <> ''`, orgID)
+	if err != nil {
+		return nil, 0, wrap("read event types", err)
+	}
+	return list, version, nil
 }
 
 // SetEventType says something new of a type, whatever was said before. added
@@ -87,7 +85,10 @@ func (s *Store) SetEventType(ctx context.Context, orgID int64, t trigger.EventTy
 		}
 		return err
 	})
-	return set, added, wrap("set event type", err)
+	if err != nil {
+		return trigger.EventType{}, false, wrap("set event type", err)
+	}
+	return set, added, nil
 }
 
 // DeleteEventType forgets what was said of a type. NotFound if nothing was.

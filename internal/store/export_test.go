@@ -1,6 +1,11 @@
 package store
 
 import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"io/fs"
 	"slices"
 	"time"
 )
@@ -19,5 +24,53 @@ func HotStatements() map[string][]string {
 		finishText(true):  arrays(20),
 		sqlClaim:          claim,
 		sqlClaimReplayed:  claim,
+		sqlProbe:          claim,
+		sqlProbeReplayed:  claim,
 	}
+}
+
+// InWrite runs fn in a transaction of a store on SQLite; exec is for
+// statements in it.
+func (s *Store) InWrite(ctx context.Context, fn func(exec func(text string) error) error) error {
+	return s.dialect.write(ctx, func(q querier) error {
+		return fn(func(text string) error {
+			_, err := q.ExecContext(ctx, text)
+			return err
+		})
+	})
+}
+
+// MakePrivate is makePrivate, with another chmod.
+func MakePrivate(path string, chmod func(string, fs.FileMode) error) (warning string) {
+	return makePrivate(path, chmod)
+}
+
+// AtOnce takes all connections for reading of a store on SQLite, at the same
+// time, and has each of them read. With drop they are closed afterwards.
+func (s *Store) AtOnce(ctx context.Context, drop bool) (err error) {
+	for _, db := range []*sql.DB{s.read, s.hot} {
+		conns := make([]*sql.Conn, readers)
+		for i := range conns {
+			conn, connErr := db.Conn(ctx)
+			if connErr != nil {
+				return connErr
+			}
+			conns[i] = conn
+			_, readErr := conn.ExecContext(ctx, "SELECT count(*) FROM events")
+			err = errors.Join(err, readErr)
+		}
+		for _, conn := range conns {
+			if drop {
+				_ = conn.Raw(func(any) error { return driver.ErrBadConn }) // which closes it
+				continue
+			}
+			err = errors.Join(err, conn.Close())
+		}
+	}
+	return err
+}
+
+// Connect opens a connection as a store on SQLite does, by a driver.
+func (s *Store) Connect(ctx context.Context, by driver.Driver) (driver.Conn, error) {
+	return (&connector{files: s.dialect.(*embedded).files, driver: by}).Connect(ctx)
 }

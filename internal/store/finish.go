@@ -99,15 +99,18 @@ func (s *Store) wanting(ctx context.Context, results []Result) (wanting map[int6
 		return nil, nil
 	}
 	subs, err := s.Subscribers(ctx, orgs)
-	for org := range wanting {
-		wanting[org] = err == nil && subs[org] != nil && subs[org].Wants(trigger.DeliveryExhausted)
+	if err != nil {
+		return nil, err
 	}
-	return wanting, err
+	for org := range wanting { // where nobody can tell, a notice could not be added either
+		wanting[org] = subs[org] != nil && subs[org].Wants(trigger.DeliveryExhausted)
+	}
+	return wanting, nil
 }
 
 // finishRare records results one by one, in one transaction.
 func (s *Store) finishRare(ctx context.Context, results []Result) error {
-	return s.dialect.write(ctx, func(q querier) error {
+	return s.dialect.writeQuietly(ctx, func(q querier) error {
 		for i := range results {
 			r := &results[i]
 			moved, err := finishOne(ctx, q, r)
@@ -127,7 +130,7 @@ func markHealth(ctx context.Context, q querier, results []Result) error {
 	for _, m := range healthMarks(results) {
 		if m.fine {
 			for _, text := range []string{sqlHealthFine, sqlHealthBack} {
-				if _, err := q.ExecContext(ctx, text+` = $1`, m.webhookID); err != nil {
+				if _, err := q.ExecContext(ctx, text, m.webhookID, micros(m.fineAt)); err != nil {
 					return err
 				}
 			}

@@ -3,7 +3,6 @@ package store
 import (
 	"cmp"
 	"context"
-	"database/sql"
 	"errors"
 	"slices"
 	"strconv"
@@ -60,12 +59,14 @@ func healthMarks(results []Result) []healthMark {
 	return marks
 }
 
-// What a success and what failures make of a webhook's health. A success
+// What successes and what failures make of a webhook's health. A success
 // forgets the failures, unless it was told of them: then of the success, too.
+// It closes the breaker, unless its attempt began before it could.
 const (
-	sqlHealthFine = `DELETE FROM webhook_health WHERE stage = 0 AND webhook_id`
-	sqlHealthBack = `UPDATE webhook_health SET stage = 3, failures = 0, held_until = 0, holds = 0
-		WHERE stage > 0 AND webhook_id`
+	sqlHealthFine = `DELETE FROM webhook_health WHERE stage = 0 AND webhook_id = $1 AND lift_at <= $2`
+	sqlHealthBack = `UPDATE webhook_health SET stage = CASE WHEN stage > 0 THEN 3 ELSE 0 END, failures = 0,
+		held_until = CASE WHEN lift_at <= $2 THEN 0 ELSE held_until END, holds = CASE WHEN lift_at <= $2 THEN 0 ELSE holds END
+		WHERE webhook_id = $1`
 	sqlHealthNote = `
 		INSERT INTO webhook_health (webhook_id, organization_id, since, last_at, failures, stage, held_until, holds)
 		VALUES ($1, $2, $3, $4, $5, 0, 0, 0)
@@ -101,19 +102,18 @@ var errUnchanged = errors.New("it is so already")
 // come to a stage at which something is to be done.
 func (s *Store) Failing(ctx context.Context, e trigger.Endurance) (list []trigger.Health, err error) {
 	const enough = 1000
-	err = query(ctx, s.hot, func(rows *sql.Rows) error {
-		var h trigger.Health
+	list, err = rowsOf(ctx, s.hot, func(r row) (h trigger.Health, err error) {
 		var since, last int64
-		err := rows.Scan(&h.WebhookID, &h.OrganizationID, &since, &last, &h.Failures, &h.Stage)
+		err = r.Scan(&h.WebhookID, &h.OrganizationID, &since, &last, &h.Failures, &h.Stage)
 		h.Since, h.LastAt = fromMicros(since), fromMicros(last)
-		if _, _, due := h.Due(e); due && len(list) < enough {
-			list = append(list, h)
+		if _, _, due := h.Due(e); err == nil && !due {
+			err = errSkip
 		}
-		return err
+		return h, err
 	}, `SELECT webhook_id, organization_id, since, last_at, failures, stage FROM webhook_health
 		WHERE stage = 3 OR stage = 0 AND failures >= $1 OR stage = 1 AND failures >= $2 ORDER BY webhook_id`,
 		trigger.WarnAttempts, e.Attempts)
-	return list, wrap("list failing webhooks", err)
+	return wrapped("list failing webhooks", list[:min(len(list), enough)], err)
 }
 
 // Advance does what a failing webhook has come to, by [trigger.Health.Due]:
@@ -121,7 +121,7 @@ func (s *Store) Failing(ctx context.Context, e trigger.Endurance) (list []trigge
 // notice, all in one transaction. It does nothing where another node has done
 // it, or the webhook has recovered since.
 func (s *Store) Advance(ctx context.Context, h trigger.Health, stage trigger.HealthStage, n trigger.Notice) error {
-	return wrap("note a failing webhook", s.dialect.write(ctx, func(q querier) error {
+	return wrap("note a failing webhook", s.dialect.writeQuietly(ctx, func(q querier) error {
 		version, err := bumpVersion(ctx, q, h.OrganizationID)
 		if err != nil {
 			return err
@@ -169,51 +169,70 @@ func settleHealth(ctx context.Context, q querier, w *trigger.Webhook, before tri
 			return err
 		}
 		_, err = q.ExecContext(ctx, `UPDATE webhook_health
-			SET stage = 1, failures = 0, since = $2, last_at = $2, held_until = 0, holds = 0
+			SET stage = 1, failures = 0, since = $2, last_at = $2, held_until = 0, holds = 0, lift_at = 0
 			WHERE webhook_id = $1 AND stage IN (1, 2)`, w.ID, now)
 	}
 	return err
 }
 
-// Hold opens the breaker of a webhook until the given time, in which nobody
-// tries it. seen is what the breaker was: zero where it was closed, the end of
-// a probe that failed; where it is something else by now, nothing changes. A
-// zero until closes it.
-func (s *Store) Hold(ctx context.Context, orgID, webhookID int64, seen, until time.Time) error {
-	was, now, failed := int64(0), micros(s.Now()), 0
-	if micros(until) > now { // else it is a probe that was not made
+// BreakerChange is a change of a webhook's breaker.
+type BreakerChange struct {
+	OrganizationID, WebhookID int64
+
+	Seen   time.Time // what it was open until; zero: it was closed
+	Until  time.Time // what it is to be open until; zero: it is closed
+	LiftAt time.Time // a success closes it if its attempt began no earlier
+	Asked  bool      // the receiver has asked for it, so that it holds whatever was seen
+}
+
+// SetBreaker changes the breaker of a webhook: while it is open nobody tries
+// the webhook. If the breaker is not as it was seen, nothing changes; one that
+// the receiver has asked for is at least as long as that.
+func (s *Store) SetBreaker(ctx context.Context, c BreakerChange) error {
+	now, seen, failed := micros(s.Now()), int64(0), 0
+	if micros(c.Until) > now { // else it is a probe that was not made
 		failed = 1
 	}
-	if !seen.IsZero() {
-		was = micros(seen)
+	if !c.Seen.IsZero() {
+		seen = micros(c.Seen)
 	}
-	return wrap("hold a webhook", s.dialect.write(ctx, func(q querier) (err error) {
+	return wrap("change a breaker", s.dialect.writeQuietly(ctx, func(q querier) (err error) {
 		switch {
-		case until.IsZero():
-			_, err = q.ExecContext(ctx, `UPDATE webhook_health SET held_until = 0, holds = 0
-				WHERE webhook_id = $1 AND held_until = $2`, webhookID, was)
-		case !seen.IsZero():
-			_, err = q.ExecContext(ctx, `UPDATE webhook_health SET held_until = $3, holds = holds + $4
-				WHERE webhook_id = $1 AND held_until = $2`, webhookID, was, micros(until), failed)
-		default:
+		case c.Until.IsZero():
+			_, err = q.ExecContext(ctx, `UPDATE webhook_health SET held_until = 0, holds = 0, lift_at = 0
+				WHERE webhook_id = $1 AND held_until = $2`, c.WebhookID, seen)
+		case c.Seen.IsZero() || c.Asked:
 			_, err = q.ExecContext(ctx, `
-				INSERT INTO webhook_health (webhook_id, organization_id, since, last_at, failures, stage, held_until, holds)
-				VALUES ($1, $2, $3, $3, 0, 0, $4, 1)
-				ON CONFLICT (webhook_id) DO UPDATE SET held_until = excluded.held_until, holds = webhook_health.holds + 1
-				WHERE webhook_health.held_until = 0`, webhookID, orgID, now, micros(until))
+				INSERT INTO webhook_health (webhook_id, organization_id, since, last_at, failures, stage, held_until, holds, lift_at)
+				VALUES ($1, $2, $3, $3, 0, 0, $4, 1, $5)
+				ON CONFLICT (webhook_id) DO UPDATE SET
+					held_until = excluded.held_until, holds = webhook_health.holds + 1, lift_at = excluded.lift_at
+				WHERE webhook_health.held_until = 0 OR $6 = 1 AND webhook_health.held_until < excluded.held_until`,
+				c.WebhookID, c.OrganizationID, now, micros(c.Until), max(0, micros(c.LiftAt)), asInt(c.Asked))
+		default:
+			_, err = q.ExecContext(ctx, `UPDATE webhook_health SET held_until = $3, holds = holds + $4,
+				lift_at = CASE WHEN CAST($5 AS bigint) > 0 THEN CAST($5 AS bigint) ELSE lift_at END
+				WHERE webhook_id = $1 AND held_until = $2`, c.WebhookID, seen, micros(c.Until), failed, max(0, micros(c.LiftAt)))
 		}
 		return err
 	}))
+}
+
+func asInt(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 // Probe asks for the one attempt that is made when a breaker has been open
 // until held: ok for one node only, which the others wait for until the given
 // time.
 func (s *Store) Probe(ctx context.Context, webhookID int64, held, until time.Time) (ok bool, err error) {
-	err = s.dialect.write(ctx, func(q querier) error {
+	err = s.dialect.writeQuietly(ctx, func(q querier) error {
 		ok, err = affected(q.ExecContext(ctx, `UPDATE webhook_health SET held_until = $3
 			WHERE webhook_id = $1 AND held_until = $2`, webhookID, micros(held), micros(until)))
 		return err
 	})
-	return ok, wrap("probe a webhook", err)
+	return wrapped("probe a webhook", ok, err)
 }

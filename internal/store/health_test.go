@@ -284,7 +284,7 @@ func TestBreaker(t *testing.T) {
 		first, second := a.Now().Add(time.Second).Truncate(time.Microsecond), a.Now().Add(time.Hour).Truncate(time.Microsecond)
 		hold := func(s *store.Store, seen, until time.Time) {
 			t.Helper()
-			if err := s.Hold(t.Context(), f.org, f.hook, seen, until); err != nil {
+			if err := s.SetBreaker(t.Context(), store.BreakerChange{OrganizationID: f.org, WebhookID: f.hook, Seen: seen, Until: until}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -312,6 +312,101 @@ func TestBreaker(t *testing.T) {
 		f.attempt(trigger.Success)
 		if until, _ := held(); !until.IsZero() {
 			t.Errorf("held until %v after a success", until)
+		}
+	})
+}
+
+// What the receiver has asked for holds whatever a node has seen, and no
+// success of an attempt that began before its end lifts it. The success is
+// counted all the same: failures begin anew.
+func TestBreakerThatWasAskedFor(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, db *storetest.DB) {
+		f := newFailing(t, db)
+		s := f.nodes[0]
+		now := s.Now().Truncate(time.Microsecond)
+		set := func(c store.BreakerChange) {
+			t.Helper()
+			c.OrganizationID, c.WebhookID = f.org, f.hook
+			if err := s.SetBreaker(t.Context(), c); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want := func(what string, until time.Time, failures int) {
+			t.Helper()
+			w, err := s.Webhook(t.Context(), f.org, f.hook)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := 0
+			if w.Failing != nil {
+				got = w.Failing.Failures
+			}
+			if !w.HeldUntil.Equal(until) || got != failures {
+				t.Errorf("%s: open until %v with %d failures, want %v with %d", what, w.HeldUntil, got, until, failures)
+			}
+		}
+		f.attempt(trigger.Transient)
+		set(store.BreakerChange{Until: now.Add(time.Second), LiftAt: now})
+		minute, hour := now.Add(time.Minute), now.Add(time.Hour)
+		set(store.BreakerChange{Until: hour, LiftAt: hour, Asked: true})
+		want("another node had opened it", hour, 1)
+		set(store.BreakerChange{Until: minute, LiftAt: minute, Asked: true})
+		want("a shorter one", hour, 1)
+		f.attempt(trigger.Success)
+		want("a success that began before", hour, 0)
+		f.attempt(trigger.Transient)
+		want("a failure after it", hour, 1)
+		db.Clock.Advance(time.Hour + time.Second)
+		if err := s.SyncClock(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		f.attempt(trigger.Success)
+		want("a success that began after", time.Time{}, 0)
+	})
+}
+
+// A probe takes what has not failed yet, wherever it stands in the queue.
+func TestProbeTakesWhatHasNotFailed(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, db *storetest.DB) {
+		s := db.Open(t)
+		org := storetest.NewOrganization(t, s)
+		hook := newWebhook(t, s, org, "*")
+		const n = 30
+		var events []*trigger.Event
+		for range n {
+			events = append(events, event(s, org, ""))
+		}
+		add(t, s, events, hook)
+		claim := func(probe bool, room int) []trigger.Delivery {
+			t.Helper()
+			now := s.Now()
+			want := store.Want{Bucket: trigger.Bucket(org), WebhookID: hook, Room: room, Probe: probe}
+			taken, err := s.Claim(t.Context(), []store.Want{want}, s.NewClaim(), now, now.Add(time.Minute))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return taken
+		}
+		failed := map[trigger.ID]bool{}
+		for _, d := range claim(false, n-3) {
+			failed[d.EventID] = true
+			next := d
+			next.Attempts, next.Claim, next.DueAt = 1, trigger.ID{}, s.Now().Add(-time.Hour) // and they stand first
+			a := trigger.Attempt{DeliveryKey: d.DeliveryKey, Claim: d.Claim, Number: 1, At: s.Now(), Outcome: trigger.Transient}
+			if err := s.Finish(t.Context(), []store.Result{{Attempt: a, Next: next}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for i := range 4 {
+			taken := claim(true, 1)
+			if len(taken) != 1 || failed[taken[0].EventID] != (i == 3) {
+				t.Errorf("probe %d takes %d deliveries, failed before: %v", i, len(taken), len(taken) == 1 && failed[taken[0].EventID])
+			}
+		}
+		if taken := claim(true, 1); len(taken) != 1 {
+			t.Errorf("%d deliveries where all have failed", len(taken))
 		}
 	})
 }

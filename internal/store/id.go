@@ -2,8 +2,6 @@ package store
 
 import (
 	"bytes"
-	"context"
-	"database/sql"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -25,8 +23,11 @@ func (id *dbID) Scan(value any) error {
 		}
 	case string:
 		parsed, err := trigger.ParseID(v)
+		if err != nil {
+			return err
+		}
 		*id = dbID(parsed)
-		return err
+		return nil
 	}
 	return fmt.Errorf("an id is stored as %T", value)
 }
@@ -47,16 +48,4 @@ func micros(t time.Time) int64 { return t.UnixMicro() }
 // sortIDs puts ids into their order, which is that of their times.
 func sortIDs(ids []trigger.ID) {
 	slices.SortFunc(ids, func(a, b trigger.ID) int { return bytes.Compare(a[:], b[:]) })
-}
-
-// scanIDs runs a query for a set of ids.
-func scanIDs(ctx context.Context, q querier, text string, args ...any) (map[trigger.ID]bool, error) {
-	set := make(map[trigger.ID]bool)
-	err := query(ctx, q, func(rows *sql.Rows) error {
-		var id dbID
-		err := rows.Scan(&id)
-		set[trigger.ID(id)] = true
-		return err
-	}, text, args...)
-	return set, err
 }

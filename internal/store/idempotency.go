@@ -54,7 +54,7 @@ func (s *Store) once(ctx context.Context, q querier, orgID int64, o Once, makeIt
 			e.Code = "idempotency_conflict"
 			return 0, e
 		}
-		return made, &RepeatedError{made}
+		return 0, &RepeatedError{made}
 	}
 	if made, err = makeIt(); err != nil {
 		return 0, err
@@ -65,7 +65,7 @@ func (s *Store) once(ctx context.Context, q querier, orgID int64, o Once, makeIt
 
 // DropRequests forgets requests that are not remembered any more.
 func (s *Store) DropRequests(ctx context.Context) error {
-	return wrap("forget requests", s.dialect.write(ctx, func(q querier) error {
+	return wrap("forget requests", s.dialect.writeQuietly(ctx, func(q querier) error {
 		_, err := q.ExecContext(ctx, `DELETE FROM idempotency WHERE at < $1`, micros(s.Now().Add(-onceFor)))
 		return err
 	}))

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"time"
 
 	"triggerd/internal/trigger"
@@ -24,35 +23,39 @@ func (s *Store) ClaimInbox(ctx context.Context, orgID int64, limit, maxBytes int
 	defer cancel()
 	now := s.Now()
 	until = now.Add(lease)
-	attempts := make(map[trigger.ID]int)
-	var ids []trigger.ID
-	err = s.dialect.write(ctx, func(q querier) error {
-		clear(attempts)
-		ids = ids[:0]
-		return query(ctx, q, func(rows *sql.Rows) error {
-			var id trigger.ID
-			var n int
-			err := rows.Scan((*dbID)(&id), &n)
-			ids, attempts[id] = append(ids, id), n
-			return err
+	type taken struct {
+		id       trigger.ID
+		attempts int
+	}
+	var rows []taken
+	err = s.dialect.writeQuietly(ctx, func(q querier) (err error) {
+		rows, err = rowsOf(ctx, q, func(r row) (t taken, err error) {
+			err = r.Scan((*dbID)(&t.id), &t.attempts)
+			return t, err
 		}, `UPDATE deliveries SET claim = $5, due_at = $6, attempts = attempts + 1`+s.dialect.sliceOf(`deliveries
 			WHERE bucket = $1 AND organization_id = $2 AND state = 0 AND webhook_id = 0 AND due_at <= $3
 			ORDER BY due_at LIMIT $4`, trigger.DeliveryOpen)+` RETURNING event_id, attempts`,
 			trigger.Bucket(orgID), orgID, micros(now), limit, claim[:], micros(until))
+		return err
 	})
-	if err != nil || len(ids) == 0 {
-		return nil, until, wrap("claim the inbox", err)
+	if err != nil {
+		return nil, time.Time{}, wrap("claim the inbox", err)
+	}
+	ids, attempts := make([]trigger.ID, len(rows)), make(map[trigger.ID]int, len(rows))
+	for i, t := range rows {
+		ids[i], attempts[t.id] = t.id, t.attempts
 	}
 	sortIDs(ids)
 	list, rest, err := s.readInbox(ctx, orgID, ids, maxBytes)
 	if err != nil {
-		list, rest = nil, ids
+		s.unclaimInbox(ctx, orgID, claim, ids)
+		return nil, time.Time{}, wrap("read the inbox", err)
 	}
 	s.unclaimInbox(ctx, orgID, claim, rest)
 	for i := range list {
 		list[i].Attempts, list[i].ClaimedUntil = attempts[list[i].ID], until
 	}
-	return list, until, wrap("read the inbox", err)
+	return list, until, nil
 }
 
 // readInbox reads events until they are over maxBytes in sum; rest are those
@@ -63,7 +66,7 @@ func (s *Store) readInbox(ctx context.Context, orgID int64, ids []trigger.ID, ma
 		part := ids[:min(step, len(ids))]
 		events, err := s.readEvents(ctx, s.read, orgID, part)
 		if err != nil {
-			return list, ids, err
+			return nil, nil, err
 		}
 		for i, id := range part {
 			e := events[id]
@@ -96,7 +99,7 @@ func (s *Store) unclaimInbox(ctx context.Context, orgID int64, claim trigger.ID,
 	}
 	ctx, cancel := bounded(context.WithoutCancel(ctx))
 	defer cancel()
-	_ = s.dialect.write(ctx, func(q querier) error {
+	_ = s.dialect.writeQuietly(ctx, func(q querier) error {
 		_, err := q.ExecContext(ctx, `UPDATE deliveries SET claim = $5, due_at = $6, attempts = attempts - 1 WHERE bucket = $1`+s.inboxRows(),
 			trigger.Bucket(orgID), orgID, claim[:], s.dialect.ids(ids), nobody(), micros(s.Now()))
 		return err
@@ -125,12 +128,12 @@ func (s *Store) AckInbox(ctx context.Context, orgID int64, claim trigger.ID, ids
 		if _, err := q.ExecContext(ctx, `DELETE FROM deliveries WHERE bucket = $1`+s.inboxRows(), bucket, orgID, claim[:], list); err != nil {
 			return err
 		}
-		done, err = scanIDs(ctx, q, `SELECT event_id FROM attempts
+		done, err = idSet(ctx, q, `SELECT event_id FROM attempts
 			WHERE bucket = $1 AND organization_id = $2 AND webhook_id = 0 AND job = 0 AND claim = $3
 			AND `+s.in("event_id", "$4", listOfIDs), bucket, orgID, claim[:], list)
 		return err
 	})
-	return done, wrap("acknowledge", err)
+	return wrapped("acknowledge", done, err)
 }
 
 // ReleaseInbox gives back what a claim has taken, to be claimed again after a
@@ -144,18 +147,21 @@ func (s *Store) ReleaseInbox(ctx context.Context, orgID int64, claim trigger.ID,
 func (s *Store) ExtendInbox(ctx context.Context, orgID int64, claim trigger.ID, ids []trigger.ID, lease time.Duration) (map[trigger.ID]bool, time.Time, error) {
 	until := s.Now().Add(lease)
 	had, err := s.moveInbox(ctx, orgID, claim, ids, claim[:], until)
-	return had, until, err
+	if err != nil {
+		return nil, time.Time{}, err
+	}
+	return had, until, nil
 }
 
 func (s *Store) moveInbox(ctx context.Context, orgID int64, claim trigger.ID, ids []trigger.ID, next []byte, due time.Time) (had map[trigger.ID]bool, err error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
 	err = s.dialect.write(ctx, func(q querier) error {
-		had, err = scanIDs(ctx, q, `UPDATE deliveries SET claim = $5, due_at = $6 WHERE bucket = $1`+s.inboxRows()+` RETURNING event_id`,
+		had, err = idSet(ctx, q, `UPDATE deliveries SET claim = $5, due_at = $6 WHERE bucket = $1`+s.inboxRows()+` RETURNING event_id`,
 			trigger.Bucket(orgID), orgID, claim[:], s.dialect.ids(ids), next, micros(due))
 		return err
 	})
-	return had, wrap("move a claim", err)
+	return wrapped("move a claim", had, err)
 }
 
 // InboxPage bounds a list of the inbox.
@@ -185,6 +191,9 @@ func (s *Store) ListInbox(ctx context.Context, orgID int64, after trigger.ID, p 
 		return nil, next, wrap("list the inbox", err)
 	}
 	list, last, err := s.pageOf(ctx, orgID, rows, p)
+	if err != nil {
+		return nil, next, wrap("read the inbox", err)
+	}
 	for i := range list {
 		if list[i].ClaimedUntil.UnixMicro() <= now {
 			list[i].ClaimedUntil = time.Time{}
@@ -193,7 +202,7 @@ func (s *Store) ListInbox(ctx context.Context, orgID int64, after trigger.ID, p 
 	if last >= 0 {
 		next = rows[last].id
 	}
-	return list, next, wrap("read the inbox", err)
+	return list, next, nil
 }
 
 // Due is a place among what an inbox is owed, in the order in which it comes
@@ -218,23 +227,23 @@ func (s *Store) DueInbox(ctx context.Context, orgID int64, upTo trigger.ID, afte
 		return nil, next, wrap("list the inbox", err)
 	}
 	list, last, err := s.pageOf(ctx, orgID, rows, p)
+	if err != nil {
+		return nil, next, wrap("read the inbox", err)
+	}
 	for i := range list {
 		list[i].ClaimedUntil = time.Time{} // it is over
 	}
 	if last >= 0 {
 		next = Due{fromMicros(rows[last].due), rows[last].id}
 	}
-	return list, next, wrap("read the inbox", err)
+	return list, next, nil
 }
 
-func (s *Store) inbox(ctx context.Context, text string, args ...any) (list []inboxRow, err error) {
-	err = query(ctx, s.read, func(rows *sql.Rows) error {
-		var r inboxRow
-		err := rows.Scan((*dbID)(&r.id), &r.attempts, &r.due, (*dbID)(&r.claim))
-		list = append(list, r)
-		return err
+func (s *Store) inbox(ctx context.Context, text string, args ...any) ([]inboxRow, error) {
+	return rowsOf(ctx, s.read, func(r row) (in inboxRow, err error) {
+		err = r.Scan((*dbID)(&in.id), &in.attempts, &in.due, (*dbID)(&in.claim))
+		return in, err
 	}, text, args...)
-	return list, err
 }
 
 // pageOf reads the events of rows. last is the row to go on after, -1 where
@@ -248,6 +257,9 @@ func (s *Store) pageOf(ctx context.Context, orgID int64, rows []inboxRow, p Inbo
 		}
 	}
 	list, rest, err := s.readInbox(ctx, orgID, ids, p.Bytes)
+	if err != nil {
+		return nil, 0, err
+	}
 	for i := range list {
 		r := rows[places[list[i].ID]]
 		list[i].Attempts = r.attempts
@@ -263,5 +275,5 @@ func (s *Store) pageOf(ctx context.Context, orgID int64, rows []inboxRow, p Inbo
 	default:
 		last = len(rows) - 1
 	}
-	return list, last, err
+	return list, last, nil
 }

@@ -28,12 +28,15 @@ type Batch struct {
 // An error is of the whole batch; [Settle] knows what to do with it.
 func (s *Store) AddEvents(ctx context.Context, b *Batch, again bool) ([]trigger.ID, error) {
 	verdicts, err := s.dialect.addEvents(ctx, b, again)
+	if err != nil { // of some it may be said already, and of the batch it is not
+		return nil, err
+	}
 	for i, id := range verdicts {
 		if b.IfCurrent && id.IsZero() {
-			s.subs.Remove(b.Events[i].OrganizationID)
+			s.subs.View().Remove(b.Events[i].OrganizationID)
 		}
 	}
-	return verdicts, err
+	return verdicts, nil
 }
 
 // versions are the organizations of a batch that has to be current, each once,

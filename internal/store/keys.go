@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"net/netip"
 	"strings"
 	"time"
@@ -64,13 +63,16 @@ func microsOrNone(t time.Time) int64 {
 func (s *Store) APIKeyByHash(ctx context.Context, hash [32]byte) (trigger.APIKey, error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
-	key := trigger.APIKey{Hash: hash}
 	// By the hot connections: accepting an event begins with it, and must not
 	// wait for whoever reads inboxes.
-	err := scanKey(s.hot.QueryRowContext(ctx, `SELECT `+keyColumns+`, `+orgColumns+`
+	key, err := rowOf(ctx, s.hot, func(r row) (trigger.APIKey, error) {
+		key := trigger.APIKey{Hash: hash}
+		err := scanKey(r, &key, &key.Organization)
+		return key, err
+	}, `SELECT `+keyColumns+`, `+orgColumns+`
 		FROM api_keys k JOIN organizations o ON o.id = k.organization_id
-		WHERE `+liveKeys+` AND k.hash = $2 AND o.deleted_at = 0`, micros(s.Now()), hash[:]), &key, &key.Organization)
-	return key, wrap("find key", err)
+		WHERE `+liveKeys+` AND k.hash = $2 AND o.deleted_at = 0`, micros(s.Now()), hash[:])
+	return wrapped("find key", key, err)
 }
 
 // APIKey reads a key of an organization. NotFound if it has none such, or the
@@ -79,12 +81,17 @@ func (s *Store) APIKey(ctx context.Context, orgID, id int64) (trigger.APIKey, er
 	ctx, cancel := bounded(ctx)
 	defer cancel()
 	key, err := s.key(ctx, s.read, orgID, id)
-	return key, wrap("find key", err)
+	return wrapped("find key", key, err)
 }
 
-func (s *Store) key(ctx context.Context, q querier, orgID, id int64) (key trigger.APIKey, err error) {
-	err = scanKey(q.QueryRowContext(ctx, `SELECT `+keyColumns+` FROM api_keys k WHERE `+liveKeys+`
-		AND k.organization_id = $2 AND k.id = $3`, micros(s.Now()), orgID, id), &key, nil)
+func (s *Store) key(ctx context.Context, q querier, orgID, id int64) (trigger.APIKey, error) {
+	return rowOf(ctx, q, scanKeyAlone, `SELECT `+keyColumns+` FROM api_keys k WHERE `+liveKeys+`
+		AND k.organization_id = $2 AND k.id = $3`, micros(s.Now()), orgID, id)
+}
+
+// scanKeyAlone reads keyColumns.
+func scanKeyAlone(r row) (key trigger.APIKey, err error) {
+	err = scanKey(r, &key, nil)
 	return key, err
 }
 
@@ -93,14 +100,9 @@ func (s *Store) key(ctx context.Context, q querier, orgID, id int64) (key trigge
 func (s *Store) ListAPIKeys(ctx context.Context, orgID, after int64, limit int) (page []trigger.APIKey, err error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
-	err = query(ctx, s.read, func(rows *sql.Rows) error {
-		var k trigger.APIKey
-		err := scanKey(rows, &k, nil)
-		page = append(page, k)
-		return err
-	}, `SELECT `+keyColumns+` FROM api_keys k WHERE `+liveKeys+` AND k.organization_id = $2 AND k.id > $3
+	page, err = rowsOf(ctx, s.read, scanKeyAlone, `SELECT `+keyColumns+` FROM api_keys k WHERE `+liveKeys+` AND k.organization_id = $2 AND k.id > $3
 		ORDER BY k.id LIMIT $4`, micros(s.Now()), orgID, after, limit)
-	return page, wrap("list keys", err)
+	return wrapped("list keys", page, err)
 }
 
 // AddAPIKey stores a key of an organization, given by hash and prefix, and
@@ -117,7 +119,7 @@ func (s *Store) AddAPIKey(ctx context.Context, orgID int64, key trigger.APIKey, 
 		id, err = s.once(ctx, q, orgID, o, func() (int64, error) { return s.addKey(ctx, q, orgID, &key) })
 		return err
 	})
-	return id, wrap("add key", err)
+	return wrapped("add key", id, err)
 }
 
 // lockOrganization keeps other changes of an organization out for the rest of
@@ -141,10 +143,10 @@ func (s *Store) addKey(ctx context.Context, q querier, orgID int64, key *trigger
 	for i, network := range key.Networks {
 		networks[i] = network.String()
 	}
-	err = q.QueryRowContext(ctx, `INSERT INTO api_keys
+	id, err = rowOf(ctx, q, scanInt, `INSERT INTO api_keys
 		(organization_id, hash, prefix, name, scopes, networks, created_at, expires_at)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING id`,
-		orgID, key.Hash[:], key.Prefix, key.Name, int(key.Scopes), strings.Join(networks, ","), now, microsOrNone(key.ExpiresAt)).Scan(&id)
+		orgID, key.Hash[:], key.Prefix, key.Name, int(key.Scopes), strings.Join(networks, ","), now, microsOrNone(key.ExpiresAt))
 	if err == nil && (key.Scopes != trigger.AllScopes || len(networks) > 0 || !key.ExpiresAt.IsZero()) {
 		err = refuseOlder(ctx, q, 4)
 	}
@@ -184,7 +186,7 @@ func (s *Store) RotateAPIKey(ctx context.Context, orgID, id int64, next trigger.
 		})
 		return err
 	})
-	return nextID, wrap("rotate key", err)
+	return wrapped("rotate key", nextID, err)
 }
 
 // RevokeAPIKey makes a key useless. NotFound if the organization has no such
@@ -217,7 +219,7 @@ func (s *Store) RevokeAPIKey(ctx context.Context, orgID, id int64) error {
 // TouchAPIKeys notes that keys were used a moment ago.
 func (s *Store) TouchAPIKeys(ctx context.Context, ids []int64) error {
 	now := micros(s.Now())
-	return wrap("note the use of keys", s.dialect.write(ctx, func(q querier) error {
+	return wrap("note the use of keys", s.dialect.writeQuietly(ctx, func(q querier) error {
 		_, err := q.ExecContext(ctx, `UPDATE api_keys SET last_used_at = $1 WHERE `+s.in("id", "$2", listOfInts), now, s.dialect.ints(ids))
 		return err
 	}))

@@ -2,8 +2,6 @@ package store
 
 import (
 	"context"
-	"database/sql"
-	"errors"
 	"time"
 
 	"triggerd/internal/trigger"
@@ -27,37 +25,30 @@ type part struct {
 	limit        int
 }
 
-var errEnough = errors.New("enough")
-
-// look hands the next events of a part to see, each for the call only: it
-// keeps none of them. whole says that there are no more.
-func (s *Store) look(ctx context.Context, q querier, p *part, see func(*trigger.Event)) (whole bool, err error) {
-	payload, order, size, n := `''`, "ASC", 0, 0
+// look returns what see makes of the next events of a part. see gets each for
+// the call only, because none is kept. whole says that there are no more.
+func look[T any](ctx context.Context, q querier, p *part, see func(*trigger.Event) T) (seen []T, whole bool, err error) {
+	payload, order, size, stopped := `''`, "ASC", 0, false
 	if p.payloads {
 		payload = `payload`
 	}
 	if p.newest {
 		order = "DESC"
 	}
-	err = query(ctx, q, func(rows *sql.Rows) error {
-		if size > lookBytes {
-			return errEnough
+	seen, err = rowsOf(ctx, q, func(r row) (v T, err error) {
+		if stopped = size > lookBytes; stopped {
+			return v, errEnough
 		}
 		e := trigger.Event{OrganizationID: p.orgID}
-		if err := rows.Scan((*dbID)(&e.ID), &e.Type, &e.DedupID, &e.Payload); err != nil {
-			return err
+		if err := r.Scan((*dbID)(&e.ID), &e.Type, &e.DedupID, &e.Payload); err != nil {
+			return v, err
 		}
-		n++
 		size += len(e.Payload)
-		see(&e)
-		return nil
+		return see(&e), nil
 	}, `SELECT id, type, dedup_id, `+payload+` FROM events
 		WHERE bucket = $1 AND organization_id = $2 AND id >= $3 AND id < $4 ORDER BY id `+order+` LIMIT $5`,
 		trigger.Bucket(p.orgID), p.orgID, p.from[:], p.before[:], p.limit)
-	if errors.Is(err, errEnough) {
-		return false, nil
-	}
-	return n < p.limit, err
+	return seen, err == nil && !stopped && len(seen) < p.limit, err
 }
 
 // Span picks the events of an organization that were accepted in some time.
@@ -69,7 +60,8 @@ type Span struct {
 
 // LookBack hands the events of a span to see, the newest first, each for the
 // call only, as many as can be read in about two seconds. all is false where
-// there are more than it has seen.
+// there are more than it has seen. After an error see has had some events,
+// which say nothing of the span.
 func (s *Store) LookBack(ctx context.Context, orgID int64, span Span, see func(*trigger.Event)) (all bool, err error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
@@ -78,15 +70,19 @@ func (s *Store) LookBack(ctx context.Context, orgID int64, span Span, see func(*
 		newest: true, payloads: span.Payloads,
 	}
 	seen := 0
-	for begun := s.clock.monotonic(); err == nil && !all && seen <= span.Limit && s.clock.monotonic().Sub(begun) < lookTime; {
+	for begun := s.clock.monotonic(); !all && seen <= span.Limit && s.clock.monotonic().Sub(begun) < lookTime; {
 		p.limit = min(lookPage, span.Limit+1-seen) // one more, to see whether there is one
-		all, err = s.look(ctx, s.read, &p, func(e *trigger.Event) {
+		_, whole, err := look(ctx, s.read, &p, func(e *trigger.Event) struct{} {
 			if seen++; seen <= span.Limit {
 				p.before = e.ID
 				see(e)
 			}
+			return struct{}{}
 		})
-		all = all && seen <= span.Limit
+		if err != nil {
+			return false, wrap("look at events", err)
+		}
+		all = whole && seen <= span.Limit
 	}
-	return all, wrap("look at events", err)
+	return all, nil
 }

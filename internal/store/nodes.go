@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"time"
 )
 
@@ -10,7 +9,7 @@ import (
 // those that are there.
 func (s *Store) TouchNode(ctx context.Context) error {
 	var n int
-	err := s.dialect.write(ctx, func(q querier) error {
+	err := s.dialect.writeQuietly(ctx, func(q querier) error {
 		now := s.Now()
 		if _, err := q.ExecContext(ctx, `INSERT INTO nodes (id, seen_at) VALUES ($1, $2)
 			ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at`, s.NodeID[:], micros(now)); err != nil {
@@ -32,7 +31,7 @@ func (s *Store) TouchNode(ctx context.Context) error {
 func (s *Store) Leave(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	return s.dialect.write(ctx, func(q querier) error {
+	return s.dialect.writeQuietly(ctx, func(q querier) error {
 		_, err := q.ExecContext(ctx, `DELETE FROM nodes WHERE id = $1`, s.NodeID[:])
 		return err
 	})
@@ -51,7 +50,7 @@ const rateWindow = 61
 // and says when that many will be free if nobody else comes.
 func (s *Store) TakePermits(ctx context.Context, orgID int64, limit, n int) (ok bool, retryAfter time.Duration, err error) {
 	step := s.Now().Unix()
-	err = s.dialect.write(ctx, func(q querier) error {
+	err = s.dialect.writeQuietly(ctx, func(q querier) error {
 		// The row of step 0 keeps others of this organization out until the
 		// commit, so that the sum below is not one that several nodes see.
 		if _, err := q.ExecContext(ctx, `INSERT INTO permits (organization_id, step, used) VALUES ($1, 0, 0)
@@ -64,27 +63,39 @@ func (s *Store) TakePermits(ctx context.Context, orgID int64, limit, n int) (ok 
 			WHERE (SELECT coalesce(sum(used), 0) FROM permits WHERE organization_id = $1 AND step > $2 - 61) + $3 <= $4
 			ON CONFLICT (organization_id, step) DO UPDATE SET used = permits.used + excluded.used`,
 			orgID, step, n, limit)
-		if ok, err = affected(result, err); ok || err != nil {
+		if ok, err = affected(result, err); err != nil || ok {
 			return err
 		}
 		used := 0
 		retryAfter = rateWindow * time.Second
-		return query(ctx, q, func(rows *sql.Rows) error { // newest first, for as long as they leave room
-			var at int64
-			var here int
-			err := rows.Scan(&at, &here)
-			if used += here; used+n > limit && retryAfter == rateWindow*time.Second {
-				retryAfter = time.Duration(at+rateWindow-step) * time.Second
-			}
-			return err
+		type taken struct {
+			step int64
+			used int
+		}
+		steps, err := rowsOf(ctx, q, func(r row) (t taken, err error) {
+			err = r.Scan(&t.step, &t.used)
+			return t, err
 		}, `SELECT step, used FROM permits WHERE organization_id = $1 AND step > $2 - 61 ORDER BY step DESC`, orgID, step)
+		if err != nil {
+			return err
+		}
+		for _, t := range steps { // newest first, for as long as they leave room
+			if used += t.used; used+n > limit {
+				retryAfter = time.Duration(t.step+rateWindow-step) * time.Second
+				break
+			}
+		}
+		return nil
 	})
-	return ok, max(retryAfter, time.Second), wrap("take permits", err)
+	if err != nil {
+		return false, 0, wrap("take permits", err)
+	}
+	return ok, max(retryAfter, time.Second), nil
 }
 
 // DropPermits forgets what no window touches any more.
 func (s *Store) DropPermits(ctx context.Context) error {
-	return wrap("drop permits", s.dialect.write(ctx, func(q querier) error {
+	return wrap("drop permits", s.dialect.writeQuietly(ctx, func(q querier) error {
 		_, err := q.ExecContext(ctx, `DELETE FROM permits WHERE step > 0 AND step < $1`, s.Now().Unix()-2*rateWindow)
 		return err
 	}))

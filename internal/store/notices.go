@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"math/rand/v2"
 	"slices"
 
@@ -62,15 +61,16 @@ func (s *Store) noticesAmong(ctx context.Context, q querier, orgID int64, lost [
 		ids[i] = l.EventID
 	}
 	sortIDs(ids)
-	notices := make(map[trigger.ID]bool)
-	err := query(ctx, q, func(rows *sql.Rows) error {
+	list, err := rowsOf(ctx, q, func(r row) (id trigger.ID, err error) {
 		var e trigger.Event
-		err := rows.Scan((*dbID)(&e.ID), &e.Type, &e.DedupID)
-		if e.IsNotice() {
-			notices[e.ID] = true
+		if err = r.Scan((*dbID)(&e.ID), &e.Type, &e.DedupID); err == nil && !e.IsNotice() {
+			err = errSkip
 		}
-		return err
+		return e.ID, err
 	}, `SELECT id, type, dedup_id FROM events WHERE bucket = $1 AND organization_id = $2 AND id >= $3 AND id <= $4
 		AND `+s.in("id", "$5", listOfIDs), trigger.Bucket(orgID), orgID, ids[0][:], ids[len(ids)-1][:], s.dialect.ids(ids))
-	return notices, err
+	if err != nil {
+		return nil, err
+	}
+	return setOf(list), nil
 }

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"encoding/json"
 
 	"triggerd/internal/trigger"
@@ -27,8 +26,11 @@ func scanOrganization(r row, o *trigger.Organization, before ...any) error {
 	}
 	o.Suspended, o.CreatedAt = suspended != 0, fromMicros(created)
 	s, err := parseSettings(settings)
+	if err != nil {
+		return err
+	}
 	o.RateLimit, o.Inbox, o.Deduplication = s.RateLimit, s.Inbox, s.Deduplication
-	return err
+	return nil
 }
 
 func parseSettings(text string) (s orgSettings, err error) {
@@ -87,7 +89,7 @@ func (s *Store) AddOrganization(ctx context.Context, org trigger.Organization, k
 		})
 		return err
 	})
-	return id, wrap("add organization", err)
+	return wrapped("add organization", id, err)
 }
 
 // Organization reads one. NotFound if there is none such, or it was deleted.
@@ -95,11 +97,16 @@ func (s *Store) Organization(ctx context.Context, id int64) (trigger.Organizatio
 	ctx, cancel := bounded(ctx)
 	defer cancel()
 	o, err := readOrganization(ctx, s.read, id)
-	return o, wrap("find organization", err)
+	return wrapped("find organization", o, err)
 }
 
-func readOrganization(ctx context.Context, q querier, id int64) (o trigger.Organization, err error) {
-	err = scanOrganization(q.QueryRowContext(ctx, `SELECT `+orgColumns+` FROM organizations o WHERE o.id = $1 AND o.deleted_at = 0`, id), &o)
+func readOrganization(ctx context.Context, q querier, id int64) (trigger.Organization, error) {
+	return rowOf(ctx, q, scanOrganizationAlone, `SELECT `+orgColumns+` FROM organizations o WHERE o.id = $1 AND o.deleted_at = 0`, id)
+}
+
+// scanOrganizationAlone reads orgColumns.
+func scanOrganizationAlone(r row) (o trigger.Organization, err error) {
+	err = scanOrganization(r, &o)
 	return o, err
 }
 
@@ -108,13 +115,9 @@ func readOrganization(ctx context.Context, q querier, id int64) (o trigger.Organ
 func (s *Store) ListOrganizations(ctx context.Context, after int64, limit int) (page []trigger.Organization, err error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
-	err = query(ctx, s.read, func(rows *sql.Rows) error {
-		var o trigger.Organization
-		err := scanOrganization(rows, &o)
-		page = append(page, o)
-		return err
-	}, `SELECT `+orgColumns+` FROM organizations o WHERE o.id > $1 AND o.deleted_at = 0 ORDER BY o.id LIMIT $2`, after, limit)
-	return page, wrap("list organizations", err)
+	page, err = rowsOf(ctx, s.read, scanOrganizationAlone,
+		`SELECT `+orgColumns+` FROM organizations o WHERE o.id > $1 AND o.deleted_at = 0 ORDER BY o.id LIMIT $2`, after, limit)
+	return wrapped("list organizations", page, err)
 }
 
 // SetOrganization changes an organization. change gets it as it is; an error
@@ -146,7 +149,7 @@ func (s *Store) SetOrganization(ctx context.Context, id int64, change func(*trig
 		}
 		return nil
 	})
-	return o, wrap("set organization", err)
+	return wrapped("set organization", o, err)
 }
 
 // DeleteOrganization ends an organization: its keys and webhooks are useless
@@ -172,6 +175,6 @@ func (s *Store) DeleteOrganization(ctx context.Context, id int64) error {
 // organizationIDs lists up to a page of organizations after the given one,
 // those that are being erased too.
 func (s *Store) organizationIDs(ctx context.Context, after int64) (ids []int64, err error) {
-	ids, err = scanInts(ctx, s.hot, `SELECT id FROM organizations WHERE id > $1 ORDER BY id LIMIT 1000`, after)
-	return ids, wrap("list organizations", err)
+	ids, err = rowsOf(ctx, s.hot, scanInt, `SELECT id FROM organizations WHERE id > $1 ORDER BY id LIMIT 1000`, after)
+	return wrapped("list organizations", ids, err)
 }

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 	"strings"
 
@@ -43,7 +42,7 @@ func (s *Store) ListDeliveries(ctx context.Context, orgID int64, q DeliveryQuery
 
 // deliveriesOf lists deliveries of some states, all as they are at one moment:
 // each state is a range of the key.
-func (s *Store) deliveriesOf(ctx context.Context, orgID int64, q *DeliveryQuery, states []int16) (list []trigger.Delivery, err error) {
+func (s *Store) deliveriesOf(ctx context.Context, orgID int64, q *DeliveryQuery, states []int16) ([]trigger.Delivery, error) {
 	const order = ` ORDER BY event_id DESC, webhook_id DESC, job DESC LIMIT $6`
 	webhook := ""
 	args := []any{trigger.Bucket(orgID), orgID, q.After.EventID[:], q.After.WebhookID, q.After.Job, q.Limit}
@@ -57,18 +56,16 @@ func (s *Store) deliveriesOf(ctx context.Context, orgID int64, q *DeliveryQuery,
 			WHERE bucket = $1 AND organization_id = $2 AND state = %d AND event_id <= $3
 			AND (event_id, webhook_id, job) < ($3, $4, $5) %s %s) AS range%d`, state, webhook, order, i)
 	}
-	err = query(ctx, s.read, func(rows *sql.Rows) error {
+	return rowsOf(ctx, s.read, func(r row) (trigger.Delivery, error) {
 		d := trigger.Delivery{DeliveryKey: trigger.DeliveryKey{OrganizationID: orgID}}
 		var due int64
-		err := rows.Scan((*dbID)(&d.EventID), &d.WebhookID, &d.Job, &d.State, &d.Attempts, &due, (*dbID)(&d.Claim), &d.Reason)
+		err := r.Scan((*dbID)(&d.EventID), &d.WebhookID, &d.Job, &d.State, &d.Attempts, &due, (*dbID)(&d.Claim), &d.Reason)
 		if d.State == stateReplayed {
 			d.State = trigger.DeliveryOpen
 		}
 		d.DueAt = fromMicros(due)
-		list = append(list, d)
-		return err
+		return d, err
 	}, strings.Join(ranges, ` UNION ALL `)+order, args...)
-	return list, err
 }
 
 // InboxVerdict says what became of an event at the inbox; owed is false if it

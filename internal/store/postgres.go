@@ -1,10 +1,14 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"sync/atomic"
 	"time"
 
@@ -23,8 +27,8 @@ const schema = "triggerd"
 // statements, and the reads that go with them, apart from everything else:
 // requests may wait for each other, ingest and the engine never for them.
 type postgres struct {
-	nodeID       trigger.ID
 	hot, reads   *pgxpool.Pool
+	server       serverWatch
 	hotDB, read  *sql.DB
 	partitioning chan struct{} // one at a time in this process
 	silence      atomic.Int64  // maxSilence, or less in a test
@@ -35,7 +39,9 @@ func openPostgres(ctx context.Context, s *Store, o Options) error {
 	if err != nil {
 		return fmt.Errorf("the PostgreSQL settings cannot be read, check DATABASE_URL or the DB_* variables: %w", redactConfig(err))
 	}
-	p := &postgres{nodeID: s.NodeID, partitioning: make(chan struct{}, 1)}
+	p := &postgres{partitioning: make(chan struct{}, 1)}
+	p.server = serverWatch{epoch: &s.epoch, log: s.log, reset: p.reset}
+	config.ConnConfig.ValidateConnect = p.validate(config.ConnConfig)
 	p.silence.Store(int64(maxSilence))
 	hot := min(4, max(1, o.PoolSize/3))
 	dial := patientDial(&p.silence)
@@ -79,9 +85,6 @@ func newPool(ctx context.Context, c *pgxpool.Config, dial pgconn.DialFunc, size 
 		_ = checkReplicated(conn) // warnings of the connecting say nothing about commits
 		return nil
 	}
-	if len(conn.Fallbacks) > 0 && conn.ValidateConnect == nil {
-		conn.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
-	}
 	for name, value := range map[string]string{
 		"search_path":                         schema,
 		"application_name":                    "triggerd",
@@ -97,6 +100,32 @@ func newPool(ctx context.Context, c *pgxpool.Config, dial pgconn.DialFunc, size 
 		conn.RuntimeParams[name] = value
 	}
 	return pgxpool.NewWithConfig(ctx, c)
+}
+
+// validate judges each new connection, of one host after the other where there
+// are several: first as the settings want it, then by the server it leads to.
+func (p *postgres) validate(c *pgx.ConnConfig) pgconn.ValidateConnectFunc {
+	first := c.ValidateConnect
+	if first == nil && len(c.Fallbacks) > 0 {
+		first = pgconn.ValidateConnectTargetSessionAttrsReadWrite
+	}
+	return func(ctx context.Context, conn *pgconn.PgConn) error {
+		if first != nil {
+			if err := first(ctx, conn); err != nil {
+				return err
+			}
+		}
+		return p.server.identify(ctx, conn)
+	}
+}
+
+// reset closes all connections, those in use when they are given back.
+func (p *postgres) reset() {
+	for _, pool := range []*pgxpool.Pool{p.hot, p.reads} {
+		if pool != nil { // while the first one is made
+			pool.Reset()
+		}
+	}
 }
 
 // unreplicated marks a connection whose last commit may not have reached the
@@ -122,34 +151,97 @@ func checkReplicated(c *pgx.Conn) error {
 	return nil
 }
 
+// sqlBarrier makes a transaction that has written nothing a commit all the
+// same, where there is a synchronous standby: then the commit waits until
+// everything committed before it has reached the standby, too. So an answer may
+// rest on rows that were only found. Where there is none, it does nothing.
+const sqlBarrier = `SELECT CASE WHEN current_setting('synchronous_standby_names') <> '' AND pg_current_xact_id_if_assigned() IS NULL
+	THEN pg_logical_emit_message(true, 'triggerd', '') END`
+
 func (p *postgres) write(ctx context.Context, fn func(querier) error) error {
+	return p.transact(ctx, sqlBarrier+"; COMMIT", fn)
+}
+
+func (p *postgres) writeQuietly(ctx context.Context, fn func(querier) error) error {
+	return p.transact(ctx, "COMMIT", fn)
+}
+
+// transact runs fn in a transaction and ends it with commit, in one round trip.
+func (p *postgres) transact(ctx context.Context, commit string, fn func(querier) error) error {
 	conn, err := p.read.Conn(ctx)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	tx, err := conn.BeginTx(ctx, nil)
+	if _, err = conn.ExecContext(ctx, "BEGIN"); err == nil {
+		err = fn(conn)
+	}
+	onConn := func(do func(context.Context, *pgx.Conn) error) error {
+		return conn.Raw(func(c any) error { return do(ctx, c.(*stdlib.Conn).Conn()) })
+	}
+	if err == nil {
+		err = onConn(func(ctx context.Context, c *pgx.Conn) error { return p.commit(ctx, c, commit) })
+	}
+	if err != nil {
+		_ = onConn(rollback) // where that fails, the connection goes, and all with it
+	}
+	if _, repeated := errors.AsType[*RepeatedError](err); repeated { // it is an answer, and rests on rows
+		if failed := onConn(func(ctx context.Context, c *pgx.Conn) error { return p.commit(ctx, c, "BEGIN; "+commit) }); failed != nil {
+			err = failed
+		}
+	}
+	if ctx.Err() == nil {
+		p.notice(err)
+	}
+	return err
+}
+
+// commit ends a transaction, and reports whether it is as durable as it has to
+// be.
+func (p *postgres) commit(ctx context.Context, conn *pgx.Conn, text string) error {
+	results, err := conn.PgConn().Exec(ctx, text).ReadAll()
 	if err != nil {
 		return err
 	}
-	defer func() { _ = tx.Rollback() }() // after a commit it does nothing
-	if err = fn(tx); err == nil {
-		err = tx.Commit()
+	if last := results[len(results)-1].CommandTag.String(); last != "COMMIT" {
+		return fmt.Errorf("the transaction ended with %s", last)
 	}
-	if err == nil {
-		err = conn.Raw(func(c any) error { return checkReplicated(c.(*stdlib.Conn).Conn()) })
+	return cmp.Or(checkReplicated(conn), p.server.check(conn))
+}
+
+// rollback ends the transaction that a connection is in.
+func rollback(ctx context.Context, conn *pgx.Conn) error {
+	if conn.IsClosed() || conn.PgConn().TxStatus() == 'I' {
+		return nil
 	}
-	p.notice(err)
+	_, err := conn.PgConn().Exec(ctx, "ROLLBACK").ReadAll()
 	return err
 }
 
 // notice drops all connections when one of them turns out to lead to a server
-// that is no longer the primary.
+// that is no longer the primary, and what is remembered when one has broken.
 func (p *postgres) notice(err error) {
-	if isCode(err, "25006") { // read_only_sql_transaction
-		p.hot.Reset()
-		p.reads.Reset()
+	_, told := errors.AsType[*pgconn.PgError](err)
+	switch {
+	case err == nil:
+	case isCode(err, "25006"), errors.Is(err, errOtherServer): // read_only_sql_transaction
+		p.reset()
+	case isCode(err, "57P01", "57P02", "57P03"), !told && isBroken(err):
+		p.server.lost()
 	}
+}
+
+// isBroken reports that a connection has failed, or could not be made, rather
+// than that nobody waits for its answer any more.
+func isBroken(err error) bool {
+	if _, connecting := errors.AsType[*pgconn.ConnectError](err); connecting {
+		return true
+	}
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+		return false
+	}
+	_, network := errors.AsType[net.Error](err)
+	return network || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, driver.ErrBadConn)
 }
 
 func (p *postgres) list(param string, _ listType) string { return " = ANY(" + param + ")" }
@@ -181,11 +273,14 @@ func (p *postgres) now(ctx context.Context, local func() time.Time) (r reading, 
 	r.asked = local()
 	err = conn.QueryRow(ctx, `SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint`).Scan(&us)
 	r.answered, r.theirs = local(), fromMicros(us)
-	return r, err
+	return orZero(r, err)
 }
 
 // damage is for pg_amcheck to find, which comes with PostgreSQL.
 func (p *postgres) damage(context.Context) (string, error) { return "", nil }
+
+// intact: the server looks after its files.
+func (p *postgres) intact() error { return nil }
 
 func (p *postgres) stats() Stats {
 	var sum Stats

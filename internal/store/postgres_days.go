@@ -116,7 +116,7 @@ func (p *postgres) partitions(ctx context.Context) (map[string]partitionState, e
 		}
 		return nil
 	})
-	return have, err
+	return orZero(have, err)
 }
 
 // cutoff is the beginning of a day: days go whole.

@@ -114,13 +114,22 @@ func (p *postgres) finish(ctx context.Context, results []Result, replayed bool) 
 	return err
 }
 
+// sqlHealthFine and sqlHealthBack of many webhooks.
+const (
+	sqlAllHealthFine = `DELETE FROM webhook_health AS h USING unnest($1::bigint[], $2::bigint[]) AS f (id, at)
+		WHERE h.stage = 0 AND h.webhook_id = f.id AND h.lift_at <= f.at`
+	sqlAllHealthBack = `UPDATE webhook_health AS h SET stage = CASE WHEN stage > 0 THEN 3 ELSE 0 END, failures = 0,
+			held_until = CASE WHEN lift_at <= f.at THEN 0 ELSE held_until END, holds = CASE WHEN lift_at <= f.at THEN 0 ELSE holds END
+		FROM unnest($1::bigint[], $2::bigint[]) AS f (id, at) WHERE h.webhook_id = f.id`
+)
+
 // queueHealth notes how the webhooks of results fare.
 func queueHealth(batch *pgx.Batch, results []Result) {
-	var fine []int64
+	var fine, fineAts []int64
 	marks := healthMarks(results)
 	for _, m := range marks {
 		if m.fine {
-			fine = append(fine, m.webhookID)
+			fine, fineAts = append(fine, m.webhookID), append(fineAts, micros(m.fineAt))
 		}
 	}
 	if len(fine) > 0 && len(fine) < len(marks) { // two nodes lock rows in one order
@@ -131,8 +140,8 @@ func queueHealth(batch *pgx.Batch, results []Result) {
 		batch.Queue(`SELECT FROM webhook_health WHERE webhook_id = ANY($1) ORDER BY webhook_id FOR UPDATE`, ids)
 	}
 	if len(fine) > 0 {
-		batch.Queue(sqlHealthFine+` = ANY($1)`, fine)
-		batch.Queue(sqlHealthBack+` = ANY($1)`, fine)
+		batch.Queue(sqlAllHealthFine, fine, fineAts)
+		batch.Queue(sqlAllHealthBack, fine, fineAts)
 	}
 	for _, m := range marks {
 		if m.failures > 0 {

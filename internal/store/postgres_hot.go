@@ -76,9 +76,6 @@ func (p *postgres) addEvents(ctx context.Context, b *Batch, again bool) ([]trigg
 			return nil, made
 		}
 	}
-	if err == nil && again {
-		err = p.barrier(ctx)
-	}
 	return verdicts, err
 }
 
@@ -151,6 +148,20 @@ func addEventsArgs(b *Batch, currentOrgs, currentVersions []int64) []any {
 	}
 }
 
+// sqlFound looks for the events of a batch that were not stored. Its commit is
+// a barrier, see sqlBarrier: what it finds may be committed and have waited for
+// no standby, as after the restart of a server whose standby was away.
+const sqlFound = `
+	WITH loser AS MATERIALIZED (
+		SELECT * FROM unnest($1::integer[], $2::smallint[], $3::bigint[], $4::text[], $5::uuid[])
+		AS l (place, bucket, organization_id, dedup_id, id)
+	), found AS (
+		SELECT place, d.event_id FROM loser JOIN dedup d USING (bucket, organization_id, dedup_id) WHERE dedup_id <> ''
+		UNION ALL
+		SELECT place, id FROM loser JOIN events e USING (bucket, organization_id, id) WHERE loser.dedup_id = ''
+	)
+	SELECT place, event_id, (` + sqlBarrier + `) FROM found`
+
 // secondLook finds the events that the losers lost to, which the statement
 // that lost cannot see; and those that an earlier try of the same batch has
 // committed, which are accepted.
@@ -168,36 +179,18 @@ func secondLook(ctx context.Context, conn *pgx.Conn, b *Batch, verdicts []trigge
 			orgs, dedupIDs, ids = append(orgs, e.OrganizationID), append(dedupIDs, e.DedupID), append(ids, e.ID)
 		}
 	}
-	rows, err := conn.Query(ctx, `
-		WITH loser AS MATERIALIZED (
-			SELECT * FROM unnest($1::integer[], $2::smallint[], $3::bigint[], $4::text[], $5::uuid[])
-			AS l (place, bucket, organization_id, dedup_id, id)
-		)
-		SELECT place, d.event_id FROM loser JOIN dedup d USING (bucket, organization_id, dedup_id) WHERE dedup_id <> ''
-		UNION ALL
-		SELECT place, id FROM loser JOIN events e USING (bucket, organization_id, id) WHERE loser.dedup_id = ''`,
+	rows, err := conn.Query(ctx, sqlFound,
 		places, buckets, orgs, dedupIDs, ids)
 	if err != nil {
 		return err
 	}
 	var place int32
 	var id [16]byte
-	_, err = pgx.ForEachRow(rows, []any{&place, &id}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&place, &id, nil}, func() error {
 		verdicts[place] = id
 		return nil
 	})
 	return err
-}
-
-// barrier is a commit of its own: when it returns, everything committed before
-// it has reached the synchronous standby too. Rows that were only found need
-// it, since finding writes nothing and waits for nobody.
-func (p *postgres) barrier(ctx context.Context) error {
-	return p.onConn(ctx, func(ctx context.Context, conn *pgx.Conn) error {
-		_, err := conn.Exec(ctx, `INSERT INTO nodes (id, seen_at) VALUES ($1, 0)
-			ON CONFLICT (id) DO UPDATE SET seen_at = nodes.seen_at`, [16]byte(p.nodeID))
-		return err
-	})
 }
 
 // sqlAllLanes goes from the first delivery of each webhook to that of the next.
@@ -221,27 +214,68 @@ func (p *postgres) lanes() (all, due string) {
 // they are locked: a join by key would be planned by statistics, and those of
 // a queue are always old; so would the bucket, were it not hidden from them.
 const (
-	sqlClaim = sqlClaimFrom + `state = 0 AND webhook_id > 0 AND webhook_id = w.id` + sqlClaimTo
+	sqlClaim = sqlClaimFrom + sqlOpenOf + sqlClaimTo
 	// Of a replay: the index deliveries_replayed has these alone.
-	sqlClaimReplayed = sqlClaimFrom + `state = 3 AND job = w.id` + sqlClaimTo
+	sqlClaimReplayed = sqlClaimFrom + sqlReplayedOf + sqlClaimTo
+
+	sqlProbe         = sqlProbeFrom + sqlOpenOf + sqlProbeOr + sqlOpenOf + sqlProbeTo
+	sqlProbeReplayed = sqlProbeFrom + sqlReplayedOf + sqlProbeOr + sqlReplayedOf + sqlProbeTo
+
+	sqlOpenOf     = `state = 0 AND webhook_id > 0 AND webhook_id = w.id AND due_at >= w.due AND due_at <= $4`
+	sqlReplayedOf = `state = 3 AND job = w.id AND due_at >= w.due AND due_at <= $4`
 )
 
-const sqlClaimFrom = `
+const (
+	sqlClaimFrom = sqlWanted + `
+			SELECT ctid AS place FROM deliveries WHERE bucket = $1 AND `
+	sqlClaimTo = `
+			ORDER BY due_at LIMIT w.room FOR UPDATE SKIP LOCKED` + sqlTake
+)
+
+// sqlProbe takes what has failed least, any of it, of those that were due first
+// and last, a hundred each: what was due first may be what the receiver always
+// refuses.
+const (
+	sqlProbeFrom = sqlWanted + `
+			SELECT ctid AS place FROM deliveries WHERE (bucket = $1) IS TRUE AND due_at <= $4 AND ctid = ANY (ARRAY(
+				SELECT place FROM (
+					(SELECT ctid AS place, attempts FROM deliveries WHERE bucket = $1 AND `
+	sqlProbeOr = ` ORDER BY due_at LIMIT 100)
+					UNION
+					(SELECT ctid, attempts FROM deliveries WHERE bucket = $1 AND `
+	sqlProbeTo = ` ORDER BY due_at DESC LIMIT 100)
+				) AS known ORDER BY attempts, random() LIMIT w.room
+			)) FOR UPDATE SKIP LOCKED` + sqlTake
+)
+
+const (
+	sqlWanted = `
 	WITH due AS MATERIALIZED (
 		SELECT d.place
-		FROM unnest($2::bigint[], $3::integer[], $7::bigint[]) AS w (id, room, due), LATERAL (
-			SELECT ctid AS place FROM deliveries
-			WHERE bucket = $1 AND `
-
-const sqlClaimTo = ` AND due_at >= w.due AND due_at <= $4
-			ORDER BY due_at LIMIT w.room FOR UPDATE SKIP LOCKED
+		FROM unnest($2::bigint[], $3::integer[], $7::bigint[]) AS w (id, room, due), LATERAL (`
+	sqlTake = `
 		) AS d
 	)
 	UPDATE deliveries SET claim = $5, due_at = $6
 	WHERE (bucket = $1) IS TRUE AND ctid = ANY (ARRAY(SELECT place FROM due))
 	RETURNING organization_id, event_id, webhook_id, job, attempts`
+)
 
-// claim sends a statement for each bucket, all in one round trip.
+// claimText is the statement that claims what is wanted so.
+func claimText(replayed, probe bool) string {
+	switch {
+	case probe && replayed:
+		return sqlProbeReplayed
+	case probe:
+		return sqlProbe
+	case replayed:
+		return sqlClaimReplayed
+	}
+	return sqlClaim
+}
+
+// claim sends a statement for each bucket and kind of want, all in one round
+// trip.
 func (p *postgres) claim(ctx context.Context, wants []Want, claim trigger.ID, now, lease time.Time) ([]trigger.Delivery, error) {
 	var taken []trigger.Delivery
 	batch := &pgx.Batch{}
@@ -249,11 +283,8 @@ func (p *postgres) claim(ctx context.Context, wants []Want, claim trigger.ID, no
 		var ids []int64 // webhooks, or replays
 		var rooms []int32
 		var froms []int64
-		bucket, replayed, text := wants[0].Bucket, wants[0].Job != 0, sqlClaim
-		if replayed {
-			text = sqlClaimReplayed
-		}
-		for len(wants) > 0 && wants[0].Bucket == bucket && (wants[0].Job != 0) == replayed {
+		bucket, text := wants[0].Bucket, claimText(wants[0].Job != 0, wants[0].Probe)
+		for len(wants) > 0 && wants[0].Bucket == bucket && claimText(wants[0].Job != 0, wants[0].Probe) == text {
 			ids, rooms = append(ids, cmp.Or(wants[0].Job, wants[0].WebhookID)), append(rooms, int32(wants[0].Room))
 			froms = append(froms, micros(wants[0].From))
 			wants = wants[1:]
@@ -270,7 +301,7 @@ func (p *postgres) claim(ctx context.Context, wants []Want, claim trigger.ID, no
 		})
 	}
 	err := p.onConn(ctx, func(ctx context.Context, conn *pgx.Conn) error { return conn.SendBatch(ctx, batch).Close() })
-	return taken, err
+	return orZero(taken, err)
 }
 
 // onConn runs do on a connection of its own. Waiting for the connection may be
@@ -279,14 +310,15 @@ func (p *postgres) claim(ctx context.Context, wants []Want, claim trigger.ID, no
 func (p *postgres) onConn(ctx context.Context, do func(context.Context, *pgx.Conn) error) error {
 	conn, err := p.hot.Acquire(ctx)
 	if err != nil {
-		return err
-	}
-	defer conn.Release()
-	if err := do(context.WithoutCancel(ctx), conn.Conn()); err != nil {
 		p.notice(err)
 		return err
 	}
-	return checkReplicated(conn.Conn())
+	defer conn.Release()
+	if err = do(context.WithoutCancel(ctx), conn.Conn()); err == nil {
+		err = cmp.Or(checkReplicated(conn.Conn()), p.server.check(conn.Conn()))
+	}
+	p.notice(err)
+	return err
 }
 
 func collectIDs(ctx context.Context, conn *pgx.Conn, text string, args ...any) ([][16]byte, error) {

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 	"slices"
 	"time"
@@ -37,7 +36,10 @@ func (s *Store) FindEvents(ctx context.Context, orgID int64, q EventQuery) (page
 	ctx, cancel := bounded(ctx)
 	defer cancel()
 	page, next, err = s.findEvents(ctx, orgID, &q)
-	return page, next, wrap("find events", err)
+	if err != nil {
+		return nil, trigger.ID{}, wrap("find events", err)
+	}
+	return page, next, nil
 }
 
 func (s *Store) findEvents(ctx context.Context, orgID int64, q *EventQuery) (page []EventStatus, next trigger.ID, err error) {
@@ -123,7 +125,7 @@ func nextID(id trigger.ID) trigger.ID {
 
 // findDedup looks for the one event that has a dedup id.
 func (s *Store) findDedup(ctx context.Context, orgID int64, q *EventQuery, from, before trigger.ID) (page []EventStatus, next trigger.ID, err error) {
-	found, err := scanIDs(ctx, s.read, `SELECT event_id FROM dedup WHERE bucket = $1 AND organization_id = $2 AND dedup_id = $3
+	found, err := idSet(ctx, s.read, `SELECT event_id FROM dedup WHERE bucket = $1 AND organization_id = $2 AND dedup_id = $3
 		AND event_id >= $4 AND event_id < $5`, trigger.Bucket(orgID), orgID, q.DedupID, from[:], before[:])
 	if err != nil {
 		return nil, next, err
@@ -149,29 +151,21 @@ func (s *Store) candidates(ctx context.Context, orgID int64, q *EventQuery, from
 	}
 	if q.Status != trigger.Pending && q.Status != trigger.Failed {
 		if recent := trigger.MinID(s.Now().Add(-recentDays)); !q.Oldest && minID(from, recent) == from && minID(recent, before) == recent {
-			ids, err = s.idsBetween(ctx, orgID, recent, before, order, limit)
+			if ids, err = s.idsBetween(ctx, orgID, recent, before, order, limit); err != nil || len(ids) == limit {
+				return ids, err
+			}
 			before = recent
 		}
-		if err == nil && len(ids) < limit {
-			var older []trigger.ID
-			older, err = s.idsBetween(ctx, orgID, from, before, order, limit-len(ids))
-			ids = append(ids, older...)
-		}
-		return ids, err
+		older, err := s.idsBetween(ctx, orgID, from, before, order, limit-len(ids))
+		return orZero(append(ids, older...), err)
 	}
 	state := trigger.DeliveryOpen
 	if q.Status == trigger.Failed {
 		state = trigger.DeliveryFailed
 	}
-	err = query(ctx, s.read, func(rows *sql.Rows) error {
-		var id dbID
-		err := rows.Scan(&id)
-		ids = append(ids, trigger.ID(id))
-		return err
-	}, fmt.Sprintf(`SELECT DISTINCT event_id FROM deliveries WHERE bucket = $1 AND organization_id = $2 AND state = %d
+	return rowsOf(ctx, s.read, scanID, fmt.Sprintf(`SELECT DISTINCT event_id FROM deliveries WHERE bucket = $1 AND organization_id = $2 AND state = %d
 		AND event_id >= $3 AND event_id < $4 AND job = 0 ORDER BY event_id %s LIMIT $5`, state, order),
 		trigger.Bucket(orgID), orgID, from[:], before[:], limit)
-	return ids, err
 }
 
 // pickEvents keeps those of the ids, which stand in an order, that the query picks.
@@ -229,25 +223,31 @@ func (s *Store) amongArgs(orgID int64, ids []trigger.ID, more ...any) []any {
 }
 
 func (s *Store) ofType(ctx context.Context, orgID int64, f trigger.Filter, ids []trigger.ID) ([]trigger.ID, error) {
-	matches := make(map[trigger.ID]bool)
-	err := query(ctx, s.read, func(rows *sql.Rows) error {
-		var id dbID
+	list, err := rowsOf(ctx, s.read, func(r row) (id trigger.ID, err error) {
 		var eventType string
-		err := rows.Scan(&id, &eventType)
-		matches[trigger.ID(id)] = f.Match(eventType, nil)
-		return err
+		if err = r.Scan((*dbID)(&id), &eventType); err == nil && !f.Match(eventType, nil) {
+			err = errSkip
+		}
+		return id, err
 	}, `SELECT id, type FROM events WHERE bucket = $1`+s.among("id"), s.amongArgs(orgID, ids)...)
-	return slices.DeleteFunc(slices.Clone(ids), func(id trigger.ID) bool { return !matches[id] }), err
+	if err != nil {
+		return nil, err
+	}
+	matches := setOf(list)
+	return slices.DeleteFunc(slices.Clone(ids), func(id trigger.ID) bool { return !matches[id] }), nil
 }
 
 // ofWebhook keeps the events that a webhook is owed, or was tried at.
 func (s *Store) ofWebhook(ctx context.Context, orgID, webhookID int64, ids []trigger.ID) ([]trigger.ID, error) {
-	owed, err := scanIDs(ctx, s.read, `SELECT event_id FROM deliveries WHERE bucket = $1`+s.among("event_id")+
+	owed, err := idSet(ctx, s.read, `SELECT event_id FROM deliveries WHERE bucket = $1`+s.among("event_id")+
 		` AND state IN (0, 1, 3) AND webhook_id = $6`, s.amongArgs(orgID, ids, webhookID)...)
 	if err != nil {
 		return nil, err
 	}
-	tried, err := scanIDs(ctx, s.read, `SELECT event_id FROM attempts WHERE bucket = $1`+s.among("event_id")+` AND webhook_id = $6`,
+	tried, err := idSet(ctx, s.read, `SELECT event_id FROM attempts WHERE bucket = $1`+s.among("event_id")+` AND webhook_id = $6`,
 		s.amongArgs(orgID, ids, webhookID)...)
-	return slices.DeleteFunc(slices.Clone(ids), func(id trigger.ID) bool { return !owed[id] && !tried[id] }), err
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(slices.Clone(ids), func(id trigger.ID) bool { return !owed[id] && !tried[id] }), nil
 }

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"slices"
 	"time"
 
@@ -21,14 +20,10 @@ const RunningPage = 200
 // RunningReplays lists replays that go on: those after an id that are running,
 // but for those to paused webhooks, or are being cancelled.
 func (s *Store) RunningReplays(ctx context.Context, after int64) (list []trigger.Replay, err error) {
-	err = query(ctx, s.hot, func(rows *sql.Rows) error {
-		r, err := scanReplay(rows)
-		list = append(list, r)
-		return err
-	}, `SELECT `+replayColumns+` FROM replays WHERE state IN ('running', 'cancelling') AND id > $1
+	list, err = rowsOf(ctx, s.hot, scanReplay, `SELECT `+replayColumns+` FROM replays WHERE state IN ('running', 'cancelling') AND id > $1
 		AND (state = 'cancelling' OR EXISTS (SELECT 1 FROM webhooks w WHERE w.id = webhook_id AND w.state <> 'paused'))
 		ORDER BY id LIMIT $2`, after, RunningPage)
-	return list, wrap("list running replays", err)
+	return wrapped("list running replays", list, err)
 }
 
 // FeedReplay goes on with a replay: it makes the next deliveries, as far as
@@ -37,10 +32,11 @@ func (s *Store) RunningReplays(ctx context.Context, after int64) (list []trigger
 // event is owed once, whenever the process dies.
 func (s *Store) FeedReplay(ctx context.Context, r trigger.Replay) (due bool, err error) {
 	open, first, err := s.openOf(ctx, &r)
+	if err != nil {
+		return false, err
+	}
 	due = open > 0 && !first.After(s.Now())
 	switch {
-	case err != nil:
-		return false, err
 	case r.State == trigger.ReplayCancelling:
 		return false, s.cancelSome(ctx, &r, open)
 	case r.Cursor == lastID() && open == 0:
@@ -49,27 +45,29 @@ func (s *Store) FeedReplay(ctx context.Context, r trigger.Replay) (due bool, err
 		return due, nil
 	}
 	w, err := s.webhook(ctx, s.hot, r.OrganizationID, r.WebhookID)
-	if err == nil && w.State == trigger.Gone {
+	if err != nil {
+		return false, wrap("go on with a replay", err)
+	}
+	if w.State == trigger.Gone {
 		return false, s.endReplay(ctx, &r, trigger.ReplayCancelling)
 	}
-	var ids []trigger.ID
 	seen := r.Cursor
-	if err == nil {
-		ids, err = s.nextOf(ctx, &r, &w, replayWindow-open)
-	}
+	ids, err := s.nextOf(ctx, &r, &w, replayWindow-open)
 	if err == nil && r.Cursor != seen {
 		err = s.oweAgain(ctx, &r, seen, ids)
 	}
-	return due || len(ids) > 0, wrap("go on with a replay", err)
+	return wrapped("go on with a replay", due || len(ids) > 0, err)
 }
 
 // openOf counts the open deliveries of a replay, and says when the first of
 // them is due.
 func (s *Store) openOf(ctx context.Context, r *trigger.Replay) (n int, first time.Time, err error) {
 	var due int64
-	err = s.hot.QueryRowContext(ctx, `SELECT count(*), coalesce(min(due_at), 0) FROM deliveries
-		WHERE bucket = $1 AND state = 3 AND job = $2`, trigger.Bucket(r.OrganizationID), r.ID).Scan(&n, &due)
-	return n, fromMicros(due), wrap("count a replay", err)
+	if err = s.hot.QueryRowContext(ctx, `SELECT count(*), coalesce(min(due_at), 0) FROM deliveries
+		WHERE bucket = $1 AND state = 3 AND job = $2`, trigger.Bucket(r.OrganizationID), r.ID).Scan(&n, &due); err != nil {
+		return 0, time.Time{}, wrap("count a replay", err)
+	}
+	return n, fromMicros(due), nil
 }
 
 // nextOf finds the next events of a replay, up to room of them, and moves its
@@ -104,7 +102,7 @@ func (s *Store) nextOf(ctx context.Context, r *trigger.Replay, w *trigger.Webhoo
 // oweAgain makes the deliveries of a replay and moves its cursor, unless
 // another node has, or it was stopped.
 func (s *Store) oweAgain(ctx context.Context, r *trigger.Replay, seen trigger.ID, ids []trigger.ID) error {
-	return s.dialect.write(ctx, func(q querier) error {
+	return s.dialect.writeQuietly(ctx, func(q querier) error {
 		moved, err := affected(q.ExecContext(ctx, `UPDATE replays SET cursor = $3, queued = queued + $4
 			WHERE id = $1 AND state = 'running' AND cursor = $2`, r.ID, seen[:], r.Cursor[:], len(ids)))
 		if err != nil || !moved || len(ids) == 0 {
@@ -133,13 +131,14 @@ func (s *Store) replayPage(ctx context.Context, q querier, r *trigger.Replay, w 
 		orgID: r.OrganizationID, from: nextID(r.Cursor), before: before,
 		payloads: w.Filter.Content != nil, limit: lookPage,
 	}
-	whole, err = s.look(ctx, q, &p, func(e *trigger.Event) {
-		page = append(page, looked{e.ID, r.Picks(w, e)})
-	})
+	page, whole, err = look(ctx, q, &p, func(e *trigger.Event) looked { return looked{e.ID, r.Picks(w, e)} })
 	if err == nil {
 		err = s.pick(ctx, q, r, page)
 	}
-	return page, whole, err
+	if err != nil {
+		return nil, false, err
+	}
+	return page, whole, nil
 }
 
 // pick leaves out those events of a page that do not have the status which the
@@ -156,17 +155,15 @@ func (s *Store) pick(ctx context.Context, q querier, r *trigger.Replay, page []l
 		text = `SELECT event_id FROM attempts WHERE bucket = $1 AND organization_id = $2
 			AND event_id >= $3 AND event_id <= $4 AND webhook_id = $5 AND job = 0 AND outcome = 'success'`
 	}
-	having := make(map[trigger.ID]bool)
-	err := query(ctx, q, func(rows *sql.Rows) error {
-		var id dbID
-		err := rows.Scan(&id)
-		having[trigger.ID(id)] = true
+	having, err := idSet(ctx, q, text, trigger.Bucket(r.OrganizationID), r.OrganizationID,
+		page[0].id[:], page[len(page)-1].id[:], r.WebhookID)
+	if err != nil {
 		return err
-	}, text, trigger.Bucket(r.OrganizationID), r.OrganizationID, page[0].id[:], page[len(page)-1].id[:], r.WebhookID)
+	}
 	for i := range page {
 		page[i].picked = page[i].picked && having[page[i].id]
 	}
-	return err
+	return nil
 }
 
 // cancelSome removes the deliveries of a replay that nobody is at, and ends
@@ -181,7 +178,7 @@ func (s *Store) cancelSome(ctx context.Context, r *trigger.Replay, open int) err
 }
 
 func (s *Store) endReplay(ctx context.Context, r *trigger.Replay, state trigger.ReplayState) error {
-	return wrap("end a replay", s.dialect.write(ctx, func(q querier) error {
+	return wrap("end a replay", s.dialect.writeQuietly(ctx, func(q querier) error {
 		_, err := q.ExecContext(ctx, `UPDATE replays SET state = $2 WHERE id = $1 AND state = $3`,
 			r.ID, string(state), string(r.State))
 		return err
@@ -205,9 +202,15 @@ func (s *Store) PreviewReplay(ctx context.Context, orgID int64, r trigger.Replay
 	ctx, cancel := bounded(ctx)
 	defer cancel()
 	w, err := s.webhookThere(ctx, s.read, orgID, r.WebhookID)
-	for begun := s.clock.monotonic(); err == nil && !p.All && s.clock.monotonic().Sub(begun) < lookTime; {
-		var page []looked
-		page, p.All, err = s.replayPage(ctx, s.read, &r, &w, trigger.MinID(r.Until))
+	if err != nil {
+		return p, wrap("preview a replay", err)
+	}
+	for begun := s.clock.monotonic(); !p.All && s.clock.monotonic().Sub(begun) < lookTime; {
+		page, all, err := s.replayPage(ctx, s.read, &r, &w, trigger.MinID(r.Until))
+		if err != nil {
+			return Preview{}, wrap("preview a replay", err)
+		}
+		p.All = all
 		p.Scanned += len(page)
 		for _, e := range page {
 			if r.Cursor = e.id; e.picked {
@@ -218,5 +221,5 @@ func (s *Store) PreviewReplay(ctx context.Context, orgID int64, r trigger.Replay
 		p.Newest = slices.Clone(p.Newest[max(0, len(p.Newest)-some):])
 	}
 	slices.Reverse(p.Newest)
-	return p, wrap("preview a replay", err)
+	return p, nil
 }

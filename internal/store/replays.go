@@ -36,7 +36,7 @@ func (s *Store) AddReplay(ctx context.Context, orgID int64, r trigger.Replay, o 
 		})
 		return err
 	})
-	return id, wrap("add replay", err)
+	return wrapped("add replay", id, err)
 }
 
 // beginReplay sets what the owner of a replay does not, and judges the rest.
@@ -62,7 +62,7 @@ func (s *Store) webhookThere(ctx context.Context, q querier, orgID, webhookID in
 	if err == nil && w.State == trigger.Gone {
 		err = sql.ErrNoRows
 	}
-	return w, err
+	return orZero(w, err)
 }
 
 func addReplay(ctx context.Context, q querier, r *trigger.Replay) (id int64, err error) {
@@ -78,12 +78,11 @@ func addReplay(ctx context.Context, q querier, r *trigger.Replay) (id int64, err
 	if err != nil {
 		return 0, err
 	}
-	err = q.QueryRowContext(ctx, `
+	return rowOf(ctx, q, scanInt, `
 		INSERT INTO replays (organization_id, webhook_id, state, since, until, types, status, pace, cursor, queued, delivered, failed, created_at)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 0, 0, $11) RETURNING id`,
 		r.OrganizationID, r.WebhookID, string(r.State), micros(r.Since), micros(r.Until), string(types), string(r.Status),
-		r.Pace, r.Cursor[:], r.Queued, micros(r.CreatedAt)).Scan(&id)
-	return id, err
+		r.Pace, r.Cursor[:], r.Queued, micros(r.CreatedAt))
 }
 
 func scanReplay(sc row) (r trigger.Replay, err error) {
@@ -107,9 +106,9 @@ func scanReplay(sc row) (r trigger.Replay, err error) {
 func (s *Store) Replay(ctx context.Context, orgID, id int64) (trigger.Replay, error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
-	r, err := scanReplay(s.read.QueryRowContext(ctx,
-		`SELECT `+replayColumns+` FROM replays WHERE organization_id = $1 AND id = $2`, orgID, id))
-	return r, wrap("find replay", err)
+	r, err := rowOf(ctx, s.read, scanReplay,
+		`SELECT `+replayColumns+` FROM replays WHERE organization_id = $1 AND id = $2`, orgID, id)
+	return wrapped("find replay", r, err)
 }
 
 // ListReplays lists replays of an organization, the newest first, those below
@@ -117,13 +116,9 @@ func (s *Store) Replay(ctx context.Context, orgID, id int64) (trigger.Replay, er
 func (s *Store) ListReplays(ctx context.Context, orgID, before int64, limit int) (page []trigger.Replay, err error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
-	err = query(ctx, s.read, func(rows *sql.Rows) error {
-		r, err := scanReplay(rows)
-		page = append(page, r)
-		return err
-	}, `SELECT `+replayColumns+` FROM replays WHERE organization_id = $1 AND ($2 = 0 OR id < $2) ORDER BY id DESC LIMIT $3`,
+	page, err = rowsOf(ctx, s.read, scanReplay, `SELECT `+replayColumns+` FROM replays WHERE organization_id = $1 AND ($2 = 0 OR id < $2) ORDER BY id DESC LIMIT $3`,
 		orgID, before, limit)
-	return page, wrap("list replays", err)
+	return wrapped("list replays", page, err)
 }
 
 // SetReplayState pauses, resumes or cancels a replay. To make it what it is
@@ -137,8 +132,8 @@ func (s *Store) SetReplayState(ctx context.Context, orgID, id int64, state trigg
 		return r, trigger.Errorf(trigger.Invalid, "a replay can be made running, paused or cancelling")
 	}
 	err = s.dialect.write(ctx, func(q querier) error {
-		if r, err = scanReplay(q.QueryRowContext(ctx, `UPDATE replays SET state = state
-			WHERE organization_id = $1 AND id = $2 RETURNING `+replayColumns, orgID, id)); err != nil {
+		if r, err = rowOf(ctx, q, scanReplay, `UPDATE replays SET state = state
+			WHERE organization_id = $1 AND id = $2 RETURNING `+replayColumns, orgID, id); err != nil {
 			return err
 		}
 		switch {
@@ -151,7 +146,7 @@ func (s *Store) SetReplayState(ctx context.Context, orgID, id int64, state trigg
 		_, err := q.ExecContext(ctx, `UPDATE replays SET state = $2 WHERE id = $1`, id, string(state))
 		return err
 	})
-	return r, wrap("set replay state", err)
+	return wrapped("set replay state", r, err)
 }
 
 // Resend owes an event to a webhook once more, now. A failed delivery is
@@ -167,7 +162,7 @@ func (s *Store) Resend(ctx context.Context, orgID int64, eventID trigger.ID, web
 		job, err = s.once(ctx, q, orgID, o, func() (int64, error) { return s.resend(ctx, q, orgID, eventID, webhookID) })
 		return err
 	})
-	return job, wrap("resend", err)
+	return wrapped("resend", job, err)
 }
 
 func (s *Store) resend(ctx context.Context, q querier, orgID int64, eventID trigger.ID, webhookID int64) (job int64, err error) {
@@ -182,7 +177,7 @@ func (s *Store) resend(ctx context.Context, q querier, orgID int64, eventID trig
 	if events[eventID] == nil {
 		return 0, sql.ErrNoRows
 	}
-	if moved, err := reopen(ctx, q, orgID, eventID, webhookID, micros(now)); moved || err != nil {
+	if moved, err := reopen(ctx, q, orgID, eventID, webhookID, micros(now)); err != nil || moved {
 		return 0, err
 	}
 	job, err = addReplay(ctx, q, &trigger.Replay{

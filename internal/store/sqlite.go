@@ -7,7 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/url"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -23,6 +23,7 @@ import (
 // one process. All writes go through one writer, see [writer].
 type embedded struct {
 	lock   *os.File
+	files  *dataFiles // nil until they are watched
 	read   *sql.DB
 	hot    *sql.DB // of ingest and the engine, so that requests never hold them up
 	writer *writer
@@ -43,14 +44,20 @@ func openSQLite(ctx context.Context, s *Store, o Options) error {
 	if err := os.MkdirAll(o.DataDir, 0o700); err != nil {
 		return fmt.Errorf("the data folder cannot be made, choose another with --data-dir: %w", err)
 	}
-	lock, err := lockFolder(filepath.Join(o.DataDir, lockFile))
+	lockPath := filepath.Join(o.DataDir, lockFile)
+	if _, err := os.Lstat(lockPath); errors.Is(err, fs.ErrNotExist) { // no server is there; a folder that is refused stays without a lock
+		if err := inspectFiles(o.DataDir); err != nil {
+			return cannotOpen(o, err)
+		}
+	}
+	lock, err := lockFolder(lockPath)
 	if err != nil {
 		return err
 	}
 	e := &embedded{lock: lock, clock: s.clock, slice: 64}
 	s.dialect = e
 	if err := e.open(ctx, s, o); err != nil {
-		return errors.Join(fmt.Errorf("the database in %s cannot be opened: %w", o.DataDir, err), e.close())
+		return errors.Join(cannotOpen(o, err), e.close())
 	}
 	s.read, s.hot = e.read, e.hot
 	if err := e.freeLeases(ctx, s); err != nil {
@@ -59,42 +66,59 @@ func openSQLite(ctx context.Context, s *Store, o Options) error {
 	return nil
 }
 
-func (e *embedded) open(ctx context.Context, s *Store, o Options) error {
-	file := filepath.Join(o.DataDir, databaseFile)
-	writing, err := openFile(file, "journal_mode(WAL)", "synchronous(FULL)", "wal_autocheckpoint(2000)", "journal_size_limit(67108864)")
+func cannotOpen(o Options, err error) error {
+	return fmt.Errorf("the database in %s cannot be opened: %w", o.DataDir, err)
+}
+
+func (e *embedded) open(ctx context.Context, s *Store, o Options) (err error) {
+	if err := inspectFiles(o.DataDir); err != nil {
+		return err
+	}
+	files, err := newDataFiles(s, o, e.lock)
 	if err != nil {
 		return err
 	}
-	writing.SetMaxOpenConns(1)
-	if err = readPragmas(ctx, s, o, writing); err == nil {
+	writing := files.openWriter()
+	pragmas, err := readPragmas(ctx, writing)
+	if err == nil {
+		err = checkPragmas(s, o, pragmas)
+	}
+	if err == nil {
 		s.schema, err = migrate(ctx, goose.DialectSQLite3, writing)
 	}
 	if err != nil {
 		return errors.Join(err, writing.Close())
 	}
-	for _, db := range []**sql.DB{&e.read, &e.hot} {
-		if *db, err = openFile(file, "query_only(1)"); err != nil {
-			return errors.Join(err, writing.Close())
-		}
-		(*db).SetMaxOpenConns(readers)
-		(*db).SetMaxIdleConns(readers)
+	if e.writer, err = newWriter(ctx, writing, files); err != nil {
+		return err
 	}
-	e.writer, err = newWriter(ctx, writing)
-	return err
+	if pragmas["journal_mode"] == "wal" {
+		if err := files.rememberLog(); err != nil {
+			return err
+		}
+	}
+	for _, db := range []**sql.DB{&e.read, &e.hot} {
+		if *db, err = files.openReaders(ctx); err != nil {
+			return err
+		}
+	}
+	e.files = files
+	go files.watch()
+	return nil
 }
 
 // readPragmas asks how commits are written: SQLite leaves a pragma that it
 // cannot follow, or does not know, without an error.
-func readPragmas(ctx context.Context, s *Store, o Options, db *sql.DB) error {
+func readPragmas(ctx context.Context, db *sql.DB) (map[string]string, error) {
 	pragmas := map[string]string{}
 	for _, name := range []string{"journal_mode", "synchronous"} {
 		var value string
 		if err := db.QueryRowContext(ctx, "PRAGMA "+name).Scan(&value); err != nil {
-			return err
+			return nil, err
 		}
 		pragmas[name] = value
 	}
-	return checkPragmas(s, o, pragmas)
+	return pragmas, nil
 }
 
 func checkPragmas(s *Store, o Options, pragmas map[string]string) error {
@@ -110,11 +134,6 @@ func checkPragmas(s *Store, o Options, pragmas map[string]string) error {
 	return nil
 }
 
-func openFile(file string, pragmas ...string) (*sql.DB, error) {
-	settings := url.Values{"_pragma": append(pragmas, "busy_timeout(5000)", "foreign_keys(1)", "cache_size(-16384)")}
-	return sql.Open("sqlite", "file:"+(&url.URL{Path: file}).EscapedPath()+"?"+settings.Encode())
-}
-
 // freeLeases gives back what a process that died had claimed: with the lock on
 // the folder it is certain that nobody is at it any more.
 func (e *embedded) freeLeases(ctx context.Context, s *Store) error {
@@ -127,6 +146,11 @@ func (e *embedded) freeLeases(ctx context.Context, s *Store) error {
 
 func (e *embedded) write(ctx context.Context, fn func(querier) error) error {
 	return e.writer.do(ctx, fn)
+}
+
+// writeQuietly is write: there is no standby.
+func (e *embedded) writeQuietly(ctx context.Context, fn func(querier) error) error {
+	return e.write(ctx, fn)
 }
 
 func (e *embedded) list(param string, of listType) string {
@@ -206,8 +230,10 @@ func (e *embedded) damage(ctx context.Context) (first string, err error) {
 	if first == "ok" {
 		first = ""
 	}
-	return first, err
+	return orZero(first, err)
 }
+
+func (e *embedded) intact() error { return e.files.state() }
 
 func (e *embedded) stats() Stats {
 	r, h := e.read.Stats(), e.hot.Stats()
@@ -216,6 +242,9 @@ func (e *embedded) stats() Stats {
 
 func (e *embedded) close() error {
 	var errs []error
+	if e.files != nil {
+		e.files.close()
+	}
 	for _, db := range []*sql.DB{e.read, e.hot} {
 		if db != nil {
 			errs = append(errs, db.Close())

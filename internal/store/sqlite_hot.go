@@ -29,7 +29,7 @@ func (e *embedded) addEvents(ctx context.Context, b *Batch, _ bool) (verdicts []
 		}
 		return err
 	})
-	return verdicts, err
+	return orZero(verdicts, err)
 }
 
 // changedSince is sqlChanged.
@@ -61,30 +61,44 @@ func addedBefore(ctx context.Context, q querier, e *trigger.Event, verdict *trig
 	return err
 }
 
-// What sqlClaim and sqlClaimReplayed take.
+// What the statements of claimText take. ?1 to ?5 are the bucket, the webhook
+// or the replay, from when to when it was due, and how many.
 const (
-	sqlDueFrom = `SELECT organization_id, event_id, webhook_id, job, attempts FROM deliveries WHERE bucket = ? AND `
-	sqlDueTo   = ` AND due_at >= ? AND due_at <= ? ORDER BY due_at LIMIT ?`
+	sqlDueColumns = `SELECT organization_id, event_id, webhook_id, job, attempts FROM `
+	sqlDueFrom    = `deliveries WHERE bucket = ?1 AND `
+	sqlDueTo      = ` AND due_at >= ?3 AND due_at <= ?4 ORDER BY due_at `
 
-	sqlDue         = sqlDueFrom + `state = 0 AND webhook_id > 0 AND webhook_id = ?` + sqlDueTo
-	sqlDueReplayed = sqlDueFrom + `state = 3 AND job = ?` + sqlDueTo
+	sqlDueOpen     = sqlDueFrom + `state = 0 AND webhook_id > 0 AND webhook_id = ?2` + sqlDueTo
+	sqlDueReplayed = sqlDueFrom + `state = 3 AND job = ?2` + sqlDueTo
 )
+
+// dueText is what claimText is on PostgreSQL.
+func dueText(replayed, probe bool) string {
+	which := sqlDueOpen
+	if replayed {
+		which = sqlDueReplayed
+	}
+	if !probe {
+		return sqlDueColumns + which + `LIMIT ?5`
+	}
+	return sqlDueColumns + `(
+		SELECT * FROM (SELECT * FROM ` + which + `LIMIT 100)
+		UNION SELECT * FROM (SELECT * FROM ` + which + `DESC LIMIT 100)
+	) ORDER BY attempts, random() LIMIT ?5`
+}
 
 func (e *embedded) claim(ctx context.Context, wants []Want, claim trigger.ID, now, lease time.Time) (taken []trigger.Delivery, err error) {
 	err = e.write(ctx, func(q querier) error {
 		for _, want := range wants {
-			which := sqlDue
-			if want.Job != 0 {
-				which = sqlDueReplayed
-			}
-			if err := query(ctx, q, func(rows *sql.Rows) error {
+			part, err := rowsOf(ctx, q, func(r row) (trigger.Delivery, error) {
 				d := trigger.Delivery{Claim: claim, DueAt: lease}
-				err := rows.Scan(&d.OrganizationID, (*dbID)(&d.EventID), &d.WebhookID, &d.Job, &d.Attempts)
-				taken = append(taken, d)
-				return err
-			}, which, want.Bucket, cmp.Or(want.Job, want.WebhookID), micros(want.From), micros(now), want.Room); err != nil {
+				err := r.Scan(&d.OrganizationID, (*dbID)(&d.EventID), &d.WebhookID, &d.Job, &d.Attempts)
+				return d, err
+			}, dueText(want.Job != 0, want.Probe), want.Bucket, cmp.Or(want.Job, want.WebhookID), micros(want.From), micros(now), want.Room)
+			if err != nil {
 				return err
 			}
+			taken = append(taken, part...)
 		}
 		for _, d := range taken {
 			if _, err := q.ExecContext(ctx, `UPDATE deliveries SET claim = ?, due_at = ?
@@ -96,7 +110,7 @@ func (e *embedded) claim(ctx context.Context, wants []Want, claim trigger.ID, no
 		}
 		return nil
 	})
-	return taken, err
+	return orZero(taken, err)
 }
 
 func (e *embedded) finish(ctx context.Context, results []Result, _ bool) error {

@@ -15,6 +15,8 @@ type writer struct {
 	db   *sql.DB
 	conn *sql.Conn
 
+	files *dataFiles
+
 	stmts map[string]*sql.Stmt // used by the loop alone
 	jobs  chan *writeJob
 	ended chan struct{}
@@ -32,13 +34,13 @@ const writesPerCommit = 64
 
 var errClosed = errors.New("the store is closed")
 
-func newWriter(ctx context.Context, db *sql.DB) (*writer, error) {
+func newWriter(ctx context.Context, db *sql.DB, files *dataFiles) (*writer, error) {
 	conn, err := db.Conn(ctx)
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
 	w := &writer{
-		db: db, conn: conn, stmts: map[string]*sql.Stmt{},
+		db: db, conn: conn, files: files, stmts: map[string]*sql.Stmt{},
 		jobs: make(chan *writeJob, writesPerCommit), ended: make(chan struct{}),
 	}
 	go w.run(context.WithoutCancel(ctx))
@@ -64,7 +66,8 @@ func (w *writer) do(ctx context.Context, fn func(querier) error) error {
 	}
 }
 
-// close ends the loop after the jobs it has taken.
+// close ends the loop after the jobs it has taken. It must be the last to close
+// the files.
 func (w *writer) close() error {
 	w.once.Do(func() { w.jobs <- nil })
 	<-w.ended
@@ -83,8 +86,18 @@ func (w *writer) run(ctx context.Context) {
 			w.commit(ctx, jobs)
 		}
 		if !open {
+			w.leave(ctx)
 			return
 		}
+	}
+}
+
+// leave empties the log, if another file has the place of triggerd.db: at the
+// next start SQLite would write the log into that file. Nothing else needs it:
+// SQLite itself leaves the log of a file that was moved, and empties the others.
+func (w *writer) leave(ctx context.Context) {
+	if w.files.replaced() {
+		_ = w.exec(ctx, "PRAGMA wal_checkpoint(TRUNCATE)") // into the file that was replaced
 	}
 }
 
@@ -112,9 +125,14 @@ func (w *writer) gather() (jobs []*writeJob, open bool) {
 	}
 }
 
+// commit runs the jobs in one transaction, and answers them when it is synced
+// and the files that it went to are still in place.
 func (w *writer) commit(ctx context.Context, jobs []*writeJob) {
 	errs := make([]error, len(jobs))
-	err := w.exec(ctx, "BEGIN IMMEDIATE")
+	err := w.files.look()
+	if err == nil {
+		err = w.exec(ctx, "BEGIN IMMEDIATE")
+	}
 	if err == nil {
 		for i, job := range jobs {
 			if errs[i] = w.nested(ctx, job.fn); errs[i] != nil && w.broken(ctx) {
@@ -124,6 +142,9 @@ func (w *writer) commit(ctx context.Context, jobs []*writeJob) {
 		}
 		if err == nil {
 			err = w.exec(ctx, "COMMIT")
+		}
+		if err == nil {
+			err = w.files.look()
 		}
 	}
 	if err != nil {

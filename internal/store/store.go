@@ -12,13 +12,15 @@
 //
 // Methods return a [trigger.Error]: NotFound where a thing does not exist or
 // belongs to another organization, Unavailable where the database cannot be
-// reached or does not answer in time.
+// reached or does not answer in time. Beside an error all results are zero; a
+// method that can say more than that says so.
 package store
 
 import (
 	"context"
 	"database/sql"
 	"errors"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,6 +36,7 @@ type Options struct {
 	SecretKeys  []string      // that secrets are encrypted with: the first seals, all open; none: not at all
 	Retention   time.Duration // of events, which no schedule of a webhook may outlast; 0: not judged
 	Unsafe      bool          // take a database that does not sync, and say so in Warnings
+	Log         *slog.Logger  // told of another server behind the connections, and of SQLite files that go and come; nil: nobody is
 
 	// Now is the process's clock, with its monotonic reading. OwnClock takes
 	// it for the database's too: for tests that move it.
@@ -50,7 +53,9 @@ type Store struct {
 	hot     *sql.DB // the few connections of ingest and the engine
 	dialect dialect
 	clock   *clock
-	subs    *subscribers
+	log     *slog.Logger
+	subs    *Cache[int64, *trigger.Subscribers]
+	epoch   atomic.Int64 // changes when caches must forget: the server may be another one
 	keys    *keyring
 	keeps   time.Duration // the retention; 0: not known
 	schema  int64         // that this program knows
@@ -69,8 +74,12 @@ type dialect interface {
 	finish(ctx context.Context, results []Result, replayed bool) error
 
 	// write runs fn in a transaction of its own, which is synced when write
-	// returns nil. It may run together with others, never in part.
+	// returns nil, and so is all that fn has read in it; a RepeatedError is
+	// such an answer, too. It may run together with others, never in part.
 	write(ctx context.Context, fn func(querier) error) error
+	// writeQuietly is write for work that nobody is told of, or only of what it
+	// has changed: what fn found as it should be need not be as durable.
+	writeQuietly(ctx context.Context, fn func(querier) error) error
 	// list is the text after a column that asks for membership in the list
 	// parameter; ints and ids make the parameter's value.
 	list(param string, of listType) string
@@ -94,6 +103,9 @@ type dialect interface {
 	// damage says what is wrong with the database's own files; "": nothing, as
 	// far as the database tells.
 	damage(ctx context.Context) (string, error)
+	// intact says why nothing can be committed, as was found lately: files are
+	// no longer where they were opened.
+	intact() error
 	stats() Stats
 	close() error
 }
@@ -129,7 +141,11 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{NodeID: newID(o.Now()), clock: newClock(o.Now), subs: newSubscribers(), keys: keys, keeps: o.Retention}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	s := &Store{NodeID: newID(o.Now()), clock: newClock(o.Now), keys: keys, keeps: o.Retention, log: o.Log}
+	s.subs = NewCache[int64, *trigger.Subscribers](s, subscriberCache)
 	open := openSQLite
 	if o.PostgresURL != "" {
 		open = openPostgres
@@ -177,12 +193,22 @@ func (s *Store) Close() error {
 	return s.closed
 }
 
-// Ping asks the database for a sign of life.
+// Ping asks the database for a sign of life. The error of Intact is one of its
+// own.
 func (s *Store) Ping(ctx context.Context) error {
+	if err := s.Intact(); err != nil {
+		return err
+	}
 	ctx, cancel := bounded(ctx)
 	defer cancel()
 	return wrap("ping", s.read.PingContext(ctx))
 }
+
+// Intact returns Unavailable if a file of the SQLite database was moved, removed
+// or replaced since it was opened: nothing can be committed then, and what was
+// committed may be gone. It knows what was found at the last commit, and half a
+// second ago at most. On PostgreSQL it returns nil.
+func (s *Store) Intact() error { return wrap("look at the files", s.dialect.intact()) }
 
 // Stats are the connections in use at this moment.
 func (s *Store) Stats() Stats { return s.dialect.stats() }
@@ -199,19 +225,4 @@ const readTimeout = 5 * time.Second
 
 func bounded(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, readTimeout)
-}
-
-// query runs a query and hands each row to scan.
-func query(ctx context.Context, q querier, scan func(*sql.Rows) error, text string, args ...any) error {
-	rows, err := q.QueryContext(ctx, text, args...)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		if err := scan(rows); err != nil {
-			return err
-		}
-	}
-	return rows.Err()
 }

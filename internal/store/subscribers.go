@@ -5,57 +5,44 @@ import (
 	"database/sql"
 	"errors"
 	"maps"
-
-	lru "github.com/hashicorp/golang-lru/v2"
+	"slices"
 
 	"triggerd/internal/trigger"
 )
 
-// subscribers caches the webhooks of active organizations, each at the last
-// version that was seen.
-type subscribers = lru.Cache[int64, *trigger.Subscribers]
-
-// subscriberCache is how many organizations' webhooks are kept in memory.
+// subscriberCache is how many organizations' webhooks are kept in memory, each
+// at the last version that was seen.
 const subscriberCache = 10_000
-
-func newSubscribers() *subscribers {
-	cache, err := lru.New[int64, *trigger.Subscribers](subscriberCache)
-	if err != nil {
-		panic(err) // only for a size below 1
-	}
-	return cache
-}
 
 // Subscribers gives the webhooks of organizations as they are now: one small
 // read asks for the versions, and only what changed is read again. Whether a
 // breaker is open is not in it: see WebhooksByID. Organizations that are not
 // there, or of which a webhook cannot be read, are left out.
 func (s *Store) Subscribers(ctx context.Context, orgIDs []int64) (map[int64]*trigger.Subscribers, error) {
-	found := make(map[int64]*trigger.Subscribers, len(orgIDs))
-	err := query(ctx, s.hot, func(rows *sql.Rows) error {
-		var id, version int64
-		err := rows.Scan(&id, &version)
-		if cached, ok := s.subs.Get(id); ok && cached.Version == version {
-			found[id] = cached
-		}
-		return err
+	type versioned struct{ id, version int64 }
+	list, err := rowsOf(ctx, s.hot, func(r row) (v versioned, err error) {
+		err = r.Scan(&v.id, &v.version)
+		return v, err
 	}, `SELECT id, version FROM organizations WHERE deleted_at = 0 AND `+s.in("id", "$1", listOfInts), s.dialect.ints(orgIDs))
-	for _, id := range orgIDs {
-		if err != nil {
-			break
-		}
-		if found[id] != nil {
+	if err != nil {
+		return nil, wrap("read subscribers", err)
+	}
+	found := make(map[int64]*trigger.Subscribers, len(orgIDs))
+	for _, v := range list {
+		if cached, ok := s.subs.View().Get(v.id); ok && cached.Version == v.version {
+			found[v.id] = cached
 			continue
 		}
-		subs, failed := s.loadSubscribers(ctx, id)
-		if _, unreadable := errors.AsType[*unreadableError](failed); !unreadable && !errors.Is(failed, sql.ErrNoRows) {
-			err = failed
+		subs, err := s.loadSubscribers(ctx, v.id)
+		if _, unreadable := errors.AsType[*unreadableError](err); unreadable || errors.Is(err, sql.ErrNoRows) {
+			continue
 		}
-		if failed == nil {
-			found[id] = subs
+		if err != nil {
+			return nil, wrap("read subscribers", err)
 		}
+		found[v.id] = subs
 	}
-	return found, wrap("read subscribers", err)
+	return found, nil
 }
 
 // RememberedSubscribers gives the webhooks of organizations as this node
@@ -67,7 +54,7 @@ func (s *Store) RememberedSubscribers(ctx context.Context, orgIDs []int64) (map[
 	found := make(map[int64]*trigger.Subscribers, len(orgIDs))
 	var unknown []int64
 	for _, id := range orgIDs {
-		if cached, ok := s.subs.Get(id); ok {
+		if cached, ok := s.subs.View().Get(id); ok {
 			found[id] = cached
 		} else {
 			unknown = append(unknown, id)
@@ -77,46 +64,59 @@ func (s *Store) RememberedSubscribers(ctx context.Context, orgIDs []int64) (map[
 		return found, nil
 	}
 	read, err := s.Subscribers(ctx, unknown)
+	if err != nil {
+		return nil, err
+	}
 	maps.Copy(found, read)
-	return found, err
+	return found, nil
 }
 
 func (s *Store) loadSubscribers(ctx context.Context, orgID int64) (*trigger.Subscribers, error) {
+	view := s.subs.View()
 	subs, err := s.readSubscribers(ctx, s.hot, orgID)
-	if err == nil {
-		s.subs.Add(orgID, subs)
+	if err != nil {
+		return nil, err
 	}
-	return subs, err
+	view.Add(orgID, subs)
+	return subs, nil
 }
 
 // readSubscribers reads version and webhooks in one statement, so that they
 // belong together.
 func (s *Store) readSubscribers(ctx context.Context, q querier, orgID int64) (*trigger.Subscribers, error) {
-	subs := &trigger.Subscribers{OrganizationID: orgID, Version: -1}
-	var settings string
-	err := query(ctx, q, func(rows *sql.Rows) error {
-		var w trigger.Webhook
-		var there, suspended bool
-		err := s.scanWebhook(rows, &w, &subs.Version, &settings, &suspended, &there)
-		if suspended && w.State == trigger.Active { // owed, and waits
-			w.State, w.PausedBy = trigger.Paused, trigger.PausedByOperator
-		}
-		if there {
-			subs.Webhooks = append(subs.Webhooks, w)
-		}
-		return err
+	type subscriber struct {
+		trigger.Webhook
+		version   int64
+		settings  string
+		suspended bool
+		there     bool
+	}
+	list, err := rowsOf(ctx, q, func(r row) (w subscriber, err error) {
+		err = s.scanWebhook(r, &w.Webhook, &w.version, &w.settings, &w.suspended, &w.there)
+		return w, err
 	}, `SELECT o.version, o.settings, o.suspended_at > 0, w.id IS NOT NULL, `+webhookColumnsOrNone+`
 		FROM organizations o LEFT JOIN webhooks w ON w.organization_id = o.id AND w.state <> 'gone'
 		WHERE o.id = $1 AND o.deleted_at = 0 ORDER BY w.id`, orgID)
-	if err == nil && subs.Version < 0 {
-		err = sql.ErrNoRows
+	if err != nil {
+		return nil, err
 	}
-	if err == nil {
-		var o orgSettings
-		o, err = parseSettings(settings)
-		subs.Inbox = o.Inbox
+	if len(list) == 0 {
+		return nil, sql.ErrNoRows
 	}
-	return subs, err
+	settings, err := parseSettings(list[0].settings)
+	if err != nil {
+		return nil, err
+	}
+	subs := &trigger.Subscribers{OrganizationID: orgID, Version: list[0].version, Inbox: settings.Inbox}
+	for _, w := range list {
+		if w.suspended && w.State == trigger.Active { // owed, and waits
+			w.State, w.PausedBy = trigger.Paused, trigger.PausedByOperator
+		}
+		if w.there {
+			subs.Webhooks = append(subs.Webhooks, w.Webhook)
+		}
+	}
+	return subs, nil
 }
 
 // webhookColumnsOrNone are webhookColumns where there may be no webhook, and
@@ -128,69 +128,98 @@ const webhookColumnsOrNone = `coalesce(w.id, 0), o.id, coalesce(w.state, ''), co
 // WebhooksByID reads webhooks of any organization, for the engine, which has
 // their ids from deliveries: as they are now, and whether their breakers are
 // open. Of those that are gone it tells no more than that; those that do not
-// exist are left out.
+// exist are left out, which says nothing of them: their organization was
+// erased. Where the settings of a webhook that is not gone cannot be had, it
+// is Unavailable, unless they cannot be read: see [trigger.Webhook.Broken].
 func (s *Store) WebhooksByID(ctx context.Context, ids []int64) (map[int64]*trigger.Webhook, error) {
-	found := make(map[int64]*trigger.Webhook, len(ids))
-	versions := make(map[int64]int64)
-	err := query(ctx, s.hot, func(rows *sql.Rows) error {
-		w := &trigger.Webhook{State: trigger.Gone}
-		var version, held int64
-		err := rows.Scan(&w.ID, &w.OrganizationID, &version, &held, &w.Holds)
-		if held != 0 {
-			w.HeldUntil = fromMicros(held)
+	const most = 3 // tries, of which each sees all that the one before has missed
+	for tries := 1; ; tries++ {
+		found, err := s.webhooksByID(ctx, ids)
+		if !errors.Is(err, errMoved) || tries == most {
+			return wrapped("find webhooks", found, err)
 		}
-		found[w.ID], versions[w.OrganizationID] = w, version
-		return err
-	}, `SELECT w.id, w.organization_id, o.version, coalesce(h.held_until, 0), coalesce(h.holds, 0)
+	}
+}
+
+// errMoved says that a webhook has changed between two reads.
+var errMoved = errors.New("a webhook is not among those of its organization: it was changed between two reads")
+
+// webhookState is what one statement tells of a webhook: all but its settings,
+// which are remembered, by the version of its organization.
+type webhookState struct {
+	trigger.Webhook
+	version int64
+}
+
+func (s *Store) webhooksByID(ctx context.Context, ids []int64) (map[int64]*trigger.Webhook, error) {
+	list, err := rowsOf(ctx, s.hot, func(r row) (w webhookState, err error) {
+		var held int64
+		err = r.Scan(&w.ID, &w.OrganizationID, &w.State, &w.version, &held, &w.Holds)
+		w.HeldUntil = timeOrNone(held)
+		return w, err
+	}, `SELECT w.id, w.organization_id, w.state, o.version, coalesce(h.held_until, 0), coalesce(h.holds, 0)
 		FROM webhooks w JOIN organizations o ON o.id = w.organization_id LEFT JOIN webhook_health h ON h.webhook_id = w.id
 		WHERE `+s.in("w.id", "$1", listOfInts), s.dialect.ints(ids))
-	for orgID, version := range versions {
+	if err != nil {
+		return nil, err
+	}
+	byOrg := make(map[int64][]webhookState)
+	for _, w := range list {
+		byOrg[w.OrganizationID] = append(byOrg[w.OrganizationID], w)
+	}
+	found := make(map[int64]*trigger.Webhook, len(list))
+	for orgID, states := range byOrg {
+		hooks, err := s.webhooksOf(ctx, orgID, states)
 		if err != nil {
-			break
+			return nil, err
 		}
-		subs, ok := s.subs.Get(orgID)
-		if !ok || subs.Version < version {
-			subs, err = s.loadSubscribers(ctx, orgID)
-		}
-		if _, unreadable := errors.AsType[*unreadableError](err); unreadable {
-			breakAll(found, orgID, err)
-			err = nil
-			continue
-		}
-		if err == nil {
-			fill(found, subs)
+		for _, w := range hooks {
+			found[w.ID] = w
 		}
 	}
-	return found, wrap("find webhooks", err)
+	return found, nil
 }
 
-// fill sets those of the found webhooks that are among the subscribers.
-func fill(found map[int64]*trigger.Webhook, subs *trigger.Subscribers) {
+// webhooksOf adds their settings to webhooks of one organization. What is gone
+// has none.
+func (s *Store) webhooksOf(ctx context.Context, orgID int64, states []webhookState) (hooks []*trigger.Webhook, err error) {
+	subs, ok := s.subs.View().Get(orgID)
+	isLive := func(w webhookState) bool { return w.State != trigger.Gone }
+	if slices.ContainsFunc(states, isLive) && (!ok || subs.Version < states[0].version) {
+		subs, err = s.loadSubscribers(ctx, orgID)
+	}
+	_, unreadable := errors.AsType[*unreadableError](err)
+	switch {
+	case errors.Is(err, sql.ErrNoRows): // deleted since
+		return nil, errMoved
+	case err != nil && !unreadable:
+		return nil, err
+	}
+	for _, state := range states {
+		w := &state.Webhook
+		switch {
+		case !isLive(state):
+		case unreadable:
+			w.Broken = err
+		default:
+			if w = settingsOfWebhook(subs, w.ID); w == nil {
+				return nil, errMoved
+			}
+			w.HeldUntil, w.Holds = state.HeldUntil, state.Holds
+		}
+		hooks = append(hooks, w)
+	}
+	return hooks, nil
+}
+
+// settingsOfWebhook returns a copy of the webhook among the subscribers that
+// has an id; nil: none has.
+func settingsOfWebhook(subs *trigger.Subscribers, id int64) *trigger.Webhook {
 	for i := range subs.Webhooks {
-		if w := found[subs.Webhooks[i].ID]; w != nil {
-			held, holds := w.HeldUntil, w.Holds
-			*w = subs.Webhooks[i]
-			w.HeldUntil, w.Holds = held, holds
+		if subs.Webhooks[i].ID == id {
+			w := subs.Webhooks[i]
+			return &w
 		}
 	}
-}
-
-// breakAll marks what was found of an organization of which a webhook cannot
-// be read.
-func breakAll(found map[int64]*trigger.Webhook, orgID int64, err error) {
-	for _, w := range found {
-		if w.OrganizationID == orgID {
-			w.State, w.Broken = trigger.Active, err
-		}
-	}
-}
-
-func scanInts(ctx context.Context, q querier, text string, args ...any) (list []int64, err error) {
-	err = query(ctx, q, func(rows *sql.Rows) error {
-		var n int64
-		err := rows.Scan(&n)
-		list = append(list, n)
-		return err
-	}, text, args...)
-	return list, err
+	return nil
 }

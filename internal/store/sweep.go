@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"time"
 
@@ -16,12 +15,16 @@ func (s *Store) MakeDays(ctx context.Context) error {
 }
 
 // Expire ends the open deliveries of events before the given time as failed,
-// visibly, and returns how many. Each step is a short transaction.
+// visibly, and returns how many, beside an error too. Each step is a short
+// transaction.
 func (s *Store) Expire(ctx context.Context, before time.Time) (expired int, err error) {
 	err = s.eachOrganization(ctx, func(orgID int64) (bool, error) {
 		n, done, err := s.expireBefore(ctx, orgID, trigger.MinID(before))
+		if err != nil {
+			return false, err
+		}
 		expired += n
-		return done, err
+		return done, nil
 	})
 	return expired, err
 }
@@ -56,7 +59,7 @@ func (s *Store) DropBefore(ctx context.Context, before time.Time) error {
 
 // dropReplays forgets replays that have ended and are as old as what goes.
 func (s *Store) dropReplays(ctx context.Context, before time.Time) error {
-	return wrap("drop replays", s.dialect.write(ctx, func(q querier) error {
+	return wrap("drop replays", s.dialect.writeQuietly(ctx, func(q querier) error {
 		_, err := q.ExecContext(ctx, `DELETE FROM replays WHERE id IN (SELECT id FROM replays
 			WHERE created_at < $1 AND state IN ('done', 'cancelled') ORDER BY id LIMIT 1000)`, micros(before))
 		return err
@@ -93,9 +96,10 @@ func (s *Store) DropDedup(ctx context.Context, before time.Time) error {
 		var last string
 		return func(orgID int64) (bool, error) {
 			next, done, err := s.dropDedupPage(ctx, orgID, last, trigger.MinID(before))
-			if last = next; done {
-				last = ""
+			if err != nil || done {
+				next = ""
 			}
+			last = next
 			return done, err
 		}
 	}()))
@@ -103,21 +107,28 @@ func (s *Store) DropDedup(ctx context.Context, before time.Time) error {
 
 func (s *Store) dropDedupPage(ctx context.Context, orgID int64, after string, before trigger.ID) (last string, done bool, err error) {
 	const page = 1000
-	seen, old := 0, []string(nil)
-	err = query(ctx, s.hot, func(rows *sql.Rows) error {
-		var event dbID
-		err := rows.Scan(&last, &event)
-		seen++
-		if trigger.ID(event) == minID(trigger.ID(event), before) {
-			old = append(old, last)
-		}
-		return err
+	type taken struct {
+		dedupID string
+		eventID trigger.ID
+	}
+	rows, err := rowsOf(ctx, s.hot, func(r row) (t taken, err error) {
+		err = r.Scan(&t.dedupID, (*dbID)(&t.eventID))
+		return t, err
 	}, `SELECT dedup_id, event_id FROM dedup WHERE bucket = $1 AND organization_id = $2 AND dedup_id > $3
 		ORDER BY dedup_id LIMIT $4`, trigger.Bucket(orgID), orgID, after, page)
-	if err != nil || len(old) == 0 {
-		return last, seen < page, err
+	if err != nil {
+		return "", false, err
 	}
-	err = s.dialect.write(ctx, func(q querier) error {
+	var old []string
+	for _, t := range rows {
+		if last = t.dedupID; t.eventID == minID(t.eventID, before) {
+			old = append(old, last)
+		}
+	}
+	if len(old) == 0 {
+		return last, len(rows) < page, nil
+	}
+	err = s.dialect.writeQuietly(ctx, func(q querier) error {
 		for _, id := range old {
 			if _, err := q.ExecContext(ctx, `DELETE FROM dedup
 				WHERE bucket = $1 AND organization_id = $2 AND dedup_id = $3 AND event_id < $4`,
@@ -127,5 +138,8 @@ func (s *Store) dropDedupPage(ctx context.Context, orgID int64, after string, be
 		}
 		return nil
 	})
-	return last, seen < page, err
+	if err != nil {
+		return "", false, err
+	}
+	return last, len(rows) < page, nil
 }

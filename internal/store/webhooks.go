@@ -34,7 +34,7 @@ func (s *Store) AddWebhook(ctx context.Context, orgID int64, w trigger.Webhook, 
 		id, err = s.once(ctx, q, orgID, o, func() (int64, error) { return s.addWebhook(ctx, q, &w, version) })
 		return err
 	})
-	return id, wrap("add webhook", err)
+	return wrapped("add webhook", id, err)
 }
 
 func (s *Store) addWebhook(ctx context.Context, q querier, w *trigger.Webhook, version int64) (id int64, err error) {
@@ -68,14 +68,9 @@ func (s *Store) addWebhook(ctx context.Context, q querier, w *trigger.Webhook, v
 func (s *Store) ListWebhooks(ctx context.Context, orgID, after int64, limit int) (page []trigger.Webhook, err error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
-	err = query(ctx, s.read, func(rows *sql.Rows) error {
-		var w trigger.Webhook
-		err := s.scanWebhook(rows, &w)
-		page = append(page, w)
-		return err
-	}, `SELECT `+webhookColumns+` FROM `+webhookTables+` WHERE w.organization_id = $1 AND w.state <> 'gone' AND w.id > $2
+	page, err = rowsOf(ctx, s.read, s.scanWebhookAlone, `SELECT `+webhookColumns+` FROM `+webhookTables+` WHERE w.organization_id = $1 AND w.state <> 'gone' AND w.id > $2
 		ORDER BY w.id LIMIT $3`, orgID, after, limit)
-	return page, wrap("list webhooks", err)
+	return wrapped("list webhooks", page, err)
 }
 
 // SetWebhook changes a webhook. change gets it as it is; an error of change is
@@ -126,7 +121,7 @@ func (s *Store) setWebhook(ctx context.Context, orgID, webhookID int64, change f
 		}
 		return nil
 	})
-	return w, wrap("set webhook", err)
+	return wrapped("set webhook", w, err)
 }
 
 // check judges the settings of a webhook. Its retries have to end a day before
@@ -238,17 +233,19 @@ func (s *Store) Webhook(ctx context.Context, orgID, id int64) (trigger.Webhook, 
 	ctx, cancel := bounded(ctx)
 	defer cancel()
 	w, err := s.webhook(ctx, s.read, orgID, id)
-	return w, wrap("find webhook", err)
+	return wrapped("find webhook", w, err)
 }
 
 func (s *Store) webhook(ctx context.Context, q querier, orgID, id int64) (trigger.Webhook, error) {
-	var w trigger.Webhook
-	err := s.scanWebhook(q.QueryRowContext(ctx,
-		`SELECT `+webhookColumns+` FROM `+webhookTables+` WHERE w.organization_id = $1 AND w.id = $2`, orgID, id), &w)
-	return w, err
+	return rowOf(ctx, q, s.scanWebhookAlone,
+		`SELECT `+webhookColumns+` FROM `+webhookTables+` WHERE w.organization_id = $1 AND w.id = $2`, orgID, id)
 }
 
-type row interface{ Scan(dest ...any) error }
+// scanWebhookAlone reads webhookColumns.
+func (s *Store) scanWebhookAlone(r row) (w trigger.Webhook, err error) {
+	err = s.scanWebhook(r, &w)
+	return w, err
+}
 
 // scanWebhook reads webhookColumns, after those that are scanned into before.
 func (s *Store) scanWebhook(r row, w *trigger.Webhook, before ...any) error {
@@ -315,25 +312,24 @@ func (s *Store) openSecrets(w *trigger.Webhook, secret, sealed []byte) {
 	}
 }
 
-// Reseal brings the secrets of all webhooks under the present SECRET_KEY. It
-// fails, and changes nothing more, at one that no key opens.
+// Reseal brings the secrets of all webhooks under the present SECRET_KEY, and
+// returns how many had another, beside an error too. It fails, and changes
+// nothing more, at one that no key opens.
 func (s *Store) Reseal(ctx context.Context) (n int, err error) {
 	type old struct{ id, orgID int64 }
-	var list []old
-	err = query(ctx, s.read, func(rows *sql.Rows) error {
-		var o old
+	list, err := rowsOf(ctx, s.read, func(r row) (o old, err error) {
 		var sealed []byte
-		err := rows.Scan(&o.id, &o.orgID, &sealed)
-		if !s.keys.current(sealed) || len(sealed) == 0 && s.keys.encrypts() { // of an older program
-			list = append(list, o)
+		err = r.Scan(&o.id, &o.orgID, &sealed)
+		if ofOlder := len(sealed) == 0 && s.keys.encrypts(); err == nil && s.keys.current(sealed) && !ofOlder {
+			err = errSkip
 		}
-		return err
+		return o, err
 	}, `SELECT id, organization_id, sealed FROM webhooks ORDER BY id`)
+	if err != nil {
+		return 0, wrap("seal secrets", err)
+	}
 	for _, o := range list {
-		if err != nil {
-			break
-		}
-		err = s.dialect.write(ctx, func(q querier) error {
+		if err := s.dialect.write(ctx, func(q querier) error {
 			if _, err := bumpVersion(ctx, q, o.orgID); err != nil { // others read it anew
 				return err
 			}
@@ -345,14 +341,16 @@ func (s *Store) Reseal(ctx context.Context) (n int, err error) {
 			if err != nil {
 				return err
 			}
-			n++
 			_, err = q.ExecContext(ctx, `UPDATE webhooks SET secret = $3, config = $4, sealed = $5
 				WHERE organization_id = $1 AND id = $2`, o.orgID, o.id, c.secret, c.config, c.sealed)
 			if err == nil && s.keys.encrypts() {
 				err = refuseOlder(ctx, q, 3)
 			}
 			return err
-		})
+		}); err != nil {
+			return n, wrap("seal secrets", err)
+		}
+		n++
 	}
-	return n, wrap("seal secrets", err)
+	return n, nil
 }

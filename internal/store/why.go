@@ -16,7 +16,7 @@ func (s *Store) Why(ctx context.Context, orgID int64, eventID trigger.ID) ([]tri
 	ctx, cancel := bounded(ctx)
 	defer cancel()
 	verdicts, err := s.why(ctx, orgID, eventID)
-	return verdicts, wrap("explain an event", err)
+	return wrapped("explain an event", verdicts, err)
 }
 
 func (s *Store) why(ctx context.Context, orgID int64, eventID trigger.ID) ([]trigger.Verdict, error) {
@@ -37,31 +37,29 @@ func (s *Store) why(ctx context.Context, orgID int64, eventID trigger.ID) ([]tri
 	if event == nil {
 		return nil, sql.ErrNoRows
 	}
-	var cases []trigger.Case
-	err = query(ctx, s.read, func(rows *sql.Rows) error {
+	cases, err := rowsOf(ctx, s.read, func(r row) (c trigger.Case, err error) {
 		var then sql.NullString
-		c := trigger.Case{Event: event}
-		if err := s.scanWebhook(rows, &c.Now, &then); err != nil {
-			return err
+		if err := s.scanWebhook(r, &c.Now, &then); err != nil {
+			return c, err
 		}
 		if then.Valid {
-			w, err := webhookThen(then.String)
-			if err != nil {
-				return err
+			if c.Then, err = webhookThen(then.String); err != nil {
+				return c, err
 			}
-			c.Then = w
 		}
-		c.Owed, c.Last, c.Replayed = owed[c.Now.ID], last[c.Now.ID], replayed[c.Now.ID]
-		cases = append(cases, c)
-		return nil
+		c.Event, c.Owed, c.Last, c.Replayed = event, owed[c.Now.ID], last[c.Now.ID], replayed[c.Now.ID]
+		return c, nil
 	}, `SELECT (SELECT v.config FROM webhook_versions v WHERE v.webhook_id = w.id AND v.version <= $2
 			ORDER BY v.version DESC LIMIT 1), `+webhookColumns+`
 		FROM `+webhookTables+` WHERE w.organization_id = $1 ORDER BY w.id`, orgID, event.Version)
+	if err != nil {
+		return nil, err
+	}
 	verdicts := make([]trigger.Verdict, len(cases))
 	for i := range cases {
 		verdicts[i] = cases[i].Verdict()
 	}
-	return verdicts, err
+	return verdicts, nil
 }
 
 // webhookThen reads what a webhook was at a version.
@@ -71,33 +69,41 @@ func webhookThen(config string) (*trigger.Webhook, error) {
 		return nil, err
 	}
 	w := &trigger.Webhook{State: c.State, URL: c.URL}
-	return w, c.apply(w)
+	return orZero(w, c.apply(w))
 }
 
 // owedTo are what is left of an event's deliveries, those of replays aside, by
 // webhook.
 func (s *Store) owedTo(ctx context.Context, orgID int64, eventID trigger.ID) (map[int64]*trigger.Delivery, error) {
-	owed := make(map[int64]*trigger.Delivery)
-	err := query(ctx, s.read, func(rows *sql.Rows) error {
+	list, err := rowsOf(ctx, s.read, func(r row) (*trigger.Delivery, error) {
 		d := &trigger.Delivery{DeliveryKey: trigger.DeliveryKey{OrganizationID: orgID, EventID: eventID}}
 		var due int64
-		err := rows.Scan(&d.WebhookID, &d.State, &d.Attempts, &due, (*dbID)(&d.Claim), &d.Reason)
+		err := r.Scan(&d.WebhookID, &d.State, &d.Attempts, &due, (*dbID)(&d.Claim), &d.Reason)
 		d.DueAt = fromMicros(due)
-		if owed[d.WebhookID] == nil || d.State == trigger.DeliveryOpen {
-			owed[d.WebhookID] = d
-		}
-		return err
+		return d, err
 	}, `SELECT webhook_id, state, attempts, due_at, claim, reason FROM deliveries
 		WHERE bucket = $1 AND organization_id = $2 AND state IN (0, 1) AND event_id = $3 AND job = 0`,
 		trigger.Bucket(orgID), orgID, eventID[:])
-	return owed, err
+	if err != nil {
+		return nil, err
+	}
+	owed := make(map[int64]*trigger.Delivery, len(list))
+	for _, d := range list {
+		if owed[d.WebhookID] == nil || d.State == trigger.DeliveryOpen {
+			owed[d.WebhookID] = d
+		}
+	}
+	return owed, nil
 }
 
 // lastAttempts are the latest attempts of an event, by webhook, where a success
 // is the latest, whenever it was; replayed are successes of its replays.
 func (s *Store) lastAttempts(ctx context.Context, orgID int64, eventID trigger.ID) (last, replayed map[int64]*trigger.Attempt, err error) {
-	last, replayed = make(map[int64]*trigger.Attempt), make(map[int64]*trigger.Attempt)
 	attempts, err := s.attempts(ctx, orgID, eventID)
+	if err != nil {
+		return nil, nil, err
+	}
+	last, replayed = make(map[int64]*trigger.Attempt), make(map[int64]*trigger.Attempt)
 	for i := range attempts {
 		a := &attempts[i]
 		before := last[a.WebhookID]
@@ -108,7 +114,7 @@ func (s *Store) lastAttempts(ctx context.Context, orgID int64, eventID trigger.I
 			last[a.WebhookID] = a
 		}
 	}
-	return last, replayed, err
+	return last, replayed, nil
 }
 
 // Attempts lists the attempts of an event, replays included, in the order in
@@ -117,18 +123,14 @@ func (s *Store) Attempts(ctx context.Context, orgID int64, eventID trigger.ID) (
 	ctx, cancel := bounded(ctx)
 	defer cancel()
 	list, err := s.attempts(ctx, orgID, eventID)
-	return list, wrap("list attempts", err)
+	return wrapped("list attempts", list, err)
 }
 
-func (s *Store) attempts(ctx context.Context, orgID int64, eventID trigger.ID) (list []trigger.Attempt, err error) {
-	err = query(ctx, s.read, func(rows *sql.Rows) error {
-		a, err := scanAttempt(rows, orgID)
-		list = append(list, a)
-		return err
-	}, `SELECT `+attemptColumns+` FROM attempts
+func (s *Store) attempts(ctx context.Context, orgID int64, eventID trigger.ID) ([]trigger.Attempt, error) {
+	return rowsOf(ctx, s.read, func(r row) (trigger.Attempt, error) { return scanAttempt(r, orgID) },
+		`SELECT `+attemptColumns+` FROM attempts
 		WHERE bucket = $1 AND organization_id = $2 AND event_id = $3 ORDER BY at, number`,
 		trigger.Bucket(orgID), orgID, eventID[:])
-	return list, err
 }
 
 const attemptColumns = `event_id, webhook_id, job, claim, number, at, took, outcome, status, error, response,
@@ -167,25 +169,24 @@ func (s *Store) ListAttempts(ctx context.Context, orgID int64, f AttemptFilter, 
 		before = lastID()
 	}
 	for begun := s.clock.monotonic(); len(page) < limit && s.clock.monotonic().Sub(begun) < readTimeout/2; {
-		var low trigger.ID
-		seen := 0
-		err = query(ctx, s.read, func(rows *sql.Rows) error {
-			a, err := scanAttempt(rows, orgID)
-			seen++
-			low = a.EventID
-			if f.picks(&a) {
-				page = append(page, a)
-			}
-			return err
-		}, `SELECT `+attemptColumns+` FROM attempts WHERE bucket = $1 AND organization_id = $2 AND event_id < $3
+		part, err := rowsOf(ctx, s.read, func(r row) (trigger.Attempt, error) { return scanAttempt(r, orgID) },
+			`SELECT `+attemptColumns+` FROM attempts WHERE bucket = $1 AND organization_id = $2 AND event_id < $3
 			AND event_id >= (SELECT event_id FROM (SELECT event_id FROM attempts
 				WHERE bucket = $1 AND organization_id = $2 AND event_id < $3 ORDER BY event_id DESC LIMIT $4) e
 				ORDER BY event_id LIMIT 1)
 			ORDER BY event_id DESC, at DESC`, trigger.Bucket(orgID), orgID, before[:], limit)
-		if err != nil || seen == 0 {
-			return page, trigger.ID{}, wrap("list attempts", err)
+		if err != nil {
+			return nil, trigger.ID{}, wrap("list attempts", err)
 		}
-		before = low
+		if len(part) == 0 {
+			return page, trigger.ID{}, nil
+		}
+		for i := range part {
+			if f.picks(&part[i]) {
+				page = append(page, part[i])
+			}
+		}
+		before = part[len(part)-1].EventID
 	}
 	return page, before, nil
 }

@@ -107,7 +107,7 @@ func (m *whyMachine) endGone(t *rapid.T) {
 // hold opens a breaker, which says when a delivery is tried, and nothing else.
 func (m *whyMachine) hold(t *rapid.T) {
 	h := m.drawHook(t)
-	m.must(t, m.store.Hold(m.ctx, h.org, h.id, time.Time{}, m.store.Now().Add(time.Hour)))
+	m.must(t, m.store.SetBreaker(m.ctx, store.BreakerChange{OrganizationID: h.org, WebhookID: h.id, Until: m.store.Now().Add(time.Hour)}))
 }
 
 // match decides what new events are owed, as ingest does.

@@ -54,6 +54,9 @@ const (
 	ReasonAborted   = "aborted by the receiver"
 )
 
+// ReasonPanic is the error of an attempt that a fault of ours has ended.
+const ReasonPanic = "internal error"
+
 // Attempt is one HTTP try of a delivery, or the reason why none was made.
 type Attempt struct {
 	DeliveryKey
@@ -66,6 +69,7 @@ type Attempt struct {
 	Status     int           // HTTP status; 0: there was no answer
 	Error      string        // what went wrong, in a few words without inner addresses
 	Response   []byte        // the first 16 KiB of the answer
+	Connected  bool          // a connection stood, so that the receiver may have got the request
 	RetryAfter time.Duration // as the receiver asked, 0 if it did not
 	Directive  Directive     // as the receiver asked
 }
@@ -116,14 +120,46 @@ func OutcomeOf(status int, d Directive) Outcome {
 	return Transient
 }
 
-// Strained reports whether an attempt says that the receiver has too much to
-// do, or cannot be reached: no answer, or none that ended, 408, 425, 429, or
-// 5xx.
-func (a *Attempt) Strained() bool {
-	if a.Outcome != Transient {
-		return false
+// Strain is what an attempt says about its receiver as a whole, beside what it
+// means for its own delivery.
+type Strain int
+
+// The strains.
+const (
+	// NoStrain: the receiver has answered. It may have refused the event, for
+	// example with 500 or 404, but other events can get through.
+	NoStrain Strain = iota
+	// Overloaded: the receiver, or what stands before it, has answered 429, 502,
+	// 503 or 504, or has not answered on a connection that stood. That can be
+	// the fault of the one event.
+	Overloaded
+	// Unreachable: there was no connection.
+	Unreachable
+)
+
+// Strain returns what the attempt says about its receiver.
+func (a *Attempt) Strain() Strain {
+	switch {
+	case a.Outcome != Transient || a.Error == ReasonPanic:
+		return NoStrain
+	case a.Status == 429 || a.Status == 502 || a.Status == 503 || a.Status == 504:
+		return Overloaded
+	case a.Status != 0:
+		return NoStrain
+	case a.Connected:
+		return Overloaded
 	}
-	return a.Status < 300 || a.Status == 408 || a.Status == 425 || a.Status == 429 || a.Status >= 500
+	return Unreachable
+}
+
+// AskedToWait returns for how long the receiver wants no requests at all: it
+// has answered 429 or 503 with Retry-After (RFC 9110, section 10.2.3). It
+// returns 0 if the receiver has not asked for that.
+func (a *Attempt) AskedToWait() time.Duration {
+	if a.Outcome != Transient || a.Status != 429 && a.Status != 503 {
+		return 0
+	}
+	return min(a.RetryAfter, MaxRetryAfter)
 }
 
 // After decides what becomes of a delivery after an attempt that ended at

@@ -69,18 +69,52 @@ func TestParseDirective(t *testing.T) {
 	}
 }
 
-// What strains a receiver is no answer, and an answer that asks for less.
-func TestStrained(t *testing.T) {
+// Only no connection, no answer, and answers that speak of the whole receiver
+// say anything about other events.
+func TestStrain(t *testing.T) {
 	t.Parallel()
-	for status, want := range map[int]bool{0: true, 408: true, 425: true, 429: true, 500: true, 503: true, 599: true, 301: false, 400: false, 404: false, 409: false, 426: false} {
-		a := trigger.Attempt{Outcome: trigger.Transient, Status: status}
-		if got := a.Strained(); got != want {
-			t.Errorf("status %d strains: %v", status, got)
+	for status, want := range map[int]trigger.Strain{
+		429: trigger.Overloaded, 502: trigger.Overloaded, 503: trigger.Overloaded, 504: trigger.Overloaded,
+		500: trigger.NoStrain, 501: trigger.NoStrain, 505: trigger.NoStrain, 599: trigger.NoStrain, 408: trigger.NoStrain,
+		101: trigger.NoStrain, 301: trigger.NoStrain, 400: trigger.NoStrain, 404: trigger.NoStrain, 425: trigger.NoStrain,
+	} {
+		a := trigger.Attempt{Outcome: trigger.Transient, Status: status, Connected: true}
+		if got := a.Strain(); got != want {
+			t.Errorf("the strain of status %d is %d, want %d", status, got, want)
 		}
 	}
 	for _, outcome := range []trigger.Outcome{trigger.Success, trigger.Permanent, trigger.ReceiverGone} {
-		if (&trigger.Attempt{Outcome: outcome, Status: 503}).Strained() {
+		if (&trigger.Attempt{Outcome: outcome, Status: 503}).Strain() != trigger.NoStrain {
 			t.Errorf("%s strains", outcome)
+		}
+	}
+	for _, c := range []struct {
+		a    trigger.Attempt
+		want trigger.Strain
+	}{
+		{trigger.Attempt{Outcome: trigger.Transient, Error: "timeout"}, trigger.Unreachable},
+		{trigger.Attempt{Outcome: trigger.Transient, Error: "timeout", Connected: true}, trigger.Overloaded},
+		{trigger.Attempt{Outcome: trigger.Transient, Error: trigger.ReasonPanic}, trigger.NoStrain},
+	} {
+		if got := c.a.Strain(); got != c.want {
+			t.Errorf("the strain of %+v is %d, want %d", c.a, got, c.want)
+		}
+	}
+}
+
+// A receiver is left alone if it asks for it with 429 or 503, and not by what
+// other answers say of their own event.
+func TestAskedToWait(t *testing.T) {
+	t.Parallel()
+	for status, want := range map[int]time.Duration{429: time.Minute, 503: time.Minute, 500: 0, 408: 0, 301: 0, 502: 0} {
+		a := trigger.Attempt{Outcome: trigger.Transient, Status: status, RetryAfter: time.Minute}
+		if got := a.AskedToWait(); got != want {
+			t.Errorf("status %d asks to wait for %v, want %v", status, got, want)
+		}
+	}
+	for _, outcome := range []trigger.Outcome{trigger.Success, trigger.Permanent, trigger.ReceiverGone} {
+		if (&trigger.Attempt{Outcome: outcome, Status: 503, RetryAfter: time.Minute}).AskedToWait() != 0 {
+			t.Errorf("%s asks to wait", outcome)
 		}
 	}
 }

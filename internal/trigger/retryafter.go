@@ -8,19 +8,57 @@ import (
 
 // ParseRetryAfter reads a Retry-After header (RFC 9110, section 10.2.3):
 // seconds or a date, as the time to wait from now, between 0 and
-// MaxRetryAfter. What is neither counts as 0.
+// MaxRetryAfter. Forms that are met in practice are read, too: a fraction of
+// seconds, which is rounded up ("1.5" is 2 s), a list, of which the longest
+// counts ("5, 10"), a unit ("30s"), and dates in UTC or with an offset. What
+// is none of these counts as 0.
 func ParseRetryAfter(header string, now time.Time) time.Duration {
+	header = strings.Trim(header, " \t\"")
 	if header == "" {
 		return 0
 	}
-	if strings.Trim(header, "0123456789") == "" {
-		seconds, _ := strconv.ParseUint(header, 10, 64) // the largest that there is, where it is larger
-		return time.Duration(min(seconds, uint64(MaxRetryAfter/time.Second))) * time.Second
+	if wait, ok := parseDate(header, now); ok {
+		return wait
 	}
-	for _, layout := range []string{"Mon, 02 Jan 2006 15:04:05 GMT", time.RFC850, time.ANSIC} {
-		if at, err := time.Parse(layout, header); err == nil {
-			return min(max(at.Sub(now), 0), MaxRetryAfter)
+	longest := time.Duration(0)
+	for field := range strings.SplitSeq(header, ",") {
+		longest = max(longest, parseSeconds(strings.TrimSpace(field)))
+	}
+	return longest
+}
+
+// parseSeconds reads a number of seconds, rounded up.
+func parseSeconds(field string) time.Duration {
+	field = strings.TrimSpace(strings.TrimSuffix(field, "s"))
+	whole, fraction, _ := strings.Cut(field, ".")
+	if whole+fraction == "" || strings.Trim(whole+fraction, "0123456789") != "" {
+		return 0
+	}
+	seconds, _ := strconv.ParseUint("0"+whole, 10, 64) // the largest that there is, where it is larger
+	if strings.Trim(fraction, "0") != "" && seconds < uint64(MaxRetryAfter/time.Second) {
+		seconds++
+	}
+	return time.Duration(min(seconds, uint64(MaxRetryAfter/time.Second))) * time.Second
+}
+
+// namedZone is the form of a date with another zone than GMT.
+const namedZone = "Mon, 2 Jan 2006 15:04:05 MST"
+
+// parseDate reads a date in the forms of RFC 9110, section 5.6.7, or in one of
+// those that are met besides.
+func parseDate(header string, now time.Time) (wait time.Duration, ok bool) {
+	for _, layout := range []string{
+		"Mon, 02 Jan 2006 15:04:05 GMT", time.RFC850, time.ANSIC,
+		namedZone, time.RFC1123Z, time.RFC3339,
+	} {
+		at, err := time.Parse(layout, header)
+		if err != nil {
+			continue
 		}
+		if name, _ := at.Zone(); layout == namedZone && name != "GMT" && name != "UTC" {
+			continue // nobody knows the offset of other names
+		}
+		return min(max(at.Sub(now), 0), MaxRetryAfter), true
 	}
-	return 0
+	return 0, false
 }

@@ -1,0 +1,56 @@
+package store
+
+import (
+	"sync/atomic"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+)
+
+// Cache is a bounded LRU of what the database has said. It forgets everything
+// when the connections may lead to another server: after a failover, what the
+// cache holds may not be there any more. A Cache may be used concurrently.
+//
+//	view := cache.View() // before the database is read
+//	row, err := read()
+//	view.Add(key, row) // has no effect if the server has changed since
+type Cache[K comparable, V any] struct {
+	epoch func() int64
+	size  int
+	view  atomic.Pointer[View[K, V]]
+}
+
+// View is what a Cache holds as long as the database is the one it was when
+// the view was taken.
+type View[K comparable, V any] struct {
+	*lru.Cache[K, V]
+	epoch int64
+}
+
+// NewCache makes a cache of up to size entries, at least 1, of what s says.
+func NewCache[K comparable, V any](s *Store, size int) *Cache[K, V] {
+	c := &Cache[K, V]{epoch: s.epoch.Load, size: max(1, size)}
+	c.view.Store(c.empty(c.epoch()))
+	return c
+}
+
+func (c *Cache[K, V]) empty(epoch int64) *View[K, V] {
+	entries, err := lru.New[K, V](c.size)
+	if err != nil {
+		panic(err) // only for a size below 1
+	}
+	return &View[K, V]{entries, epoch}
+}
+
+// View returns what is known of the present database.
+func (c *Cache[K, V]) View() *View[K, V] {
+	v := c.view.Load()
+	for epoch := c.epoch(); v.epoch != epoch; v = c.view.Load() {
+		c.view.CompareAndSwap(v, c.empty(epoch))
+		epoch = c.epoch()
+	}
+	return v
+}
+
+// Epoch changes whenever the connections may lead to another server than
+// before, so that nothing read earlier is to be trusted.
+func (s *Store) Epoch() int64 { return s.epoch.Load() }

@@ -1,0 +1,160 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"sync"
+	"sync/atomic"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// sqlServer identifies the server that a connection leads to: its cluster, the
+// timeline that it writes, and how far it has written. The name of the present
+// WAL file begins with the timeline in hexadecimal; pg_control_checkpoint shows
+// the old one until the first checkpoint after a promotion. A server in
+// recovery writes none.
+const sqlServer = `
+	SELECT (pg_control_system()).system_identifier::text,
+		CASE WHEN pg_is_in_recovery() THEN '0' ELSE substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END,
+		CASE WHEN pg_is_in_recovery() THEN '0' ELSE (pg_current_wal_flush_lsn() - '0/0')::text END`
+
+// serverID is what sqlServer returns.
+type serverID struct {
+	system   string
+	timeline uint64 // 0: it is in recovery, and nothing can be written there
+	flushed  uint64 // bytes of WAL that were synced
+}
+
+// serverWatch follows which server the connections lead to. Each new connection
+// reports what it has found.
+type serverWatch struct {
+	epoch *atomic.Int64 // of the store; changes when caches must be dropped
+	log   *slog.Logger
+	reset func() // closes the connections that exist
+
+	mu      sync.Mutex
+	current serverID
+	told    bool // that it cannot be identified
+}
+
+// connState is what a connection's CustomData remembers.
+const connState = "server"
+
+// identify asks a new connection which server it leads to. It returns an error
+// if that must not be used.
+func (w *serverWatch) identify(ctx context.Context, conn *pgconn.PgConn) error {
+	results, err := conn.Exec(ctx, sqlServer).ReadAll()
+	if isCode(err, "42501", "42883", "0A000") { // not permitted, unknown, not supported
+		w.unidentified(err)
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("identify the server: %w", err)
+	}
+	id, err := parseServer(results)
+	if err != nil {
+		return err
+	}
+	if err := w.observe(id); err != nil {
+		return err
+	}
+	conn.CustomData()[connState] = id
+	return nil
+}
+
+// unidentified is for a database that does not tell which server it is: each
+// connection may lead to another one.
+func (w *serverWatch) unidentified(err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.epoch.Add(1)
+	if !w.told {
+		w.told = true
+		w.log.Warn("the database does not say which server it is, so an old primary that comes back is not recognized: "+
+			"grant EXECUTE on pg_control_system, pg_walfile_name and pg_current_wal_lsn to this role", "error", err)
+	}
+}
+
+func parseServer(results []*pgconn.Result) (id serverID, err error) {
+	if len(results) != 1 || len(results[0].Rows) != 1 {
+		return id, errors.New("identify the server: no answer")
+	}
+	row := results[0].Rows[0]
+	timeline, err := strconv.ParseUint(string(row[1]), 16, 32)
+	if err != nil {
+		return id, fmt.Errorf("identify the server: %w", err)
+	}
+	flushed, err := strconv.ParseUint(string(row[2]), 10, 64)
+	if err != nil {
+		return id, fmt.Errorf("identify the server: %w", err)
+	}
+	return serverID{string(row[0]), timeline, flushed}, nil
+}
+
+// observe compares a server with the one seen before. Another one, or another
+// timeline, may lack what caches remember: they are dropped, and so are the
+// connections to the one before. A lower timeline than one that was seen is an
+// old primary that came back, whose commits nobody will keep: an error.
+func (w *serverWatch) observe(id serverID) error {
+	if id.timeline == 0 {
+		return nil // what is written there fails, and the connection goes
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	seen := w.current
+	switch {
+	case seen.system == "":
+		w.current = id
+		return nil
+	case id.system != seen.system:
+		w.log.Error("the connection leads to another database cluster than before: it was replaced or restored",
+			"system_identifier", id.system, "before", seen.system)
+	case id.timeline < seen.timeline:
+		return &oldPrimaryError{timeline: id.timeline, seen: seen.timeline}
+	case id.timeline > seen.timeline:
+		w.log.Warn("the connection leads to a promoted server", "timeline", id.timeline, "before", seen.timeline)
+	case id.flushed < seen.flushed:
+		w.log.Error("the database has lost what it had synced: it was restored from an older copy, or does not sync",
+			"flushed", id.flushed, "before", seen.flushed)
+	default:
+		w.current.flushed = id.flushed
+		return nil
+	}
+	w.current = id
+	w.epoch.Add(1)
+	w.reset()
+	return nil
+}
+
+// lost notes that a connection has broken: the next one may lead to another
+// server, so what caches remember counts no more.
+func (w *serverWatch) lost() { w.epoch.Add(1) }
+
+// check reports whether a connection leads to the server that is the present
+// one: errOtherServer if not.
+func (w *serverWatch) check(conn *pgx.Conn) error {
+	id, _ := conn.PgConn().CustomData()[connState].(serverID)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if id.system != w.current.system || id.timeline != w.current.timeline {
+		return errOtherServer
+	}
+	return nil
+}
+
+// errOtherServer says that a connection leads to a server which is not the
+// present one. What was committed there may be lost.
+var errOtherServer = errors.New("the connection leads to a server that was replaced meanwhile")
+
+// oldPrimaryError says that a server is not to be used.
+type oldPrimaryError struct{ timeline, seen uint64 }
+
+func (e *oldPrimaryError) Error() string {
+	return fmt.Sprintf("the server is on timeline %d, and timeline %d was seen: it is an old primary that must be stopped; "+
+		"restart triggerd if it was restored on purpose", e.timeline, e.seen)
+}

@@ -1,0 +1,98 @@
+package store
+
+import (
+	"context"
+	"errors"
+
+	"triggerd/internal/trigger"
+)
+
+// A failed read must never look like data: an empty list, a state or a number
+// beside an error would mean something to whoever uses it by mistake. The
+// functions of this file return a value or an error, never both.
+
+// rowsOf runs a query and returns what scan makes of each row: of all rows, or
+// nil beside an error. scan must change nothing else, because rows that came
+// before an error are not to be used. It may return errSkip to leave a row out,
+// and errEnough to end the read: rowsOf then returns the rows before.
+func rowsOf[T any](ctx context.Context, q querier, scan func(row) (T, error), text string, args ...any) ([]T, error) {
+	rows, err := q.QueryContext(ctx, text, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var list []T
+	for rows.Next() {
+		v, err := scan(rows)
+		switch {
+		case errors.Is(err, errEnough):
+			return list, nil
+		case errors.Is(err, errSkip):
+		case err != nil:
+			return nil, err
+		default:
+			list = append(list, v)
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return list, nil
+}
+
+// What scan returns to rowsOf instead of a row.
+var (
+	errSkip   = errors.New("skip the row")
+	errEnough = errors.New("enough")
+)
+
+// rowOf is rowsOf for the one row that a query has: sql.ErrNoRows if it has
+// none.
+func rowOf[T any](ctx context.Context, q querier, scan func(row) (T, error), text string, args ...any) (T, error) {
+	return orZero(scan(q.QueryRowContext(ctx, text, args...)))
+}
+
+// row is one row of a result.
+type row interface{ Scan(dest ...any) error }
+
+// scanInt scans a row of one number, and scanID one of an id.
+func scanInt(r row) (n int64, err error) {
+	err = r.Scan(&n)
+	return n, err
+}
+
+func scanID(r row) (id trigger.ID, err error) {
+	err = r.Scan((*dbID)(&id))
+	return id, err
+}
+
+// idSet runs a query for a set of ids.
+func idSet(ctx context.Context, q querier, text string, args ...any) (map[trigger.ID]bool, error) {
+	list, err := rowsOf(ctx, q, scanID, text, args...)
+	if err != nil {
+		return nil, err
+	}
+	return setOf(list), nil
+}
+
+func setOf(ids []trigger.ID) map[trigger.ID]bool {
+	set := make(map[trigger.ID]bool, len(ids))
+	for _, id := range ids {
+		set[id] = true
+	}
+	return set
+}
+
+// orZero returns v, or the zero value beside an error.
+func orZero[T any](v T, err error) (T, error) {
+	if err != nil {
+		var zero T
+		return zero, err
+	}
+	return v, nil
+}
+
+// wrapped returns v, or the zero value beside the wrapped error.
+func wrapped[T any](doing string, v T, err error) (T, error) {
+	return orZero(v, wrap(doing, err))
+}

@@ -1,0 +1,108 @@
+package store
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// inspectFiles refuses a data folder whose files SQLite would open although
+// something of them is missing, as after a restore that forgot one: SQLite
+// removes a log without its database, and all commits in it. It changes
+// nothing. The error's text says what to do.
+func inspectFiles(folder string) error {
+	path := filepath.Join(folder, databaseFile)
+	target, err := filepath.EvalSymlinks(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err != nil {
+		if _, err := os.Lstat(path); err == nil {
+			return fmt.Errorf("%s is a symbolic link to a file that is missing: mount or restore the file, or remove the link", path)
+		}
+		target = path
+	}
+	size, log := sizeOf(target), sizeOf(target+"-wal")
+	switch {
+	case size == noFile && log != noFile:
+		return fmt.Errorf("%s-wal is there without %s, and may hold acknowledged events: put %[2]s back, "+
+			"or, to begin with an empty database, move %[1]s-wal away", filepath.Base(target), databaseFile)
+	case size == 0 && log > 0:
+		return fmt.Errorf("%s is empty, but %s-wal holds commits: put the whole %[1]s back, "+
+			"or, to begin with an empty database, move both away", databaseFile, filepath.Base(target))
+	case size <= 0:
+		return nil
+	}
+	return inspectHeader(target, size, log > 0, sizeOf(target+"-journal") > 0)
+}
+
+// noFile is the size of what is not there.
+const noFile = -1
+
+func sizeOf(path string) int64 {
+	info, err := os.Stat(path)
+	if err != nil {
+		return noFile // who may not look gets the error of opening it
+	}
+	return info.Size()
+}
+
+// The header of a database file: https://www.sqlite.org/fileformat.html#the_database_header
+const (
+	headerMagic = "SQLite format 3\x00"
+	headerSize  = 100
+
+	headerPageSize = 16 // 2 bytes; 1 is 65536
+	headerReadWith = 19 // 1 byte; 2: with a write-ahead log
+	headerChanges  = 24 // 4 bytes: a count of changes
+	headerPages    = 28 // 4 bytes: the size of the file, in pages
+	headerPagesAt  = 92 // 4 bytes: the count of changes when headerPages was written
+)
+
+// inspectHeader refuses a file that is not a database, is shorter than its
+// header says, or has a log beside it that cannot be its own.
+func inspectHeader(path string, size int64, hasLog, hasJournal bool) error {
+	file, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	header := make([]byte, headerSize)
+	n, err := io.ReadFull(file, header)
+	if err = errors.Join(ignoreEOF(err), file.Close()); err != nil {
+		return fmt.Errorf("%s cannot be read: %w", path, err)
+	}
+	number := func(at int) int64 { return int64(binary.BigEndian.Uint32(header[at:])) }
+	pageSize := int64(binary.BigEndian.Uint16(header[headerPageSize:]))
+	if pageSize == 1 {
+		pageSize = 65536
+	}
+	whole := max(number(headerPages)*pageSize, headerSize)
+	switch {
+	case !bytes.HasPrefix(header, []byte(headerMagic[:min(n, len(headerMagic))])):
+		return fmt.Errorf("%s is not a SQLite database: restore it from a backup, or choose another folder with --data-dir", path)
+	case hasLog && n == headerSize && header[headerReadWith] != 2:
+		return fmt.Errorf("%s was not written with %[1]s-wal, which is there from another database: "+
+			"restore both from one backup, or move %[1]s-wal away", path)
+	case hasLog || hasJournal: // which have the pages that are missing
+		return nil
+	case n == headerSize && number(headerChanges) != number(headerPagesAt): // then the number of pages is an old one
+		return nil
+	case size < whole:
+		return fmt.Errorf("%s has been cut off: it has %d bytes, and %d by its header; copy it again, or restore it from a backup",
+			path, size, whole)
+	}
+	return nil
+}
+
+// ignoreEOF is for a file that is shorter than what was read for.
+func ignoreEOF(err error) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return nil
+	}
+	return err
+}
