@@ -80,7 +80,7 @@ func (r *run) judgeReplay(ctx context.Context, random *rand.Rand, h *hook, id in
 	var got replayed
 	q := request{method: http.MethodGet, path: "/v1/replays/" + strconv.FormatInt(id, 10), key: h.tenant.key}
 	patience := replayPatience
-	if r.stuck.Load() { // one that was waited for is enough
+	if r.stuck.Load() {
 		patience /= 10
 	}
 	ended := until(ctx, patience, "", func(ctx context.Context) bool {

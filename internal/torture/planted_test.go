@@ -30,11 +30,11 @@ type plant struct {
 // found: whether a fault strikes at its moment is chance.
 const tries = 5
 
-// plants are the eleven. They are edits of the program as it is built, so that
+// plants are all of them. They are edits of the program as it is built, so that
 // nothing of them stands in the program itself; one that no longer fits fails
 // its test.
 func plants() []plant {
-	return []plant{
+	return slices.Concat([]plant{
 		{
 			name: "answer before commit",
 			edits: []edit{{"internal/ingest/flush.go", "	w.commit(ctx, entries)\n	var unjudged", `
@@ -162,10 +162,10 @@ func plants() []plant {
 			config: torture.Config{Database: "sqlite"},
 			finds:  []string{"there, or delivered, after they were deleted"},
 		},
-	}
+	}, failoverPlants(), receiverPlants())
 }
 
-// Each of eleven planted bugs is found, within some runs, and by the breach that
+// Each of the planted bugs is found, within some runs, and by the breach that
 // it is.
 func TestPlants(t *testing.T) {
 	t.Parallel()
@@ -200,6 +200,9 @@ func TestNoPlant(t *testing.T) {
 		{Database: "sqlite", Faults: []string{"kill", "disk-full"}, Rate: 600},
 		{Database: "postgres", Nodes: 2, Faults: []string{"pause"}, Rate: 600, For: 25 * time.Second},
 		{Database: "postgres", Nodes: 2, Faults: []string{}},
+		{Database: "sqlite", Faults: []string{"poison", "hang-101", "hang-103", "hang-tls", "db-files"}, For: 25 * time.Second},
+		{Database: "postgres", Nodes: 2, Faults: []string{"db-read"}},
+		{Database: "standby", Nodes: 2, Faults: []string{"standby-cut", "old-primary"}, For: 25 * time.Second},
 	} {
 		t.Run(c.Database+strings.Join(c.Faults, " "), func(t *testing.T) {
 			t.Parallel()

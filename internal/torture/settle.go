@@ -33,7 +33,7 @@ func (r *run) settle(ctx context.Context) {
 }
 
 // await waits until nothing is left, and reports whether that is so. It gives
-// up when quietPatience has passed without progress, unless the server says
+// up when its patience has passed without progress, unless the server says
 // that deliveries of the tenants are due later, or their breakers held: then it
 // waits for that once, and gives up if nothing comes of it.
 func (r *run) await(ctx context.Context, left func(context.Context) (n int, of []*tenant)) bool {
@@ -46,15 +46,27 @@ func (r *run) await(ctx context.Context, left func(context.Context) (n int, of [
 		if n < least {
 			least, since, asked = n, r.Now(), false
 		}
-		if r.Now().Sub(since) <= quietPatience {
+		if r.Now().Sub(since) <= r.patience() {
 			return false
 		}
 		if !asked {
 			since, asked = later(since, r.dueUntil(ctx, of)), true
 		}
-		return r.Now().Sub(since) > quietPatience
+		return r.Now().Sub(since) > r.patience()
 	})
+	if n > 0 {
+		r.stuck.Store(true)
+	}
 	return n == 0
+}
+
+// patience is how long the next of what is still missing is waited for: less,
+// once something was waited for in vain.
+func (r *run) patience() time.Duration {
+	if r.stuck.Load() {
+		return quietPatience / 4
+	}
+	return quietPatience
 }
 
 func later(a, b time.Time) time.Time {
@@ -138,11 +150,7 @@ func (r *run) drainOne(ctx context.Context, t *tenant) {
 				return true
 			}
 		}
-		patience := quietPatience
-		if r.stuck.Load() { // one that was waited for is enough
-			patience /= 4
-		}
-		if r.Now().Sub(since) <= patience {
+		if r.Now().Sub(since) <= r.patience() {
 			return false
 		}
 		r.stuck.Store(true)
