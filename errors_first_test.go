@@ -21,8 +21,11 @@ func errorsFirst() []string {
 // too. Each needs a reason.
 func mayComeFirst() []string {
 	return []string{
-		"internal/deliver/sweep.go: expired", // Store.Expire says how many have expired until it failed
-		"internal/store/clock.go: r",         // for how long it took, which is compared only without an error
+		"internal/deliver/sweep.go: expired",      // Store.Expire says how many have expired until it failed
+		"internal/deliver/clockstep.go: n",        // Store.PullBack says how many it has moved until it failed
+		"internal/store/pullback.go: moved",       // the same, of its parts
+		"internal/store/pullback_times.go: moved", // the same
+		"internal/store/clock.go: r",              // for how long it took, which is compared only without an error
 	}
 }
 

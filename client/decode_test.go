@@ -17,7 +17,7 @@ const (
 		`"status":500,"error":"e","response":"r","timing":{"dns_seconds":null,"connect_seconds":0.001,"tls_seconds":0.002,"first_byte_seconds":0.003}}`
 	eventJSON = `{"id":"e","type":"t","payload":{ "b": 1.0, "a": "<\u003c" },"dedup_id":null,"status":"pending","created_at":"2026-01-02T03:04:05.678Z",` +
 		`"deliver_at":null,"traceparent":null,"cloudevent":{"id":"1","source":"/s"}}`
-	webhookJSON = `{"id":1,"url":"u","state":"paused","paused_by":"owner","types":[],"content":{"all":[]},"format":"standard","timeout_seconds":null,` +
+	webhookJSON = `{"id":1,"url":"u","state":"paused","paused_by":"owner","gone":null,"types":[],"content":{"all":[]},"format":"standard","timeout_seconds":null,` +
 		`"schedule_seconds":[5,300],"rate":10.5,"concurrency":8,"headers":["X-Team"],"auth":"bearer","description":"d","metadata":{"k":"v"},` +
 		`"secrets":[{"type":"ed25519","public_key":"whpk_1","expires_at":"2026-01-02T03:04:05.678Z"}],` +
 		`"health":{"failing_since":"2026-01-02T03:04:05.678Z","last_failure_at":"2026-01-02T03:04:05.678Z","failures":3,"held_until":null},` +
@@ -69,6 +69,8 @@ func TestAnswersAreRead(t *testing.T) {
 		Metadata: map[string]string{"k": "v"}, Secrets: []WebhookSecret{{SecretEd25519, "whpk_1", at}},
 		Health: &WebhookHealth{FailingSince: at, LastFailureAt: at, Failures: 3}, CreatedAt: at,
 	})
+	decoded(t, `{"id":1,"url":"u","state":"gone","paused_by":null,"gone":{"reason":"r","at":"2026-01-02T03:04:05.678Z"}}`,
+		Webhook{ID: 1, URL: "u", State: WebhookGone, Gone: &WebhookEnd{"r", at}})
 	decoded(t, `{"organization":`+organizationJSON+`,"key":`+keyJSON+`,"rate_limit":{"limit":1000,"window_seconds":60}}`, Me{organization, key, &RateLimit{1000, 60}})
 	decoded(t, `{"organization":`+organizationJSON+`,"key":`+keyJSON+`,"rate_limit":null}`, Me{organization, key, nil})
 	decoded(t, replayJSON, Replay{1, 2, ReplayRunning, time.Time{}, at, []string{"a"}, StatusFailed, 0, 1, 2, 3, at})

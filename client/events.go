@@ -81,7 +81,7 @@ type Why struct {
 	WebhookID     int64     `json:"webhook_id"`      // 0: the inbox
 	Verdict       string    `json:"verdict"`         // VerdictDelivered, …
 	Clause        string    `json:"clause,omitzero"` // of the filter: "types", "content /all/0", "operational"
-	Reason        string    `json:"reason,omitzero"` // why it failed
+	Reason        string    `json:"reason,omitzero"` // why it failed, or the webhook is gone
 	NextAttemptAt time.Time `json:"next_attempt_at,omitzero"`
 	Attempts      int       `json:"attempts"` // so far
 	LastAttempt   *Attempt  `json:"last_attempt,omitzero"`

@@ -101,6 +101,12 @@ func settingRoutes() []route {
 	return []route{
 		{"Webhooks", func(ctx context.Context, c *Client) error { return first(c.Webhooks(ctx)) }, "GET /v1/webhooks?limit=100", ""},
 		{"WebhooksPage", func(ctx context.Context, c *Client) error { return use(c.WebhooksPage(ctx, 5, "")) }, "GET /v1/webhooks?limit=5", ""},
+		{"WebhooksIn", func(ctx context.Context, c *Client) error {
+			return first(c.WebhooksIn(ctx, WebhookQuery{State: WebhookGone}))
+		}, "GET /v1/webhooks?state=gone", ""},
+		{"WebhooksInPage", func(ctx context.Context, c *Client) error {
+			return use(c.WebhooksInPage(ctx, WebhookQuery{WebhookPaused, 3}, "c"))
+		}, "GET /v1/webhooks?cursor=c&limit=3&state=paused", ""},
 		{"Webhook", func(ctx context.Context, c *Client) error { return use(c.Webhook(ctx, 7)) }, "GET /v1/webhooks/7", ""},
 		{"CreateWebhook", func(ctx context.Context, c *Client) error {
 			return use(c.CreateWebhook(ctx, WebhookInput{URL: "https://a/?b&c"}))

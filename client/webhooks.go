@@ -12,6 +12,7 @@ import (
 const (
 	WebhookActive = "active"
 	WebhookPaused = "paused" // what it is owed waits
+	WebhookGone   = "gone"   // its receiver answered 410: it gets nothing until it is resumed
 
 	FormatStandard    = "standard"    // {"id","type","timestamp","data"}, see [Delivery]
 	FormatCloudEvents = "cloudevents" // CloudEvents 1.0, structured
@@ -29,8 +30,9 @@ const (
 type Webhook struct {
 	ID              int64             `json:"id"`
 	URL             string            `json:"url"`
-	State           string            `json:"state"`                     // WebhookActive or WebhookPaused
+	State           string            `json:"state"`                     // WebhookActive, WebhookPaused or WebhookGone
 	PausedBy        string            `json:"paused_by,omitzero"`        // "owner", "failures", "receiver", "operator"
+	Gone            *WebhookEnd       `json:"gone,omitzero"`             // nil: it is not gone
 	Types           []string          `json:"types"`                     // patterns; none: all types
 	Content         json.RawMessage   `json:"content,omitzero"`          // a condition on the payload; null if there is none
 	Format          string            `json:"format"`                    // FormatStandard, …
@@ -55,6 +57,12 @@ type WebhookSecret struct {
 	Type      string    `json:"type"`                // SecretSymmetric or SecretEd25519
 	PublicKey string    `json:"public_key,omitzero"` // whpk_…, of SecretEd25519
 	ExpiresAt time.Time `json:"expires_at,omitzero"` // zero: when it is rotated
+}
+
+// WebhookEnd says why and since when a webhook is gone.
+type WebhookEnd struct {
+	Reason string    `json:"reason"` // in a few words
+	At     time.Time `json:"at"`
 }
 
 // WebhookHealth is how a webhook fails.
@@ -118,15 +126,37 @@ type WebhookPatch struct {
 
 const webhooksPath = "/v1/webhooks"
 
-// Webhooks goes through the webhooks by id. An error comes last.
-func (c *Client) Webhooks(ctx context.Context) iter.Seq2[Webhook, error] {
-	return all(func(cursor string) (Page[Webhook], error) { return c.WebhooksPage(ctx, maxLimit, cursor) })
+// WebhookQuery picks webhooks.
+type WebhookQuery struct {
+	State string // WebhookActive, WebhookPaused or WebhookGone; "": active and paused ones
+	Limit int    // webhooks a page, 1 to 100; 0: 20
 }
 
-// WebhooksPage gives one page of webhooks, the first if the cursor is empty. The
-// limit is 1 to 100, and 0 is 20.
+// Webhooks goes through the active and paused webhooks by id. An error comes
+// last.
+func (c *Client) Webhooks(ctx context.Context) iter.Seq2[Webhook, error] {
+	return c.WebhooksIn(ctx, WebhookQuery{Limit: maxLimit})
+}
+
+// WebhooksIn goes through the webhooks that a query picks by id, page by page.
+// An error comes last.
+func (c *Client) WebhooksIn(ctx context.Context, q WebhookQuery) iter.Seq2[Webhook, error] {
+	return all(func(cursor string) (Page[Webhook], error) { return c.WebhooksInPage(ctx, q, cursor) })
+}
+
+// WebhooksPage gives one page of the active and paused webhooks, the first if
+// the cursor is empty. The limit is 1 to 100, and 0 is 20.
 func (c *Client) WebhooksPage(ctx context.Context, limit int, cursor string) (Page[Webhook], error) {
-	return listPage[Webhook](ctx, c, webhooksPath, limit, cursor)
+	return c.WebhooksInPage(ctx, WebhookQuery{Limit: limit}, cursor)
+}
+
+// WebhooksInPage gives one page of the webhooks that a query picks, the first
+// if the cursor is empty.
+func (c *Client) WebhooksInPage(ctx context.Context, q WebhookQuery, cursor string) (Page[Webhook], error) {
+	v := query{}
+	v.text("state", q.State)
+	v.number("limit", int64(q.Limit))
+	return getPage[Webhook](ctx, c, webhooksPath, v, cursor)
 }
 
 // Webhook gives a webhook, without its secret.
@@ -157,12 +187,14 @@ func (c *Client) DeleteWebhook(ctx context.Context, id int64) error {
 	return c.delete(ctx, under(webhooksPath, id))
 }
 
-// PauseWebhook lets what a webhook is owed wait. It may be repeated.
+// PauseWebhook lets what a webhook is owed wait. It may be repeated. A gone
+// webhook cannot be paused.
 func (c *Client) PauseWebhook(ctx context.Context, id int64) (Webhook, error) {
 	return post[Webhook](ctx, c, under(webhooksPath, id)+"/pause")
 }
 
-// ResumeWebhook has what has waited delivered. It may be repeated.
+// ResumeWebhook makes a webhook active: what has waited is delivered. A gone
+// webhook gets the events from now on. It may be repeated.
 func (c *Client) ResumeWebhook(ctx context.Context, id int64) (Webhook, error) {
 	return post[Webhook](ctx, c, under(webhooksPath, id)+"/resume")
 }

@@ -58,7 +58,7 @@ type webhookCommands struct {
 	Set          webhookSet    `cmd:"" help:"Change a webhook."`
 	Delete       webhookDelete `cmd:"" help:"Delete a webhook; what it was still owed ends as failed."`
 	Pause        webhookPause  `cmd:"" help:"Let what a webhook is owed wait."`
-	Resume       webhookResume `cmd:"" help:"Deliver what has waited, and go on."`
+	Resume       webhookResume `cmd:"" help:"Deliver what has waited, and go on; also when its receiver answered 410."`
 	RotateSecret webhookRotate `cmd:"" help:"Give a webhook another secret."`
 	Test         webhookTest   `cmd:"" help:"Send one request to a webhook, and show what came of it."`
 	DryRun       webhookDryRun `cmd:"" help:"Say which events of the past a filter matches."`

@@ -59,6 +59,7 @@ func webhookRequests() []request {
 		},
 		{"webhook create https://a.example --schedule none --basic u:p:q", `POST /v1/webhooks {"url":"https://a.example","schedule_seconds":[],"auth":{"password":"p:q","type":"basic","user":"u"}}`},
 		{"webhook list", "GET /v1/webhooks?limit=20"},
+		{"webhook list --state gone --limit 5", "GET /v1/webhooks?limit=5&state=gone"},
 		{"webhook show 1", "GET /v1/webhooks/1"},
 		{"webhook set 1 --to https://b.example", `PATCH /v1/webhooks/1 {"url":"https://b.example"}`},
 		{"webhook set 1 --type a --reset content,timeout,schedule,rate,concurrency,header,auth,description,metadata,format", `PATCH /v1/webhooks/1 {"types":["a"],` +

@@ -130,6 +130,22 @@ whsec_once
 	}
 }
 
+// A gone webhook is shown, and listed, with the time and the reason.
+func TestGoneWebhookIsShown(t *testing.T) {
+	t.Parallel()
+	const at = "2026-01-02T03:04:05.678Z"
+	const gone = `{"id":1,"url":"https://a.example","state":"gone","gone":{"reason":"its receiver has answered 410","at":"` + at + `"},"created_at":"` + at + `"}`
+	since := "gone since " + local(t, at)
+	got := newFakeAPI(t, always(200, gone)).run(t, "", "webhook", "show", "1")
+	if got.err != nil || !strings.Contains(squeezed(got.out), "\nstate "+since+": its receiver has answered 410\n") {
+		t.Errorf("shown as %q, %v", got.out, got.err)
+	}
+	got = newFakeAPI(t, always(200, `{"data":[`+gone+`],"next_cursor":null}`)).run(t, "", "webhook", "list", "--state", "gone")
+	if got.err != nil || !strings.Contains(squeezed(got.out), "1 "+since+" https://a.example") {
+		t.Errorf("listed as %q, %v", got.out, got.err)
+	}
+}
+
 // With --json there is what the API gives, unknown members included, and lists
 // are a line for each item, over all pages.
 func TestJSONIsThatOfTheAPI(t *testing.T) {

@@ -15,12 +15,13 @@ import (
 type webhookList struct {
 	memberCommand
 	listing
+	State string `help:"Only those that are active, paused or gone. Default: active and paused ones."`
 }
 
 // Run lists the webhooks.
 func (c *webhookList) Run(ctx context.Context, s *session) error {
 	return list(s, c, c.Limit, func(api *client.Client, limit int, cursor string) (client.Page[client.Webhook], error) {
-		return api.WebhooksPage(ctx, limit, cursor)
+		return api.WebhooksInPage(ctx, client.WebhookQuery{State: c.State, Limit: limit}, cursor)
 	}, table[client.Webhook]{
 		[]string{"ID", "STATE", "URL", "TYPES", "FAILING SINCE", "CREATED", "DESCRIPTION"},
 		func(h client.Webhook) []string {
@@ -33,12 +34,23 @@ func (c *webhookList) Run(ctx context.Context, s *session) error {
 	})
 }
 
-// stateOf says, too, who has paused a webhook.
+// stateOf says, too, who has paused a webhook, or since when it is gone.
 func stateOf(h client.Webhook) string {
-	if h.PausedBy == "" {
-		return h.State
+	switch {
+	case h.Gone != nil:
+		return h.State + " since " + localTime(h.Gone.At)
+	case h.PausedBy != "":
+		return h.State + " by " + h.PausedBy
 	}
-	return h.State + " by " + h.PausedBy
+	return h.State
+}
+
+// stateWithReason says, too, why a webhook is gone.
+func stateWithReason(h client.Webhook) string {
+	if h.Gone == nil {
+		return stateOf(h)
+	}
+	return stateOf(h) + ": " + h.Gone.Reason
 }
 
 func writeWebhook(w io.Writer, h client.Webhook) {
@@ -46,7 +58,7 @@ func writeWebhook(w io.Writer, h client.Webhook) {
 	if content == "null" {
 		content = ""
 	}
-	writeFields(w, "webhook", id(h.ID), "url", h.URL, "state", stateOf(h), "types", orAll(h.Types), "content", content,
+	writeFields(w, "webhook", id(h.ID), "url", h.URL, "state", stateWithReason(h), "types", orAll(h.Types), "content", content,
 		"format", h.Format, "timeout", duration(h.TimeoutSeconds), "schedule", scheduleText(h.ScheduleSeconds),
 		"rate", number(h.Rate), "concurrency", number(h.Concurrency), "headers", strings.Join(h.Headers, " "), "auth", h.Auth,
 		"description", h.Description, "metadata", metadataText(h.Metadata), "secrets", secretsText(h.Secrets),

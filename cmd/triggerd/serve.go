@@ -69,6 +69,7 @@ type server struct {
 	writer   *ingest.Writer
 	engine   *deliver.Engine
 	sweeper  *deliver.Sweeper
+	watcher  *deliver.ClockWatcher
 	api      *api.API
 	http     *http.Server
 	stopping atomic.Bool
@@ -126,6 +127,7 @@ func (s *server) wire(now func() time.Time) error {
 		Store: s.store, Retention: s.settings.Retention.Duration, DedupRetention: s.settings.DedupRetention.Duration,
 		Metrics: metrics, Log: s.log,
 	}
+	s.watcher = &deliver.ClockWatcher{Store: s.store, Schedule: s.settings.RetrySchedule.Schedule, Metrics: metrics, Log: s.log}
 	s.api.Writer, s.api.Limits, s.api.MaxBody = s.writer, s.settings.limits(), s.settings.MaxBodyBytes
 	s.api.AdminToken, s.api.OpenSignup, s.api.Proxies = s.settings.AdminToken, s.settings.OpenSignup, s.settings.TrustedProxies
 	s.api.Ahead, s.api.Ready = s.settings.Retention.Duration-s.settings.RetrySchedule.Span(), s.ready
@@ -184,6 +186,7 @@ func (s *server) run(ctx context.Context) error {
 	})
 	group.Go(func() error { return s.engine.Run(claiming, working) })
 	group.Go(func() error { return s.sweeper.Run(claiming) })
+	group.Go(func() error { return s.watcher.Run(claiming) })
 	group.Go(func() error { return s.api.Run(claiming) })
 	group.Go(func() error { return s.store.Run(working) })
 	group.Go(func() error {

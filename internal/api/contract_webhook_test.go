@@ -130,7 +130,7 @@ func TestFiftyWebhooks(t *testing.T) {
 		}
 		s.do(t, "POST", "/api/webhook/register", key, body).wants(t, "the 51st", 400, "50 webhooks")
 		s.newWebhook(t, other, body)
-		if err := s.store.SetWebhookState(t.Context(), s.keyOf(t, key).Organization.ID, last, trigger.Gone); err != nil {
+		if err := s.store.SetWebhookState(t.Context(), s.keyOf(t, key).Organization.ID, last, trigger.Deleted); err != nil {
 			t.Fatal(err)
 		}
 		s.newWebhook(t, key, body) // what is gone does not count

@@ -16,7 +16,7 @@ const (
 	maxClaim      = 1000
 	maxClaimBytes = 8 << 20 // of events in one answer, but for the first
 	defaultLease  = time.Minute
-	maxLease      = 12 * time.Hour
+	maxLease      = trigger.MaxInboxLease // and the longest delay
 	maxWait       = 30 * time.Second
 	lookAgain     = time.Second // in case another node has accepted something
 )

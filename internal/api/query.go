@@ -171,9 +171,10 @@ func (q *query) placeNumber() (int64, error) {
 	return int64(binary.BigEndian.Uint64(raw)), err
 }
 
-// numbered reads the query of a list that has no filters, and goes by numbers.
-func numbered(r *request) (q query, limit int, after int64, err error) {
-	if q, err = parameters(r, "limit", "cursor"); err != nil {
+// numbered reads the query of a list that goes by numbers, and has these
+// filters.
+func numbered(r *request, filters ...string) (q query, limit int, after int64, err error) {
+	if q, err = parameters(r, append(filters, "limit", "cursor")...); err != nil {
 		return q, 0, 0, err
 	}
 	if limit, err = q.limit(); err != nil {

@@ -50,7 +50,11 @@ func (a *API) streamInbox(w http.ResponseWriter, r *request) error {
 		if s.top, err = trigger.ParseID(last); err != nil {
 			return wrongParameter("last_event_id", "Last-Event-ID must be the id of an event")
 		}
-		s.due = s.top.Time()
+		if s.due = s.top.Time(); s.due.After(a.Store.Now().Add(trigger.MaxClockSkew)) {
+			// The clock went back since: what came after that event cannot be told by
+			// ids, so all that is open is sent, some of it twice.
+			s.top, s.due = trigger.ID{}, time.Time{}
+		}
 	}
 	_ = s.conn.SetReadDeadline(time.Time{}) // nothing more is read
 	w.Header().Set("Content-Type", "text/event-stream")
@@ -104,6 +108,9 @@ func (s *stream) run() error {
 // that it has taken so long that others may have come due.
 func (s *stream) look() (more bool, err error) {
 	begun := s.api.Store.Now()
+	if begun.Before(s.full) { // the clock went back: what comes now is below top, and is found as what comes due
+		s.due, s.full = begun, time.Time{}
+	}
 	low := s.top
 	if begun.Sub(s.full) >= lookAgain/2 {
 		if !s.top.IsZero() {

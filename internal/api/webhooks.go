@@ -20,6 +20,7 @@ type webhookView struct {
 	URL         string            `json:"url"`
 	State       string            `json:"state"`
 	PausedBy    *string           `json:"paused_by"`
+	Gone        *goneView         `json:"gone"`
 	Types       []string          `json:"types"`
 	Content     json.RawMessage   `json:"content"`
 	Format      string            `json:"format"`
@@ -43,6 +44,12 @@ type secretView struct {
 	ExpiresAt *string `json:"expires_at"`
 }
 
+// goneView says why and since when a webhook is gone.
+type goneView struct {
+	Reason string  `json:"reason"`
+	At     *string `json:"at"`
+}
+
 type healthView struct {
 	FailingSince  *string `json:"failing_since"`
 	LastFailureAt *string `json:"last_failure_at"`
@@ -52,7 +59,7 @@ type healthView struct {
 
 func showWebhook(w *trigger.Webhook, now time.Time) webhookView {
 	v := webhookView{
-		ID: w.ID, URL: w.URL, State: string(w.State), PausedBy: shownText(w.PausedBy),
+		ID: w.ID, URL: w.URL, State: w.State.String(), PausedBy: shownText(w.PausedBy),
 		Types: w.Filter.TypeStrings(), Content: w.Filter.Content.Raw(),
 		Format: cmp.Or(string(w.Format), string(trigger.FormatStandard)), Timeout: shownSeconds(w.Timeout),
 		Headers: slices.AppendSeq([]string{}, maps.Keys(w.Headers)), Auth: shownText(authType(w.Auth)),
@@ -78,6 +85,9 @@ func showWebhook(w *trigger.Webhook, now time.Time) webhookView {
 		if s.Until.IsZero() || s.Until.After(now) {
 			v.Secrets = append(v.Secrets, secretView{secretType(s.Secret), shownText(s.Public()), shownTime(s.Until)})
 		}
+	}
+	if w.State == trigger.Gone {
+		v.Gone = &goneView{w.GoneReason, shownTime(w.GoneAt)}
 	}
 	if h := w.Failing; h != nil {
 		v.Health = &healthView{FailingSince: shownTime(h.Since), LastFailureAt: shownTime(h.LastAt), Failures: h.Failures}
@@ -126,7 +136,7 @@ func (a *API) postWebhook(w http.ResponseWriter, r *request) error {
 	}
 	err = a.answerWebhook(w, r, http.StatusCreated, made, "")
 	if err != nil && trigger.KindOf(err) == trigger.NotFound {
-		return goneSince(w, "the webhook that this request has made is gone")
+		return goneSince(w, "the webhook that this request has made was deleted")
 	}
 	return err
 }
@@ -157,24 +167,29 @@ func (a *API) answerWebhook(w http.ResponseWriter, r *request, status int, id in
 	return nil
 }
 
-// webhookThere reads a webhook that is not gone.
+// webhookThere reads a webhook that was not deleted.
 func (a *API) webhookThere(r *request, id int64) (trigger.Webhook, error) {
 	hook, err := a.Store.Webhook(r.Context(), r.orgID(), id)
+	if err == nil && hook.State == trigger.Deleted {
+		err = notFound()
+	}
 	if err != nil {
 		return trigger.Webhook{}, err
-	}
-	if hook.State == trigger.Gone {
-		return trigger.Webhook{}, notFound()
 	}
 	return hook, nil
 }
 
+// listWebhooks lists active and paused webhooks, or those in one state.
 func (a *API) listWebhooks(w http.ResponseWriter, r *request) error {
-	q, limit, after, err := numbered(r)
+	q, limit, after, err := numbered(r, "state")
 	if err != nil {
 		return err
 	}
-	page, err := a.Store.ListWebhooks(r.Context(), r.orgID(), after, limit+1)
+	state, err := webhookState(&q)
+	if err != nil {
+		return err
+	}
+	page, err := a.Store.ListWebhooks(r.Context(), r.orgID(), state, after, limit+1)
 	if err != nil {
 		return err
 	}
@@ -183,6 +198,15 @@ func (a *API) listWebhooks(w http.ResponseWriter, r *request) error {
 		func(w *trigger.Webhook) webhookView { return showWebhook(w, now) },
 		func(w *trigger.Webhook) []byte { return placeOf(w.ID) }))
 	return nil
+}
+
+// webhookState reads the parameter state; "" if it is not there.
+func webhookState(q *query) (trigger.WebhookState, error) {
+	name, err := q.oneOf("state", trigger.Active.String(), trigger.Paused.String(), trigger.Gone.String())
+	if name == trigger.Gone.String() {
+		return trigger.Gone, err
+	}
+	return trigger.WebhookState(name), err
 }
 
 func (a *API) getWebhook(w http.ResponseWriter, r *request) error {
@@ -230,7 +254,7 @@ func (a *API) deleteWebhook(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	if err := a.Store.SetWebhookState(r.Context(), r.orgID(), id, trigger.Gone); err != nil {
+	if err := a.Store.SetWebhookState(r.Context(), r.orgID(), id, trigger.Deleted); err != nil {
 		return err
 	}
 	a.follow(r, id)

@@ -3,6 +3,7 @@ package deliver_test
 import (
 	"context"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -113,6 +114,58 @@ func TestGoneEndsEverything(t *testing.T) {
 			t.Errorf("subscribers %+v, %v; want none", subs[org], err)
 		}
 		n.stop()
+	})
+}
+
+// A webhook whose receiver answered 410 by mistake is resumed while much of what
+// it was owed is still open: it gets all that comes from then on, and no late
+// word of the old answers ends it again.
+func TestGoneIsResumed(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, db *storetest.DB) {
+		s := db.Open(t)
+		var back atomic.Bool
+		r := newReceiver(t, func(w http.ResponseWriter, _ *http.Request) {
+			if !back.Load() {
+				w.WriteHeader(http.StatusGone)
+			}
+		})
+		org := storetest.NewOrganization(t, s)
+		hook := newWebhook(t, s, org, r.URL)
+		missed := post(t, s, hook, 1200)
+		n := startNode(t, db, s, nil)
+		state := func() trigger.WebhookState {
+			w, err := s.Webhook(t.Context(), org, hook.ID)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return w.State
+		}
+		until(t, "the webhook is gone", func() bool { return state() == trigger.Gone })
+		for _, e := range missed {
+			untilStatus(t, s, e, trigger.Failed)
+		}
+		late := post(t, s, hook, 20) // of a node that did not know yet
+		for _, e := range late {
+			untilStatus(t, s, e, trigger.Failed)
+		}
+		back.Store(true)
+		if err := s.SetWebhookState(t.Context(), org, hook.ID, trigger.Active); err != nil {
+			t.Fatal(err)
+		}
+		n.Wake()
+		for _, e := range post(t, s, hook, 50) {
+			untilStatus(t, s, e, trigger.Delivered)
+		}
+		if state() != trigger.Active {
+			t.Errorf("it is %s", state())
+		}
+		n.stop()
+		for _, got := range r.wait(t, 50) {
+			if id, err := trigger.ParseID(got.header.Get("Webhook-Id")); err != nil || slices.ContainsFunc(late, func(e *trigger.Event) bool { return e.ID == id }) {
+				t.Errorf("event %s was sent after the webhook was gone, %v", id, err)
+			}
+		}
 	})
 }
 

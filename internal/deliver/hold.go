@@ -15,7 +15,22 @@ import (
 type ending struct {
 	organizationID int64
 	state          trigger.WebhookState // gone or paused
-	stored         bool                 // the store says so: only what it is owed is still to be ended
+	stored         bool                 // the store knows, and what is owed is left to end
+}
+
+// weight orders the endings of one webhook: the heaviest is kept. An answer
+// counts more than what the store knows, because the webhook may have been
+// resumed since.
+func (e ending) weight() int {
+	switch {
+	case e.state == "":
+		return 0
+	case e.stored:
+		return 1
+	case e.state == trigger.Paused:
+		return 2
+	}
+	return 3
 }
 
 // done notes the end of an attempt, or of an item that was not sent.
@@ -247,7 +262,7 @@ func (e *Engine) leaveProbe(key laneKey) {
 // endWebhook notes a webhook whose receiver wants no more.
 func (e *Engine) endWebhook(webhookID int64, end ending) {
 	e.mu.Lock()
-	if e.ending[webhookID].state != trigger.Gone { // which is for ever
+	if end.weight() >= e.ending[webhookID].weight() {
 		e.ending[webhookID] = end
 	}
 	e.mu.Unlock()
@@ -272,24 +287,22 @@ func (e *Engine) endSome(ctx context.Context) (more bool) {
 			continue
 		}
 		e.mu.Lock()
-		if e.ending[id] == end {
+		if e.ending[id].stored { // else its receiver has answered so again
 			delete(e.ending, id)
-		}
-		if r := e.receivers[id]; r != nil && r.webhook != nil { // what was read before is older
-			w := *r.webhook
-			w.State = end.state
-			r.webhook, r.seen, r.stopped = &w, e.Now(), false
 		}
 		e.mu.Unlock()
 	}
 	return more
 }
 
+// end stops a webhook, once, and ends some of what a gone one is owed. Its owner
+// may resume it meanwhile.
 func (e *Engine) end(ctx context.Context, webhookID int64, end ending) (done bool, err error) {
 	if !end.stored {
 		if err := e.Store.StopWebhook(ctx, end.organizationID, webhookID, end.state); err != nil {
 			return false, err
 		}
+		e.noteStored(webhookID, end)
 	}
 	if end.state != trigger.Gone {
 		return true, nil
@@ -300,4 +313,18 @@ func (e *Engine) end(ctx context.Context, webhookID int64, end ending) (done boo
 	}
 	e.Metrics.Ended.WithLabelValues("failed").Add(float64(n))
 	return done, nil
+}
+
+// noteStored notes that the store knows of a webhook's end.
+func (e *Engine) noteStored(webhookID int64, end ending) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.ending[webhookID] == end {
+		e.ending[webhookID] = ending{end.organizationID, end.state, true}
+	}
+	if r := e.receivers[webhookID]; r != nil && r.webhook != nil { // what was read before is older
+		w := *r.webhook
+		w.State = end.state
+		r.webhook, r.seen, r.stopped = &w, e.Now(), false
+	}
 }

@@ -88,6 +88,9 @@ func (e *Engine) round(ctx context.Context, v *view) (next time.Duration, err er
 	e.storeBreakers(ctx)
 	e.giveBack(ctx)
 	now, begun := e.Store.Now(), e.Now()
+	if now.Before(v.until.Add(-overdue)) { // the clock went back: nothing is known to have been seen
+		*v = view{lanes: map[int64]store.Lane{}}
+	}
 	var lanes []store.Lane
 	if begun.Before(v.next) {
 		lanes, err = e.lookAtDue(ctx, v, now)

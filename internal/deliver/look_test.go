@@ -61,3 +61,32 @@ func TestSlowLooks(t *testing.T) {
 		}
 	})
 }
+
+// When the database's clock goes back, looks begin anew: what another node has
+// stored by the right clock, before this one knew of it, is found at once, and
+// not by the next look at all lanes, which is not made for a minute.
+func TestLooksAfterStepBack(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, db *storetest.DB) {
+		var took atomic.Int64
+		r := newReceiver(t, nil)
+		s, begun := &slowLooks{Store: db.Open(t), took: &took}, time.Now()
+		org := storetest.NewOrganization(t, s.Store)
+		hook := newWebhook(t, s.Store, org, r.URL)
+		db.Clock.Advance(dayLong)
+		post(t, s.Store, hook, 1)
+		startNode(t, db, s.Store, func(c *deliver.Config) {
+			c.Store = s
+			c.Now = func() time.Time { return begun.Add(time.Duration(took.Load())) } // which does not come to the next look
+		})
+		r.wait(t, 1)
+		e := &trigger.Event{OrganizationID: org, ID: trigger.NewID(s.Now(), 0, 1), Type: "t", Payload: []byte("1")}
+		key := trigger.DeliveryKey{OrganizationID: org, EventID: e.ID, WebhookID: hook.ID}
+		owed := []trigger.Delivery{{DeliveryKey: key, DueAt: s.Now().Add(-dayLong - 10*time.Second)}}
+		if _, err := s.AddEvents(t.Context(), &store.Batch{Events: []*trigger.Event{e}, Deliveries: [][]trigger.Delivery{owed}}, false); err != nil {
+			t.Fatal(err)
+		}
+		db.Clock.Advance(-dayLong)
+		r.wait(t, 2)
+	})
+}

@@ -167,7 +167,8 @@ func (w *world) newDebt(s *server, e *trigger.Event, h *hook, id trigger.ID, at 
 		w.wrong(nil, "room for a hand-off, by a clock that is not trusted")
 	}
 	w.met[handedOff]++
-	c := &claim{id: id, server: s, handed: true, at: at, lease: at.Add(w.leaseOf(h))}
+	now := time.Now()
+	c := &claim{id: id, server: s, handed: true, at: now, lease: at.Add(w.leaseOf(h)), until: now.Add(w.leaseOf(h))}
 	d.claim, d.due, d.claims = id, c.lease, []*claim{c}
 	return d, c
 }
@@ -241,15 +242,20 @@ func (w *world) step(dice *rand.Rand) {
 	s.setBack = s.setBack || step < 0
 }
 
-// own is an owner who pauses, resumes or deletes a webhook.
+// own is an owner who pauses, resumes or deletes a webhook. One whose receiver
+// has answered 410 is resumed, too.
 func (w *world) own(dice *rand.Rand) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	h := w.hooks[dice.IntN(len(w.hooks))]
 	switch {
-	case h.State == trigger.Gone:
+	case h.deleted:
 		return
+	case h.State == trigger.Gone:
+		h.setState(trigger.Active, time.Now())
+		w.met[revived]++
 	case dice.IntN(10) == 0:
+		h.deleted = true
 		h.setState(trigger.Gone, time.Now())
 	case h.State == trigger.Paused:
 		h.setState(trigger.Active, time.Now())

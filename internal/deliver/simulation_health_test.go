@@ -75,9 +75,10 @@ func (h *hook) setState(state trigger.WebhookState, now time.Time) {
 	before := h.State
 	if state != before {
 		h.State, h.changed, h.troubled = state, now, true
+		h.ended = h.ended || state == trigger.Gone
 	}
 	switch {
-	case state == trigger.Gone:
+	case state == trigger.Gone, before == trigger.Gone:
 		h.setHeld(time.Time{}, 0, now)
 		h.health = nil
 	case state == trigger.Active && before == trigger.Paused && h.health != nil:
@@ -119,11 +120,11 @@ func (m *model) mark(results []store.Result, now time.Time) {
 	}
 }
 
-// StopWebhook is called for webhooks whose receiver wants no more.
+// StopWebhook is called by a server whose request was answered so.
 func (s *server) StopWebhook(ctx context.Context, orgID, webhookID int64, state trigger.WebhookState) error {
 	return s.call(ctx, "StopWebhook", func(now time.Time) {
 		h := s.w.byID[webhookID]
-		if h.OrganizationID != orgID || h.wishes == 0 && h.State != trigger.Gone {
+		if h.OrganizationID != orgID || h.left[s].IsZero() {
 			s.w.wrong(nil, "webhook %d of organization %d is made %s", webhookID, orgID, state)
 		}
 		if h.State != trigger.Gone {
@@ -141,6 +142,7 @@ const (
 	ignorant      = "a request of a server that could not know of a breaker"
 	mended        = "a delivery waited until its receiver was mended"
 	replayed      = "a replay came to its end"
+	revived       = "a webhook that was gone was resumed"
 )
 
 // Bounds of the breaker, as they are promised.
@@ -166,11 +168,13 @@ func (s *server) SetBreaker(ctx context.Context, c store.BreakerChange) error {
 			h.liftAt = time.Time{}
 			return
 		}
-		s.judgeHold(h, c, now)
+		if !s.w.unsteady(now) {
+			s.judgeHold(h, c, s.Now())
+		}
 		s.w.met[held]++
-		h.row(now)
+		h.row(s.Now())
 		holds := h.Holds
-		if c.Until.After(now) { // not of a probe that was not made
+		if c.Until.After(s.Now()) { // not of a probe that was not made
 			holds++
 		}
 		h.setHeld(c.Until, holds, now)
@@ -200,7 +204,7 @@ func (s *server) judgeHold(h *hook, c store.BreakerChange, now time.Time) {
 func (s *server) Probe(ctx context.Context, webhookID int64, seen, until time.Time) (ok bool, err error) {
 	err = s.call(ctx, "Probe", func(now time.Time) {
 		h := s.w.byID[webhookID]
-		if until.Sub(now) > s.w.leaseOf(h)+slack || seen.After(now) {
+		if (until.Sub(s.Now()) > s.w.leaseOf(h)+slack || seen.After(s.Now())) && !s.w.unsteady(now) {
 			s.w.wrong(nil, "a probe of webhook %d until %v, of a breaker that is open until %v", webhookID, until, seen)
 		}
 		if ok = h.HeldUntil.Equal(seen); !ok {
@@ -208,7 +212,7 @@ func (s *server) Probe(ctx context.Context, webhookID int64, seen, until time.Ti
 			return
 		}
 		h.setHeld(until, h.Holds, now)
-		h.probe = &probing{server: s, until: until}
+		h.probe = &probing{server: s, until: now.Add(until.Sub(s.Now()))}
 		s.w.met[probed]++
 	})
 	return ok || err != nil, err

@@ -39,6 +39,8 @@ type hook struct {
 	poison conduct       // of the receiver, towards what it always refuses
 
 	changed  time.Time // when its state became another
+	deleted  bool      // and never comes back, as one that is gone may
+	ended    bool      // it was gone or deleted, perhaps resumed since
 	troubled bool      // its owner has paused or deleted it, or its receiver has
 
 	breaker
@@ -67,6 +69,7 @@ type debt struct {
 	attempts int
 	due      time.Time
 	claim    trigger.ID
+	tried    time.Time // when the last attempt ended, by the database's clock
 	reason   string
 	endedAt  time.Time
 	place    int // in the queue
@@ -81,10 +84,11 @@ type claim struct {
 	id       trigger.ID
 	server   *server
 	at       time.Time
-	lease    time.Time
-	attempts int  // of the delivery before
-	handed   bool // at acceptance
-	lost     bool // its server was told of a failure, and does not know of it
+	lease    time.Time // when it ends, by the database's clock
+	until    time.Time // when it ends
+	attempts int       // of the delivery before
+	handed   bool      // at acceptance
+	lost     bool      // its server was told of a failure, and does not know of it
 	sent     *sending
 	result   *store.Result // that its server wants recorded
 	settled  bool          // the database has taken the result, or refused it for good
@@ -260,6 +264,7 @@ func (m *model) finish(r store.Result, now time.Time) (moved bool) {
 		return true
 	}
 	d.due, d.claim, d.in.stale = r.Next.DueAt, trigger.ID{}, true
+	d.tried = r.Attempt.At.Add(r.Attempt.Took)
 	return true
 }
 

@@ -172,11 +172,12 @@ type sending struct {
 	*debt
 	server  *server
 	claim   *claim
-	nth     uint64    // of its delivery
-	start   time.Time // when the server sent it
-	arrived time.Time // when the receiver saw it; later if the server was held up in between
-	end     time.Time // when the receiver was done with it; zero: not yet
-	back    time.Time // when the server was
+	nth     uint64        // of its delivery
+	start   time.Time     // when the server sent it
+	arrived time.Time     // when the receiver saw it; later if the server was held up in between
+	end     time.Time     // when the receiver was done with it; zero: not yet
+	back    time.Time     // when the server was
+	ahead   time.Duration // the database's clock, as the server had it then
 	answer
 	got   bool // the server had the head of the answer, which decides
 	whole bool // and all of its body that it reads

@@ -87,7 +87,8 @@ func (s *server) RunningReplays(ctx context.Context, after int64) (list []trigge
 
 // FeedReplay owes some more of a replay, or ends it.
 func (s *server) FeedReplay(ctx context.Context, seen trigger.Replay) (due bool, err error) {
-	err = s.call(ctx, "FeedReplay", func(now time.Time) {
+	err = s.call(ctx, "FeedReplay", func(at time.Time) {
+		now := s.Now()
 		r := s.w.replays[seen.ID-1]
 		switch {
 		case r.State == trigger.ReplayCancelling && len(r.open) > 0:
@@ -103,7 +104,7 @@ func (s *server) FeedReplay(ctx context.Context, seen trigger.Replay) (due bool,
 		default:
 			n := min(len(r.todo), replayWindow-len(r.open))
 			for _, d := range r.todo[:n] {
-				d.created, d.due = now, now
+				d.created, d.due = at, now
 				s.w.owe(d)
 			}
 			r.todo = r.todo[n:]

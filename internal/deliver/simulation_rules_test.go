@@ -59,8 +59,8 @@ func (s *server) begin(req *http.Request) *sending {
 		s.w.wrong(d, "a second request of one claim")
 	case c.result != nil || c.released:
 		s.w.wrong(d, "a request of a claim that was given up")
-	case c.lease.Sub(now) < s.w.timeoutOf(h)+startMargin-slack && !s.awake.After(now):
-		s.w.wrong(d, "a request begins %v before its lease ends", c.lease.Sub(now))
+	case c.until.Sub(now) < s.w.timeoutOf(h)+startMargin-slack && !s.awake.After(now):
+		s.w.wrong(d, "a request begins %v before its lease ends", c.until.Sub(now))
 	}
 	if c != nil {
 		c.sent = snd
@@ -84,7 +84,7 @@ func (s *server) arrive(snd *sending) {
 		d.hook.wishes++
 	}
 	for _, other := range d.sends {
-		if other != snd && other.end.IsZero() && !snd.late() && other.server.awake.Before(other.start) {
+		if other != snd && !s.w.unsteady(now) && other.end.IsZero() && !snd.late() && other.server.awake.Before(other.start) {
 			s.w.wrong(d, "two requests at a time")
 		}
 	}
@@ -97,7 +97,7 @@ func (s *server) arrive(snd *sending) {
 	}
 	switch d.state {
 	case trigger.DeliveryOpen:
-		if snd.claim != nil && d.claim != snd.claim.id {
+		if snd.claim != nil && d.claim != snd.claim.id && !s.w.unsteady(now) {
 			s.w.wrong(d, "a request of a claim that is not the newest")
 		}
 	case trigger.DeliveryFailed:
@@ -109,7 +109,7 @@ func (s *server) arrive(snd *sending) {
 			s.w.wrong(d, "a request after it was delivered")
 		}
 	}
-	if n := len(d.records); n > 0 && now.Before(d.records[n-1].earliest.Add(-slack)) {
+	if n := len(d.records); n > 0 && now.Before(d.records[n-1].earliest.Add(-slack)) && !s.w.claimedAhead(snd) {
 		s.w.wrong(d, "a request %v too early", d.records[n-1].earliest.Sub(now))
 	}
 	if s.w.calm && slices.ContainsFunc(d.sends, func(other *sending) bool { return other.truth() == trigger.Success }) {
@@ -143,7 +143,7 @@ func (s *server) over(snd *sending) {
 	if snd.back.IsZero() {
 		s.running[snd.WebhookID]--
 	}
-	snd.back = time.Now()
+	snd.back, snd.ahead = time.Now(), s.ahead()
 	if snd.wish() {
 		snd.hook.left[s] = snd.back
 	}
@@ -220,7 +220,7 @@ func (s *server) judgeNext(d *debt, snd *sending, next trigger.Delivery) {
 	case n > len(s.w.scheduleOf(d.hook)):
 		state, reason = trigger.DeliveryFailed, trigger.ReasonExhausted
 	default:
-		from, to := s.w.pause(snd, 0.8), s.w.pause(snd, 1.2)
+		from, to := s.w.pause(snd, 0.8).Add(snd.ahead), s.w.pause(snd, 1.2).Add(snd.ahead)
 		if next.DueAt.Before(from.Add(-slack)) || next.DueAt.After(to.Add(slack)) {
 			s.w.wrong(d, "due at %v, not from %v to %v", next.DueAt, from, to)
 		}
@@ -344,7 +344,7 @@ func (w *world) judgeEnd(d *debt) {
 // until the database has it.
 func (w *world) judgeClaim(d *debt, c *claim) {
 	s := c.server
-	short := c.lease.Add(-w.timeoutOf(d.hook) - startMargin - time.Second) // the lease was short while it ran
+	short := c.until.Add(-w.timeoutOf(d.hook) - startMargin - time.Second) // the lease was short while it ran
 	switch {
 	case s.killed || c.lost:
 	case c.unread && !c.released:
@@ -362,7 +362,7 @@ func (w *world) reasons(d *debt) []string {
 	if d.Job != 0 {
 		reasons = append(reasons, reasonCancelled)
 	}
-	if d.hook.State == trigger.Gone {
+	if d.hook.ended {
 		reasons = append(reasons, trigger.ReasonGone)
 	}
 	if w.retention > 0 {

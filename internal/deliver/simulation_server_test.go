@@ -25,6 +25,7 @@ type server struct {
 	claiming context.CancelFunc
 	working  context.CancelFunc
 	posting  sync.WaitGroup
+	clock    serverClock
 
 	// The world's mutex guards what follows.
 	killed, stopping, stopped bool
@@ -46,6 +47,7 @@ var errOver = errors.New("the simulation is over")
 func (w *world) start() *server {
 	s := &server{
 		w: w, dead: make(chan struct{}), ended: make(chan struct{}),
+		clock: serverClock{measured: time.Now(), offset: w.clockAhead(time.Now())},
 		calls: map[string]uint64{}, running: map[int64]int{}, seen: map[int64]time.Time{},
 	}
 	log := slog.New(slog.DiscardHandler)
@@ -69,6 +71,8 @@ func (w *world) start() *server {
 		sweeper := &deliver.Sweeper{Store: s, Retention: w.retention, Metrics: w.metrics, Log: log}
 		parts.Go(func() { _ = sweeper.Run(claiming) })
 	}
+	watcher := &deliver.ClockWatcher{Store: s, Schedule: w.schedule, Metrics: w.metrics, Log: log}
+	parts.Go(func() { _ = watcher.Run(claiming) })
 	go func() { parts.Wait(); close(s.ended) }()
 	w.mu.Lock()
 	defer w.mu.Unlock()

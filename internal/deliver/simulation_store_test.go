@@ -18,14 +18,20 @@ var (
 	_ deliver.SweptStore = (*server)(nil)
 )
 
-// Now is the database's time.
-func (s *server) Now() time.Time { return time.Now().Round(0).UTC().Truncate(time.Microsecond) }
+// Now is the database's time, as the server has it.
+func (s *server) Now() time.Time {
+	return time.Now().Add(s.ahead()).Round(0).UTC().Truncate(time.Microsecond)
+}
 
 // NewClaim makes a claim id.
 func (s *server) NewClaim() trigger.ID { return trigger.NewID(s.Now(), 0, rand.Uint64()) }
 
-// ClockTrusted is false while the weather clouds the clock.
+// ClockTrusted is false while the weather clouds the clock, or a step of it is
+// not confirmed.
 func (s *server) ClockTrusted() bool {
+	if s.sync(); s.clock.jumped() {
+		return false
+	}
 	s.w.mu.Lock()
 	defer s.w.mu.Unlock()
 	return !s.w.weather.cloudy(s, 0)
@@ -61,7 +67,7 @@ func (s *server) Nodes() int { return max(1, len(s.w.alive())) }
 // Claim takes what is due, as the server's clock had it when it asked.
 func (s *server) Claim(ctx context.Context, wants []store.Want, id trigger.ID, now, lease time.Time) (taken []trigger.Delivery, err error) {
 	s.judgeClaiming(wants, now, lease)
-	by := &claim{id: id, server: s, lease: lease}
+	by := &claim{id: id, server: s, lease: lease, until: time.Now().Add(lease.Sub(now))}
 	err = s.call(ctx, "Claim", func(at time.Time) {
 		by.at = at
 		dice := s.w.dice(s.number, s.calls["Claim"])
@@ -211,7 +217,7 @@ func (s *server) Release(ctx context.Context, ds []trigger.Delivery) error {
 			if owed := s.w.debts[d.DeliveryKey]; owed != nil {
 				s.w.judgeTouch(owed, now, false)
 			}
-			s.w.release(d, now)
+			s.w.release(d, s.Now())
 		}
 	})
 }
@@ -250,12 +256,15 @@ func (s *server) WebhooksByID(ctx context.Context, ids []int64) (found map[int64
 	return found, nil
 }
 
-// FailWebhook is called for webhooks that are gone.
+// FailWebhook is called for webhooks that are gone, or were a moment ago.
 func (s *server) FailWebhook(ctx context.Context, orgID, webhookID int64, reason string) (n int, done bool, err error) {
 	err = s.call(ctx, "FailWebhook", func(now time.Time) {
 		h := s.w.byID[webhookID]
-		if h.OrganizationID != orgID || h.State != trigger.Gone || reason != trigger.ReasonGone {
+		if h.OrganizationID != orgID || !h.ended || reason != trigger.ReasonGone {
 			s.w.wrong(nil, "the deliveries of webhook %d of organization %d, which is %s, are ended as %q", webhookID, orgID, h.State, reason)
+		}
+		if h.State.Receives() {
+			return
 		}
 		dice := s.w.dice(s.number, s.calls["FailWebhook"])
 		n = s.w.fail(h, reason, now, func(*debt) bool { return s.w.stormy() && dice.IntN(20) == 0 })
@@ -271,6 +280,11 @@ func (s *server) MakeDays(ctx context.Context) error {
 // DropRequests and Erase have nothing to do.
 func (s *server) DropRequests(ctx context.Context) error {
 	return s.call(ctx, "DropRequests", func(time.Time) {})
+}
+
+// DropGone has nothing to do.
+func (s *server) DropGone(ctx context.Context, _ time.Time) error {
+	return s.call(ctx, "DropGone", func(time.Time) {})
 }
 
 // Erase is described above.

@@ -72,6 +72,7 @@ func simulate(t *testing.T, seed uint64) *world {
 		w.timeout = 4 * s
 	}
 	w.weather = newWeather(w, dice, span, traffic)
+	w.ahead = newAheadTimes(w, span, traffic)
 	for id := range 4 + dice.Int64N(8) {
 		h := &hook{Webhook: trigger.Webhook{
 			ID: id + 1, OrganizationID: 1 + dice.Int64N(3), State: trigger.Active, URL: fmt.Sprintf("http://hook%d", id+1),
@@ -94,6 +95,7 @@ func simulate(t *testing.T, seed uint64) *world {
 	if len(w.alive()) == 0 {
 		w.start()
 	}
+	w.judgeDues()
 	w.settle()
 	w.judge()
 	w.stop()
@@ -122,7 +124,7 @@ func (h *hook) settings(dice *rand.Rand) {
 func situations() []string {
 	return []string{
 		handedOff, overflowed, late, cut, givenBack, lost, dropped, stale, staleSuccess, again,
-		held, heldMeanwhile, probed, probeLost, probeSent, mended, replayed,
+		wentBack, pulledBack, held, heldMeanwhile, probed, probeLost, probeSent, mended, replayed, revived,
 		"outcome success", "outcome transient", "outcome gone", "outcome permanent",
 		trigger.ReasonExhausted, trigger.ReasonGone, trigger.ReasonExpired, trigger.ReasonAborted, reasonCancelled,
 	}

@@ -82,7 +82,7 @@ type fault struct {
 
 // writing are the calls that change something, and may fail at any time.
 func writing() []string {
-	return []string{"Claim", "Finish", "AddEvents", "Release", "SetBreaker", "Probe", "StopWebhook", "Advance", "FeedReplay"}
+	return []string{"Claim", "Finish", "AddEvents", "Release", "SetBreaker", "Probe", "StopWebhook", "Advance", "FeedReplay", "PullBack"}
 }
 
 // fault decides what happens to a call. The world's mutex is held.

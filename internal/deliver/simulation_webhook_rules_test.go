@@ -32,7 +32,7 @@ func (s *server) judgeWebhook(snd *sending, now time.Time) {
 // probe is under way, unless its lease ran out.
 func (s *server) judgeProbe(snd *sending, now time.Time) {
 	h := snd.hook
-	if h.HeldUntil.IsZero() || now.Sub(h.opened) <= freshness+slack {
+	if h.HeldUntil.IsZero() || now.Sub(h.opened) <= freshness+slack || s.w.unsteady(now) {
 		return
 	}
 	p := h.probe
@@ -106,14 +106,23 @@ const warnedAfter = 2
 func (w *world) judgeAdvance(h *hook, seen trigger.Health, stage trigger.HealthStage, n trigger.Notice) {
 	e := w.endurance
 	failing := seen.LastAt.Sub(seen.Since)
+	least := e.Attempts
+	if stage == trigger.HealthWarned {
+		least = trigger.WarnAttempts
+	}
 	want := map[trigger.HealthStage]string{
 		trigger.HealthWarned: trigger.WebhookFailing, trigger.HealthPaused: trigger.WebhookPaused, trigger.HealthRecovered: trigger.WebhookRecovered,
 	}[stage]
 	switch {
 	case n.Type != want || n.About != h.ID:
 		w.wrong(nil, "stage %d of webhook %d is told as %+v", stage, h.ID, n)
+<<<<<<< HEAD
 	case stage == trigger.HealthWarned && (failing < e.Pause/5 || seen.Failures < warnedAfter),
 		stage == trigger.HealthPaused && (failing < e.Pause || seen.Failures < e.Attempts):
+=======
+	case stage == trigger.HealthRecovered:
+	case failing < e.Pause/5 || stage == trigger.HealthPaused && failing < e.Pause || seen.Failures < least:
+>>>>>>> main
 		w.wrong(nil, "webhook %d is in stage %d after %d failures in %v", h.ID, stage, seen.Failures, failing)
 	}
 }

@@ -36,6 +36,7 @@ type world struct {
 	most        int       // servers at a time, ever
 	changed     time.Time // when there was one more, or one less
 	weather     weather
+	ahead       []aheadTime   // of the database's clock; set before the first server starts
 	numbers     uint64        // of debts
 	slowest     time.Duration // that a quick receiver waited for
 	met         map[string]int

@@ -60,6 +60,13 @@ type Clock interface {
 	Nodes() int
 }
 
+// SteppedStore is what a [ClockWatcher] asks of the store.
+type SteppedStore interface {
+	ClockTrusted() bool
+	StepsBack() (n int, by time.Duration)
+	PullBack(ctx context.Context, usual trigger.Schedule) (n int, err error)
+}
+
 // SweptStore is what the sweeper asks of the store.
 type SweptStore interface {
 	Now() time.Time
@@ -79,5 +86,6 @@ type Keeper interface {
 // Cleaner removes what nobody asks for any more.
 type Cleaner interface {
 	DropRequests(ctx context.Context) error
+	DropGone(ctx context.Context, before time.Time) error
 	Erase(ctx context.Context) error
 }

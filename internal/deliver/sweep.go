@@ -48,8 +48,9 @@ func (s *Sweeper) Run(ctx context.Context) error {
 }
 
 // Sweep makes the days ahead, forgets permits of minutes past and requests
-// of yesterday, erases organizations that were deleted, ends open deliveries of events older than the
-// retention as expired, and an hour later removes the events with all that
+// of yesterday, erases organizations that were deleted, deletes webhooks that
+// have been gone for the retention, ends open deliveries of events older than
+// the retention as expired, and an hour later removes the events with all that
 // belongs to them; dedup ids go by a retention of their own.
 func (s *Sweeper) Sweep(ctx context.Context) error {
 	if err := s.Store.MakeDays(ctx); err != nil {
@@ -65,6 +66,9 @@ func (s *Sweeper) Sweep(ctx context.Context) error {
 		return err
 	}
 	now := s.Store.Now()
+	if err := s.Store.DropGone(ctx, now.Add(-s.Retention)); err != nil {
+		return err
+	}
 	expired, err := s.Store.Expire(ctx, now.Add(-s.Retention))
 	if expired > 0 {
 		s.Metrics.Ended.WithLabelValues("expired").Add(float64(expired))
@@ -76,7 +80,8 @@ func (s *Sweeper) Sweep(ctx context.Context) error {
 	if err := s.drop(ctx, now); err != nil {
 		return err
 	}
-	if s.DedupRetention == 0 || now.Sub(s.dedupSwept) < dedupSweepEvery {
+	since := now.Sub(s.dedupSwept)
+	if s.DedupRetention == 0 || since >= 0 && since < dedupSweepEvery { // below 0 the clock went back
 		return nil
 	}
 	s.dedupSwept = now
@@ -87,7 +92,7 @@ func (s *Sweeper) Sweep(ctx context.Context) error {
 // else may go: nobody, or another node a moment ago, may have ended it before,
 // and it has to be seen. The sweep at now has left nothing open.
 func (s *Sweeper) drop(ctx context.Context, now time.Time) error {
-	if s.ended.IsZero() {
+	if s.ended.IsZero() || now.Before(s.ended) { // the clock went back
 		s.ended = now
 	}
 	if now.Sub(s.ended) < visible {

@@ -248,3 +248,51 @@ func TestExpiredLateIsVisible(t *testing.T) {
 		}
 	})
 }
+
+// A webhook whose receiver answered 410 is kept for the retention, and then
+// deleted.
+func TestGoneWebhooksAreSwept(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, db *storetest.DB) {
+		s := db.Open(t)
+		sweeper := newSweeper(s, 0)
+		org := storetest.NewOrganization(t, s)
+		hook := newWebhook(t, s, org, "http://127.0.0.1:9")
+		if err := s.StopWebhook(t.Context(), org, hook.ID, trigger.Gone); err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range []trigger.WebhookState{trigger.Gone, trigger.Deleted} {
+			advance(t, db, sweeper.Retention-dayLong/2, s)
+			if err := sweeper.Sweep(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if w, err := s.Webhook(t.Context(), org, hook.ID); err != nil || w.State != want {
+				t.Errorf("the webhook is %s, want %s: %v", w.State, want, err)
+			}
+		}
+	})
+}
+
+// A sweep by a clock that was ahead puts off no other one when the clock has
+// gone back.
+func TestSweepAfterStepBack(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, db *storetest.DB) {
+		s := db.Open(t)
+		w := newWebhook(t, s, storetest.NewOrganization(t, s), "http://127.0.0.1:9/")
+		post(t, s, w, 3)
+		sweeper := newSweeper(s, 0)
+		for _, step := range []struct {
+			passed time.Duration
+			want   int
+		}{{50 * dayLong, 3}, {-10 * dayLong, 3}, {50 * time.Minute, 3}, {20 * time.Minute, 0}} {
+			advance(t, db, step.passed, s)
+			if err := sweeper.Sweep(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if n := storetest.CountEvents(t, s, w.OrganizationID); n[trigger.Failed] != step.want {
+				t.Errorf("%v later: %v, want %d failed", step.passed, n, step.want)
+			}
+		}
+	})
+}

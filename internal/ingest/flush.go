@@ -106,7 +106,8 @@ func (w *Writer) knownOrganizations(entries []*entry, subs map[int64]*trigger.Su
 // decide stamps the events and writes down what each is owed to, once and for
 // all. What would make the batch too large goes back to the queue.
 func (w *Writer) decide(entries []*entry, subs map[int64]*trigger.Subscribers) []*entry {
-	at, claim := w.stamp(), w.Store.NewClaim()
+	now := w.Store.Now()
+	at, claim := w.stamp(now), w.Store.NewClaim()
 	total := 0
 	for i, e := range entries {
 		s := subs[e.event.OrganizationID]
@@ -121,7 +122,7 @@ func (w *Writer) decide(entries []*entry, subs map[int64]*trigger.Subscribers) [
 		e.event.ID = trigger.NewID(at, uint16(i), rand.Uint64())
 		e.event.Version = s.Version
 		e.webhooks = s.Match(nil, e.event.Type, e.event.Payload)
-		e.owed = w.owe(e, s.Inbox, claim, at)
+		e.owed = w.owe(e, s.Inbox, claim, now)
 		total += len(e.owed)
 	}
 	return entries
@@ -129,19 +130,19 @@ func (w *Writer) decide(entries []*entry, subs map[int64]*trigger.Subscribers) [
 
 // owe makes the deliveries of an event, those to its webhooks first: claimed,
 // as far as there is room for them here, else due, now or when the sender
-// wants.
-func (w *Writer) owe(e *entry, inbox trigger.InboxMode, claim trigger.ID, at time.Time) []trigger.Delivery {
+// wants. Now is the clock's and not that of the ids, which may be ahead.
+func (w *Writer) owe(e *entry, inbox trigger.InboxMode, claim trigger.ID, now time.Time) []trigger.Delivery {
 	key := trigger.DeliveryKey{OrganizationID: e.event.OrganizationID, EventID: e.event.ID}
-	due, now := at, true
-	if e.event.DeliverAt.After(at) {
-		due, now = e.event.DeliverAt, false
+	due, atOnce := now, true
+	if e.event.DeliverAt.After(now) {
+		due, atOnce = e.event.DeliverAt, false
 	}
 	owed := make([]trigger.Delivery, len(e.webhooks), len(e.webhooks)+1)
 	for i, hook := range e.webhooks {
 		key.WebhookID = hook.ID
 		owed[i] = trigger.Delivery{DeliveryKey: key, DueAt: due}
-		if now && hook.State == trigger.Active && w.HandOff.Reserve(hook.ID, e.event.Size()) {
-			owed[i].Claim, owed[i].DueAt = claim, at.Add(w.Lease(hook))
+		if atOnce && hook.State == trigger.Active && w.HandOff.Reserve(hook.ID, e.event.Size()) {
+			owed[i].Claim, owed[i].DueAt = claim, now.Add(w.Lease(hook))
 		}
 	}
 	if len(e.webhooks) == 0 || inbox == trigger.Everything {

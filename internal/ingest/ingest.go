@@ -318,12 +318,17 @@ func (w *Writer) reply(wait *waiting, a answer) {
 	wait.done <- a
 }
 
-// stamp is the time of a batch's ids: now, and later than that of any before.
-func (w *Writer) stamp() time.Time {
-	now := w.Store.Now()
+// stamp returns the time of a batch's ids: now, and later than that of any
+// batch before. So the ids of a node grow when the clock goes back a little;
+// they run ahead of it by MaxClockSkew at most. When it goes back by more, they
+// follow it: else lists, cursors and the retention would take every new event
+// for one of the future until the clock has caught up. The events that were
+// accepted ahead of the clock stay the newest until then. Ids are unique by
+// their random bits in any case.
+func (w *Writer) stamp(now time.Time) time.Time {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if !now.After(w.lastID) {
+	if !now.After(w.lastID) && w.lastID.Sub(now) < trigger.MaxClockSkew {
 		now = w.lastID.Add(time.Microsecond)
 	}
 	w.lastID = now

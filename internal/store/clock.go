@@ -31,6 +31,9 @@ type clock struct {
 	measured time.Time // local, when the last measurement was taken
 	jumped   bool      // the last measurement was far from the one before
 	jumpedTo time.Duration
+	// Steps back that were confirmed: how many, and the last one.
+	stepsBack int
+	lastBack  time.Duration
 }
 
 func newClock(now func() time.Time) *clock { return &clock{local: now, base: now()} }
@@ -75,12 +78,25 @@ func (s *Store) SyncClock(ctx context.Context) error {
 	if c.jumped {
 		known = c.jumpedTo
 	}
-	c.jumped = !c.measured.IsZero() && (offset-known).Abs() > clockMaxJump
+	first := c.measured.IsZero()
+	c.jumped = !first && (offset-known).Abs() > clockMaxJump
 	c.jumpedTo, c.measured = offset, r.answered
-	if !c.jumped {
-		c.offset.Store(int64(offset))
+	if c.jumped {
+		return nil
+	}
+	if back := time.Duration(c.offset.Swap(int64(offset))) - offset; !first && back > clockMaxJump {
+		c.stepsBack, c.lastBack = c.stepsBack+1, back
 	}
 	return nil
+}
+
+// StepsBack returns how often the database's clock went back by over 1 s, as
+// this node has confirmed, and by how much it did so the last time. What was
+// due before the step is due that much later: see [Store.PullBack].
+func (s *Store) StepsBack() (n int, by time.Duration) {
+	s.clock.mu.Lock()
+	defer s.clock.mu.Unlock()
+	return s.clock.stepsBack, s.clock.lastBack
 }
 
 // ClockTrusted reports whether the offset is known: measured in the last 30 s,
@@ -111,6 +127,13 @@ func (s *Store) Run(ctx context.Context) error {
 			_ = s.SyncClock(ctx)
 		}
 	}
+}
+
+// isAhead reports an id that the clock has not come to, because it went back
+// since the id was made. What has been accepted after that event cannot be told
+// by ids.
+func (s *Store) isAhead(id trigger.ID) bool {
+	return id.Time().After(s.Now().Add(trigger.MaxClockSkew))
 }
 
 // settleTime is how old an event is when no other one with a lower id can be

@@ -25,6 +25,7 @@ func TestClockJumps(t *testing.T) {
 		failed  error
 		want    time.Duration // the offset that is followed
 		trusted bool
+		back    time.Duration // the step back that is confirmed by it
 	}{
 		{what: "the first is believed, whatever it is", offset: time.Minute, want: time.Minute, trusted: true},
 		{what: "a drift is followed", offset: time.Minute + 900*time.Millisecond, want: time.Minute + 900*time.Millisecond, trusted: true},
@@ -38,7 +39,14 @@ func TestClockJumps(t *testing.T) {
 		{what: "29 s without a measurement", passed: 24 * time.Second, failed: errors.New("away"), want: time.Hour - 100*time.Millisecond, trusted: true},
 		{what: "31 s without a measurement", passed: 2 * time.Second, failed: errors.New("away"), want: time.Hour - 100*time.Millisecond},
 		{what: "and one again", offset: time.Hour, want: time.Hour, trusted: true},
+		{what: "a jump back", offset: -time.Hour, want: time.Hour},
+		{what: "that is confirmed", offset: -time.Hour, want: -time.Hour, trusted: true, back: 2 * time.Hour},
+		{what: "a drift back is no step", offset: -time.Hour - 900*time.Millisecond, want: -time.Hour - 900*time.Millisecond, trusted: true},
+		{what: "back by steps", offset: -3 * time.Hour, want: -time.Hour - 900*time.Millisecond},
+		{what: "of which the last is confirmed", offset: -4 * time.Hour, want: -time.Hour - 900*time.Millisecond},
+		{what: "in the end", offset: -4 * time.Hour, want: -4 * time.Hour, trusted: true, back: 3*time.Hour - 900*time.Millisecond},
 	}
+	confirmed := 0
 	for _, step := range steps {
 		local = local.Add(clockEvery + step.passed)
 		reads = reading{theirs: local.Add(step.offset).Round(0), asked: local, answered: local.Add(step.trip)}
@@ -52,6 +60,13 @@ func TestClockJumps(t *testing.T) {
 		}
 		if s.ClockTrusted() != step.trusted {
 			t.Errorf("%s: trusted: %v, want %v", step.what, s.ClockTrusted(), step.trusted)
+		}
+		n, by := s.StepsBack()
+		if step.back != 0 {
+			confirmed++
+		}
+		if n != confirmed || step.back != 0 && (by-step.back).Abs() > time.Microsecond {
+			t.Errorf("%s: %d steps back, the last by %v; want %d, by %v", step.what, n, by, confirmed, step.back)
 		}
 	}
 }

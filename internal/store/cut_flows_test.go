@@ -243,7 +243,7 @@ func webhookFlows() []flow {
 			return []any{[]int64{f.hook, f.paused, f.gone, f.late, f.another, 1 << 40}}
 		}},
 		{method: "Webhook", args: fixed(func(f *fixture) []any { return []any{f.org, f.hook} })},
-		{method: "ListWebhooks", args: fixed(func(f *fixture) []any { return []any{f.org, int64(0), 10} })},
+		{method: "ListWebhooks", args: fixed(func(f *fixture) []any { return []any{f.org, trigger.WebhookState(""), int64(0), 10} })},
 	}
 }
 

@@ -156,15 +156,18 @@ const (
 	sqlRemove = `DELETE FROM deliveries`
 )
 
-// FailWebhook ends open deliveries of a webhook as failed, some hundreds at a
-// time, and removes those of replays. done is false when there are more.
+// FailWebhook ends open deliveries of a webhook that is gone or deleted as
+// failed, some hundreds at a time, and removes those of replays. done is false
+// when there are more. It does nothing to a webhook that receives events: one
+// that was gone a moment ago may have been resumed.
 func (s *Store) FailWebhook(ctx context.Context, orgID, webhookID int64, reason string) (n int, done bool, err error) {
-	which := sliceOf{trigger.DeliveryOpen, `AND webhook_id > 0 AND webhook_id = $3 ORDER BY due_at`}
+	const notReceiving = `AND (SELECT w.state FROM webhooks w WHERE w.id = $3) IN ('gone', 'ended')`
+	which := sliceOf{trigger.DeliveryOpen, `AND webhook_id > 0 AND webhook_id = $3 ` + notReceiving + ` ORDER BY due_at`}
 	n, done, err = s.changeSlice(ctx, orgID, sqlFail, which, nil, webhookID, nobody(), reason)
 	if err != nil || !done {
 		return n, false, err
 	}
-	which = sliceOf{stateReplayed, `AND webhook_id = $3`}
+	which = sliceOf{stateReplayed, `AND webhook_id = $3 ` + notReceiving}
 	_, done, err = s.changeSlice(ctx, orgID, sqlRemove, which, nil, webhookID)
 	return n, done, err
 }

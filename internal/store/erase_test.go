@@ -79,7 +79,7 @@ func live(t *testing.T, s *store.Store, orgID int64) {
 	good, bad := newWebhook(t, s, orgID, ""), newWebhook(t, s, orgID, "user.*")
 	newWebhook(t, s, orgID, "webhook.*")
 	gone := newWebhook(t, s, orgID, "")
-	if err := s.SetWebhookState(ctx, orgID, gone, trigger.Gone); err != nil {
+	if err := s.SetWebhookState(ctx, orgID, gone, trigger.Deleted); err != nil {
 		t.Fatal(err)
 	}
 	var some []*trigger.Event

@@ -74,3 +74,9 @@ func (s *Store) AtOnce(ctx context.Context, drop bool) (err error) {
 func (s *Store) Connect(ctx context.Context, by driver.Driver) (driver.Conn, error) {
 	return (&connector{files: s.dialect.(*embedded).files, driver: by}).Connect(ctx)
 }
+
+// WebhookStates are the conditions by which statements pick webhooks, and the
+// index that each of them is for.
+func WebhookStates() map[string]string {
+	return map[string]string{sqlReceiving: "webhooks_receiving", sqlEnded: "webhooks_ended"}
+}

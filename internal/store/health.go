@@ -76,21 +76,26 @@ const (
 )
 
 // StopWebhook follows a receiver's wish: it makes a webhook gone, or paused,
-// and posts the notice of it. To stop one that has stopped does nothing.
+// and posts the notice of it. To stop one that has stopped, or to pause one
+// that is gone, does nothing.
 func (s *Store) StopWebhook(ctx context.Context, orgID, webhookID int64, state trigger.WebhookState) error {
-	n := trigger.Notice{Type: trigger.WebhookGone, About: webhookID, Reason: "its receiver has answered 410"}
+	now := s.Now()
+	n := trigger.Notice{
+		Type: trigger.WebhookGone, About: webhookID, Reason: trigger.GoneByReceiver, Once: strconv.FormatInt(micros(now), 10),
+	}
 	if state == trigger.Paused {
 		n.Type, n.Reason = trigger.WebhookPaused, "its receiver has asked for it"
-		n.Once = strconv.FormatInt(micros(s.Now()), 10)
 	}
 	_, err := s.setWebhook(ctx, orgID, webhookID, func(w *trigger.Webhook) error {
-		if w.State == state {
+		if w.State == state || w.State == trigger.Gone {
 			return errUnchanged
 		}
-		w.State, w.PausedBy = state, trigger.PausedByReceiver
+		if w.State, w.PausedBy = state, trigger.PausedByReceiver; state == trigger.Gone {
+			w.GoneAt, w.GoneReason, n.URL = now, n.Reason, w.URL
+		}
 		return nil
-	}, n)
-	if errors.Is(err, errUnchanged) || trigger.KindOf(err) == trigger.NotFound { // it is gone already
+	}, &n)
+	if errors.Is(err, errUnchanged) || trigger.KindOf(err) == trigger.NotFound { // it was deleted
 		return nil
 	}
 	return err
@@ -157,12 +162,12 @@ func (s *Store) Advance(ctx context.Context, h trigger.Health, stage trigger.Hea
 	}))
 }
 
-// settleHealth follows a change of a webhook's state. One that is gone has no
-// health; one that was paused begins anew, and if it was known to be failing,
-// its next success is told.
+// settleHealth follows a change of a webhook's state. One that is gone or
+// deleted has no health, and has none when it is resumed; one that was paused
+// begins anew, and if it was known to be failing, its next success is told.
 func settleHealth(ctx context.Context, q querier, w *trigger.Webhook, before trigger.WebhookState, now int64) (err error) {
 	switch {
-	case w.State == trigger.Gone:
+	case !w.State.Receives() || before == trigger.Gone:
 		_, err = q.ExecContext(ctx, `DELETE FROM webhook_health WHERE webhook_id = $1`, w.ID)
 	case w.State == trigger.Active && before == trigger.Paused:
 		if _, err = q.ExecContext(ctx, `DELETE FROM webhook_health WHERE webhook_id = $1 AND stage = 0`, w.ID); err != nil {

@@ -210,7 +210,7 @@ func TestNoticesAreAskedFor(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, db *storetest.DB) {
 		f := newFailing(t, db)
-		if err := f.nodes[0].SetWebhookState(t.Context(), f.org, f.listener, trigger.Gone); err != nil {
+		if err := f.nodes[0].SetWebhookState(t.Context(), f.org, f.listener, trigger.Deleted); err != nil {
 			t.Fatal(err)
 		}
 		newWebhook(t, f.nodes[0], f.org, "*")

@@ -36,6 +36,7 @@ func TestMachine(t *testing.T) {
 				"refinish":    m.refinish,
 				"release":     m.release,
 				"end webhook": m.failWebhook,
+				"stop":        m.stop,
 				"set state":   m.setState,
 				"expire":      m.expire,
 				"advance":     m.advance,
@@ -285,7 +286,7 @@ func (m *machine) release(t *rapid.T) {
 	}
 }
 
-// failWebhook ends what a webhook is owed.
+// failWebhook ends what a webhook is owed, if it is gone or deleted.
 func (m *machine) failWebhook(t *rapid.T) {
 	id := rapid.SampledFrom(m.allHooks()).Draw(t, "webhook")
 	ended := 0
@@ -297,7 +298,8 @@ func (m *machine) failWebhook(t *rapid.T) {
 		}
 		ended += n
 	}
-	if n := m.fail(func(key trigger.DeliveryKey) bool { return key.WebhookID == id }); n != ended {
+	receives := m.hooks[id].State.Receives()
+	if n := m.fail(func(key trigger.DeliveryKey) bool { return key.WebhookID == id && !receives }); n != ended {
 		t.Fatalf("%d deliveries ended, want %d", ended, n)
 	}
 }
@@ -316,20 +318,42 @@ func (m *machine) fail(which func(trigger.DeliveryKey) bool) (n int) {
 // setState changes a webhook, which changes nothing that is owed already.
 func (m *machine) setState(t *rapid.T) {
 	h := m.hooks[rapid.SampledFrom(m.allHooks()).Draw(t, "webhook")]
-	state := rapid.SampledFrom([]trigger.WebhookState{trigger.Active, trigger.Paused, trigger.Paused, trigger.Gone}).Draw(t, "state")
+	state := rapid.SampledFrom([]trigger.WebhookState{trigger.Active, trigger.Paused, trigger.Paused, trigger.Deleted}).Draw(t, "state")
 	err := m.store.SetWebhookState(m.ctx, h.OrganizationID, h.ID, state)
-	if gone := h.State == trigger.Gone; gone != (err != nil) || gone && trigger.KindOf(err) != trigger.NotFound {
+	want, refused := trigger.NotFound, h.State == trigger.Deleted
+	if h.State == trigger.Gone && state == trigger.Paused {
+		want, refused = trigger.Conflict, true
+	}
+	if refused != (err != nil) || refused && trigger.KindOf(err) != want {
 		t.Fatalf("from %s to %s: %v", h.State, state, err)
 	}
 	if err == nil {
 		h.State = state
 	}
+	m.compareWebhooks(t)
+}
+
+// stop makes a webhook gone, as its receiver has answered.
+func (m *machine) stop(t *rapid.T) {
+	h := m.hooks[rapid.SampledFrom(m.allHooks()).Draw(t, "webhook")]
+	if err := m.store.StopWebhook(m.ctx, h.OrganizationID, h.ID, trigger.Gone); err != nil {
+		t.Fatal(err)
+	}
+	if h.State.Receives() {
+		h.State = trigger.Gone
+	}
+	m.compareWebhooks(t)
+}
+
+// compareWebhooks compares what the engine is told of webhooks: of a deleted
+// one that it is gone.
+func (m *machine) compareWebhooks(t *rapid.T) {
 	hooks, err := m.store.WebhooksByID(m.ctx, m.allHooks())
 	if err != nil || len(hooks) != len(m.hooks) {
 		t.Fatalf("%d webhooks of %d, %v", len(hooks), len(m.hooks), err)
 	}
 	for id, got := range hooks {
-		if got.State != m.hooks[id].State || got.OrganizationID != m.hooks[id].OrganizationID {
+		if want := m.hooks[id].State; got.State != want && (got.State != trigger.Gone || want != trigger.Deleted) || got.OrganizationID != m.hooks[id].OrganizationID {
 			t.Fatalf("webhook %+v, want %+v", got, m.hooks[id])
 		}
 	}

@@ -51,10 +51,7 @@ const rateWindow = 61
 func (s *Store) TakePermits(ctx context.Context, orgID int64, limit, n int) (ok bool, retryAfter time.Duration, err error) {
 	step := s.Now().Unix()
 	err = s.dialect.writeQuietly(ctx, func(q querier) error {
-		// The row of step 0 keeps others of this organization out until the
-		// commit, so that the sum below is not one that several nodes see.
-		if _, err := q.ExecContext(ctx, `INSERT INTO permits (organization_id, step, used) VALUES ($1, 0, 0)
-			ON CONFLICT (organization_id, step) DO UPDATE SET used = 0`, orgID); err != nil {
+		if err := lockPermits(ctx, q, orgID); err != nil {
 			return err
 		}
 		result, err := q.ExecContext(ctx, `
@@ -91,6 +88,14 @@ func (s *Store) TakePermits(ctx context.Context, orgID int64, limit, n int) (ok 
 		return false, 0, wrap("take permits", err)
 	}
 	return ok, max(retryAfter, time.Second), nil
+}
+
+// lockPermits keeps others of an organization out until the commit, by the row
+// of step 0, so that several nodes do not see the same sum.
+func lockPermits(ctx context.Context, q querier, orgID int64) error {
+	_, err := q.ExecContext(ctx, `INSERT INTO permits (organization_id, step, used) VALUES ($1, 0, 0)
+		ON CONFLICT (organization_id, step) DO UPDATE SET used = 0`, orgID)
+	return err
 }
 
 // DropPermits forgets what no window touches any more.

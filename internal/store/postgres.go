@@ -4,11 +4,8 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
-	"database/sql/driver"
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"sync/atomic"
 	"time"
 
@@ -190,9 +187,7 @@ func (p *postgres) transact(ctx context.Context, commit string, fn func(querier)
 			err = failed
 		}
 	}
-	if ctx.Err() == nil {
-		p.notice(err)
-	}
+	p.notice(err)
 	return err
 }
 
@@ -219,29 +214,11 @@ func rollback(ctx context.Context, conn *pgx.Conn) error {
 }
 
 // notice drops all connections when one of them turns out to lead to a server
-// that is no longer the primary, and what is remembered when one has broken.
+// that is no longer the primary.
 func (p *postgres) notice(err error) {
-	_, told := errors.AsType[*pgconn.PgError](err)
-	switch {
-	case err == nil:
-	case isCode(err, "25006"), errors.Is(err, errOtherServer): // read_only_sql_transaction
+	if isCode(err, "25006") || errors.Is(err, errOtherServer) { // read_only_sql_transaction
 		p.reset()
-	case isCode(err, "57P01", "57P02", "57P03"), !told && isBroken(err):
-		p.server.lost()
 	}
-}
-
-// isBroken reports that a connection has failed, or could not be made, rather
-// than that nobody waits for its answer any more.
-func isBroken(err error) bool {
-	if _, connecting := errors.AsType[*pgconn.ConnectError](err); connecting {
-		return true
-	}
-	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
-		return false
-	}
-	_, network := errors.AsType[net.Error](err)
-	return network || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, driver.ErrBadConn)
 }
 
 func (p *postgres) list(param string, _ listType) string { return " = ANY(" + param + ")" }

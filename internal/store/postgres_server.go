@@ -14,20 +14,22 @@ import (
 )
 
 // sqlServer identifies the server that a connection leads to: its cluster, the
-// timeline that it writes, and how far it has written. The name of the present
-// WAL file begins with the timeline in hexadecimal; pg_control_checkpoint shows
-// the old one until the first checkpoint after a promotion. A server in
-// recovery writes none.
+// timeline that it writes, when it was started, and how far it has written. The
+// name of the present WAL file begins with the timeline in hexadecimal;
+// pg_control_checkpoint shows the old one until the first checkpoint after a
+// promotion. A server in recovery writes none.
 const sqlServer = `
 	SELECT (pg_control_system()).system_identifier::text,
 		CASE WHEN pg_is_in_recovery() THEN '0' ELSE substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END,
-		CASE WHEN pg_is_in_recovery() THEN '0' ELSE (pg_current_wal_flush_lsn() - '0/0')::text END`
+		CASE WHEN pg_is_in_recovery() THEN '0' ELSE (pg_current_wal_flush_lsn() - '0/0')::text END,
+		extract(epoch FROM pg_postmaster_start_time())::text`
 
 // serverID is what sqlServer returns.
 type serverID struct {
 	system   string
 	timeline uint64 // 0: it is in recovery, and nothing can be written there
-	flushed  uint64 // bytes of WAL that were synced
+	flushed  uint64 // bytes of WAL that were synced, when it was asked
+	started  string // when, by its own clock
 }
 
 // serverWatch follows which server the connections lead to. Each new connection
@@ -93,16 +95,17 @@ func parseServer(results []*pgconn.Result) (id serverID, err error) {
 	if err != nil {
 		return id, fmt.Errorf("identify the server: %w", err)
 	}
-	return serverID{string(row[0]), timeline, flushed}, nil
+	return serverID{string(row[0]), timeline, flushed, string(row[3])}, nil
 }
 
-// observe compares a server with the one seen before. Another one, or another
-// timeline, may lack what caches remember: they are dropped, and so are the
-// connections to the one before. A lower timeline than one that was seen is an
-// old primary that came back, whose commits nobody will keep: an error.
+// observe compares a server with the one seen before. Another one, another
+// timeline, or the same one started again may lack what caches remember: they
+// are dropped, and so are the connections to the one before. A lower timeline
+// than one that was seen is an old primary that came back, whose commits nobody
+// will keep: an error. So is a server in recovery: what it says may be old.
 func (w *serverWatch) observe(id serverID) error {
 	if id.timeline == 0 {
-		return nil // what is written there fails, and the connection goes
+		return errInRecovery
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -118,12 +121,14 @@ func (w *serverWatch) observe(id serverID) error {
 		return &oldPrimaryError{timeline: id.timeline, seen: seen.timeline}
 	case id.timeline > seen.timeline:
 		w.log.Warn("the connection leads to a promoted server", "timeline", id.timeline, "before", seen.timeline)
+	case id.started == seen.started:
+		w.current.flushed = max(seen.flushed, id.flushed)
+		return nil
 	case id.flushed < seen.flushed:
-		w.log.Error("the database has lost what it had synced: it was restored from an older copy, or does not sync",
+		w.log.Error("the database server was started again and has lost what it had synced: it was restored from an older copy, or does not sync",
 			"flushed", id.flushed, "before", seen.flushed)
 	default:
-		w.current.flushed = id.flushed
-		return nil
+		w.log.Info("the database server was started again")
 	}
 	w.current = id
 	w.epoch.Add(1)
@@ -131,17 +136,13 @@ func (w *serverWatch) observe(id serverID) error {
 	return nil
 }
 
-// lost notes that a connection has broken: the next one may lead to another
-// server, so what caches remember counts no more.
-func (w *serverWatch) lost() { w.epoch.Add(1) }
-
 // check reports whether a connection leads to the server that is the present
 // one: errOtherServer if not.
 func (w *serverWatch) check(conn *pgx.Conn) error {
 	id, _ := conn.PgConn().CustomData()[connState].(serverID)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if id.system != w.current.system || id.timeline != w.current.timeline {
+	if id.system != w.current.system || id.timeline != w.current.timeline || id.started != w.current.started {
 		return errOtherServer
 	}
 	return nil
@@ -150,6 +151,9 @@ func (w *serverWatch) check(conn *pgx.Conn) error {
 // errOtherServer says that a connection leads to a server which is not the
 // present one. What was committed there may be lost.
 var errOtherServer = errors.New("the connection leads to a server that was replaced meanwhile")
+
+// errInRecovery says that a server is a standby, or about to start.
+var errInRecovery = errors.New("the server is in recovery: it takes no writes, and what it says may be old")
 
 // oldPrimaryError says that a server is not to be used.
 type oldPrimaryError struct{ timeline, seen uint64 }

@@ -409,43 +409,50 @@ func TestLookBack(t *testing.T) {
 	})
 }
 
-// Paging through webhooks gives those that are not gone, by their ids.
+// Paging through webhooks gives those in a state, by their ids: active and
+// paused ones where none is named, and never deleted ones.
 func TestListWebhooks(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, db *storetest.DB) {
 		s := db.Open(t)
 		org, other := storetest.NewOrganization(t, s), storetest.NewOrganization(t, s)
-		var want []int64
-		for i := range 12 {
+		want := map[trigger.WebhookState][]int64{}
+		for i := range 15 {
 			newWebhook(t, s, other, "")
 			id := newWebhook(t, s, org, strings.Repeat("a", i))
-			switch i % 4 {
+			state, set := trigger.Active, s.SetWebhookState
+			switch i % 5 {
 			case 0:
-				if err := s.SetWebhookState(t.Context(), org, id, trigger.Gone); err != nil {
-					t.Fatal(err)
-				}
-				continue
+				state = trigger.Deleted
 			case 1:
-				if err := s.SetWebhookState(t.Context(), org, id, trigger.Paused); err != nil {
-					t.Fatal(err)
-				}
+				state = trigger.Paused
+			case 2:
+				state, set = trigger.Gone, s.StopWebhook
 			}
-			want = append(want, id)
+			if err := set(t.Context(), org, id, state); err != nil {
+				t.Fatal(err)
+			}
+			if want[state] = append(want[state], id); state.Receives() {
+				want[""] = append(want[""], id)
+			}
 		}
-		for _, limit := range []int{1, 2, 4, 9, 10} {
-			var got []int64
-			for after, full := int64(0), true; full; {
-				page, err := s.ListWebhooks(t.Context(), org, after, limit)
-				if err != nil || len(page) > limit {
-					t.Fatalf("%d of %d: %v", len(page), limit, err)
+		delete(want, trigger.Deleted)
+		for state, want := range want {
+			for _, limit := range []int{1, 2, 3, 9, 10} {
+				var got []int64
+				for after, full := int64(0), true; full; {
+					page, err := s.ListWebhooks(t.Context(), org, state, after, limit)
+					if err != nil || len(page) > limit {
+						t.Fatalf("%d of %d: %v", len(page), limit, err)
+					}
+					for _, w := range page {
+						got, after = append(got, w.ID), w.ID
+					}
+					full = len(page) == limit
 				}
-				for _, w := range page {
-					got, after = append(got, w.ID), w.ID
+				if !slices.Equal(got, want) {
+					t.Errorf("in state %q by %d: %v, want %v", state, limit, got, want)
 				}
-				full = len(page) == limit
-			}
-			if !slices.Equal(got, want) {
-				t.Errorf("by %d: %v, want %v", limit, got, want)
 			}
 		}
 	})

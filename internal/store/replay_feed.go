@@ -48,7 +48,7 @@ func (s *Store) FeedReplay(ctx context.Context, r trigger.Replay) (due bool, err
 	if err != nil {
 		return false, wrap("go on with a replay", err)
 	}
-	if w.State == trigger.Gone {
+	if !w.State.Receives() {
 		return false, s.endReplay(ctx, &r, trigger.ReplayCancelling)
 	}
 	seen := r.Cursor
@@ -76,6 +76,9 @@ func (s *Store) nextOf(ctx context.Context, r *trigger.Replay, w *trigger.Webhoo
 	const pages = 10
 	end, settled := trigger.MinID(r.Until), trigger.MinID(s.Now().Add(-settleTime))
 	before := minID(end, settled)
+	if s.isAhead(end) { // the clock went back since the replay was made: all of its events are there
+		before = end
+	}
 	for range pages {
 		page, whole, err := s.replayPage(ctx, s.hot, r, w, before)
 		if err != nil {

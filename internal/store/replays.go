@@ -19,7 +19,8 @@ const MaxReplays = 1000
 
 // AddReplay begins a replay and returns its id. Events that are accepted later
 // do not belong to it. NotFound if the organization has no such webhook, or it
-// is gone; Invalid if the settings are; Conflict if too many are under way.
+// was deleted; Invalid if the settings are; Conflict if the webhook is gone, or
+// too many are under way.
 func (s *Store) AddReplay(ctx context.Context, orgID int64, r trigger.Replay, o Once) (id int64, err error) {
 	if err := s.beginReplay(orgID, &r); err != nil {
 		return 0, err
@@ -29,7 +30,7 @@ func (s *Store) AddReplay(ctx context.Context, orgID int64, r trigger.Replay, o 
 			return err
 		}
 		id, err = s.once(ctx, q, orgID, o, func() (int64, error) {
-			if _, err := s.webhookThere(ctx, q, orgID, r.WebhookID); err != nil {
+			if err := s.checkReceives(ctx, q, orgID, r.WebhookID); err != nil {
 				return 0, err
 			}
 			return addReplay(ctx, q, &r)
@@ -56,13 +57,23 @@ func (s *Store) beginReplay(orgID int64, r *trigger.Replay) error {
 	return nil
 }
 
-// webhookThere reads a webhook that is not gone.
+// webhookThere reads a webhook that was not deleted.
 func (s *Store) webhookThere(ctx context.Context, q querier, orgID, webhookID int64) (trigger.Webhook, error) {
 	w, err := s.webhook(ctx, q, orgID, webhookID)
-	if err == nil && w.State == trigger.Gone {
+	if err == nil && w.State == trigger.Deleted {
 		err = sql.ErrNoRows
 	}
 	return orZero(w, err)
+}
+
+// checkReceives fails with Conflict if a webhook is gone, and with NotFound if
+// it was deleted or does not exist: nothing can be sent to it again.
+func (s *Store) checkReceives(ctx context.Context, q querier, orgID, webhookID int64) error {
+	w, err := s.webhookThere(ctx, q, orgID, webhookID)
+	if err == nil && w.State == trigger.Gone {
+		err = goneError(webhookID)
+	}
+	return err
 }
 
 func addReplay(ctx context.Context, q querier, r *trigger.Replay) (id int64, err error) {
@@ -153,7 +164,7 @@ func (s *Store) SetReplayState(ctx context.Context, orgID, id int64, state trigg
 // reopened, with all attempts of its schedule; one that waits is due now; and
 // else the event is sent as a replay of its own, whose number is returned, 0
 // where there is none. NotFound if there is no such event or webhook; Conflict
-// if too many replays are under way.
+// if the webhook is gone, or too many replays are under way.
 func (s *Store) Resend(ctx context.Context, orgID int64, eventID trigger.ID, webhookID int64, o Once) (job int64, err error) {
 	err = s.dialect.write(ctx, func(q querier) (err error) {
 		if err := lockOrganization(ctx, q, orgID); err != nil { // others would count the same replays
@@ -167,7 +178,7 @@ func (s *Store) Resend(ctx context.Context, orgID int64, eventID trigger.ID, web
 
 func (s *Store) resend(ctx context.Context, q querier, orgID int64, eventID trigger.ID, webhookID int64) (job int64, err error) {
 	now := s.Now()
-	if _, err := s.webhookThere(ctx, q, orgID, webhookID); err != nil {
+	if err := s.checkReceives(ctx, q, orgID, webhookID); err != nil {
 		return 0, err
 	}
 	events, err := s.readEvents(ctx, q, orgID, []trigger.ID{eventID})

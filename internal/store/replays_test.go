@@ -227,7 +227,7 @@ func TestReplayStops(t *testing.T) {
 			t.Errorf("cancelled as %+v", r)
 		}
 		job = startReplay(t, s, org, trigger.Replay{WebhookID: hook, Since: since}, 5)
-		if err := s.SetWebhookState(t.Context(), org, hook, trigger.Gone); err != nil {
+		if err := s.SetWebhookState(t.Context(), org, hook, trigger.Deleted); err != nil {
 			t.Fatal(err)
 		}
 		feed()

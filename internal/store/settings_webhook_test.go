@@ -94,7 +94,7 @@ func TestWebhookSettings(t *testing.T) {
 		if _, err = s.SetWebhook(t.Context(), org+1, id, func(*trigger.Webhook) error { return nil }); trigger.KindOf(err) != trigger.NotFound {
 			t.Errorf("another organization's: %v", err)
 		}
-		if err := s.SetWebhookState(t.Context(), org, id, trigger.Gone); err != nil {
+		if err := s.SetWebhookState(t.Context(), org, id, trigger.Deleted); err != nil {
 			t.Fatal(err)
 		}
 		if _, err = s.SetWebhook(t.Context(), org, id, func(*trigger.Webhook) error { return nil }); trigger.KindOf(err) != trigger.NotFound {
@@ -148,6 +148,13 @@ func TestSecretsAreSealed(t *testing.T) {
 		want := full(t, org)
 		var err error
 		if want.ID, err = s.AddWebhook(t.Context(), org, want, store.Once{}); err != nil {
+			t.Fatal(err)
+		}
+		deleted := storetest.NewOrganization(t, s)
+		if _, err := s.AddWebhook(t.Context(), deleted, full(t, deleted), store.Once{}); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.DeleteOrganization(t.Context(), deleted); err != nil { // its webhooks are still there
 			t.Fatal(err)
 		}
 		if text := stored(t, db); !strings.Contains(text, "open-sesame") {

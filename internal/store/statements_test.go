@@ -27,6 +27,7 @@ func withoutBucket() map[string]string {
 		"webhook_id > 0 LIMIT 100000":         "a metric, every few seconds",
 		"UPDATE deliveries SET state = 1":     "sliceOf adds the WHERE",
 		"attempts = attempts + 1":             "the same",
+		"UPDATE deliveries SET due_at = $8":   "the same",
 		"ORDER BY rowid LIMIT $2) WHERE id":   "SQLite alone, which has no buckets to keep apart",
 		"ORDER BY rowid LIMIT $2) WHERE even": "the same",
 		"claim <> $1":                         "the same",

@@ -95,7 +95,7 @@ func (s *Store) readSubscribers(ctx context.Context, q querier, orgID int64) (*t
 		err = s.scanWebhook(r, &w.Webhook, &w.version, &w.settings, &w.suspended, &w.there)
 		return w, err
 	}, `SELECT o.version, o.settings, o.suspended_at > 0, w.id IS NOT NULL, `+webhookColumnsOrNone+`
-		FROM organizations o LEFT JOIN webhooks w ON w.organization_id = o.id AND w.state <> 'gone'
+		FROM organizations o LEFT JOIN webhooks w ON w.organization_id = o.id AND `+sqlReceiving+`
 		WHERE o.id = $1 AND o.deleted_at = 0 ORDER BY w.id`, orgID)
 	if err != nil {
 		return nil, err
@@ -123,12 +123,12 @@ func (s *Store) readSubscribers(ctx context.Context, q querier, orgID int64) (*t
 // of none is asked how it fares.
 const webhookColumnsOrNone = `coalesce(w.id, 0), o.id, coalesce(w.state, ''), coalesce(w.url, ''), coalesce(w.filter, ''),
 	w.secret, coalesce(w.config, ''), w.sealed, coalesce(w.paused_by, ''),
-	0, 0, coalesce(w.created_at, 0), 0, 0, 0`
+	0, 0, coalesce(w.created_at, 0), 0, 0, 0, 0, ''`
 
 // WebhooksByID reads webhooks of any organization, for the engine, which has
 // their ids from deliveries: as they are now, and whether their breakers are
-// open. Of those that are gone it tells no more than that; those that do not
-// exist are left out, which says nothing of them: their organization was
+// open. Of those that receive no events, gone or deleted, it says only that they
+// are gone; those that do not exist are left out, which says nothing of them: their organization was
 // erased. Where the settings of a webhook that is not gone cannot be had, it
 // is Unavailable, unless they cannot be read: see [trigger.Webhook.Broken].
 func (s *Store) WebhooksByID(ctx context.Context, ids []int64) (map[int64]*trigger.Webhook, error) {
@@ -156,6 +156,9 @@ func (s *Store) webhooksByID(ctx context.Context, ids []int64) (map[int64]*trigg
 		var held int64
 		err = r.Scan(&w.ID, &w.OrganizationID, &w.State, &w.version, &held, &w.Holds)
 		w.HeldUntil = timeOrNone(held)
+		if !w.State.Receives() {
+			w.State = trigger.Gone
+		}
 		return w, err
 	}, `SELECT w.id, w.organization_id, w.state, o.version, coalesce(h.held_until, 0), coalesce(h.holds, 0)
 		FROM webhooks w JOIN organizations o ON o.id = w.organization_id LEFT JOIN webhook_health h ON h.webhook_id = w.id
@@ -184,7 +187,7 @@ func (s *Store) webhooksByID(ctx context.Context, ids []int64) (map[int64]*trigg
 // has none.
 func (s *Store) webhooksOf(ctx context.Context, orgID int64, states []webhookState) (hooks []*trigger.Webhook, err error) {
 	subs, ok := s.subs.View().Get(orgID)
-	isLive := func(w webhookState) bool { return w.State != trigger.Gone }
+	isLive := func(w webhookState) bool { return w.State.Receives() }
 	if slices.ContainsFunc(states, isLive) && (!ok || subs.Version < states[0].version) {
 		subs, err = s.loadSubscribers(ctx, orgID)
 	}

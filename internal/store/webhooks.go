@@ -5,6 +5,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -15,7 +16,8 @@ import (
 // failing ones.
 const (
 	webhookColumns = `w.id, w.organization_id, w.state, w.url, w.filter, w.secret, w.config, w.sealed, w.paused_by,
-		coalesce(h.held_until, 0), coalesce(h.holds, 0), w.created_at, coalesce(h.since, 0), coalesce(h.last_at, 0), coalesce(h.failures, 0)`
+		coalesce(h.held_until, 0), coalesce(h.holds, 0), w.created_at, coalesce(h.since, 0), coalesce(h.last_at, 0), coalesce(h.failures, 0),
+		w.gone_at, w.gone_reason`
 	webhookTables = `webhooks w LEFT JOIN webhook_health h ON h.webhook_id = w.id`
 )
 
@@ -39,15 +41,8 @@ func (s *Store) AddWebhook(ctx context.Context, orgID int64, w trigger.Webhook, 
 
 func (s *Store) addWebhook(ctx context.Context, q querier, w *trigger.Webhook, version int64) (id int64, err error) {
 	now := micros(s.Now())
-	var count int
-	if err := q.QueryRowContext(ctx, `SELECT count(*) FROM webhooks WHERE organization_id = $1 AND state <> 'gone'`,
-		w.OrganizationID).Scan(&count); err != nil {
+	if err := checkRoom(ctx, q, w.OrganizationID, trigger.Invalid); err != nil {
 		return 0, err
-	}
-	if count >= trigger.MaxWebhooks {
-		full := trigger.Errorf(trigger.Invalid, "an organization has at most %d webhooks", trigger.MaxWebhooks)
-		full.Code = "conflict" // for programs; the original contract has one answer to all that is Invalid
-		return 0, full
 	}
 	c, err := s.columnsOf(w)
 	if err != nil {
@@ -63,19 +58,26 @@ func (s *Store) addWebhook(ctx context.Context, q querier, w *trigger.Webhook, v
 	return id, s.addVersion(ctx, q, w, version, now)
 }
 
-// ListWebhooks lists up to limit webhooks of an organization after an id, in
-// the order of their ids; those that are gone are left out.
-func (s *Store) ListWebhooks(ctx context.Context, orgID, after int64, limit int) (page []trigger.Webhook, err error) {
+// ListWebhooks lists up to limit webhooks of an organization in one state,
+// after an id and in the order of their ids. State "" means those that receive
+// events: active and paused ones. Deleted ones are never listed.
+func (s *Store) ListWebhooks(ctx context.Context, orgID int64, state trigger.WebhookState, after int64, limit int) (page []trigger.Webhook, err error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
-	page, err = rowsOf(ctx, s.read, s.scanWebhookAlone, `SELECT `+webhookColumns+` FROM `+webhookTables+` WHERE w.organization_id = $1 AND w.state <> 'gone' AND w.id > $2
-		ORDER BY w.id LIMIT $3`, orgID, after, limit)
+	which := sqlReceiving
+	if state == trigger.Gone {
+		which = sqlEnded
+	}
+	page, err = rowsOf(ctx, s.read, s.scanWebhookAlone, `SELECT `+webhookColumns+` FROM `+webhookTables+`
+		WHERE w.organization_id = $1 AND `+which+` AND w.id > $2 AND ($4 = '' OR w.state = $4) ORDER BY w.id LIMIT $3`,
+		orgID, after, limit, string(state))
 	return wrapped("list webhooks", page, err)
 }
 
 // SetWebhook changes a webhook. change gets it as it is; an error of change is
 // returned, and leaves all as it was. NotFound if the organization has no such
-// webhook, or it is gone, which is for ever. Invalid if the settings are.
+// webhook, or it was deleted. Invalid if the settings are. Conflict if it is
+// gone and is to be paused, or to be active beside as many as there may be.
 func (s *Store) SetWebhook(ctx context.Context, orgID, webhookID int64, change func(*trigger.Webhook) error) (trigger.Webhook, error) {
 	return s.setWebhook(ctx, orgID, webhookID, func(w *trigger.Webhook) error {
 		if err := change(w); err != nil {
@@ -88,7 +90,7 @@ func (s *Store) SetWebhook(ctx context.Context, orgID, webhookID int64, change f
 // setWebhook is SetWebhook without a judgement of the settings, for a change
 // of the state alone; it posts notices of it in the same transaction.
 func (s *Store) setWebhook(ctx context.Context, orgID, webhookID int64, change func(*trigger.Webhook) error,
-	notices ...trigger.Notice,
+	notices ...*trigger.Notice,
 ) (w trigger.Webhook, err error) {
 	err = s.dialect.write(ctx, func(q querier) error {
 		version, err := bumpVersion(ctx, q, orgID)
@@ -98,30 +100,46 @@ func (s *Store) setWebhook(ctx context.Context, orgID, webhookID int64, change f
 		if w, err = s.webhook(ctx, q, orgID, webhookID); err != nil {
 			return err
 		}
-		if w.State == trigger.Gone {
+		if w.State == trigger.Deleted {
 			return sql.ErrNoRows
 		}
 		before := w.State
 		if err := change(&w); err != nil {
 			return err
 		}
-		if w.Broken != nil && w.State != trigger.Gone { // to write it would lose what cannot be read
+		if w.Broken != nil && (w.State.Receives() || w.State == before) { // to write it would lose what cannot be read
 			return w.Broken
 		}
-		if err := s.updateWebhook(ctx, q, &w, version); err != nil {
+		if err := checkChange(ctx, q, &w, before); err != nil {
 			return err
 		}
-		if err := settleHealth(ctx, q, &w, before, micros(s.Now())); err != nil {
-			return err
-		}
-		for i := range notices {
-			if err := s.postNotice(ctx, q, orgID, &notices[i]); err != nil {
-				return err
-			}
-		}
-		return nil
+		return s.changeWebhook(ctx, q, &w, before, version, notices)
 	})
 	return wrapped("set webhook", w, err)
+}
+
+// changeWebhook stores a webhook that has changed, with all that follows from
+// the state that it was in before.
+func (s *Store) changeWebhook(ctx context.Context, q querier, w *trigger.Webhook, before trigger.WebhookState, version int64,
+	notices []*trigger.Notice,
+) error {
+	if err := s.updateWebhook(ctx, q, w, version); err != nil {
+		return err
+	}
+	if err := settleHealth(ctx, q, w, before, micros(s.Now())); err != nil {
+		return err
+	}
+	if w.State == trigger.Gone && before != trigger.Gone {
+		if err := limitGone(ctx, q, w.OrganizationID); err != nil {
+			return err
+		}
+	}
+	for _, n := range notices {
+		if err := s.postNotice(ctx, q, w.OrganizationID, n); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // check judges the settings of a webhook. Its retries have to end a day before
@@ -138,22 +156,36 @@ func (s *Store) updateWebhook(ctx context.Context, q querier, w *trigger.Webhook
 	if w.State != trigger.Paused {
 		w.PausedBy = ""
 	}
-	c, err := s.columnsOf(w)
-	if err != nil {
+	if w.State != trigger.Gone {
+		w.GoneAt, w.GoneReason = time.Time{}, ""
+	}
+	if _, err := q.ExecContext(ctx, `UPDATE webhooks SET state = $3, paused_by = $4, gone_at = $5, gone_reason = $6
+		WHERE organization_id = $1 AND id = $2`,
+		w.OrganizationID, w.ID, string(w.State), w.PausedBy, microsOrNone(w.GoneAt), w.GoneReason); err != nil {
 		return err
 	}
-	if _, err := q.ExecContext(ctx, `UPDATE webhooks
-		SET state = $3, url = $4, filter = $5, secret = $6, config = $7, sealed = $8, paused_by = $9
-		WHERE organization_id = $1 AND id = $2`,
-		w.OrganizationID, w.ID, string(w.State), w.URL, c.filter, c.secret, c.config, c.sealed, w.PausedBy); err != nil {
-		return err
+	if w.Broken == nil || w.State != trigger.Gone { // it may come back with what cannot be read now
+		if err := s.updateSettings(ctx, q, w); err != nil {
+			return err
+		}
 	}
 	return s.addVersion(ctx, q, w, version, micros(s.Now()))
 }
 
-// SetWebhookState makes a webhook active, paused or gone by its owner's wish.
-// Gone is for ever. NotFound if the organization has no such webhook, or it is
-// gone.
+func (s *Store) updateSettings(ctx context.Context, q querier, w *trigger.Webhook) error {
+	c, err := s.columnsOf(w)
+	if err != nil {
+		return err
+	}
+	_, err = q.ExecContext(ctx, `UPDATE webhooks SET url = $3, filter = $4, secret = $5, config = $6, sealed = $7
+		WHERE organization_id = $1 AND id = $2`, w.OrganizationID, w.ID, w.URL, c.filter, c.secret, c.config, c.sealed)
+	return err
+}
+
+// SetWebhookState makes a webhook active, paused or deleted, as its owner asked.
+// Deleted is for ever; a gone one can become active, or deleted. NotFound if
+// the organization has no such webhook, or it was deleted. Conflict as
+// SetWebhook returns it.
 func (s *Store) SetWebhookState(ctx context.Context, orgID, webhookID int64, state trigger.WebhookState) error {
 	_, err := s.setWebhook(ctx, orgID, webhookID, func(w *trigger.Webhook) error {
 		w.State, w.PausedBy = state, trigger.PausedByOwner
@@ -209,6 +241,9 @@ func (s *Store) addVersion(ctx context.Context, q querier, w *trigger.Webhook, v
 	if err == nil && !s.isPlain(w) {
 		err = refuseOlder(ctx, q, 3)
 	}
+	if err == nil && w.State == trigger.Gone { // they would send events to it
+		err = refuseOlder(ctx, q, 5)
+	}
 	return err
 }
 
@@ -227,8 +262,8 @@ func refuseOlder(ctx context.Context, q querier, least int64) error {
 	return err
 }
 
-// Webhook reads one webhook of an organization, gone ones too. NotFound if it
-// has none such.
+// Webhook reads one webhook of an organization, gone and deleted ones too.
+// NotFound if it has none such.
 func (s *Store) Webhook(ctx context.Context, orgID, id int64) (trigger.Webhook, error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
@@ -253,11 +288,12 @@ func (s *Store) scanWebhook(r row, w *trigger.Webhook, before ...any) error {
 		filter, config string
 		secret, sealed []byte
 		held, created  int64
+		goneAt         int64
 		since, last    int64
 		failures       int
 	)
 	if err := r.Scan(append(before, &w.ID, &w.OrganizationID, &w.State, &w.URL, &filter, &secret, &config, &sealed,
-		&w.PausedBy, &held, &w.Holds, &created, &since, &last, &failures)...); err != nil {
+		&w.PausedBy, &held, &w.Holds, &created, &since, &last, &failures, &goneAt, &w.GoneReason)...); err != nil {
 		return err
 	}
 	w.CreatedAt = fromMicros(created)
@@ -268,6 +304,9 @@ func (s *Store) scanWebhook(r row, w *trigger.Webhook, before ...any) error {
 	}
 	if held != 0 {
 		w.HeldUntil = fromMicros(held)
+	}
+	if goneAt != 0 {
+		w.GoneAt = fromMicros(goneAt)
 	}
 	c := webhookConfig{Filter: &filter}
 	if config != "" {
@@ -330,8 +369,9 @@ func (s *Store) Reseal(ctx context.Context) (n int, err error) {
 	}
 	for _, o := range list {
 		if err := s.dialect.write(ctx, func(q querier) error {
-			if _, err := bumpVersion(ctx, q, o.orgID); err != nil { // others read it anew
-				return err
+			_, err := bumpVersion(ctx, q, o.orgID) // others read it anew
+			if err != nil && !errors.Is(err, sql.ErrNoRows) {
+				return err // else the organization was deleted, and is not erased yet: nobody reads it
 			}
 			w, err := s.webhook(ctx, q, o.orgID, o.id)
 			if err = cmp.Or(err, w.Broken); err != nil {

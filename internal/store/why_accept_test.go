@@ -42,14 +42,25 @@ func (m *whyMachine) drawHook(t *rapid.T) *whyHook {
 	return rapid.SampledFrom(m.hooks).Draw(t, "webhook")
 }
 
-// isThere holds that a change of a webhook that is gone is refused.
+// isThere holds that a change of a webhook that was deleted is refused.
 func (m *whyMachine) isThere(t *rapid.T, h *whyHook, err error) bool {
-	if h.now().state != trigger.Gone {
+	if h.now().state != trigger.Deleted {
 		m.must(t, err)
 		return true
 	}
 	if trigger.KindOf(err) != trigger.NotFound {
-		t.Fatalf("a webhook that is gone: %v, want NotFound", err)
+		t.Fatalf("a webhook that was deleted: %v, want NotFound", err)
+	}
+	return false
+}
+
+// receives holds that what a gone webhook cannot do is refused, too.
+func (m *whyMachine) receives(t *rapid.T, h *whyHook, err error) bool {
+	if h.now().state != trigger.Gone {
+		return m.isThere(t, h, err)
+	}
+	if err == nil || trigger.KindOf(err) != trigger.Conflict {
+		t.Fatalf("a webhook that is gone: %v, want Conflict", err)
 	}
 	return false
 }
@@ -67,8 +78,12 @@ func (m *whyMachine) setFilter(t *rapid.T) {
 
 func (m *whyMachine) setState(t *rapid.T) {
 	h := m.drawHook(t)
-	state := rapid.SampledFrom([]trigger.WebhookState{"active", "active", "active", "active", "paused", "paused", "gone"}).Draw(t, "state")
-	if err := m.store.SetWebhookState(m.ctx, h.org, h.id, state); m.isThere(t, h, err) {
+	state := rapid.SampledFrom([]trigger.WebhookState{"active", "active", "active", "active", "paused", "paused", trigger.Deleted}).Draw(t, "state")
+	allowed := m.isThere
+	if state == trigger.Paused {
+		allowed = m.receives
+	}
+	if err := m.store.SetWebhookState(m.ctx, h.org, h.id, state); allowed(t, h, err) {
 		m.change(h, whyVersion{state: state, filter: h.now().filter})
 	}
 }
@@ -76,22 +91,22 @@ func (m *whyMachine) setState(t *rapid.T) {
 // stop does what a receiver has asked for.
 func (m *whyMachine) stop(t *rapid.T, h *whyHook, state trigger.WebhookState) {
 	m.must(t, m.store.StopWebhook(m.ctx, h.org, h.id, state))
-	if is := h.now().state; is != trigger.Gone && is != state {
+	if is := h.now().state; is.Receives() && is != state {
 		m.change(h, whyVersion{state: state, filter: h.now().filter})
-		m.post(h.org, h.id, map[trigger.WebhookState]string{"gone": "webhook.gone", "paused": "webhook.paused"}[state])
+		m.post(h.org, h.id, map[trigger.WebhookState]string{trigger.Gone: "webhook.gone", "paused": "webhook.paused"}[state])
 	}
 }
 
-// endGone ends what a webhook that is gone is owed.
+// endGone ends what a webhook that is gone or deleted is owed.
 func (m *whyMachine) endGone(t *rapid.T) {
 	h := m.drawHook(t)
-	if h.now().state != trigger.Gone {
-		return
-	}
 	for done := false; !done; {
 		var err error
 		_, done, err = m.store.FailWebhook(m.ctx, h.org, h.id, trigger.ReasonGone)
 		m.must(t, err)
+	}
+	if h.now().state.Receives() { // then nothing is ended
+		return
 	}
 	for key, row := range m.rows {
 		switch {

@@ -59,7 +59,9 @@ func (e *whyEvent) miss(h *whyHook) string {
 	case v == nil:
 		return "created_later"
 	case v.state == trigger.Gone:
-		return "gone"
+		return "gone its receiver has answered 410"
+	case v.state == trigger.Deleted:
+		return "gone the webhook was deleted"
 	case !v.filter.pickType(e.Type, false):
 		return "filtered types"
 	}
@@ -319,14 +321,27 @@ func (m *whyMachine) explain(e *whyEvent, h *whyHook) (want string) {
 	switch {
 	case row == nil:
 		return "delivered"
+	case row.failed && row.reason == "webhook gone" && (h.now().state != trigger.Deleted || m.answered410(e, h)):
+		return "gone its receiver has answered 410"
 	case row.failed && row.reason == "webhook gone":
-		return "gone"
+		return "gone the webhook was deleted"
 	case row.failed && row.reason == "expired":
 		return "expired"
 	case row.failed:
 		return "failed " + row.reason
 	}
-	return map[trigger.WebhookState]string{"active": "waiting", "paused": "paused", "gone": "gone"}[h.now().state]
+	return map[trigger.WebhookState]string{
+		trigger.Active: "waiting", trigger.Paused: "paused",
+		trigger.Gone: "gone its receiver has answered 410", trigger.Deleted: "gone the webhook was deleted",
+	}[h.now().state]
+}
+
+// answered410 reports whether the webhook's receiver answered the event itself
+// with 410.
+func (m *whyMachine) answered410(e *whyEvent, h *whyHook) bool {
+	return slices.ContainsFunc(m.attempts, func(a trigger.Attempt) bool {
+		return a.EventID == e.ID && a.WebhookID == h.id && a.Job == 0 && a.Outcome == trigger.ReceiverGone
+	})
 }
 
 // lastOf is the attempt that a verdict names: the success of what was owed,

@@ -240,7 +240,7 @@ func TestWhyIsOfTheOrganization(t *testing.T) {
 		org, other := storetest.NewOrganization(t, s), storetest.NewOrganization(t, s)
 		gone, active := newWebhook(t, s, org, ""), newWebhook(t, s, org, "")
 		foreign := newWebhook(t, s, other, "")
-		if err := s.SetWebhookState(t.Context(), org, gone, trigger.Gone); err != nil {
+		if err := s.SetWebhookState(t.Context(), org, gone, trigger.Deleted); err != nil {
 			t.Fatal(err)
 		}
 		subs, err := s.Subscribers(t.Context(), []int64{org})
@@ -253,7 +253,7 @@ func TestWhyIsOfTheOrganization(t *testing.T) {
 		add(t, s, []*trigger.Event{theirs}, foreign)
 		after := newWebhook(t, s, org, "")
 		want := []trigger.Verdict{
-			{WebhookID: gone, Kind: trigger.VerdictGone},
+			{WebhookID: gone, Kind: trigger.VerdictGone, Reason: "the webhook was deleted"},
 			{WebhookID: active, Kind: trigger.VerdictWaiting, NextAttempt: e.ID.Time()},
 			{WebhookID: after, Kind: trigger.VerdictCreatedLater},
 		}

@@ -250,7 +250,7 @@ func (m *whyMachine) resend(t *rapid.T) {
 	h := rapid.SampledFrom(m.hooksOf(e.OrganizationID)).Draw(t, "webhook")
 	before := m.store.Now()
 	job, err := m.store.Resend(m.ctx, h.org, e.ID, h.id, store.Once{})
-	if !m.isThere(t, h, err) {
+	if !m.receives(t, h, err) {
 		return
 	}
 	row, now := m.rows[trigger.DeliveryKey{OrganizationID: h.org, EventID: e.ID, WebhookID: h.id}], [2]time.Time{before, m.store.Now()}
@@ -275,7 +275,7 @@ func (m *whyMachine) replay(t *rapid.T) {
 		Status: rapid.SampledFrom([]trigger.Status{"", trigger.Failed, trigger.Failed, trigger.Delivered}).Draw(t, "status"),
 	}
 	id, err := m.store.AddReplay(m.ctx, h.org, r, store.Once{})
-	if !m.isThere(t, h, err) {
+	if !m.receives(t, h, err) {
 		return
 	}
 	r, err = m.store.Replay(m.ctx, h.org, id)

@@ -27,6 +27,7 @@ type Metrics struct {
 	Ended          *prometheus.CounterVec // deliveries: delivered, failed, expired
 	Dropped        prometheus.Counter     // claimed, and not sent because the lease ran short
 	Trips          prometheus.Counter     // breakers that have opened
+	PulledBack     prometheus.Counter     // due times, after the database's clock went back
 	Requests       *prometheus.HistogramVec
 
 	registry *prometheus.Registry
@@ -58,6 +59,7 @@ func New() *Metrics {
 		Ended:          counters("deliveries_total", "Deliveries that ended, by how: delivered, failed or expired.", "outcome"),
 		Dropped:        counter("deliveries_dropped_total", "Claimed deliveries that were not sent because their lease ran short; they are claimed again."),
 		Trips:          counter("breaker_trips_total", "Webhooks that were left alone for a while because their receivers had trouble."),
+		PulledBack:     counter("due_times_pulled_back_total", "Due times and the like that lay too far ahead, because the database's clock went back, and were pulled back."),
 		Requests: f.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "triggerd_http_request_seconds", Help: "Time of one request, by route and status.", Buckets: seconds,
 		}, []string{"route", "status"}),

@@ -30,6 +30,7 @@ type Notice struct {
 	Since    time.Time // webhook.…: of the first failure, if there was one
 	Failures int       // webhook.…: attempts that failed since
 	Reason   string    // in a few words
+	URL      string    // webhook.gone: of the webhook
 	EventID  ID        // delivery.exhausted: what was not delivered
 	Attempts int       // delivery.exhausted: how often it was tried
 	Expired  []Lost    // delivery.expired
@@ -47,6 +48,7 @@ const noticePrefix = "triggerd/"
 func (n *Notice) Event(orgID int64) *Event {
 	type body struct {
 		WebhookID int64      `json:"webhook_id,omitempty"`
+		URL       string     `json:"url,omitempty"`
 		EventID   string     `json:"event_id,omitempty"`
 		Since     *time.Time `json:"since,omitempty"`
 		Failures  int        `json:"failures,omitempty"`
@@ -54,7 +56,7 @@ func (n *Notice) Event(orgID int64) *Event {
 		Reason    string     `json:"reason,omitempty"`
 		Expired   []Lost     `json:"deliveries,omitempty"`
 	}
-	b := body{WebhookID: n.About, Failures: n.Failures, Attempts: n.Attempts, Reason: n.Reason, Expired: n.Expired}
+	b := body{WebhookID: n.About, URL: n.URL, Failures: n.Failures, Attempts: n.Attempts, Reason: n.Reason, Expired: n.Expired}
 	if !n.Since.IsZero() {
 		since := n.Since.UTC().Truncate(time.Millisecond)
 		b.Since = &since
@@ -76,7 +78,7 @@ func (e *Event) IsNotice() bool { return strings.HasPrefix(e.DedupID, noticePref
 func (s *Subscribers) MatchNotice(n *Notice, e *Event) (owed []*Webhook) {
 	for i := range s.Webhooks {
 		w := &s.Webhooks[i]
-		if w.State != Gone && w.ID != n.About && w.Filter.Names(n.Type) && w.Filter.Content.Match(e.Payload) {
+		if w.State.Receives() && w.ID != n.About && w.Filter.Names(n.Type) && w.Filter.Content.Match(e.Payload) {
 			owed = append(owed, w)
 		}
 	}
@@ -86,7 +88,7 @@ func (s *Subscribers) MatchNotice(n *Notice, e *Event) (owed []*Webhook) {
 // Wants reports whether any webhook might be owed notices of this type.
 func (s *Subscribers) Wants(noticeType string) bool {
 	for i := range s.Webhooks {
-		if s.Webhooks[i].State != Gone && s.Webhooks[i].Filter.Names(noticeType) {
+		if s.Webhooks[i].State.Receives() && s.Webhooks[i].Filter.Names(noticeType) {
 			return true
 		}
 	}

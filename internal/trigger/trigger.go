@@ -26,7 +26,8 @@ const (
 	MaxStars    = 8   // stars in one filter pattern
 	MaxPatterns = 20  // filter patterns of one webhook
 	MaxURL      = 2048
-	MaxWebhooks = 50 // webhooks of one organization, tombstones not counted
+	MaxWebhooks = 50   // active and paused webhooks of one organization
+	MaxGone     = 1000 // gone webhooks of one organization; older ones are deleted
 )
 
 // Buckets is the number of buckets that organizations are hashed into.

@@ -17,7 +17,7 @@ const (
 	VerdictExpired      VerdictKind = "expired"       // open until the retention ended it
 	VerdictFiltered     VerdictKind = "filtered"      // the filter that it had then did not pick it
 	VerdictPaused       VerdictKind = "paused"        // owed, and waits until the webhook is resumed
-	VerdictGone         VerdictKind = "gone"          // was gone then, or went before it was delivered
+	VerdictGone         VerdictKind = "gone"          // gone or deleted then, or before it was delivered
 	VerdictCreatedLater VerdictKind = "created_later" // was not there when the event was accepted
 )
 
@@ -26,7 +26,7 @@ type Verdict struct {
 	WebhookID   int64
 	Kind        VerdictKind
 	Clause      string    // filtered: "types", "content" and where in it, or "operational"
-	Reason      string    // failed: in a few words
+	Reason      string    // failed or gone: in a few words
 	NextAttempt time.Time // waiting: when
 	Attempts    int       // so far
 	Last        *Attempt  // the latest attempt at what was owed then, or the one that ended it; nil: none
@@ -55,8 +55,8 @@ func (c *Case) Verdict() Verdict {
 		v.Kind = VerdictDelivered
 	case c.Then == nil:
 		v.Kind = VerdictCreatedLater
-	case c.Then.State == Gone:
-		v.Kind = VerdictGone
+	case !c.Then.State.Receives():
+		v.Kind, v.Reason = VerdictGone, goneReason(c.Then.State)
 	case c.clause() != "":
 		v.Kind, v.Clause = VerdictFiltered, c.clause()
 	default: // it was owed, and what failed of it is ended by a replay's success alone
@@ -81,20 +81,32 @@ func (c *Case) clause() string {
 	return ""
 }
 
+// goneReason says why nothing was sent to a webhook that was, or is, in this
+// state. Only a deleted webhook never comes back: one that receives events again
+// was gone.
+func goneReason(state WebhookState) string {
+	if state == Deleted {
+		return "the webhook was deleted"
+	}
+	return GoneByReceiver
+}
+
 func (c *Case) judgeOwed(v *Verdict) {
 	v.Attempts = c.Owed.Attempts
 	switch {
 	case c.Owed.State == DeliveryOpen && c.Now.State == Paused:
 		v.Kind = VerdictPaused
-	case c.Owed.State == DeliveryOpen && c.Now.State == Gone:
-		v.Kind = VerdictGone
+	case c.Owed.State == DeliveryOpen && !c.Now.State.Receives():
+		v.Kind, v.Reason = VerdictGone, goneReason(c.Now.State)
 	case c.Owed.State == DeliveryOpen:
 		v.Kind, v.NextAttempt = VerdictWaiting, c.Owed.DueAt
 		if c.Now.HeldUntil.After(v.NextAttempt) {
 			v.NextAttempt = c.Now.HeldUntil
 		}
+	case c.Owed.Reason == ReasonGone && c.Last != nil && c.Last.Outcome == ReceiverGone:
+		v.Kind, v.Reason = VerdictGone, GoneByReceiver
 	case c.Owed.Reason == ReasonGone:
-		v.Kind = VerdictGone
+		v.Kind, v.Reason = VerdictGone, goneReason(c.Now.State)
 	case c.Owed.Reason == ReasonExpired:
 		v.Kind = VerdictExpired
 	default:

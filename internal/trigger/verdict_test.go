@@ -118,16 +118,25 @@ func failedCases(t *testing.T) []verdictCase {
 	claimed := openRow(0)
 	claimed.Claim, claimed.DueAt = trigger.ID{1}, noon().Add(30*time.Minute)
 	return []verdictCase{
-		{"gone while open", trigger.Case{Now: hookNow(trigger.Gone), Then: owing, Owed: openRow(1), Last: late}, "gone; 1, 0"},
-		{"gone while claimed", trigger.Case{Now: hookNow(trigger.Gone), Then: owing, Owed: claimed}, "gone; 0, none"},
-		{"ended with its webhook", trigger.Case{Now: hookNow(trigger.Gone), Then: owing, Owed: failedRow(0, trigger.ReasonGone)}, "gone; 0, none"},
+		{"gone while open", trigger.Case{Now: hookNow(trigger.Gone), Then: owing, Owed: openRow(1), Last: late}, "gone its receiver has answered 410; 1, 0"},
+		{"gone while claimed", trigger.Case{Now: hookNow(trigger.Gone), Then: owing, Owed: claimed}, "gone its receiver has answered 410; 0, none"},
+		{"ended with its webhook", trigger.Case{Now: hookNow(trigger.Gone), Then: owing, Owed: failedRow(0, trigger.ReasonGone)}, "gone its receiver has answered 410; 0, none"},
+		{"deleted while open", trigger.Case{Now: hookNow(trigger.Deleted), Then: owing, Owed: openRow(1), Last: late}, "gone the webhook was deleted; 1, 0"},
+		{"ended as it was deleted", trigger.Case{Now: hookNow(trigger.Deleted), Then: owing, Owed: failedRow(1, trigger.ReasonGone), Last: late}, "gone the webhook was deleted; 1, 0"},
+		{"ended as it was gone, resumed since", trigger.Case{Now: hookNow(trigger.Active), Then: owing, Owed: failedRow(0, trigger.ReasonGone)}, "gone its receiver has answered 410; 0, none"},
+		{"answered 410, deleted since", trigger.Case{
+			Now: hookNow(trigger.Deleted), Then: owing, Owed: failedRow(1, trigger.ReasonGone), Last: attempt(1, trigger.ReceiverGone),
+		}, "gone its receiver has answered 410; 1, 0"},
+		{"deleted then", trigger.Case{Now: hookNow(trigger.Deleted), Then: then(t, trigger.Deleted, "")}, "gone the webhook was deleted; 0, none"},
+		{"gone then, deleted since", trigger.Case{Now: hookNow(trigger.Deleted), Then: then(t, trigger.Gone, "")}, "gone its receiver has answered 410; 0, none"},
+		{"gone then, resumed since", trigger.Case{Now: hookNow(trigger.Active), Then: then(t, trigger.Gone, "")}, "gone its receiver has answered 410; 0, none"},
 		{"answered 410 a moment ago", trigger.Case{
 			Now: hookNow(trigger.Active), Then: owing, Owed: failedRow(1, trigger.ReasonGone), Last: attempt(1, trigger.ReceiverGone),
-		}, "gone; 1, 0"},
+		}, "gone its receiver has answered 410; 1, 0"},
 		{"failed, then gone", trigger.Case{Now: hookNow(trigger.Gone), Then: owing, Owed: failedRow(10, trigger.ReasonExhausted), Last: late}, "failed retries exhausted; 10, 0"},
 		{"delivered, then gone", trigger.Case{Now: hookNow(trigger.Gone), Then: owing, Last: attempt(1, trigger.Success)}, "delivered; 1, 0"},
-		{"gone then", trigger.Case{Now: hookNow(trigger.Gone), Then: then(t, trigger.Gone, "")}, "gone; 0, none"},
-		{"gone then, whatever its filter", trigger.Case{Now: hookNow(trigger.Gone), Then: then(t, trigger.Gone, "", "no")}, "gone; 0, none"},
+		{"gone then", trigger.Case{Now: hookNow(trigger.Gone), Then: then(t, trigger.Gone, "")}, "gone its receiver has answered 410; 0, none"},
+		{"gone then, whatever its filter", trigger.Case{Now: hookNow(trigger.Gone), Then: then(t, trigger.Gone, "", "no")}, "gone its receiver has answered 410; 0, none"},
 
 		{"exhausted", trigger.Case{Now: hookNow(trigger.Active), Then: owing, Owed: failedRow(10, trigger.ReasonExhausted), Last: late}, "failed retries exhausted; 10, 0"},
 		{"aborted", trigger.Case{
@@ -215,7 +224,7 @@ func TestVerdictOnNotices(t *testing.T) {
 // Whatever is known of a case, it has one verdict, that agrees with it.
 func TestVerdictAgreesWithItsCase(t *testing.T) {
 	t.Parallel()
-	states := rapid.SampledFrom([]trigger.WebhookState{trigger.Active, trigger.Paused, trigger.Gone})
+	states := rapid.SampledFrom([]trigger.WebhookState{trigger.Active, trigger.Paused, trigger.Gone, trigger.Deleted})
 	outcomes := rapid.SampledFrom([]trigger.Outcome{trigger.Success, trigger.Transient, trigger.Permanent, trigger.ReceiverGone})
 	reasons := rapid.SampledFrom([]string{trigger.ReasonExhausted, trigger.ReasonGone, trigger.ReasonExpired, trigger.ReasonNoEvent, "other"})
 	at := rapid.Custom(func(t *rapid.T) time.Time { return time.UnixMicro(int64(rapid.IntRange(1, 5).Draw(t, "at"))) })
@@ -265,7 +274,7 @@ func kindsOf(c *trigger.Case) (kinds []trigger.VerdictKind) {
 	failed := func(reason string) bool { return c.Owed != nil && !open && c.Owed.Reason == reason }
 	succeeded := c.Last != nil && c.Last.Outcome == trigger.Success
 	closed := c.Owed == nil && !succeeded
-	matchable := closed && c.Then != nil && c.Then.State != trigger.Gone
+	matchable := closed && c.Then != nil && c.Then.State.Receives()
 	picked := matchable && c.Then.Filter.Match(c.Event.Type, c.Event.Payload)
 	if picked && c.Event.IsNotice() {
 		picked = c.Then.Filter.Names(c.Event.Type) && !strings.Contains(c.Event.DedupID, "/9/")
@@ -277,8 +286,8 @@ func kindsOf(c *trigger.Case) (kinds []trigger.VerdictKind) {
 		{trigger.VerdictDelivered, c.Owed == nil && succeeded || picked},
 		{trigger.VerdictWaiting, open && c.Now.State == trigger.Active},
 		{trigger.VerdictPaused, open && c.Now.State == trigger.Paused},
-		{trigger.VerdictGone, open && c.Now.State == trigger.Gone || failed(trigger.ReasonGone) ||
-			closed && c.Then != nil && c.Then.State == trigger.Gone},
+		{trigger.VerdictGone, open && !c.Now.State.Receives() || failed(trigger.ReasonGone) ||
+			closed && c.Then != nil && !c.Then.State.Receives()},
 		{trigger.VerdictExpired, failed(trigger.ReasonExpired)},
 		{trigger.VerdictFailed, failed(trigger.ReasonExhausted) || failed(trigger.ReasonNoEvent) || failed("other")},
 		{trigger.VerdictFiltered, matchable && !picked},
@@ -305,7 +314,7 @@ func checkDetails(t *rapid.T, c *trigger.Case, v trigger.Verdict) {
 		t.Fatalf("%+v, want %d attempts: %+v", v, attempts, c)
 	case (v.Clause != "") != (v.Kind == trigger.VerdictFiltered):
 		t.Fatalf("%+v has a clause, or none", v)
-	case (v.Reason != "") != (v.Kind == trigger.VerdictFailed):
+	case (v.Reason != "") != (v.Kind == trigger.VerdictFailed || v.Kind == trigger.VerdictGone):
 		t.Fatalf("%+v has a reason, or none", v)
 	case v.NextAttempt.IsZero() != (v.Kind != trigger.VerdictWaiting):
 		t.Fatalf("%+v has a next attempt, or none", v)

@@ -28,12 +28,14 @@ type Webhook struct {
 	Description string        // for people
 	Metadata    map[string]string
 
-	PausedBy  string    // why it is paused: PausedByOwner, …; "" if it is not
-	HeldUntil time.Time // the breaker is open until then; zero: closed
-	Holds     int       // how often in a row it has opened
-	CreatedAt time.Time
-	Failing   *Health // how it fails since its last success; nil: it does not, or is not known
-	Broken    error   // why what is stored of it cannot be read, so that it gets nothing; nil: it can
+	PausedBy   string    // why it is paused: PausedByOwner, …; "" if it is not
+	GoneAt     time.Time // since when it is gone; zero if it is not
+	GoneReason string    // why it is gone, as GoneByReceiver; "" if it is not
+	HeldUntil  time.Time // the breaker is open until then; zero: closed
+	Holds      int       // how often in a row it has opened
+	CreatedAt  time.Time
+	Failing    *Health // how it fails since its last success; nil: it does not, or is not known
+	Broken     error   // why what is stored of it cannot be read, so that it gets nothing; nil: it can
 }
 
 // Who paused a webhook.
@@ -44,17 +46,39 @@ const (
 	PausedByOperator = "operator" // its organization is suspended
 )
 
-// WebhookState says what an event that matches a webhook is owed.
+// GoneByReceiver is why a webhook is gone, as it is stored and shown.
+const GoneByReceiver = "its receiver has answered 410"
+
+// WebhookState says what becomes of an event that matches a webhook. Its value
+// is what is stored; String returns what is shown.
 type WebhookState string
 
-// The states. Active: delivered. Paused: owed, but waiting. Gone: deleted, or
-// the receiver answered 410; nothing new is owed, what was open ends as
-// failed, and the row stays as a tombstone.
+// The states. Events are delivered to an Active webhook, and wait for a Paused
+// one. A Gone or Deleted webhook gets no new events, and its open deliveries
+// end as failed. The owner can see a Gone webhook and resume it. A Deleted one
+// is never shown and never comes back; its row stays as a tombstone.
+//
+// Before schema 5 a 410 made a tombstone, so "gone" is stored for Deleted.
 const (
-	Active WebhookState = "active"
-	Paused WebhookState = "paused"
-	Gone   WebhookState = "gone"
+	Active  WebhookState = "active"
+	Paused  WebhookState = "paused"
+	Gone    WebhookState = "ended" // its receiver answered 410
+	Deleted WebhookState = "gone"  // by its owner, or gone for too long
 )
+
+// Receives reports whether events are owed to a webhook in this state.
+func (s WebhookState) Receives() bool { return s == Active || s == Paused }
+
+// String returns the name of the state in the API.
+func (s WebhookState) String() string {
+	switch s {
+	case Gone:
+		return "gone"
+	case Deleted:
+		return "deleted"
+	}
+	return string(s)
+}
 
 // Subscribers are the webhooks of an organization at one version.
 type Subscribers struct {
@@ -68,7 +92,7 @@ type Subscribers struct {
 // and payload is owed to. None means that it is owed to the inbox.
 func (s *Subscribers) Match(dst []*Webhook, eventType string, payload []byte) []*Webhook {
 	for i := range s.Webhooks {
-		if w := &s.Webhooks[i]; w.State != Gone && w.Filter.Match(eventType, payload) {
+		if w := &s.Webhooks[i]; w.State.Receives() && w.Filter.Match(eventType, payload) {
 			dst = append(dst, w)
 		}
 	}

@@ -27,7 +27,7 @@ func TestSubscribersMatch(t *testing.T) {
 		{ID: 1, State: trigger.Active, Filter: filter("user.*")},
 		{ID: 2, State: trigger.Paused, Filter: filter("user.*")},
 		{ID: 3, State: trigger.Gone, Filter: filter("user.*")},
-		{ID: 4, State: trigger.Gone},
+		{ID: 4, State: trigger.Deleted},
 		{ID: 5, State: trigger.Active, Filter: filter("*.deleted")},
 		{ID: 6, State: trigger.Paused, Filter: filter("user.deleted")},
 		{ID: 7, State: trigger.Active, Filter: filter("*.deleted", "invoice.*")},

@@ -176,10 +176,11 @@ test('410 ends a subscription', patience, async () => {
   await post({ type, payload: 'true' });
   await coming;
   const end = Date.now() + 30_000;
-  let status;
-  while ((status = (await ask('GET', `/webhooks/${data.id}`)).status) !== 404) {
-    assert.ok(Date.now() < end, `the webhook still answers ${status}`);
+  let state;
+  while ((state = (await (await ask('GET', `/webhooks/${data.id}`)).json()).state) !== 'gone') {
+    assert.ok(Date.now() < end, `the webhook is still ${state}`);
     await sleep(20);
   }
   await unsubscribe(data);
+  assert.equal((await ask('GET', `/webhooks/${data.id}`)).status, 404);
 });

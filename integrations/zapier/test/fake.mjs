@@ -36,7 +36,7 @@ export const startFake = async () => {
     const signature = createHmac('sha256', secret).update(`${event.id}.${at}.${content}`).digest('base64');
     const headers = { 'content-type': 'application/json', 'webhook-id': event.id, 'webhook-timestamp': `${at}`, 'webhook-signature': `v1,${signature}` };
     const answer = await fetch(webhook.url, { method: 'POST', headers, body: content });
-    if (answer.status === 410) webhooks.delete(webhook.id);
+    if (answer.status === 410) webhook.state = 'gone';
   };
 
   // page cuts a list after each element, and gives an empty page at the start: whoever reads it must go on.
@@ -69,7 +69,7 @@ export const startFake = async () => {
       const event = { id: randomUUID(), type: body.type, timestamp: new Date().toISOString(), data: body.payload };
       events.unshift(event);
       if (body.dedup_id) ids.set(body.dedup_id, event.id);
-      for (const webhook of webhooks.values()) if (matches(webhook.types, event.type)) deliver(webhook, event);
+      for (const webhook of webhooks.values()) if (webhook.state === 'active' && matches(webhook.types, event.type)) deliver(webhook, event);
       return { status: 201, body: { status: 'accepted', id: event.id } };
     },
     'GET /event-types': ({ query }) => unknown(null, query, [], ['cursor', 'limit']) ?? page([...types.values()], query),
@@ -82,7 +82,7 @@ export const startFake = async () => {
       const wrong = unknown(body, query, ['url', 'types', 'format', 'rate', 'description', 'metadata'], []);
       if (wrong) return wrong;
       if (!URL.canParse(body.url)) return invalid('url', 'is no URL');
-      const webhook = { types: [], ...body, id: webhooks.size + 1, secret: `whsec_${randomBytes(32).toString('base64')}` };
+      const webhook = { types: [], ...body, state: 'active', id: webhooks.size + 1, secret: `whsec_${randomBytes(32).toString('base64')}` };
       webhooks.set(webhook.id, webhook);
       return { status: 201, body: webhook };
     },

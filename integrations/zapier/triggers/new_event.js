@@ -24,7 +24,7 @@ const performSubscribe = async (z, bundle) => {
   return { id, secret };
 };
 
-// A webhook that is gone already, for instance since Zapier has answered 410, is what is wanted.
+// A webhook that was deleted already is what is wanted.
 const performUnsubscribe = async (z, bundle) => {
   await send(z, bundle, 'DELETE', `/webhooks/${bundle.subscribeData.id}`, { missing: 404 });
   return {};
