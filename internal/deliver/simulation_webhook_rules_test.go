@@ -98,10 +98,6 @@ func (w *world) judgeTouch(d *debt, now time.Time, claimed bool) {
 	}
 }
 
-// warnedAfter is how many attempts must fail before the owner is warned. The
-// number that [trigger.Endurance] has is for the pause.
-const warnedAfter = 2
-
 // judgeAdvance judges what an owner is told of a failing webhook.
 func (w *world) judgeAdvance(h *hook, seen trigger.Health, stage trigger.HealthStage, n trigger.Notice) {
 	e := w.endurance
@@ -116,13 +112,8 @@ func (w *world) judgeAdvance(h *hook, seen trigger.Health, stage trigger.HealthS
 	switch {
 	case n.Type != want || n.About != h.ID:
 		w.wrong(nil, "stage %d of webhook %d is told as %+v", stage, h.ID, n)
-<<<<<<< HEAD
-	case stage == trigger.HealthWarned && (failing < e.Pause/5 || seen.Failures < warnedAfter),
-		stage == trigger.HealthPaused && (failing < e.Pause || seen.Failures < e.Attempts):
-=======
 	case stage == trigger.HealthRecovered:
 	case failing < e.Pause/5 || stage == trigger.HealthPaused && failing < e.Pause || seen.Failures < least:
->>>>>>> main
 		w.wrong(nil, "webhook %d is in stage %d after %d failures in %v", h.ID, stage, seen.Failures, failing)
 	}
 }

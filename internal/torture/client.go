@@ -138,7 +138,7 @@ func (c *client) newEvent(ctx context.Context, random *rand.Rand) (*event, error
 	default:
 		e.dedupID = fmt.Sprintf("%s %d", cloudSource, e.n)
 	}
-	if !e.refused && random.IntN(40) == 0 && !c.ahead.Load() {
+	if !e.refused && random.IntN(40) == 0 && !c.receiver.ahead.Load() {
 		e.deliverAt = c.later(random)
 	}
 	return e, nil
@@ -189,7 +189,7 @@ func (c *client) oneBatch(ctx context.Context, random *rand.Rand) {
 			}
 		}
 		b.add(e, named || random.IntN(2) == 0, random.IntN(100))
-		if !e.refused && b.form != cloudBatch && random.IntN(100) == 0 && !c.ahead.Load() {
+		if !e.refused && b.form != cloudBatch && random.IntN(100) == 0 && !c.receiver.ahead.Load() {
 			e.deliverAt = c.later(random)
 		}
 	}

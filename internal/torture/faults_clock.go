@@ -23,11 +23,11 @@ const clockPatience = 12 * time.Second
 func stepClock(ctx context.Context, r *run, random *rand.Rand) error {
 	r.clock.Lock()
 	defer r.clock.Unlock()
-	r.ahead.Store(true)
+	r.receiver.ahead.Store(true)
 	before := r.receiver.kind.Swap(true)
 	defer func() {
 		r.receiver.kind.Store(before)
-		r.ahead.Store(false)
+		r.receiver.ahead.Store(false)
 	}()
 	_ = pause(ctx, 6*time.Second) // leases of consumers end, and what has failed is tried again
 	ahead := []time.Duration{time.Hour, 24 * time.Hour}[random.IntN(2)]

@@ -87,7 +87,6 @@ type run struct {
 	mute     atomic.Bool // an inbox could not be read for a long time
 	away     absence     // of SQLite's files
 	clock    sync.Mutex  // held by what sets the database's
-	ahead    atomic.Bool // the database's clock is, or will be soon
 	closers  []func() error
 }
 
