@@ -232,19 +232,19 @@ const (
 			ORDER BY due_at LIMIT w.room FOR UPDATE SKIP LOCKED` + sqlTake
 )
 
-// sqlProbe takes what has failed least, any of it, of those that were due first
-// and last, a hundred each: what was due first may be what the receiver always
-// refuses.
+// sqlProbe takes what has failed least, by the random end of the ids, of those
+// that were due first and last, a hundred each: what was due first may be what
+// the receiver always refuses.
 const (
 	sqlProbeFrom = sqlWanted + `
 			SELECT ctid AS place FROM deliveries WHERE (bucket = $1) IS TRUE AND due_at <= $4 AND ctid = ANY (ARRAY(
 				SELECT place FROM (
-					(SELECT ctid AS place, attempts FROM deliveries WHERE bucket = $1 AND `
+					(SELECT ctid AS place, attempts, right(event_id::text, 12) AS lot FROM deliveries WHERE bucket = $1 AND `
 	sqlProbeOr = ` ORDER BY due_at LIMIT 100)
 					UNION
-					(SELECT ctid, attempts FROM deliveries WHERE bucket = $1 AND `
+					(SELECT ctid, attempts, right(event_id::text, 12) FROM deliveries WHERE bucket = $1 AND `
 	sqlProbeTo = ` ORDER BY due_at DESC LIMIT 100)
-				) AS known ORDER BY attempts, random() LIMIT w.room
+				) AS known ORDER BY attempts, lot LIMIT w.room
 			)) FOR UPDATE SKIP LOCKED` + sqlTake
 )
 

@@ -84,7 +84,7 @@ func dueText(replayed, probe bool) string {
 	return sqlDueColumns + `(
 		SELECT * FROM (SELECT * FROM ` + which + `LIMIT 100)
 		UNION SELECT * FROM (SELECT * FROM ` + which + `DESC LIMIT 100)
-	) ORDER BY attempts, random() LIMIT ?5`
+	) ORDER BY attempts, substr(event_id, 11) LIMIT ?5`
 }
 
 func (e *embedded) claim(ctx context.Context, wants []Want, claim trigger.ID, now, lease time.Time) (taken []trigger.Delivery, err error) {
