@@ -7,9 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
-	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"triggerd/internal/torture"
@@ -99,37 +97,8 @@ func (c *tortureCommand) config(errOut io.Writer) (config torture.Config, err er
 type nodeCommand struct {
 	serveCommand
 	ClockAhead time.Duration `help:"How far this node's clock is ahead." noenv:"true"`
-	ClockFile  string        `help:"Says how many seconds more it is ahead, at each moment." noenv:"true"`
 }
 
 func (c *nodeCommand) run(ctx context.Context, errOut io.Writer) error {
-	steps := &clockSteps{file: c.ClockFile}
-	return c.serveCommand.run(ctx, errOut, func() time.Time { return steps.apply(time.Now().Add(c.ClockAhead)) })
-}
-
-// clockSteps sets a clock by a file.
-type clockSteps struct {
-	file string // "": it is never set
-
-	mu    sync.Mutex
-	read  time.Time
-	ahead time.Duration
-}
-
-// apply returns the time that a clock shows which is now without the file. The
-// file is read at most ten times a second.
-func (c *clockSteps) apply(now time.Time) time.Time {
-	if c.file == "" {
-		return now
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if now.Sub(c.read).Abs() > 100*time.Millisecond {
-		c.read = now
-		if text, err := os.ReadFile(c.file); err == nil { // else it stays
-			seconds, _ := strconv.Atoi(strings.TrimSpace(string(text)))
-			c.ahead = time.Duration(seconds) * time.Second
-		}
-	}
-	return now.Add(c.ahead)
+	return c.serveCommand.run(ctx, errOut, func() time.Time { return time.Now().Add(c.ClockAhead) })
 }

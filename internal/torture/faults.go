@@ -85,7 +85,7 @@ func table() []fault {
 		{faultHang + "tls", "receivers leave TLS handshakes unanswered", anyDatabase, allowed, cast(stalling)},
 		{"disk-full", "no space left for the database", anyDatabase, lacksDisk, fillDisk},
 		{"db-files", "SQLite's files are moved away under the server", onlySQLite, allowed, moveFiles},
-		{faultStep, "the database's clock goes ahead, and steps back", anyDatabase, lacksFakeTime, stepClock},
+		{faultStep, "the clock of PostgreSQL goes ahead, and steps back", ownPostgres, lacksFakeTime, stepClock},
 		{"fsync", "fsync and fdatasync of the database fail", anyDatabase, lacksTracing, failSync},
 		{faultClock, "a node comes again with its clock up to 90 s off", anyPostgres, allowed, shiftClock},
 		{"db-reset", "a node's connections to PostgreSQL are closed, new ones too", anyPostgres, allowed, toxic("reset_peer", `{"timeout":0}`)},

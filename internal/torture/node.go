@@ -130,9 +130,6 @@ func (n *node) launch(more ...string) error {
 		return err
 	}
 	defer log.Close()
-	if n.db == nil {
-		more = append(more, "--clock-file="+n.clockFile())
-	}
 	cmd := exec.Command(n.Program, append([]string{"torture-node"}, more...)...)
 	cmd.Env, cmd.Stdout, cmd.Stderr = n.env, log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // an interrupt from the keyboard is for us

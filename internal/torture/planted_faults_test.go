@@ -8,9 +8,9 @@ import (
 	"triggerd/internal/torture"
 )
 
-// failoverPlants are bugs of servers whose database breaks off, fails over, or
-// is moved away.
-func failoverPlants() []plant {
+// databasePlants are bugs of servers whose database breaks off, fails over, is
+// moved away, or has a clock that steps back.
+func databasePlants() []plant {
 	return []plant{
 		{
 			name: "a failed read is taken for data",
@@ -57,6 +57,16 @@ func failoverPlants() []plant {
 			edits:  []edit{{"internal/store/sqlite_files.go", "		lost = d.list[i].look()", "		_ = d.list[i].look()"}},
 			config: torture.Config{Database: "sqlite", Faults: []string{"db-files"}, For: 8 * time.Second},
 			finds:  []string{"acknowledged, or ready, without the database's files"},
+		},
+		{
+			name: "due times that follow ids, and stay ahead",
+			edits: []edit{
+				{"internal/ingest/ingest.go", " && w.lastID.Sub(now) < trigger.MaxClockSkew {", " {"},
+				{"internal/ingest/flush.go", "	at, claim := w.stamp(now), w.Store.NewClaim()\n", "	at, claim := w.stamp(now), w.Store.NewClaim()\n	now = at\n"},
+				{"internal/store/pullback.go", "		s.pullWebhooks, s.pullReplays, s.pullInboxes, s.pullHealth, s.pullPermits, s.pullPlainTimes,\n", ""},
+			},
+			config: torture.Config{Database: "postgres", Faults: []string{"db-clock"}, For: 5 * time.Second},
+			finds:  []string{"deliveries of them that never came"},
 		},
 	}
 }

@@ -162,7 +162,7 @@ func plants() []plant {
 			config: torture.Config{Database: "sqlite"},
 			finds:  []string{"there, or delivered, after they were deleted"},
 		},
-	}, failoverPlants(), receiverPlants())
+	}, databasePlants(), receiverPlants())
 }
 
 // Each of the planted bugs is found, within some runs, and by the breach that
@@ -202,6 +202,7 @@ func TestNoPlant(t *testing.T) {
 		{Database: "postgres", Nodes: 2, Faults: []string{}},
 		{Database: "sqlite", Faults: []string{"poison", "hang-101", "hang-103", "hang-tls", "db-files"}, For: 25 * time.Second},
 		{Database: "postgres", Nodes: 2, Faults: []string{"db-read"}},
+		{Database: "postgres", Nodes: 2, Faults: []string{"db-clock"}, For: 5 * time.Second},
 		{Database: "standby", Nodes: 2, Faults: []string{"standby-cut", "old-primary"}, For: 25 * time.Second},
 	} {
 		t.Run(c.Database+strings.Join(c.Faults, " "), func(t *testing.T) {
@@ -249,7 +250,12 @@ func build(t *testing.T, edits []edit) string {
 	dir := t.TempDir()
 	overlay := struct{ Replace map[string]string }{map[string]string{}}
 	for i, e := range edits {
-		text, err := os.ReadFile(filepath.Join(root, e.file))
+		path := filepath.Join(root, e.file)
+		from := path
+		if before := overlay.Replace[path]; before != "" { // another edit of the same file
+			from = before
+		}
+		text, err := os.ReadFile(from)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -260,7 +266,7 @@ func build(t *testing.T, edits []edit) string {
 		if err := os.WriteFile(name, []byte(strings.Replace(string(text), e.old, e.new, 1)), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		overlay.Replace[filepath.Join(root, e.file)] = name
+		overlay.Replace[path] = name
 	}
 	listed, err := json.Marshal(overlay)
 	if err != nil {
