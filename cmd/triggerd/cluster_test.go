@@ -1,11 +1,8 @@
 package main
 
 import (
-	"bufio"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -31,38 +28,14 @@ func startCluster(t *testing.T) *cluster {
 		notTested(t, "on PostgreSQL, since TEST_DATABASE_URL is not set: run make test or scripts/with-postgres go test ./...")
 		return nil
 	}
-	cmd := exec.Command("../../scripts/with-postgres", "sh", "-c", `echo "$TEST_DATABASE_URL" && exec cat`)
-	cmd.Env = slices.DeleteFunc(os.Environ(), func(variable string) bool {
-		return strings.HasPrefix(variable, "TEST_DATABASE_URL=")
-	})
-	cmd.Stderr = t.Output()
-	running, err := cmd.StdinPipe() // its end is the cluster's
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		running.Close()
-		if err := cmd.Wait(); err != nil {
-			t.Errorf("with-postgres: %v", err)
-		}
-	})
-	address, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil {
-		t.Fatalf("the cluster does not start: %v", err)
-	}
-	if address = strings.TrimSpace(address); address == "" {
+	address := storetest.StartCluster(t)
+	if address == "" {
 		notTested(t, "on a PostgreSQL of the test's own, since its programs are not on this machine")
 		return nil
 	}
 	c := &cluster{db: &storetest.DB{Options: store.Options{PostgresURL: address}}}
 	pid := c.query(t, `SELECT split_part(pg_read_file('postmaster.pid'), chr(10), 1)`)
+	var err error
 	if c.postmaster, err = strconv.Atoi(pid); err != nil {
 		t.Fatal(err)
 	}

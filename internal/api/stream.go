@@ -50,7 +50,7 @@ func (a *API) streamInbox(w http.ResponseWriter, r *request) error {
 		if s.top, err = trigger.ParseID(last); err != nil {
 			return wrongParameter("last_event_id", "Last-Event-ID must be the id of an event")
 		}
-		if s.due = s.top.Time(); s.due.After(a.Store.Now().Add(trigger.MaxClockSkew)) {
+		if s.due = s.top.Time(); a.Store.IsAhead(s.top) {
 			// The clock went back since: what came after that event cannot be told by
 			// ids, so all that is open is sent, some of it twice.
 			s.top, s.due = trigger.ID{}, time.Time{}

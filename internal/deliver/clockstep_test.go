@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,6 +20,7 @@ import (
 
 // steppedStore is a store whose clock goes back on command.
 type steppedStore struct {
+	mu        sync.Mutex
 	begun     time.Time
 	steps     int
 	untrusted bool
@@ -26,10 +28,21 @@ type steppedStore struct {
 	pulled    []time.Duration // when due times were pulled back
 }
 
-func (s *steppedStore) StepsBack() (int, time.Duration) { return s.steps, time.Hour }
-func (s *steppedStore) ClockTrusted() bool              { return !s.untrusted }
+func (s *steppedStore) StepsBack() (int, time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.steps, time.Hour
+}
+
+func (s *steppedStore) ClockTrusted() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.untrusted
+}
 
 func (s *steppedStore) PullBack(context.Context, trigger.Schedule) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.pulled = append(s.pulled, time.Since(s.begun))
 	if s.failing {
 		return 1, errors.New("away")
@@ -52,7 +65,8 @@ func TestClockWatcher(t *testing.T) {
 		go func() { ended <- w.Run(ctx) }()
 		at := func(since time.Duration, do func()) {
 			<-time.After(since + 500*time.Millisecond - time.Since(s.begun))
-			synctest.Wait()
+			s.mu.Lock()
+			defer s.mu.Unlock()
 			do()
 		}
 		const sec = time.Second
@@ -79,4 +93,14 @@ func TestClockWatcher(t *testing.T) {
 			t.Errorf("%d lines of two steps that were pulled back:\n%s", n, log.String())
 		}
 	})
+}
+
+// No lease is longer than MaxLease, by which it is judged how far ahead a
+// claimed delivery can be due.
+func TestLongestLease(t *testing.T) {
+	t.Parallel()
+	c := deliver.Config{Timeout: trigger.MaxTimeout}
+	if got := c.LeaseOf(&trigger.Webhook{Timeout: trigger.MaxTimeout}); got != trigger.MaxLease {
+		t.Errorf("the longest lease is %v, want %v", got, trigger.MaxLease)
+	}
 }

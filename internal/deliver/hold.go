@@ -48,7 +48,7 @@ func (e *Engine) done(l *lane, it *item, a *trigger.Attempt) {
 	}
 	e.forget(it.event)
 	strain, wait := r.strainBy(a, e.timeoutOf(r.webhook)), a.AskedToWait()
-	r.pace.note(a.Took, a.Outcome == trigger.Success, r.strained(strain, a.Status))
+	r.pace.note(a.Took, a.Outcome == trigger.Success, r.pressure(strain, a.Status))
 	switch {
 	case r.stopped, r.absent:
 	case wait > 0:
@@ -85,12 +85,12 @@ func (r *receiver) strainBy(a *trigger.Attempt, timeout time.Duration) trigger.S
 	return strain
 }
 
-// strained is what an attempt means for the pace. No answer may be the fault of
+// pressure is what an attempt means for the pace. No answer may be the fault of
 // the event alone, as long as others get through.
-func (r *receiver) strained(strain trigger.Strain, status int) strained {
+func (r *receiver) pressure(strain trigger.Strain, status int) pressure {
 	switch {
 	case strain == trigger.NoStrain, status == 0 && r.strain < r.pace.workers():
-		return unstrained
+		return noPressure
 	case status == 0:
 		return noAnswer
 	}

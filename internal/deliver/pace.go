@@ -33,18 +33,18 @@ func newPace() pace { return pace{limit: firstWorkers, most: concurrency} }
 // workers is how many attempts may run.
 func (p *pace) workers() int { return max(1, min(int(p.limit), p.most)) }
 
-// strained is why a receiver is to get fewer attempts at a time.
-type strained int
+// pressure is why a receiver is to get fewer attempts at a time.
+type pressure int
 
 const (
-	unstrained  strained = iota
+	noPressure  pressure = iota
 	noAnswer             // no fewer than firstWorkers: it may be the fault of the events
 	asksForLess          // down to one
 )
 
 // note takes how long an attempt took, and whether the receiver is to get fewer
 // at a time for it; ok says that it succeeded.
-func (p *pace) note(took time.Duration, ok bool, strained strained) {
+func (p *pace) note(took time.Duration, ok bool, why pressure) {
 	if p.took == 0 {
 		p.took, p.usual = took, took
 	}
@@ -55,7 +55,7 @@ func (p *pace) note(took time.Duration, ok bool, strained strained) {
 	switch {
 	case p.quiet > 0:
 		p.quiet--
-	case strained == asksForLess, strained == noAnswer && p.workers() > firstWorkers:
+	case why == asksForLess, why == noAnswer && p.workers() > firstWorkers:
 		p.slow(0.5)
 	case p.workers() > firstWorkers && p.took > slowFactor*p.usual+slowFloor:
 		p.slow(0.8)

@@ -239,11 +239,10 @@ func (e *Engine) send(ctx context.Context, it *item, w *trigger.Webhook) (a trig
 	watch := stopwatch{now: e.Now, begun: begun}
 	a.Error = e.post(ctx, &watch, it, w, &a)
 	a.Connected = watch.conn.Load() != nil
-	if a.Status != 0 {
+	if a.Error == "" {
 		a.Outcome = trigger.OutcomeOf(a.Status, a.Directive)
 		switch a.Outcome {
 		case trigger.Success:
-			a.Error = ""
 		case trigger.Permanent:
 			a.Error = trigger.ReasonAborted
 		default:

@@ -72,6 +72,18 @@ func (w *world) claimedAhead(snd *sending) bool {
 	})
 }
 
+// swapSent gives a claim the request that another one of its server has: after a
+// step ahead a server can claim what it still has in memory, and which of the two
+// it sends first cannot be seen.
+func (d *debt) swapSent(c *claim) {
+	for _, other := range d.claims {
+		if c.sent == nil && other.server == c.server && other.sent != nil && other.result == nil {
+			c.sent, other.sent = other.sent, nil
+			c.sent.claim = c
+		}
+	}
+}
+
 // serverClock is what a server knows of the database's clock, by the rules of
 // the store: measured every 5 s, and a step is believed when it is confirmed.
 type serverClock struct {
@@ -189,8 +201,11 @@ func (w *world) judgeDues() {
 	now := time.Now().Add(w.clockAhead(time.Now()))
 	for _, d := range w.openOnes() {
 		most := trigger.MaxLease
-		if schedule := w.scheduleOf(d.hook); d.claim.IsZero() && d.attempts > 0 {
+		if schedule := w.scheduleOf(d.hook); d.attempts > 0 {
 			most = max(time.Duration(1.2*float64(schedule[d.attempts-1])), trigger.MaxRetryAfter)
+			if !d.claim.IsZero() {
+				most += trigger.MaxLease // it may have been claimed before its pause was over
+			}
 		}
 		if late := d.due.Sub(now) - most; late > slack {
 			w.wrong(d, "due %v later than it can be, with %d attempts and the claim %s", late, d.attempts, d.claim)

@@ -40,9 +40,15 @@ func (s *server) begin(req *http.Request) *sending {
 		s.w.wrong(nil, "webhook %d gets event %s, which it is not owed", h.ID, id)
 		return nil
 	}
-	snd := &sending{debt: d, server: s, nth: uint64(len(d.sends) + 1), start: now}
+	snd := &sending{debt: d, server: s, nth: uint64(len(d.sends) + 1), start: now, ahead: s.ahead()}
 	for _, c := range slices.Backward(d.claims) {
-		if c.server == s && !c.lost {
+		if c.server != s || c.lost {
+			continue
+		}
+		if snd.claim == nil {
+			snd.claim = c
+		}
+		if c.sent == nil || !s.w.unsteady(now) {
 			snd.claim = c
 			break
 		}
@@ -79,6 +85,9 @@ func (s *server) arrive(snd *sending) {
 	snd.answer = d.hook.plan.at(now.Sub(s.w.begun)).answerTo(s.w.dice(d.number, snd.nth), snd.start)
 	if d.poison {
 		snd.answer = d.hook.poison.answerTo(s.w.dice(d.number, snd.nth), snd.start)
+	}
+	if snd.ahead != 0 { // dates are further in the past for the server
+		snd.retryAfter = trigger.ParseRetryAfter(snd.header, snd.start.Add(snd.ahead))
 	}
 	if snd.status == http.StatusGone || snd.directive == trigger.Disable {
 		d.hook.wishes++
@@ -177,6 +186,9 @@ func (s *server) judge(r store.Result) {
 		return
 	}
 	c.result = &r
+	if s.w.unsteady(time.Now()) {
+		d.swapSent(c)
+	}
 	if a.Error == trigger.ReasonNoEvent {
 		if s.w.events[d.EventID] != nil {
 			s.w.wrong(d, "its event is there, and was not found")

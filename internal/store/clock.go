@@ -129,10 +129,10 @@ func (s *Store) Run(ctx context.Context) error {
 	}
 }
 
-// isAhead reports an id that the clock has not come to, because it went back
+// IsAhead reports an id that the clock has not come to, because it went back
 // since the id was made. What has been accepted after that event cannot be told
 // by ids.
-func (s *Store) isAhead(id trigger.ID) bool {
+func (s *Store) IsAhead(id trigger.ID) bool {
 	return id.Time().After(s.Now().Add(trigger.MaxClockSkew))
 }
 

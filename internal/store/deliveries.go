@@ -212,7 +212,7 @@ func (s *Store) changeSlice(ctx context.Context, orgID int64, change string, whi
 	args := append([]any{trigger.Bucket(orgID), orgID, params[0], slice}, params[1:]...)
 	ctx, cancel := bounded(ctx)
 	defer cancel()
-	err = s.dialect.write(ctx, func(q querier) error {
+	err = s.dialect.writeQuietly(ctx, func(q querier) error {
 		changed, err := rowsOf(ctx, q, func(r row) (l trigger.Lost, err error) {
 			err = r.Scan((*dbID)(&l.EventID), &l.WebhookID)
 			return l, err

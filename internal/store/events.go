@@ -171,13 +171,7 @@ func (s *Store) readEvents(ctx context.Context, q querier, orgID int64, ids []tr
 	if len(ids) == 0 {
 		return map[trigger.ID]*trigger.Event{}, nil
 	}
-	from, to := lastID(), trigger.ID{}
-	for _, id := range ids {
-		from = minID(from, id)
-		if to == minID(to, id) {
-			to = id
-		}
-	}
+	from, to := bounds(ids)
 	list, err := rowsOf(ctx, q, func(r row) (*trigger.Event, error) {
 		e := &trigger.Event{OrganizationID: orgID}
 		var extra string

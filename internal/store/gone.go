@@ -70,7 +70,7 @@ func (s *Store) DropGone(ctx context.Context, before time.Time) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := s.dialect.write(ctx, func(q querier) (err error) {
+		if err := s.dialect.writeQuietly(ctx, func(q querier) (err error) {
 			more, err = affected(q.ExecContext(ctx, sqlDeleteGone+`(SELECT w.id FROM webhooks w WHERE `+sqlEnded+`
 				AND w.gone_at < $1 ORDER BY w.gone_at LIMIT $2)`, micros(before), slice))
 			return err

@@ -18,8 +18,12 @@ func TestServerChanges(t *testing.T) {
 	}{
 		"the same": {{serverID{a, 1, 10, "monday"}, false, false}, {serverID{a, 1, 10, "monday"}, false, false}, {serverID{a, 1, 20, "monday"}, false, false}},
 		"a failover and the old primary": {
-			{serverID{a, 1, 100, "monday"}, false, false}, {serverID{a, 2, 90, "monday"}, true, false}, {serverID{a, 1, 200, "monday"}, false, true},
-			{serverID{a, 1, 300, "monday"}, false, true}, {serverID{a, 2, 95, "monday"}, false, false}, {serverID{a, 3, 96, "monday"}, true, false},
+			{serverID{a, 1, 100, "monday"}, false, false},
+			{serverID{a, 2, 90, "monday"}, true, false},
+			{serverID{a, 1, 200, "monday"}, false, true},
+			{serverID{a, 1, 300, "monday"}, false, true},
+			{serverID{a, 2, 95, "monday"}, false, false},
+			{serverID{a, 3, 96, "monday"}, true, false},
 		},
 		"a restore":                     {{serverID{a, 5, 100, "monday"}, false, false}, {serverID{b, 1, 10, "monday"}, true, false}, {serverID{b, 1, 11, "monday"}, false, false}},
 		"a restored older copy":         {{serverID{a, 1, 100, "monday"}, false, false}, {serverID{a, 1, 50, "tuesday"}, true, false}, {serverID{a, 1, 50, "tuesday"}, false, false}},

@@ -20,6 +20,7 @@ package store
 //	events.id, dedup.event_id     the event is listed first and kept for  nothing: ids are for ever
 //	                              longer, by the step; a replay by time
 //	                              reaches it only once the clock has
+//	                              caught up
 //	events.extra: deliver_at      none: the sender's own time             -
 //	attempts.at, took             shown only
 //	replays.since, cursor,        shown; a replay is forgotten later      nothing
@@ -39,7 +40,6 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"time"
@@ -330,30 +330,26 @@ func (s *Store) moveDue(ctx context.Context, l *pullLane, groups map[pulled][]tr
 	text := `UPDATE deliveries SET due_at = $8` + s.dialect.sliceOf(fmt.Sprintf(`deliveries
 		WHERE bucket = $1 AND organization_id = $2 AND state = %d AND webhook_id = $3 AND job = $4
 		AND attempts = $6 AND claim = $7 AND due_at > $8 AND `, state)+s.in("event_id", "$5", listOfIDs), state)
-	ctx, cancel := bounded(ctx)
-	defer cancel()
-	err = s.dialect.write(ctx, func(q querier) error {
-		n = 0
+	return s.move(ctx, func(ctx context.Context, q querier) (n int, err error) {
 		for key, ids := range groups {
 			moved, err := count(q.ExecContext(ctx, text, trigger.Bucket(l.organizationID), l.organizationID, l.webhookID, l.job,
 				s.dialect.ids(ids), key.attempts, key.claim[:], key.due))
-			if n += moved; err != nil {
-				return err
+			if err != nil {
+				return 0, err
 			}
+			n += moved
 		}
-		return nil
+		return n, nil
 	})
-	if err != nil {
-		return 0, err
-	}
-	return n, nil
 }
 
-// count is how many rows a statement has changed.
-func count(result sql.Result, err error) (int, error) {
-	if err != nil {
-		return 0, err
-	}
-	n, err := result.RowsAffected()
-	return int(n), err
+// move runs one short transaction, and returns how many rows it has moved.
+func (s *Store) move(ctx context.Context, some func(context.Context, querier) (int, error)) (n int, err error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	err = s.dialect.writeQuietly(ctx, func(q querier) (err error) {
+		n, err = some(ctx, q)
+		return err
+	})
+	return orZero(n, err)
 }

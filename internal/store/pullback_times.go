@@ -36,26 +36,20 @@ func (s *Store) pullHealth(ctx context.Context, _ trigger.Schedule) (n int, err 
 // moveHealth moves the times of rows that still are as they were read, in the
 // order in which all transactions lock them.
 func (s *Store) moveHealth(ctx context.Context, page []healthTimes, now time.Time) (n int, err error) {
-	ctx, cancel := bounded(ctx)
-	defer cancel()
-	err = s.dialect.write(ctx, func(q querier) error {
-		n = 0
+	return s.move(ctx, func(ctx context.Context, q querier) (n int, err error) {
 		for _, h := range page {
 			known, held := trigger.Health{Since: fromMicros(h.since), LastAt: fromMicros(h.last)}.PulledBack(fromMicros(h.held), now)
 			moved, err := count(q.ExecContext(ctx, `UPDATE webhook_health SET since = $5, last_at = $6, held_until = $7,
 				lift_at = CASE WHEN lift_at > CAST($7 AS bigint) THEN CAST($7 AS bigint) ELSE lift_at END
 				WHERE webhook_id = $1 AND since = $2 AND last_at = $3 AND held_until = $4`,
 				h.webhookID, h.since, h.last, h.held, micros(known.Since), micros(known.LastAt), micros(held)))
-			if n += moved; err != nil {
-				return err
+			if err != nil {
+				return 0, err
 			}
+			n += moved
 		}
-		return nil
+		return n, nil
 	})
-	if err != nil {
-		return 0, err
-	}
-	return n, nil
 }
 
 // pullPermits pulls back permits of the rate limits, organization by
@@ -63,9 +57,7 @@ func (s *Store) moveHealth(ctx context.Context, page []healthTimes, now time.Tim
 // others as over. So the limit holds, and is free again in a minute.
 func (s *Store) pullPermits(ctx context.Context, _ trigger.Schedule) (n int, err error) {
 	ahead := s.Now().Add(trigger.MaxClockSkew).Unix()
-	ids, err := rowsOf(ctx, s.read, func(r row) (id int64, err error) {
-		return id, r.Scan(&id)
-	}, `SELECT DISTINCT organization_id FROM permits WHERE step > $1 ORDER BY organization_id`, ahead)
+	ids, err := rowsOf(ctx, s.read, scanInt, `SELECT DISTINCT organization_id FROM permits WHERE step > $1 ORDER BY organization_id`, ahead)
 	if err != nil {
 		return 0, err
 	}
@@ -79,13 +71,11 @@ func (s *Store) pullPermits(ctx context.Context, _ trigger.Schedule) (n int, err
 }
 
 func (s *Store) movePermits(ctx context.Context, orgID int64) (n int, err error) {
-	ctx, cancel := bounded(ctx)
-	defer cancel()
 	now := s.Now()
 	step, ahead := now.Unix(), now.Add(trigger.MaxClockSkew).Unix()
-	err = s.dialect.write(ctx, func(q querier) error {
+	return s.move(ctx, func(ctx context.Context, q querier) (int, error) {
 		if err := lockPermits(ctx, q, orgID); err != nil {
-			return err
+			return 0, err
 		}
 		if _, err := q.ExecContext(ctx, `
 			INSERT INTO permits (organization_id, step, used)
@@ -93,16 +83,10 @@ func (s *Store) movePermits(ctx context.Context, orgID int64) (n int, err error)
 			AND step > (SELECT max(step) FROM permits WHERE organization_id = $1) - 61
 			HAVING count(*) > 0
 			ON CONFLICT (organization_id, step) DO UPDATE SET used = permits.used + excluded.used`, orgID, step, ahead); err != nil {
-			return err
+			return 0, err
 		}
-		var err error
-		n, err = count(q.ExecContext(ctx, `DELETE FROM permits WHERE organization_id = $1 AND step > $2`, orgID, ahead))
-		return err
+		return count(q.ExecContext(ctx, `DELETE FROM permits WHERE organization_id = $1 AND step > $2`, orgID, ahead))
 	})
-	if err != nil {
-		return 0, err
-	}
-	return n, nil
 }
 
 // pullPlainTimes sets times at which something happened to now, where they lie
@@ -121,16 +105,9 @@ func (s *Store) pullPlainTimes(ctx context.Context, _ trigger.Schedule) (n int, 
 	return n, nil
 }
 
-func (s *Store) pullTime(ctx context.Context, text string) (n int, err error) {
-	ctx, cancel := bounded(ctx)
-	defer cancel()
+func (s *Store) pullTime(ctx context.Context, text string) (int, error) {
 	now := s.Now()
-	err = s.dialect.write(ctx, func(q querier) (err error) {
-		n, err = count(q.ExecContext(ctx, text, micros(now), micros(now.Add(trigger.MaxClockSkew))))
-		return err
+	return s.move(ctx, func(ctx context.Context, q querier) (int, error) {
+		return count(q.ExecContext(ctx, text, micros(now), micros(now.Add(trigger.MaxClockSkew))))
 	})
-	if err != nil {
-		return 0, err
-	}
-	return n, nil
 }

@@ -96,7 +96,7 @@ func (s *Store) rangeOf(q *EventQuery) (from, before trigger.ID) {
 	if q.Oldest {
 		before = minID(before, trigger.MinID(s.Now().Add(-settleTime)))
 	}
-	if !q.After.IsZero() && !(q.Oldest && s.isAhead(q.After)) {
+	if !q.After.IsZero() && !(q.Oldest && s.IsAhead(q.After)) {
 		from, before = narrow(q, from, before, q.After)
 	}
 	return from, before

@@ -76,7 +76,7 @@ func (s *Store) nextOf(ctx context.Context, r *trigger.Replay, w *trigger.Webhoo
 	const pages = 10
 	end, settled := trigger.MinID(r.Until), trigger.MinID(s.Now().Add(-settleTime))
 	before := minID(end, settled)
-	if s.isAhead(end) { // the clock went back since the replay was made: all of its events are there
+	if s.IsAhead(end) { // the clock went back since the replay was made: all of its events are there
 		before = end
 	}
 	for range pages {

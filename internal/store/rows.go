@@ -71,11 +71,17 @@ func addDelivery(ctx context.Context, q querier, d *trigger.Delivery) error {
 }
 
 func affected(result sql.Result, err error) (bool, error) {
+	n, err := count(result, err)
+	return n > 0, err
+}
+
+// count is how many rows a statement has changed.
+func count(result sql.Result, err error) (int, error) {
 	if err != nil {
-		return false, err
+		return 0, err
 	}
 	n, err := result.RowsAffected()
-	return n > 0, err
+	return int(n), err
 }
 
 // finishOne follows a result, appends its attempt, and counts it for its replay.

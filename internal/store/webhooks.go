@@ -377,12 +377,7 @@ func (s *Store) Reseal(ctx context.Context) (n int, err error) {
 			if err = cmp.Or(err, w.Broken); err != nil {
 				return err
 			}
-			c, err := s.columnsOf(&w)
-			if err != nil {
-				return err
-			}
-			_, err = q.ExecContext(ctx, `UPDATE webhooks SET secret = $3, config = $4, sealed = $5
-				WHERE organization_id = $1 AND id = $2`, o.orgID, o.id, c.secret, c.config, c.sealed)
+			err = s.updateSettings(ctx, q, &w)
 			if err == nil && s.keys.encrypts() {
 				err = refuseOlder(ctx, q, 3)
 			}

@@ -30,8 +30,11 @@ const (
 // that time, zero if that is not known.
 func (d Delivery) PulledBack(s Schedule, deliverAt, tried, now time.Time) time.Time {
 	from := later(now, deliverAt)
-	if pause, ok := s.Pause(d.Attempts, 1); ok && !d.Claim.IsZero() && d.WebhookID != InboxID && !tried.After(now) {
-		from = later(from, tried.Add(pause)) // a clock that was ahead has claimed it before that
+	if !d.Claim.IsZero() && d.Attempts > 0 && d.WebhookID != InboxID && !tried.IsZero() && !tried.After(now) {
+		// A clock that was ahead has claimed it, perhaps before its pause was over.
+		unclaimed := d
+		unclaimed.Claim = ID{}
+		from = later(from, tried.Add(unclaimed.maxWait(s)))
 	}
 	if latest := from.Add(d.maxWait(s)); !d.DueAt.After(latest) {
 		return d.DueAt

@@ -30,6 +30,7 @@ func TestDeliveryPulledBack(t *testing.T) {
 		{"within its lease", false, 0, claimed(-s), MaxLease, none, none, MaxLease},
 		{"claimed a day ahead", false, 0, claimed(day), day + 32*s, none, none, 32 * s},
 		{"claimed a day ahead, by an id of another time", false, 3, claimed(-s), day + 32*s, none, none, MaxLease},
+		{"claimed a day ahead, within a Retry-After", false, 1, claimed(day), day + 32*s, none, -m, 59*m + 32*s},
 		{"claimed a day ahead, within its pause", false, 2, claimed(day), day + 32*s, none, -h, 11*h + 32*s},
 		{"claimed a day ahead, after a pause of that time", false, 2, claimed(day), day + 32*s, none, day - 10*h, 32 * s},
 		{"claimed, and to be delivered later", false, 0, claimed(day), day + 32*s, day, none, day + 32*s},

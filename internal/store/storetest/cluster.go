@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -17,35 +18,43 @@ import (
 // Postgres runs, so does this.
 func Cluster(t testing.TB) *DB {
 	t.Helper()
+	address := StartCluster(t)
+	if address == "" {
+		t.Fatal("a PostgreSQL server cannot be started: its programs are not on this machine")
+	}
+	return newDB(store.Options{PostgresURL: address, PoolSize: 10})
+}
+
+// StartCluster runs a PostgreSQL server until the end of the test, and returns
+// where it is reached: "" if its programs are not on this machine.
+func StartCluster(t testing.TB) (address string) {
+	t.Helper()
 	_, here, _, _ := runtime.Caller(0)
 	script := filepath.Join(filepath.Dir(here), "../../../scripts/with-postgres")
-	cmd := exec.Command(script, "sh", "-c", `echo "$TEST_DATABASE_URL"; cat`)
-	for _, v := range os.Environ() {
-		if !strings.HasPrefix(v, "TEST_DATABASE_URL=") {
-			cmd.Env = append(cmd.Env, v)
-		}
-	}
-	cmd.Stderr = os.Stderr
-	stdin, err := cmd.StdinPipe()
+	cmd := exec.Command(script, "sh", "-c", `echo "$TEST_DATABASE_URL" && exec cat`)
+	cmd.Env = slices.DeleteFunc(os.Environ(), func(variable string) bool {
+		return strings.HasPrefix(variable, "TEST_DATABASE_URL=")
+	})
+	cmd.Stderr = t.Output()
+	running, err := cmd.StdinPipe() // its end is the cluster's
 	if err != nil {
 		t.Fatal(err)
 	}
-	stdout, err := cmd.StdoutPipe()
+	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := cmd.Start(); err != nil {
-		t.Fatalf("start a PostgreSQL server: %v", err)
+		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		stdin.Close() // which ends cat, and so the server
+		running.Close()
 		if err := cmd.Wait(); err != nil {
-			t.Errorf("the PostgreSQL server: %v", err)
+			t.Errorf("with-postgres: %v", err)
 		}
 	})
-	line, err := bufio.NewReader(stdout).ReadString('\n')
-	if err != nil {
-		t.Fatalf("start a PostgreSQL server: %v", err)
+	if address, err = bufio.NewReader(out).ReadString('\n'); err != nil {
+		t.Fatalf("the cluster does not start: %v", err)
 	}
-	return newDB(store.Options{PostgresURL: strings.TrimSpace(line), PoolSize: 10})
+	return strings.TrimSpace(address)
 }
