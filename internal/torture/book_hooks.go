@@ -114,9 +114,9 @@ func (b *book) answeredSince(e *event, h *hook, since time.Time) bool {
 	return slices.ContainsFunc(e.came[h.n], func(a arrival) bool { return a.answered && a.at.After(since) })
 }
 
-// missing counts the deliveries that were owed, or asked for again, of
-// acknowledged events and that no receiver has answered with a 2xx since, and
-// returns the tenants that they belong to.
+// missing counts the deliveries of acknowledged events that were owed, or asked
+// for again, and that no endpoint has answered with a 2xx since. It also returns
+// their tenants.
 func (b *book) missing() (n int, of []*tenant) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -133,8 +133,8 @@ func (b *book) missing() (n int, of []*tenant) {
 	return n, of
 }
 
-// missingOf lists the webhooks that an event never came to, and those that it
-// did not come to again. The caller holds mu.
+// missingOf returns the webhooks that did not get an event, and those that did
+// not get it again. The caller holds mu.
 func (b *book) missingOf(e *event) (first, again []*hook) {
 	if !e.acknowledged() || e.leaving || e.poison {
 		return nil, nil

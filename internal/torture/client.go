@@ -20,7 +20,7 @@ type client struct {
 	mu     sync.Mutex
 	tenant *tenant // of the next event
 
-	hushed atomic.Bool // posters wait, but for those of a fault
+	hushed atomic.Bool // clients do not post, except for those of a fault
 
 	times sync.Mutex
 	took  []time.Duration // by POSTs of single events that were acknowledged
@@ -95,7 +95,7 @@ func (c *client) one(ctx context.Context, random *rand.Rand) {
 	}
 }
 
-// hush waits while posters have to.
+// hush returns once clients may post, or ctx ends.
 func (c *client) hush(ctx context.Context) {
 	for c.hushed.Load() && pause(ctx, retryPause) == nil {
 	}

@@ -19,8 +19,8 @@ type cluster struct {
 	*postgres
 	dir   string
 	port  int
-	front *relay // by which nodes reach it
-	feed  *relay // by which its standby does
+	front *relay // between it and the nodes
+	feed  *relay // between it and its standby
 	cred  *syscall.Credential
 	log   string // file
 	cmd   *exec.Cmd
@@ -132,7 +132,12 @@ func (c *cluster) initialize(ctx context.Context, settings string) error {
 	}
 	settings = "\nmax_connections = 100\nlisten_addresses = '127.0.0.1'\nunix_socket_directories = ''\n" +
 		"logging_collector = off\nrestart_after_crash = on\n" + settings
-	conf, err := os.OpenFile(filepath.Join(c.dir, "postgresql.conf"), os.O_APPEND|os.O_WRONLY, 0)
+	return c.configure("postgresql.conf", settings)
+}
+
+// configure appends settings to one of the files of a server that is not running.
+func (c *cluster) configure(file, settings string) error {
+	conf, err := os.OpenFile(filepath.Join(c.dir, file), os.O_APPEND|os.O_WRONLY, 0)
 	if err != nil {
 		return err
 	}

@@ -31,14 +31,14 @@ const (
 	anyPostgres
 	ownPostgres // that the run has started
 	withStandby
-	onlySQLite // but that nothing else has
+	onlySQLite // alone
 )
 
 func (k kindOf) String() string {
 	return [...]string{"", "needs PostgreSQL", "needs --database postgres", "needs --database standby", "needs --database sqlite"}[k]
 }
 
-// allows reports whether a database can have a fault.
+// allows reports whether a fault can be made on a database of this kind.
 func (k kindOf) allows(f *fault) bool {
 	if f.on == onlySQLite {
 		return k == anyDatabase
@@ -67,7 +67,7 @@ const (
 	faultClock    = "clock"
 	faultStep     = "db-clock"
 	faultPoison   = "poison"
-	faultHang     = "hang-" // what receivers do, with its name after it
+	faultHang     = "hang-" // prefix
 )
 
 // table are all faults.
@@ -79,13 +79,13 @@ func table() []fault {
 		{faultPause, "SIGSTOP of a node for longer than its leases", anyDatabase, allowed, suspend},
 		{"fds", "a node runs out of descriptors", anyDatabase, lacksLimits, starve},
 		{faultCrowd, "connections that say nothing, or half a header", anyDatabase, allowed, crowd},
-		{faultPoison, "a receiver refuses some events whenever they come", anyDatabase, allowed, poison},
-		{faultHang + "101", "receivers answer 101, and keep the connection", anyDatabase, allowed, cast(switching)},
-		{faultHang + "103", "receivers answer 103, for ever", anyDatabase, allowed, cast(hinting)},
-		{faultHang + "tls", "receivers leave TLS handshakes unanswered", anyDatabase, allowed, cast(stalling)},
+		{faultPoison, "a webhook's endpoint refuses some events whenever they come", anyDatabase, allowed, poison},
+		{faultHang + "101", "endpoints answer 101, and keep the connection", anyDatabase, allowed, cast(switching)},
+		{faultHang + "103", "endpoints answer 103 for ever", anyDatabase, allowed, cast(hinting)},
+		{faultHang + "tls", "endpoints leave TLS handshakes unanswered", anyDatabase, allowed, cast(stalling)},
 		{"disk-full", "no space left for the database", anyDatabase, lacksDisk, fillDisk},
-		{"db-files", "SQLite's files are moved away under the server", onlySQLite, allowed, moveFiles},
-		{faultStep, "the clock of PostgreSQL goes ahead, and steps back", ownPostgres, lacksFakeTime, stepClock},
+		{"db-files", "SQLite's files are moved away under the server, and back", onlySQLite, allowed, moveFiles},
+		{faultStep, "the clock of PostgreSQL goes ahead by an hour or a day, and steps back", ownPostgres, lacksFakeTime, stepClock},
 		{"fsync", "fsync and fdatasync of the database fail", anyDatabase, lacksTracing, failSync},
 		{faultClock, "a node comes again with its clock up to 90 s off", anyPostgres, allowed, shiftClock},
 		{"db-reset", "a node's connections to PostgreSQL are closed, new ones too", anyPostgres, allowed, toxic("reset_peer", `{"timeout":0}`)},
@@ -96,10 +96,10 @@ func table() []fault {
 		{"db-restart", "a fast restart of PostgreSQL", ownPostgres, allowed, restartDatabase},
 		{"db-lock", "somebody locks a table", ownPostgres, lacksClient, lockTable},
 		{faultSnapshot, "somebody holds a snapshot for a long time", ownPostgres, lacksClient, holdSnapshot},
-		{"db-read", "connections to PostgreSQL are cut in the middle of what is read", anyPostgres, allowed, cutReads},
+		{"db-read", "connections are cut while PostgreSQL answers reads", anyPostgres, allowed, cutReads},
 		{"failover", "PostgreSQL is killed, and its standby promoted", withStandby, allowed, failOver},
-		{"standby-cut", "the primary is cut off from its standby, and then fails over to it", withStandby, lacksClient, cutStandby},
-		{"old-primary", "after a failover the old primary comes back, and is all that nodes reach", withStandby, lacksClient, returnOld},
+		{"standby-cut", "the primary loses its standby, and then is killed, and the standby promoted", withStandby, lacksClient, cutStandby},
+		{"old-primary", "after a failover the old primary comes back, and nodes reach it alone", withStandby, lacksClient, returnOld},
 	}
 }
 

@@ -10,25 +10,21 @@ import (
 	"time"
 )
 
-// clockPatience is how long a server may take to believe that the database's
-// clock has stepped: two measurements, five seconds apart, and a second.
+// clockPatience is how long a server may take to confirm that the database's
+// clock has stepped. It measures twice, five seconds apart.
 const clockPatience = 12 * time.Second
 
-// stepClock lets the clock of PostgreSQL go an hour or a day ahead, and back
-// after a while, by way of faketime. That of the server cannot be set so: Go
-// asks no library for the time. What is accepted afterwards, or waits, is due as ever. What was claimed or
-// has failed while the clock was ahead may have to wait for the longest that
-// its consumer or its receiver could have asked for, so there is nothing of
-// that.
+// stepClock sets the clock of PostgreSQL an hour or a day ahead, by faketime,
+// and back after a while. The server's own clock cannot be set so, because Go
+// does not ask a library for the time. What is accepted meanwhile must be due as
+// ever. A delivery that has failed, or a claim that was made, while the clock was
+// ahead may be due much later; see docs/reliability.md. So there are none.
 func stepClock(ctx context.Context, r *run, random *rand.Rand) error {
 	r.clock.Lock()
 	defer r.clock.Unlock()
 	r.receiver.ahead.Store(true)
-	before := r.receiver.kind.Swap(true)
-	defer func() {
-		r.receiver.kind.Store(before)
-		r.receiver.ahead.Store(false)
-	}()
+	defer r.receiver.ahead.Store(false)
+	defer r.receiver.calmDown()()
 	_ = pause(ctx, 6*time.Second) // leases of consumers end, and what has failed is tried again
 	ahead := []time.Duration{time.Hour, 24 * time.Hour}[random.IntN(2)]
 	if err := r.setClock(ahead); err != nil {
@@ -41,10 +37,11 @@ func stepClock(ctx context.Context, r *run, random *rand.Rand) error {
 	return pause(ctx, clockPatience)
 }
 
-// clockFile says how far the database's clock is ahead, as faketime reads it.
+// clockFile returns the file that tells faketime how far the database's clock
+// is ahead.
 func (r *run) clockFile() string { return filepath.Join(r.Dir, "clock") }
 
-// setClock sets the database's clock; it is so within a second.
+// setClock sets the database's clock. PostgreSQL follows within a second.
 func (r *run) setClock(ahead time.Duration) error {
 	next := r.clockFile() + ".next"
 	if err := os.WriteFile(next, fmt.Appendf(nil, "+%d\n", int(ahead.Seconds())), 0o644); err != nil {
@@ -53,14 +50,13 @@ func (r *run) setClock(ahead time.Duration) error {
 	return os.Rename(next, r.clockFile())
 }
 
-// stepsClock reports whether the clock may be set in this run, so that servers
-// have to be started for it.
+// stepsClock reports whether the run may set the database's clock, so that
+// PostgreSQL must be started under faketime.
 func (r *run) stepsClock() bool {
 	return slices.Contains(r.Config.Faults, faultStep) || slices.Equal(r.Config.Faults, []string{AllFaults})
 }
 
-// fakeTime is the library that PostgreSQL is started with, so that its clock
-// can be set; "" if it is not installed.
+// fakeTime returns the library of faketime, or "" if it is not installed.
 func fakeTime() string {
 	for _, pattern := range []string{"/usr/lib/*/faketime/libfaketime.so.1", "/usr/lib/faketime/libfaketime.so.1"} {
 		if found, _ := filepath.Glob(pattern); len(found) > 0 {

@@ -10,26 +10,28 @@ import (
 	"time"
 )
 
-// readTables are the tables that db-read aims at, one at a time.
+// readTables returns the tables at whose reads db-read aims.
 func readTables() []string {
 	return []string{"webhooks", "organizations", "webhook_versions", "api_keys", "events", "deliveries", "dedup", "replays"}
 }
 
-// cutReads cuts connections while the database answers reads of one table, for
-// up to some seconds. Nobody may take what was read until then for all there is.
+// cutReads cuts connections while PostgreSQL answers reads of one table, for up
+// to some seconds. The server must not take the rows that came before the cut
+// for all rows.
 func cutReads(ctx context.Context, r *run, random *rand.Rand) error {
 	tables := readTables()
 	table := tables[random.IntN(len(tables))]
 	if random.IntN(2) == 0 {
-		table = tables[0] // the engine and ingest go by what they read there
+		table = tables[0] // ingest and the engine depend on it
 	}
 	read := regexp.MustCompile(`(?is)^\s*SELECT\b.*\b(?:FROM|JOIN)\s+` + table + `\b`)
 	for _, p := range r.db.fronts {
-		p.aimAt(func(statement string) (after int, cut bool) { // one at a time
-			if random.IntN(3) > 0 || !read.MatchString(statement) {
+		its := rand.New(rand.NewPCG(random.Uint64(), 0))
+		p.aimAt(func(statement string) (after int, cut bool) {
+			if its.IntN(3) > 0 || !read.MatchString(statement) {
 				return 0, false
 			}
-			return random.IntN(8), true
+			return its.IntN(8), true
 		})
 		defer p.aimAt(nil)
 	}
@@ -38,10 +40,10 @@ func cutReads(ctx context.Context, r *run, random *rand.Rand) error {
 }
 
 // cutStandby cuts the connection between the primary and its standby while
-// clients post. In most cases the commits that wait for the standby are then
-// there for all to see, since the primary is started again or the waiting
-// sessions are ended: what was not answered is repeated, and may be answered
-// only by what the standby has. Then it fails over.
+// clients post. In most cases it then makes visible the commits that wait for
+// the standby: it restarts the primary, or ends the waiting sessions. Clients
+// repeat what was not answered. A server that answers by rows which the standby
+// does not have loses them in the failover that follows.
 func cutStandby(ctx context.Context, r *run, random *rand.Rand) error {
 	r.database.Lock()
 	defer r.database.Unlock()
@@ -49,8 +51,8 @@ func cutStandby(ctx context.Context, r *run, random *rand.Rand) error {
 	if err != nil {
 		return err
 	}
-	if random.IntN(4) > 0 { // else whatever waits for the standby may hold up the repeats
-		defer r.calm()()
+	if random.IntN(4) > 0 { // otherwise commits that wait for the standby may hold up the repeats
+		defer r.quiet()()
 		_ = pause(ctx, 2*time.Second)
 	}
 	primary := r.db.servers[0]
@@ -71,18 +73,18 @@ func cutStandby(ctx context.Context, r *run, random *rand.Rand) error {
 	return errors.Join(err, r.promote(ctx, random))
 }
 
-// calm lets webhooks take everything, and nobody post what is new, until end:
-// soon nodes have nothing to do.
-func (r *run) calm() (end func()) {
+// quiet makes every endpoint well-behaved and stops the clients, until end is
+// called, so that the nodes soon have nothing to do.
+func (r *run) quiet() (end func()) {
 	r.client.hushed.Store(true)
-	before := r.receiver.kind.Swap(true)
+	calm := r.receiver.calmDown()
 	return func() {
-		r.receiver.kind.Store(before)
+		calm()
 		r.client.hushed.Store(false)
 	}
 }
 
-// repeatable makes some events that can be posted again.
+// repeatable returns some new events that can be posted again.
 func (c *client) repeatable(ctx context.Context, random *rand.Rand) (list []*event, err error) {
 	for len(list) < 6 {
 		e, err := c.newEvent(ctx, random)
@@ -96,8 +98,7 @@ func (c *client) repeatable(ctx context.Context, random *rand.Rand) (list []*eve
 	return list, nil
 }
 
-// repeat has each of some events posted a number of times, each by a poster of
-// its own.
+// repeat posts each event a number of times, each in a goroutine of its own.
 func (c *client) repeat(ctx context.Context, random *rand.Rand, events []*event, times int) *sync.WaitGroup {
 	var posters sync.WaitGroup
 	for _, e := range events {
@@ -119,8 +120,8 @@ func failOver(ctx context.Context, r *run, random *rand.Rand) error {
 	return r.promote(ctx, random)
 }
 
-// promote kills the primary, promotes the standby, and after a while gives
-// that a standby of its own: until then no commit is answered.
+// promote kills the primary and promotes the standby. After a while the old
+// primary follows as its standby; until then no commit is answered.
 func (r *run) promote(ctx context.Context, random *rand.Rand) error {
 	old, promoted := r.db.servers[0], r.db.servers[1]
 	old.kill()
@@ -136,21 +137,21 @@ func (r *run) promote(ctx context.Context, random *rand.Rand) error {
 	return old.start(ctx)
 }
 
-// returnOld fails over, and lets the old primary come back for some seconds,
-// as a server that nobody has fenced: it takes commits, and is all that the
-// nodes reach. What is acknowledged there is lost with it.
+// returnOld fails over. Then the old primary comes back for some seconds, not
+// fenced: it takes commits, and it is the only server that the nodes reach. What
+// is acknowledged there is lost with it.
 func returnOld(ctx context.Context, r *run, random *rand.Rand) error {
 	r.database.Lock()
 	defer r.database.Unlock()
-	for _, n := range r.nodes { // one that is started now would know of no other server
+	for _, n := range r.nodes { // a node that starts now cannot know the other server
 		n.fault.Lock()
 		defer n.fault.Unlock()
 	}
 	old, promoted := r.db.servers[0], r.db.servers[1]
-	if err := old.alone(ctx); err != nil { // as it will be when it comes back
+	old.kill()
+	if err := old.comeBackAlone(); err != nil {
 		return err
 	}
-	old.kill()
 	if err := promoted.promote(ctx); err != nil {
 		return err
 	}
@@ -178,7 +179,7 @@ func (c *cluster) promote(ctx context.Context) error {
 	return c.exec(ctx, "pg_ctl", "promote", "--pgdata="+c.dir, "--wait")
 }
 
-// psql runs statements as the superuser.
+// psql executes statements as the superuser.
 func (c *cluster) psql(ctx context.Context, statements ...string) error {
 	args := []string{"--no-psqlrc", "--quiet", "--output=/dev/null", "--set=ON_ERROR_STOP=1", "--dbname=" + c.url("127.0.0.1", c.port).String()}
 	for _, text := range statements {
@@ -190,8 +191,14 @@ func (c *cluster) psql(ctx context.Context, statements ...string) error {
 // alone lets a primary answer commits without a standby.
 func (c *cluster) alone(ctx context.Context) error { return c.setStandbys(ctx, "") }
 
-// waitForStandby ends that.
+// waitForStandby undoes alone.
 func (c *cluster) waitForStandby(ctx context.Context) error { return c.setStandbys(ctx, "*") }
+
+// comeBackAlone is alone for a server that has been killed. Before it is killed
+// it must not answer commits that the standby may lack.
+func (c *cluster) comeBackAlone() error {
+	return c.configure("postgresql.auto.conf", "synchronous_standby_names = ''\n")
+}
 
 func (c *cluster) setStandbys(ctx context.Context, names string) error {
 	return c.psql(ctx, fmt.Sprintf("ALTER SYSTEM SET synchronous_standby_names = '%s'", names), "SELECT pg_reload_conf()")

@@ -13,11 +13,11 @@ import (
 	"time"
 )
 
-// absence is a time in which SQLite's files are not where they belong. Nothing
-// may be acknowledged meanwhile.
+// absence is a time in which SQLite's files are not where they belong. The
+// server must not acknowledge anything meanwhile.
 type absence struct {
 	mu   sync.Mutex
-	from time.Time // zero: they are there
+	from time.Time // zero if they are there
 }
 
 func (a *absence) set(from time.Time) {
@@ -26,12 +26,12 @@ func (a *absence) set(from time.Time) {
 	a.from = from
 }
 
-// noticeTime is for how long duplicates may still be answered from memory, and
-// readiness reported, after the files have gone.
+// noticeTime is how long after the loss of its files the server may still answer
+// duplicates from memory, and report that it is ready.
 const noticeTime = 1500 * time.Millisecond
 
-// covers reports whether the files are away, and were when a request began that
-// is answered now with something new; a duplicate may come for a moment more.
+// covers reports whether the files are away now and were so when a request
+// began. For a duplicate they must have been away for noticeTime by then.
 func (a *absence) covers(begun time.Time, duplicate bool) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -44,12 +44,14 @@ func (a *absence) covers(begun time.Time, duplicate bool) bool {
 	return begun.After(a.from)
 }
 
-// sqliteFiles are the database's: the second holds the last commits.
+// sqliteFiles returns the database's files: itself and its log, which has the
+// last commits, and the log's index.
 func sqliteFiles() []string { return []string{"triggerd.db", "triggerd.db-wal", "triggerd.db-shm"} }
 
-// moveFiles moves some of SQLite's files away under the running server, now and
-// then puts others in their place, and brings them back; or the server is killed
-// meanwhile and has to start with the log alone, which it must refuse.
+// moveFiles moves SQLite's database away under the running server, in half of
+// the cases with its log, and brings it back. Sometimes it puts a copy in its
+// place meanwhile. Sometimes it kills the server and starts it with the log
+// alone, which the server must refuse.
 func moveFiles(ctx context.Context, r *run, random *rand.Rand) error {
 	r.database.Lock()
 	defer r.database.Unlock()
@@ -60,20 +62,13 @@ func moveFiles(ctx context.Context, r *run, random *rand.Rand) error {
 	if random.IntN(2) == 0 {
 		names = names[:1]
 	}
-	aside := filepath.Join(r.databaseDir(), "aside")
-	if err := os.MkdirAll(aside, 0o755); err != nil {
-		return err
-	}
-	for _, name := range names {
-		if err := os.Rename(filepath.Join(r.databaseDir(), name), filepath.Join(aside, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-	}
+	here, aside := r.databaseDir(), filepath.Join(r.databaseDir(), "aside")
+	err := errors.Join(os.MkdirAll(aside, 0o755), moveAll(names, here, aside))
 	if random.IntN(4) == 0 { // as an operator does who restores a copy
-		text, err := os.ReadFile(filepath.Join(aside, names[0]))
-		if err := errors.Join(err, os.WriteFile(filepath.Join(r.databaseDir(), names[0]), text, 0o600)); err != nil {
-			return err
-		}
+		err = errors.Join(err, copyFile(filepath.Join(aside, names[0]), filepath.Join(here, names[0])))
+	}
+	if err != nil {
+		return err
 	}
 	r.away.set(r.Now())
 	defer r.away.set(time.Time{})
@@ -83,33 +78,41 @@ func moveFiles(ctx context.Context, r *run, random *rand.Rand) error {
 	}
 	killed := random.IntN(2) == 0
 	if killed {
-		if _, err := n.end(syscall.SIGKILL); err != nil {
-			return err
-		}
-		if err := r.startWithout(ctx, n, len(names) == 1); err != nil {
-			return err
-		}
+		_, err = n.end(syscall.SIGKILL)
+		err = errors.Join(err, r.startWithout(ctx, n))
 	}
 	r.away.set(time.Time{})
+	err = errors.Join(err, moveAll(names, aside, here))
+	if err == nil && killed {
+		return n.start(ctx)
+	}
+	return err
+}
+
+// moveAll moves files between two folders, those that exist.
+func moveAll(names []string, from, to string) error {
 	for _, name := range names {
-		if err := os.Rename(filepath.Join(aside, name), filepath.Join(r.databaseDir(), name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := os.Rename(filepath.Join(from, name), filepath.Join(to, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-	}
-	if killed {
-		return n.start(ctx)
 	}
 	return nil
 }
 
-// startWithout starts a node whose database is not there, and has to be
-// refused if the log is.
-func (r *run) startWithout(ctx context.Context, n *node, log bool) error {
-	file := filepath.Join(r.databaseDir(), sqliteFiles()[0])
-	if _, err := os.Stat(file); err == nil || !log { // then it may start
-		return nil
+func copyFile(from, to string) error {
+	text, err := os.ReadFile(from)
+	if err != nil {
+		return err
 	}
-	if info, err := os.Stat(filepath.Join(r.databaseDir(), sqliteFiles()[1])); err != nil || info.Size() == 0 {
+	return os.WriteFile(to, text, 0o600)
+}
+
+// startWithout starts a node if the log is there and the database is not. The
+// node must refuse to start.
+func (r *run) startWithout(ctx context.Context, n *node) error {
+	_, err := os.Stat(filepath.Join(r.databaseDir(), sqliteFiles()[0]))
+	log, noLog := os.Stat(filepath.Join(r.databaseDir(), sqliteFiles()[1]))
+	if err == nil || noLog != nil || log.Size() == 0 { // it may start
 		return nil
 	}
 	if err := n.launch(); err != nil {
@@ -119,6 +122,6 @@ func (r *run) startWithout(ctx context.Context, n *node, log bool) error {
 	if started == nil && n.running() {
 		r.report.breach(ackedAway, "node %d starts with the log of a database that is not there", n.n)
 	}
-	_, err := n.end(syscall.SIGKILL)
+	_, err = n.end(syscall.SIGKILL)
 	return err
 }

@@ -193,6 +193,11 @@ func (r *run) judgeDatabase(ctx context.Context) {
 // sumUp fills in the figures.
 func (r *run) sumUp() {
 	b, rep := r.book, r.report
+	if r.db != nil {
+		for _, p := range r.db.fronts {
+			rep.ReadsCut += p.countCuts()
+		}
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	rep.Counts, rep.Tenants, rep.Webhooks, rep.Events = b.counts, len(b.tenants), len(b.hooks), len(b.events)

@@ -27,9 +27,9 @@ const settleTime = 30 * time.Second
 // pendingStatus is that of events that somebody is still owed.
 const pendingStatus = "pending"
 
-// wanted is the status of an event in the end: what webhooks and consumers
-// wanted is delivered, what they refused for good has failed, and the rest
-// waits in the inbox.
+// wanted returns the status that an event must have in the end: delivered if
+// webhooks or consumers wanted it, failed if its webhook refuses it, and pending
+// if it waits in the inbox.
 func (e *event) wanted() string {
 	if e.owedToInbox() && !e.tenant.consumed {
 		return pendingStatus
@@ -184,7 +184,7 @@ func (r *run) judgeStatus(e *event, shown *shownEvent) {
 	case !e.deletedAt.IsZero():
 		r.report.breach(cameDeleted, "%s is there", e)
 	case shown.Status == want || e.leaving || e.tenant.doubtful:
-	case e.poison && shown.Status == pendingStatus: // it is tried yet: a breaker may hold it up
+	case e.mayStayOpen() && shown.Status == pendingStatus:
 	case shown.Status == "failed":
 		r.report.breach(failedEvents, "%s is %s, as %s", e, shown.Status, shown.ID)
 	default:
@@ -192,8 +192,12 @@ func (r *run) judgeStatus(e *event, shown *shownEvent) {
 	}
 }
 
-// judgeHooks holds the state of a tenant's webhooks against what their owner
-// and their receivers wanted: no receiver of the torture says that it is gone.
+// mayStayOpen reports whether an event may still be tried when all has settled,
+// because a breaker holds it.
+func (e *event) mayStayOpen() bool { return e.poison && e.tenant.hooks[0].mayHold() }
+
+// judgeHooks compares the states of a tenant's webhooks with what their owner
+// wanted. Nothing else changes a state, because no endpoint answers 410.
 func (r *run) judgeHooks(ctx context.Context, t *tenant) {
 	if len(t.hooks) == 0 {
 		return

@@ -47,7 +47,7 @@ func (r *run) judgeReplays(ctx context.Context) {
 			want++
 		}
 	}
-	_ = pause(ctx, r.dueUntil(ctx, []*tenant{h.tenant}).Sub(r.Now())) // a breaker that is held would hold up the replay
+	_ = pause(ctx, r.dueUntil(ctx, []*tenant{h.tenant}).Sub(r.Now())) // an open breaker would hold up the replay
 	q := request{
 		method: http.MethodPost, path: "/v1/replays", key: h.tenant.key, body: fmt.Appendf(nil, `{"webhook_id":%d,"pace":0%s}`, h.id, until),
 		header: map[string]string{"Idempotency-Key": "the last replay"},
@@ -63,6 +63,11 @@ func (r *run) judgeReplays(ctx context.Context) {
 		r.report.breach(badReplay, "%d of %d events came to webhook %d by a replay", came, want, h.n)
 	}
 	r.report.Replayed = want
+	r.judgeResends(ctx, random)
+}
+
+// judgeResends looks whether the replays of single events have ended.
+func (r *run) judgeResends(ctx context.Context, random *rand.Rand) {
 	n := 0
 	for _, e := range r.book.events {
 		for _, h := range e.owedTo() {

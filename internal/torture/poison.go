@@ -7,22 +7,27 @@ import (
 	"time"
 )
 
-// poisonPatience is how late a good event may be, beside ones that a receiver
-// refuses for good although it can be reached.
+// poisonPatience is how late a good event may be if its receiver answers others
+// with 500.
 const poisonPatience = 10 * time.Second
 
-// poisonSchedule is that of the webhooks of poisoned tenants, so that what they
-// refuse has failed before the run has settled.
+// poisonSchedule is the schedule of poisoned webhooks. It is short, so that what
+// they refuse has failed when the run has settled.
 const poisonSchedule = `,"schedule_seconds":[1,1]`
 
-// poison gives a new tenant a webhook that refuses some of its events whenever
-// they come, by a 500, by a 503, or by no answer. The good ones among them
-// are waited for.
+// poison makes a tenant whose webhook refuses some events whenever they come:
+// with 500, with 503, or by no answer. The other events of the webhook must come.
+// If the answer is 500, they must come soon, and the breaker must stay closed:
+// the receiver can be reached. For 503 and no answer it may open, and settling
+// waits for it.
 func poison(ctx context.Context, r *run, random *rand.Rand) error {
 	begun := r.Now()
 	t, err := r.client.newPoisoned(ctx, random)
 	if err != nil {
-		return nil // another fault is in the way
+		if r.windows.cover(begun, r.Now()) { // another fault is in the way
+			return nil
+		}
+		return err
 	}
 	var good []*event
 	for i, n := 0, 15+random.IntN(15); i < n+5; i++ {
@@ -37,14 +42,15 @@ func poison(ctx context.Context, r *run, random *rand.Rand) error {
 		}
 		r.client.insist(ctx, e, random)
 	}
-	late := 0
-	h := t.hooks[0]
+	late, h := 0, t.hooks[0]
+	if h.mayHold() {
+		return nil
+	}
 	_ = until(ctx, poisonPatience, "", func(ctx context.Context) bool {
 		late = r.book.late(good, h)
 		return late == 0
 	})
-	hung := h.poisoned == hanging // a breaker may open for that, and settling waits for it
-	if hung || r.windows.cover(begun, r.Now()) {
+	if r.windows.cover(begun, r.Now()) {
 		return nil
 	}
 	for range late {
@@ -52,13 +58,16 @@ func poison(ctx context.Context, r *run, random *rand.Rand) error {
 	}
 	shown, err := pagesOf[shownHook](ctx, r, t, "/v1/webhooks")
 	if err == nil && len(shown) == 1 && !shown[0].Health.HeldUntil.IsZero() && !r.windows.cover(begun, r.Now()) {
-		r.report.breach(poisoned, "the breaker of webhook %d is open until %v, since it refuses some", h.n, shown[0].Health.HeldUntil)
+		r.report.breach(poisoned, "the breaker of webhook %d is open until %v, because it refuses some", h.n, shown[0].Health.HeldUntil)
 	}
 	return nil
 }
 
-// newPoisoned signs up an organization with one webhook that refuses what is
-// poison.
+// mayHold reports whether the breaker may open because of what the webhook
+// refuses.
+func (h *hook) mayHold() bool { return h.poisoned == unavailable || h.poisoned == hanging }
+
+// newPoisoned makes an organization with one webhook that refuses poison.
 func (c *client) newPoisoned(ctx context.Context, random *rand.Rand) (*tenant, error) {
 	limited, cancel := context.WithTimeout(ctx, startPatience)
 	defer cancel()
@@ -74,7 +83,7 @@ func (c *client) newPoisoned(ctx context.Context, random *rand.Rand) (*tenant, e
 	return t, nil
 }
 
-// late counts those of some events that were acknowledged, and have not come.
+// late counts the events that were acknowledged and have not come.
 func (b *book) late(events []*event, h *hook) (n int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -86,7 +95,7 @@ func (b *book) late(events []*event, h *hook) (n int) {
 	return n
 }
 
-// isPoison reports whether a webhook refuses an event.
+// isPoison reports whether webhooks refuse the n-th event.
 func (b *book) isPoison(n int) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()

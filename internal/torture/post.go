@@ -59,7 +59,8 @@ func (c *client) post(ctx context.Context, n *node, e *event, f form) answer {
 	return a
 }
 
-// judgeAway judges what is said of an event while the database's files are away.
+// judgeAway judges an acknowledgment that comes while the database's files are
+// away.
 func (c *client) judgeAway(e *event, a *answer, begun time.Time) {
 	if a.kind == acknowledgment && c.away.covers(begun, a.status != "accepted") {
 		c.report.breach(ackedAway, "%s is %s", e, a.status)

@@ -19,13 +19,13 @@ import (
 )
 
 // postgres is the database of a run: clusters of our own, the first of them
-// the primary, or one that is given; and for each node a proxy before the relay
-// of each.
+// the primary, or one that is given. Before each server there is a relay, and
+// before each relay a proxy for each node.
 type postgres struct {
 	given    *url.URL // not ours: it cannot be killed
 	bin      string   // where the programs are
 	password string
-	clock    string // the file that sets its clock; "": nothing does
+	clock    string // the file that sets its clock; "" if nothing does
 	servers  []*cluster
 	fronts   []*relay             // before each server, for all nodes, in the order in which they were made
 	proxies  [][]*toxiproxy.Proxy // by node, by server

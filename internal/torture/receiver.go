@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -38,10 +39,10 @@ const (
 	refusing   // too many requests
 	unavailable
 
-	// The moods of spells: what begins and never ends.
-	switching // 101, and then nothing
-	hinting   // 103, again and again
-	stalling  // a TLS handshake that is not answered
+	// The moods of spells, in which an answer begins and never ends.
+	switching // answers 101, and then says nothing
+	hinting   // answers 103 again and again
+	stalling  // leaves TLS handshakes unanswered
 )
 
 // moodTime is how long a mood lasts.
@@ -58,11 +59,12 @@ type receiver struct {
 	listener net.Listener
 	secure   net.Listener // for https
 	server   http.Server
+	casting  sync.Mutex            // held by what casts a spell
 	spell    atomic.Pointer[spell] // nil: none
 	held     held
 	healed   atomic.Bool
-	ahead    atomic.Bool // the database's clock is, or will be soon
-	kind     atomic.Bool // no mood but good: nothing may come twice
+	ahead    atomic.Bool  // the database's clock is ahead, or will be soon
+	calm     atomic.Int32 // if not zero, no mood but good: nothing may come twice
 	followed atomic.Int64
 }
 
@@ -79,14 +81,14 @@ func newReceiver(b *book, seed uint64, windows *windows) (*receiver, error) {
 }
 
 func (r *receiver) close() error {
-	r.closeHeld()
+	r.closeHeld(func(*heldConn) {})
 	return r.server.Close()
 }
 
 // url is where a path of the receiver is reached.
 func (r *receiver) url(path string) string { return "http://" + r.listener.Addr().String() + path }
 
-// anyURL is where a webhook's path is reached: a third of them by https.
+// anyURL returns the URL of a path. A third of the webhooks use https.
 func (r *receiver) anyURL(path string, n int) string {
 	if n%3 != 0 {
 		return r.url(path)
@@ -94,7 +96,14 @@ func (r *receiver) anyURL(path string, n int) string {
 	return "https://" + r.secure.Addr().String() + path
 }
 
-// rest closes the connections that nothing happens on.
+// calmDown makes every endpoint well-behaved until end is called. Several
+// faults may want that at a time.
+func (r *receiver) calmDown() (end func()) {
+	r.calm.Add(1)
+	return func() { r.calm.Add(-1) }
+}
+
+// rest closes idle connections.
 func (r *receiver) rest() {
 	r.server.SetKeepAlivesEnabled(false)
 	r.server.SetKeepAlivesEnabled(true)
@@ -157,7 +166,7 @@ func (r *receiver) read(h *hook, v verifier, header http.Header, body []byte) (n
 		Data json.RawMessage
 	}
 	verify := v.Verify
-	if r.ahead.Load() { // what is signed says the database's time
+	if r.ahead.Load() { // signatures have the database's time
 		verify = v.VerifyIgnoringTimestamp
 	}
 	if err := verify(body, header); err != nil {
@@ -191,7 +200,7 @@ func (r *receiver) read(h *hook, v verifier, header http.Header, body []byte) (n
 
 // mood is that of a webhook's endpoint now.
 func (r *receiver) mood(h *hook) mood {
-	if r.healed.Load() || r.kind.Load() || h.poisoned != good {
+	if r.healed.Load() || r.calm.Load() > 0 || h.poisoned != good {
 		return good
 	}
 	for _, m := range []mood{switching, hinting} {

@@ -10,19 +10,19 @@ import (
 	"sync"
 )
 
-// relay is a TCP proxy before a PostgreSQL server that follows the protocol.
-// It can be cut as a whole, or cut single connections while a statement is
-// answered.
+// relay is a TCP proxy before a PostgreSQL server. It follows the protocol, so
+// that it can cut a connection while the server answers a certain statement. It
+// can also cut all connections.
 type relay struct {
 	upstream string
 	listener net.Listener
 	working  sync.WaitGroup
 
 	mu   sync.Mutex
-	away bool // connections are refused
+	away bool // refuses connections
 	open map[net.Conn]bool
-	aim  func(statement string) (after int, cut bool) // nil: at nothing
-	cuts int                                          // connections that were cut by aim
+	aim  func(statement string) (after int, cut bool) // nil if no statement is cut
+	cuts int                                          // statements that were cut
 }
 
 // newRelay starts a proxy on a port of its own.
@@ -61,15 +61,23 @@ func (p *relay) mend() {
 	p.away = false
 }
 
-// aimAt has connections cut. For each statement that begins, aim says whether,
-// and after how many messages of the server.
+// aimAt sets the statements to cut. For each statement that begins, aim reports
+// whether to cut its connection, and after how many messages of the server. It is
+// called with the relay's mutex held. If it is nil, nothing is cut.
 func (p *relay) aimAt(aim func(statement string) (after int, cut bool)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.aim = aim
 }
 
-// keep notes an open connection; ok is false if it must not be.
+// countCuts returns how many statements were cut.
+func (p *relay) countCuts() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.cuts
+}
+
+// keep notes an open connection. It returns false if the relay is cut.
 func (p *relay) keep(conn net.Conn) (ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -87,7 +95,7 @@ func (p *relay) drop(conn net.Conn) {
 	_ = conn.Close()
 }
 
-// serve takes connections until the listener is closed.
+// serve accepts connections until the listener is closed.
 func (p *relay) serve() {
 	for {
 		client, err := p.listener.Accept()
@@ -115,17 +123,17 @@ func (p *relay) serve() {
 	}
 }
 
-// session is one connection through the proxy.
+// session is one connection through the relay.
 type session struct {
 	*relay
 	client, server net.Conn
-	texts          map[string]string // of the prepared statements, by name
+	texts          map[string]string // prepared statements, by name
 
 	mu   sync.Mutex
-	left int // messages of the server until the cut; -1: it is not cut
+	left int // messages of the server until the cut; -1 if there is none
 }
 
-// join carries what both sides say until one of them has ended.
+// join copies in both directions until one side closes its connection.
 func (p *relay) join(client, server net.Conn) {
 	s := &session{relay: p, client: client, server: server, texts: map[string]string{}, left: -1}
 	var both sync.WaitGroup
@@ -144,11 +152,11 @@ func (p *relay) join(client, server net.Conn) {
 	both.Wait()
 }
 
-// maxMessage is the size of the largest message that is taken for one.
+// maxMessage is the largest size that a message can have.
 const maxMessage = 1 << 30
 
-// carry copies one message: its type, unless it is the first of a client, and
-// its length, which counts itself.
+// carry copies one message and returns its type and body. A client's first
+// message has no type. The length in the message includes itself.
 func carry(from *bufio.Reader, to io.Writer, typed bool) (kind byte, body []byte, err error) {
 	head := make([]byte, 4, 5)
 	if typed {
@@ -159,7 +167,7 @@ func carry(from *bufio.Reader, to io.Writer, typed bool) (kind byte, body []byte
 	}
 	size := wire.BigEndian.Uint32(head[len(head)-4:])
 	if size < 4 || size > maxMessage {
-		return 0, nil, errors.New("no message of PostgreSQL")
+		return 0, nil, errors.New("not a message of PostgreSQL's protocol")
 	}
 	body = make([]byte, size-4)
 	if _, err := io.ReadFull(from, body); err != nil {
@@ -168,13 +176,11 @@ func carry(from *bufio.Reader, to io.Writer, typed bool) (kind byte, body []byte
 	if typed {
 		kind = head[0]
 	}
-	if to != nil {
-		_, err = to.Write(append(head, body...))
-	}
+	_, err = to.Write(append(head, body...))
 	return kind, body, err
 }
 
-// ask carries what the client says.
+// ask copies what the client sends.
 func (s *session) ask() error {
 	from := bufio.NewReader(s.client)
 	if err := s.startUp(from); err != nil {
@@ -203,8 +209,8 @@ func (s *session) ask() error {
 	}
 }
 
-// startUp carries the first message of a client. If that asks for encryption,
-// the answer is no, and another one follows.
+// startUp copies the first message of a client. If the client asks for
+// encryption, startUp declines, and the client sends its first message again.
 func (s *session) startUp(from *bufio.Reader) error {
 	const (
 		wantsTLS = 80877103
@@ -226,7 +232,8 @@ func (s *session) startUp(from *bufio.Reader) error {
 	}
 }
 
-// begin looks at a message that prepares (P) or executes (B, Q) a statement.
+// begin aims at a message that executes a statement (B, Q), and notes the texts
+// of those that prepare one (P).
 func (s *session) begin(kind byte, body []byte) {
 	first, rest, _ := bytes.Cut(body, []byte{0})
 	second, _, _ := bytes.Cut(rest, []byte{0})
@@ -251,7 +258,7 @@ func (s *session) begin(kind byte, body []byte) {
 	}
 }
 
-// answer carries what the server says, until the cut.
+// answer copies what the server sends, until the cut.
 func (s *session) answer() error {
 	from := bufio.NewReader(s.server)
 	for {

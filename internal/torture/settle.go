@@ -32,10 +32,10 @@ func (r *run) settle(ctx context.Context) {
 	}
 }
 
-// await waits until nothing is left, and reports whether that is so. It gives
-// up when its patience has passed without progress, unless the server says
-// that deliveries of the tenants are due later, or their breakers held: then it
-// waits for that once, and gives up if nothing comes of it.
+// await waits until left returns 0, and reports whether it did; n is negative if
+// it is not known. await gives up if there is no progress for its patience. But
+// if the server says that deliveries of the tenants are due later, or that their
+// breakers are open, await first waits for that, once.
 func (r *run) await(ctx context.Context, left func(context.Context) (n int, of []*tenant)) bool {
 	least, since := math.MaxInt, r.Now()
 	n, of, asked := 0, []*tenant(nil), false
@@ -43,7 +43,7 @@ func (r *run) await(ctx context.Context, left func(context.Context) (n int, of [
 		if n, of = left(ctx); n == 0 {
 			return true
 		}
-		if n < least {
+		if n >= 0 && n < least {
 			least, since, asked = n, r.Now(), false
 		}
 		if r.Now().Sub(since) <= r.patience() {
@@ -54,14 +54,14 @@ func (r *run) await(ctx context.Context, left func(context.Context) (n int, of [
 		}
 		return r.Now().Sub(since) > r.patience()
 	})
-	if n > 0 {
+	if n != 0 {
 		r.stuck.Store(true)
 	}
 	return n == 0
 }
 
-// patience is how long the next of what is still missing is waited for: less,
-// once something was waited for in vain.
+// patience returns how long to wait for progress. It is less once that was in
+// vain.
 func (r *run) patience() time.Duration {
 	if r.stuck.Load() {
 		return quietPatience / 4
@@ -77,14 +77,14 @@ func later(a, b time.Time) time.Time {
 }
 
 // longestWait is how far ahead a delivery of the torture may be due, or a
-// breaker held: a minute, and a fifth of it. What the server says beyond that
-// is a fault of its own, for which settling does not wait.
+// breaker open: a minute and a fifth, and some seconds. A later time is a fault
+// of the server, and settling does not wait for it.
 const longestWait = 75 * time.Second
 
-// dueUntil returns the time until which the server says that it leaves
-// deliveries of some tenants alone; zero if it says so of none.
+// dueUntil returns the last of the times at which, as the server says, deliveries
+// of the tenants are due or their breakers close; zero if there is none.
 func (r *run) dueUntil(ctx context.Context, of []*tenant) (last time.Time) {
-	const enough = 20 // tenants, which are asked for one after the other
+	const enough = 20 // tenants; their pages are read one after the other
 	latest := r.Now().Add(longestWait)
 	note := func(at time.Time) {
 		if at.Before(latest) {
@@ -92,7 +92,7 @@ func (r *run) dueUntil(ctx context.Context, of []*tenant) (last time.Time) {
 		}
 	}
 	for _, t := range of[:min(len(of), enough)] {
-		hooks, _ := pagesOf[shownHook](ctx, r, t, "/v1/webhooks?limit=100") // what cannot be read is not waited for
+		hooks, _ := pagesOf[shownHook](ctx, r, t, "/v1/webhooks?limit=100") // on error there is nothing to wait for
 		for _, h := range hooks {
 			note(h.Health.HeldUntil)
 		}
@@ -158,7 +158,8 @@ func (r *run) drainOne(ctx context.Context, t *tenant) {
 	})
 }
 
-// unsettled counts a tenant's events that are pending and should not be.
+// unsettled counts a tenant's events that are pending and should not be. It
+// returns -1 if they cannot be read.
 func (r *run) unsettled(ctx context.Context, t *tenant) (n int) {
 	events, err := r.pages(ctx, t, "/v1/events?limit=100&status=pending")
 	if err != nil {
@@ -166,7 +167,7 @@ func (r *run) unsettled(ctx context.Context, t *tenant) (n int) {
 	}
 	for i := range events {
 		c, intact := readPayload(events[i].Payload)
-		if e := r.book.of(t, c.N); intact && e != nil && e.wanted() != pendingStatus && !e.poison {
+		if e := r.book.of(t, c.N); intact && e != nil && e.wanted() != pendingStatus && !e.mayStayOpen() {
 			n++
 		}
 	}

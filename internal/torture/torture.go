@@ -65,8 +65,8 @@ const (
 const (
 	startPatience  = 30 * time.Second // until a node is ready, or a database there
 	stopPatience   = 16 * time.Second // until a node ends after SIGTERM: the promise is 15 s
-	settlePatience = 4 * time.Minute  // until everything is delivered after the last fault: breakers are held for over a minute
-	quietPatience  = 5 * lease        // for the next of what is still missing
+	settlePatience = 4 * time.Minute  // until everything is delivered after the last fault; a breaker may be open for over a minute
+	quietPatience  = 5 * lease        // without progress
 	judgePatience  = 5 * time.Minute
 )
 
