@@ -31,7 +31,7 @@ func cutReads(ctx context.Context, r *run, random *rand.Rand) error {
 			if its.IntN(3) > 0 || !read.MatchString(statement) {
 				return 0, false
 			}
-			return its.IntN(8), true
+			return its.IntN(6), true // most answers are no longer
 		})
 		defer p.aimAt(nil)
 	}

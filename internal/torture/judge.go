@@ -20,6 +20,7 @@ func (r *run) judge(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, judgePatience)
 	defer cancel()
 	r.judgeAttempts(ctx)
+	r.judgeMissed(ctx)
 	r.judgeArrivals()
 	r.judgeInboxes()
 	r.judgeReplays(ctx)
@@ -49,19 +50,27 @@ func (r *run) judge(ctx context.Context) {
 	}
 }
 
-// judgeArrivals looks at what the receiver got.
-func (r *run) judgeArrivals() {
-	r.book.mu.Lock()
+// judgeMissed looks for what did not come to the receiver.
+func (r *run) judgeMissed(ctx context.Context) {
 	for _, e := range r.book.events {
+		r.book.mu.Lock()
 		first, again := r.book.missingOf(e)
+		r.book.mu.Unlock()
 		for _, h := range first {
-			r.report.breach(lostDeliveries, "%s to %q", e, h.filter)
+			if !r.failedAhead(ctx, e, h) {
+				r.report.breach(lostDeliveries, "%s to %q", e, h.filter)
+			}
 		}
 		for _, h := range again {
-			r.report.breach(badReplay, "%s again to %q", e, h.filter)
+			if !r.failedAhead(ctx, e, h) {
+				r.report.breach(badReplay, "%s again to %q", e, h.filter)
+			}
 		}
 	}
-	r.book.mu.Unlock()
+}
+
+// judgeArrivals looks at what the receiver got.
+func (r *run) judgeArrivals() {
 	for _, stray := range r.book.strays {
 		promise, _, known := strings.Cut(stray, ": ")
 		if !known || !slices.Contains(Promises(), promise) {

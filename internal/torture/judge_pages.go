@@ -105,7 +105,7 @@ func (r *run) judgeList(ctx context.Context, t *tenant, list []shownEvent, where
 			stored = append(stored, e)
 		}
 		r.judgeOne(e, first[e], list[i].ID)
-		r.judgeStatus(e, &list[i])
+		r.judgeStatus(ctx, e, &list[i])
 	}
 	for _, e := range t.events {
 		for _, id := range e.ids {
@@ -178,13 +178,13 @@ func (r *run) judgeShown(t *tenant, shown *shownEvent) *event {
 }
 
 // judgeStatus: what is shown of an event is what has to be in the end.
-func (r *run) judgeStatus(e *event, shown *shownEvent) {
+func (r *run) judgeStatus(ctx context.Context, e *event, shown *shownEvent) {
 	want := e.wanted()
 	switch {
 	case !e.deletedAt.IsZero():
 		r.report.breach(cameDeleted, "%s is there", e)
 	case shown.Status == want || e.leaving || e.tenant.doubtful:
-	case e.mayStayOpen() && shown.Status == pendingStatus:
+	case shown.Status == pendingStatus && (e.mayStayOpen() || slices.ContainsFunc(e.owedTo(), func(h *hook) bool { return r.failedAhead(ctx, e, h) })):
 	case shown.Status == "failed":
 		r.report.breach(failedEvents, "%s is %s, as %s", e, shown.Status, shown.ID)
 	default:

@@ -13,9 +13,23 @@ import (
 func databasePlants() []plant {
 	return []plant{
 		{
-			name: "a failed read is taken for data",
-			edits: []edit{{"internal/store/read.go", "	if err := rows.Err(); err != nil {\n		return nil, err", "	if err := rows.Err(); err != nil {\n		return list, nil"}},
-			config: torture.Config{Database: "postgres", Faults: []string{"db-read"}},
+			name: "webhooks that cannot be read are taken for gone",
+			edits: []edit{{"internal/deliver/claim.go", "	hooks, err := e.Store.WebhooksByID(ctx, ids)\n	if err != nil {\n", `
+				hooks, err := e.Store.WebhooksByID(ctx, ids)
+				if err != nil {
+					gone := make(map[int64]int64)
+					e.mu.Lock()
+					for _, id := range ids {
+						if w := e.receiver(id).webhook; w != nil {
+							gone[id] = w.OrganizationID
+						}
+					}
+					e.mu.Unlock()
+					for id, orgID := range gone {
+						e.endWebhook(id, ending{orgID, trigger.Gone, false})
+					}
+			`}},
+			config: torture.Config{Database: "postgres", Faults: []string{"db-read"}, For: 10 * time.Second},
 			finds:  []string{"webhooks gone or paused, though nobody asked|deliveries of them that never came"},
 		},
 		{
@@ -37,14 +51,10 @@ func databasePlants() []plant {
 			finds:  []string{"acknowledged, or ready, without the database's files"},
 		},
 		{
-			name: "due times that follow ids, and stay ahead",
-			edits: []edit{
-				{"internal/ingest/ingest.go", " && w.lastID.Sub(now) < trigger.MaxClockSkew {", " {"},
-				{"internal/ingest/flush.go", "	at, claim := w.stamp(now), w.Store.NewClaim()\n", "	at, claim := w.stamp(now), w.Store.NewClaim()\n	now = at\n"},
-				{"internal/store/pullback.go", "		s.pullWebhooks, ", "		"},
-			},
-			config: torture.Config{Database: "postgres", Faults: []string{"db-clock"}, For: 5 * time.Second},
-			finds:  []string{"deliveries of them that never came"},
+			name:   "due times that stay ahead",
+			edits:  []edit{{"internal/store/pullback.go", "		s.pullWebhooks, ", "		"}},
+			config: torture.Config{Database: "postgres", Faults: []string{"db-clock"}, Rate: 400, For: 5 * time.Second},
+			finds:  []string{"deliveries of them that never came|events still pending, or in a wrong state"},
 		},
 	}
 }
@@ -77,7 +87,7 @@ func receiverPlants() []plant {
 		return Unreachable
 	case a.Status != 0:
 		return NoStrain`}},
-			config: torture.Config{Database: "sqlite", Faults: []string{"poison"}, For: 12 * time.Second},
+			config: torture.Config{Database: "sqlite", Faults: []string{"poison"}, For: 8 * time.Second},
 			finds:  []string{"good events held up by ones that their receiver refuses"},
 		},
 	}

@@ -75,7 +75,7 @@ func (c *client) newPoisoned(ctx context.Context, random *rand.Rand) (*tenant, e
 	if err != nil {
 		return nil, err
 	}
-	h := &hook{tenant: t, busy: true, poisoned: []mood{failing, failing, unavailable, hanging}[random.IntN(4)]}
+	h := &hook{tenant: t, busy: true, poisoned: []mood{failing, failing, failing, failing, unavailable, hanging}[random.IntN(6)]}
 	if err := c.newHookOnce(limited, random, h, "/poisoned/"+t.key[len(t.key)-8:], poisonSchedule); err != nil {
 		return nil, err
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -65,6 +66,7 @@ type receiver struct {
 	healed   atomic.Bool
 	ahead    atomic.Bool  // the database's clock is ahead, or will be soon
 	calm     atomic.Int32 // if not zero, no mood but good: nothing may come twice
+	dawdles  atomic.Bool  // endpoints are slow, and nothing else
 	followed atomic.Int64
 }
 
@@ -75,8 +77,8 @@ func newReceiver(b *book, seed uint64, windows *windows) (*receiver, error) {
 		return nil, err
 	}
 	r := &receiver{book: b, seed: seed, now: b.now, begun: b.now(), windows: windows, listener: listener}
-	r.server.Handler = r
-	go func() { _ = r.server.Serve(listener) }() // until close
+	r.server.Handler, r.server.ErrorLog = r, log.New(io.Discard, "", 0) // handshakes are cut
+	go func() { _ = r.server.Serve(listener) }()                        // until close
 	return r, nil
 }
 
@@ -200,7 +202,12 @@ func (r *receiver) read(h *hook, v verifier, header http.Header, body []byte) (n
 
 // mood is that of a webhook's endpoint now.
 func (r *receiver) mood(h *hook) mood {
-	if r.healed.Load() || r.calm.Load() > 0 || h.poisoned != good {
+	switch {
+	case r.healed.Load(), h.poisoned != good:
+		return good
+	case r.dawdles.Load():
+		return slow
+	case r.calm.Load() > 0:
 		return good
 	}
 	for _, m := range []mood{switching, hinting} {

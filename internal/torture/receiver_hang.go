@@ -230,13 +230,16 @@ func (r *run) judgeAttempts(ctx context.Context) {
 	}
 }
 
+// shownAttempt is an attempt as the API shows it.
+type shownAttempt struct {
+	At      time.Time
+	Webhook int64   `json:"webhook_id"`
+	Took    float64 `json:"took_seconds"`
+}
+
 // judgeAttempt judges what is recorded of one attempt that was held up.
 func (r *run) judgeAttempt(ctx context.Context, h *heldConn) {
-	attempts, err := pagesOf[struct {
-		At      time.Time
-		Webhook int64   `json:"webhook_id"`
-		Took    float64 `json:"took_seconds"`
-	}](ctx, r, h.hook.tenant, "/v1/events/"+h.event+"/attempts")
+	attempts, err := pagesOf[shownAttempt](ctx, r, h.hook.tenant, "/v1/events/"+h.event+"/attempts")
 	recorded := false
 	for _, a := range attempts {
 		recorded = recorded || a.Webhook == h.hook.id && a.At.Sub(h.since).Abs() < attemptTimeout+margin

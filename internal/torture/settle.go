@@ -1,6 +1,7 @@
 package torture
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math"
@@ -63,10 +64,11 @@ func (r *run) await(ctx context.Context, left func(context.Context) (n int, of [
 // patience returns how long to wait for progress. It is less once that was in
 // vain.
 func (r *run) patience() time.Duration {
+	patience := cmp.Or(r.Patience, quietPatience)
 	if r.stuck.Load() {
-		return quietPatience / 4
+		patience /= 4
 	}
-	return quietPatience
+	return patience
 }
 
 func later(a, b time.Time) time.Time {

@@ -44,6 +44,7 @@ type Config struct {
 	Program  string        // the server's
 	Dir      string        // for data, logs and the ledger; "" is a temporary one
 	Keep     bool          // leave it, though nothing broke
+	Patience time.Duration // how long to wait for progress while settling; 0 for as long as a sound server may need
 	Now      func() time.Time
 	Out      io.Writer // tells what happens
 }
