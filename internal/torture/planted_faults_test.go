@@ -53,7 +53,7 @@ func databasePlants() []plant {
 		{
 			name:   "due times that stay ahead",
 			edits:  []edit{{"internal/store/pullback.go", "		s.pullWebhooks, ", "		"}},
-			config: torture.Config{Database: "postgres", Faults: []string{"db-clock"}, Rate: 400, For: 5 * time.Second},
+			config: torture.Config{Database: "postgres", Faults: []string{"db-clock"}, For: 25 * time.Second},
 			finds:  []string{"deliveries of them that never came|events still pending, or in a wrong state"},
 		},
 	}

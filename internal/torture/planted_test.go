@@ -206,7 +206,7 @@ func TestNoPlant(t *testing.T) {
 		{Database: "sqlite", Faults: []string{"poison", "hang-101", "hang-103", "hang-tls"}, For: 20 * time.Second},
 		{Database: "postgres", Nodes: 2, Faults: []string{"pause"}, Rate: 600, For: 25 * time.Second},
 		{Database: "postgres", Nodes: 2, Faults: []string{}},
-		{Database: "postgres", Nodes: 2, Faults: []string{"db-read", "db-clock"}, For: 10 * time.Second},
+		{Database: "postgres", Nodes: 2, Faults: []string{"db-read", "db-clock"}, For: 30 * time.Second},
 		{Database: "standby", Nodes: 2, Faults: []string{"standby-cut", "old-primary"}, For: 25 * time.Second},
 	} {
 		t.Run(c.Database+strings.Join(c.Faults, " "), func(t *testing.T) {
