@@ -65,9 +65,9 @@ type WebhookEnd struct {
 	At     time.Time `json:"at"`
 }
 
-// WebhookHealth is how a webhook fails.
+// WebhookHealth is how a webhook fails, or until when nothing is sent to it.
 type WebhookHealth struct {
-	FailingSince  time.Time `json:"failing_since,omitzero"`
+	FailingSince  time.Time `json:"failing_since,omitzero"` // zero: it does not fail
 	LastFailureAt time.Time `json:"last_failure_at,omitzero"`
 	Failures      int       `json:"failures"`            // in a row
 	HeldUntil     time.Time `json:"held_until,omitzero"` // nothing is sent until then

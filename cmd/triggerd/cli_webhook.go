@@ -26,7 +26,7 @@ func (c *webhookList) Run(ctx context.Context, s *session) error {
 		[]string{"ID", "STATE", "URL", "TYPES", "FAILING SINCE", "CREATED", "DESCRIPTION"},
 		func(h client.Webhook) []string {
 			failing := ""
-			if h.Health != nil {
+			if h.Health != nil && h.Health.Failures > 0 {
 				failing = localTime(h.Health.FailingSince)
 			}
 			return []string{id(h.ID), stateOf(h), h.URL, orAll(h.Types), failing, localTime(h.CreatedAt), h.Description}
@@ -107,11 +107,14 @@ func healthText(h *client.WebhookHealth) string {
 	if h == nil {
 		return "ok"
 	}
-	text := fmt.Sprintf("%d failures in a row since %s, the last at %s", h.Failures, localTime(h.FailingSince), localTime(h.LastFailureAt))
-	if !h.HeldUntil.IsZero() {
-		text += ", held until " + localTime(h.HeldUntil)
+	var parts []string
+	if h.Failures > 0 {
+		parts = append(parts, fmt.Sprintf("%d failures in a row since %s, the last at %s", h.Failures, localTime(h.FailingSince), localTime(h.LastFailureAt)))
 	}
-	return text
+	if !h.HeldUntil.IsZero() {
+		parts = append(parts, "held until "+localTime(h.HeldUntil))
+	}
+	return strings.Join(parts, ", ")
 }
 
 // showSecret is for commands that make a secret.

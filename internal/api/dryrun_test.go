@@ -205,7 +205,7 @@ func TestDryRunOfNotices(t *testing.T) {
 	t.Parallel()
 	o := newServer(t, storetest.SQLite(t)).newOwner(t)
 	teller, gone := o.hook(t, "webhook.*"), o.hook(t, "a")
-	if err := o.store.StopWebhook(t.Context(), o.keyOf(t, o.key).Organization.ID, gone.ID, trigger.Gone); err != nil {
+	if _, err := o.store.StopWebhook(t.Context(), store.Stop{OrganizationID: o.keyOf(t, o.key).Organization.ID, WebhookID: gone.ID, State: trigger.Gone}); err != nil {
 		t.Fatal(err)
 	}
 	got := sure(o.DryRunWebhook(t.Context(), client.DryRunInput{WebhookID: teller.ID}))(t)

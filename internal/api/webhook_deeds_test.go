@@ -183,7 +183,7 @@ func TestWebhookStates(t *testing.T) {
 		if w = sure(o.Webhook(t.Context(), made.ID))(t); w.Health.HeldUntil.Sub(now).Round(time.Minute) != time.Hour {
 			t.Errorf("held until %s", w.Health.HeldUntil)
 		}
-		if err := o.store.StopWebhook(t.Context(), org, made.ID, trigger.Paused); err != nil {
+		if _, err := o.store.StopWebhook(t.Context(), store.Stop{OrganizationID: org, WebhookID: made.ID, State: trigger.Paused}); err != nil {
 			t.Fatal(err)
 		}
 		if w = sure(o.Webhook(t.Context(), made.ID))(t); w.PausedBy != "receiver" || w.State != "paused" {
@@ -191,6 +191,13 @@ func TestWebhookStates(t *testing.T) {
 		}
 		if w, err := o.ResumeWebhook(t.Context(), made.ID); err != nil || w.State != "active" || w.Health != nil {
 			t.Errorf("resumed as %+v, %v", w, err)
+		}
+		if err := o.store.SetBreaker(t.Context(), store.BreakerChange{OrganizationID: org, WebhookID: made.ID, Until: now.Add(time.Hour), Asked: true}); err != nil {
+			t.Fatal(err)
+		}
+		w = sure(o.Webhook(t.Context(), made.ID))(t)
+		if w.Health == nil || w.Health.HeldUntil.IsZero() || w.Health.Failures != 0 || !w.Health.FailingSince.IsZero() {
+			t.Errorf("held without a failure: %+v", w.Health)
 		}
 		before := len(o.engine.followed)
 		if err := o.DeleteWebhook(t.Context(), made.ID); err != nil || len(o.engine.followed) != before+1 {

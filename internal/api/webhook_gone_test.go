@@ -9,6 +9,7 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"triggerd/client"
+	"triggerd/internal/store"
 	"triggerd/internal/store/storetest"
 	"triggerd/internal/trigger"
 )
@@ -17,7 +18,7 @@ import (
 func (o *owner) goneHook(t *testing.T, types ...string) client.Webhook {
 	t.Helper()
 	made := o.hook(t, types...)
-	if err := o.store.StopWebhook(t.Context(), o.keyOf(t, o.key).Organization.ID, made.ID, trigger.Gone); err != nil {
+	if _, err := o.store.StopWebhook(t.Context(), store.Stop{OrganizationID: o.keyOf(t, o.key).Organization.ID, WebhookID: made.ID, State: trigger.Gone}); err != nil {
 		t.Fatal(err)
 	}
 	return made

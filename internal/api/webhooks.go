@@ -89,11 +89,23 @@ func showWebhook(w *trigger.Webhook, now time.Time) webhookView {
 	if w.State == trigger.Gone {
 		v.Gone = &goneView{w.GoneReason, shownTime(w.GoneAt)}
 	}
-	if h := w.Failing; h != nil {
-		v.Health = &healthView{FailingSince: shownTime(h.Since), LastFailureAt: shownTime(h.LastAt), Failures: h.Failures}
-		if w.HeldUntil.After(now) {
-			v.Health.HeldUntil = shownTime(w.HeldUntil)
-		}
+	v.Health = showHealth(w, now)
+	return v
+}
+
+// showHealth is nil for a webhook that neither fails nor is held.
+func showHealth(w *trigger.Webhook, now time.Time) *healthView {
+	v := &healthView{}
+	held := w.HeldUntil.After(now)
+	if held {
+		v.HeldUntil = shownTime(w.HeldUntil)
+	}
+	h := w.Failing
+	if h != nil {
+		v.FailingSince, v.LastFailureAt, v.Failures = shownTime(h.Since), shownTime(h.LastAt), h.Failures
+	}
+	if h == nil && !held {
+		return nil
 	}
 	return v
 }

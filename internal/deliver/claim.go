@@ -147,7 +147,7 @@ func (e *Engine) activeWebhooks(ctx context.Context, due []store.Lane) (map[int6
 	for id, w := range hooks {
 		r := e.receiver(id)
 		e.learn(r, w, seen)
-		e.learnHold(r, w, seen)
+		e.learnHold(r, holdOf(w), seen)
 	}
 	e.mu.Unlock()
 	for id, w := range hooks {
@@ -156,7 +156,7 @@ func (e *Engine) activeWebhooks(ctx context.Context, due []store.Lane) (map[int6
 			delete(hooks, id)
 		}
 		if w.State == trigger.Gone {
-			e.endWebhook(id, ending{w.OrganizationID, trigger.Gone, true})
+			e.endWebhook(id, ending{organizationID: w.OrganizationID, state: trigger.Gone, stored: true})
 		}
 		if w.State != trigger.Active {
 			delete(hooks, id)
@@ -191,12 +191,26 @@ func (e *Engine) wants(ctx context.Context, due []store.Lane, hooks map[int64]*t
 			share = e.probeSize(l.WebhookID)
 		}
 		if room := e.reserve(laneKey{l.WebhookID, l.Job}, share, 0, probe); room > 0 {
-			wants = append(wants, store.Want{Bucket: l.Bucket, WebhookID: l.WebhookID, Job: l.Job, Room: room, From: l.DueAt, Probe: probe})
+			wants = append(wants, store.Want{Bucket: l.Bucket, WebhookID: l.WebhookID, Job: l.Job, Room: room, From: l.DueAt, Order: e.orderOf(l.WebhookID)})
 		} else if probe {
 			e.leaveProbe(laneKey{l.WebhookID, l.Job})
 		}
 	}
 	return wants
+}
+
+// orderOf is what the claims of a webhook take first: what has failed least, if
+// its breaker is open, or was so a while ago.
+func (e *Engine) orderOf(webhookID int64) store.Order {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	switch r := e.receiver(webhookID); {
+	case !r.probe.IsZero():
+		return store.ForProbe
+	case r.wary > 0:
+		return store.ByFailures
+	}
+	return store.ByDue
 }
 
 // probeSize is that of a webhook's receiver.

@@ -61,7 +61,6 @@ type Config struct {
 // Engine delivers. Make one with [New]; its Run does the work.
 type Engine struct {
 	Config
-	client  *http.Client
 	slots   chan struct{} // one token for each attempt under way
 	slow    chan struct{} // one more for each that may take long
 	results chan store.Result
@@ -73,6 +72,7 @@ type Engine struct {
 	mu        sync.Mutex
 	lanes     map[laneKey]*lane
 	receivers map[int64]*receiver           // by webhook
+	holdsSeen time.Time                     // when all open breakers were read, by the process's clock
 	paces     map[int64]*rate.Limiter       // of replays that have one
 	items     int                           // in all lanes, promised ones included
 	bytes     int                           // of their events
@@ -88,9 +88,11 @@ type Engine struct {
 
 // New makes an Engine.
 func New(c Config) *Engine {
+	if c.Transport == nil {
+		c.Transport = newTransport(c.Guard)
+	}
 	return &Engine{
 		Config:  c,
-		client:  newClient(c),
 		slots:   make(chan struct{}, workers),
 		slow:    make(chan struct{}, slowWorkers),
 		results: make(chan store.Result, 1024),
@@ -128,7 +130,7 @@ func (e *Engine) Run(claiming, working context.Context) error {
 	recording.Go(func() { e.record(abort) })
 	looking.Go(func() { e.look(claiming) })
 	looking.Go(func() { e.measure(claiming) })
-	looking.Go(func() { e.refresh(claiming) })
+	looking.Go(func() { e.refresh(working) })
 	looking.Go(func() { e.watch(claiming) })
 	looking.Go(func() { e.replay(claiming) })
 	<-working.Done()
@@ -151,10 +153,17 @@ func (e *Engine) Run(claiming, working context.Context) error {
 	cut() // nothing is under way any more; results get one last try each
 	close(e.results)
 	recording.Wait()
-	e.client.CloseIdleConnections()
+	e.closeIdle()
 	e.storeBreakers(context.WithoutCancel(working))
 	e.giveBack(context.WithoutCancel(working))
 	return nil
+}
+
+// closeIdle closes the connections that no attempt uses.
+func (e *Engine) closeIdle() {
+	if t, ok := e.Transport.(interface{ CloseIdleConnections() }); ok {
+		t.CloseIdleConnections()
+	}
 }
 
 // close refuses everything new and takes what waits out of the lanes.

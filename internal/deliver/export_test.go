@@ -1,4 +1,4 @@
 package deliver
 
 // Idle closes the connections that no attempt uses.
-func (e *Engine) Idle() { e.client.CloseIdleConnections() }
+func (e *Engine) Idle() { e.closeIdle() }

@@ -62,16 +62,16 @@ func (c canary) check(t *testing.T) {
 	}
 }
 
-// guardedClient is the client that webhooks are sent with.
-func guardedClient(t *testing.T, g *Guard) *http.Client {
+// guardedTransport is the transport that webhooks are sent with.
+func guardedTransport(t *testing.T, g *Guard) *http.Transport {
 	t.Helper()
-	client := newClient(Config{Guard: g})
-	t.Cleanup(client.CloseIdleConnections)
-	return client
+	transport := newTransport(g)
+	t.Cleanup(transport.CloseIdleConnections)
+	return transport
 }
 
 // post sends a request as webhooks have it, and gives the status.
-func post(t *testing.T, client *http.Client, url string) (int, error) {
+func post(t *testing.T, transport *http.Transport, url string) (int, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second) // a canary never answers
 	defer cancel()
@@ -79,7 +79,7 @@ func post(t *testing.T, client *http.Client, url string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	resp, err := client.Do(req)
+	resp, err := transport.RoundTrip(req)
 	if err != nil {
 		return 0, err
 	}
@@ -96,7 +96,7 @@ func TestGuardRebinding(t *testing.T) {
 		if err := g.Target(t.Context(), target); err != nil {
 			t.Fatal("public at first:", err)
 		}
-		if _, err := post(t, guardedClient(t, g), target); !errors.Is(err, ErrTarget) {
+		if _, err := post(t, guardedTransport(t, g), target); !errors.Is(err, ErrTarget) {
 			t.Fatalf("%s at connect: %v", now, err)
 		}
 		if err := g.Target(t.Context(), target); !errors.Is(err, ErrTarget) {
@@ -119,10 +119,10 @@ func TestGuardRedirects(t *testing.T) {
 		w.WriteHeader(status)
 	}))
 	t.Cleanup(server.Close)
-	client := guardedClient(t, NewGuard(nil, true))
+	transport := guardedTransport(t, NewGuard(nil, true))
 	for _, status = range []int{200, 201, 300, 301, 302, 303, 304, 305, 306, 307, 308, 399} {
 		for _, to := range []string{"http://" + elsewhere + "/", "https://" + elsewhere + "/", "//" + elsewhere, "http://u:p@" + elsewhere} {
-			if got, err := post(t, client, server.URL+"?to="+to); err != nil || got != status {
+			if got, err := post(t, transport, server.URL+"?to="+to); err != nil || got != status {
 				t.Fatalf("%d to %s: %d, %v", status, to, got, err)
 			}
 		}
@@ -137,7 +137,7 @@ func TestGuardCanary(t *testing.T) {
 	c := newCanary(t)
 	g := NewGuard(nil, false)
 	g.Resolver = dnsServer("127.0.0.1")
-	client := guardedClient(t, g)
+	transport := guardedTransport(t, g)
 	for host := range strings.FieldsSeq(`
 		127.0.0.1 0x7f.0.0.1 0X7F.0.0.1 0x7f.1 0x7f000001 0X7F000001 0.0.0.0 127.255.255.254
 		localhost localhost. LOCALHOST LocalHost. rebind.example. REBIND.EXAMPLE. 127.0.0.1.example.
@@ -146,7 +146,7 @@ func TestGuardCanary(t *testing.T) {
 		[64:ff9b::7f00:1] [64:ff9b::127.0.0.1] [64:ff9b:1::7f00:1] [2002:7f00:1::] [2002:7f00:1::1] [2001:0:7f00:1::80ff:fffe]
 		127。0。0。1 １２７.０.０.１ ①②⑦.0.0.1 user:pass@127.0.0.1 8.8.8.8@127.0.0.1 u@[::1]`) {
 		for _, scheme := range []string{"http://", "HTTPS://"} {
-			if _, err := post(t, client, scheme+host+":"+c.port()+"/"); !errors.Is(err, ErrTarget) {
+			if _, err := post(t, transport, scheme+host+":"+c.port()+"/"); !errors.Is(err, ErrTarget) {
 				t.Fatalf("%s%s: %v", scheme, host, err)
 			}
 		}
@@ -162,12 +162,12 @@ func TestGuardCanaryOddities(t *testing.T) {
 	memory := NewGuard(nil, false)
 	memory.Resolver = dnsServer("127.0.0.1")
 	for _, g := range []*Guard{memory, NewGuard(nil, false)} {
-		client := guardedClient(t, g)
+		transport := guardedTransport(t, g)
 		for start := range strings.FieldsSeq(`
 			http://0 http://127.1 http://127.0.1 http://0177.0.0.1 http://2130706433 http://017700000001 http://127.0.0.1.
 			http://%31%32%37.0.0.1 http://127.0.0.1%20 http://127.0.0.1%00 http://127.0.0.1%23 http:127.0.0.1 http:///127.0.0.1
 			ftp://127.0.0.1 gopher://127.0.0.1 ws://127.0.0.1 unix://127.0.0.1 file://127.0.0.1`) {
-			if _, err := post(t, client, start+":"+c.port()+"/"); err == nil || errors.Is(err, context.DeadlineExceeded) {
+			if _, err := post(t, transport, start+":"+c.port()+"/"); err == nil || errors.Is(err, context.DeadlineExceeded) {
 				t.Fatalf("%s: %v", start, err)
 			}
 		}
@@ -183,7 +183,7 @@ func TestGuardNoProxy(t *testing.T) {
 	}
 }
 
-// The canary would notice: with loopback opened the same client comes through.
+// The canary would notice: with loopback opened the same transport comes through.
 func TestGuardCanarySings(t *testing.T) {
 	t.Parallel()
 	server := httptest.NewServer(http.NotFoundHandler())
@@ -191,7 +191,7 @@ func TestGuardCanarySings(t *testing.T) {
 	g := NewGuard([]netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}, false)
 	g.Resolver = dnsServer("127.0.0.1")
 	_, port, _ := net.SplitHostPort(server.Listener.Addr().String())
-	if _, err := post(t, guardedClient(t, g), "http://rebind.example.:"+port+"/"); err != nil {
+	if _, err := post(t, guardedTransport(t, g), "http://rebind.example.:"+port+"/"); err != nil {
 		t.Error(err)
 	}
 }

@@ -27,7 +27,7 @@ func TestGuardMixedAnswer(t *testing.T) {
 		if err := g.Target(t.Context(), target); (err == nil) != (len(answer) == len("127.0.0.2")) {
 			t.Errorf("%s is registered: %v", answer, err)
 		}
-		if _, err := post(t, guardedClient(t, g), target); (err == nil) != reached {
+		if _, err := post(t, guardedTransport(t, g), target); (err == nil) != reached {
 			t.Fatalf("%s: %v", answer, err)
 		}
 	}

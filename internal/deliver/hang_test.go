@@ -176,6 +176,8 @@ func TestNoAttemptEscapesItsDeadline(t *testing.T) {
 		"abort with a body that stops":         {serve: answers("HTTP/1.1 400 No\r\nwebhook-delivery: abort-message\r\nContent-Length: 5\r\n\r\n", ""), status: 400, outcome: trigger.Permanent},
 		"Retry-After with a body that stops":   {serve: answers("HTTP/1.1 429 No\r\nRetry-After: 7\r\nContent-Length: 5\r\n\r\n", ""), status: 429, outcome: trigger.Transient, after: 7 * time.Second},
 		"an answer before the request is read": {serve: answers("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", ""), payload: 8 << 20, status: 200, outcome: trigger.Success},
+		"an answer to a part, and a close":     {serve: breaksOff("HTTP/1.1 410 Gone\r\nContent-Length: 0\r\n\r\n"), payload: 8 << 20, status: 410, outcome: trigger.ReceiverGone},
+		"a redirect to nowhere":                {serve: answersEach("HTTP/1.1 302 Found\r\nLocation: http://[\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n"), status: 302, outcome: trigger.Transient, after: 7 * time.Second},
 		"an answer, and the connection stays":  {serve: answersEach("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"), status: 200, outcome: trigger.Success},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -14,6 +14,7 @@ import (
 // ending is a webhook that wants no more, as its receiver has answered.
 type ending struct {
 	organizationID int64
+	asOf           int64                // [trigger.Webhook.AsOf] of the webhook that has asked
 	state          trigger.WebhookState // gone or paused
 	stored         bool                 // the store knows, and what is owed is left to end
 }
@@ -33,6 +34,15 @@ func (e ending) weight() int {
 	return 3
 }
 
+// outweighs reports whether an ending takes the place of another. An answer to
+// what was sent later counts more.
+func (e ending) outweighs(other ending) bool {
+	if !e.stored && !other.stored && e.asOf != other.asOf {
+		return e.asOf > other.asOf
+	}
+	return e.weight() >= other.weight()
+}
+
 // done notes the end of an attempt, or of an item that was not sent.
 func (e *Engine) done(l *lane, it *item, a *trigger.Attempt) {
 	e.mu.Lock()
@@ -47,6 +57,10 @@ func (e *Engine) done(l *lane, it *item, a *trigger.Attempt) {
 		return
 	}
 	e.forget(it.event)
+	if !r.isAbout(a) {
+		e.staffAll(r)
+		return
+	}
 	strain, wait := r.strainBy(a, e.timeoutOf(r.webhook)), a.AskedToWait()
 	r.pace.note(a.Took, a.Outcome == trigger.Success, r.pressure(strain, a.Status))
 	switch {
@@ -66,7 +80,7 @@ func (e *Engine) done(l *lane, it *item, a *trigger.Attempt) {
 		r.passed = true // it closes when the store knows
 	}
 	if strain == trigger.NoStrain {
-		r.through = e.Now()
+		r.through, r.wary = e.Now(), max(0, r.wary-1)
 	}
 	e.staffAll(r)
 }
@@ -112,8 +126,10 @@ func (e *Engine) heed(r *receiver, a *trigger.Attempt) {
 	if a.Outcome == trigger.ReceiverGone || a.Directive == trigger.Disable {
 		e.mu.Lock()
 		defer e.mu.Unlock()
-		r.stopped = true
-		e.shed(r)
+		if r.isAbout(a) {
+			r.stopped = true
+			e.shed(r)
+		}
 	}
 }
 
@@ -153,7 +169,7 @@ func (e *Engine) openBreaker(r *receiver, c store.BreakerChange) {
 		return
 	}
 	c.Until, c.LiftAt = c.Until.Truncate(time.Microsecond), c.LiftAt.Truncate(time.Microsecond) // as they are stored
-	c.OrganizationID, c.WebhookID, c.Seen = r.webhook.OrganizationID, r.id, r.probe
+	c.OrganizationID, c.WebhookID, c.AsOf, c.Seen = r.webhook.OrganizationID, r.id, r.webhook.AsOf, r.probe
 	e.breakers[r.id] = c
 	r.setHeld(c.Until, time.Time{})
 	r.holding, r.asked = true, c.Asked
@@ -176,36 +192,51 @@ func (e *Engine) endProbe(r *receiver) {
 	}
 }
 
-// storeBreakers tells the store of breakers that have changed. What fails is not
-// tried again: this node goes by what the store says with the next look.
+// storeBreakers tells the store of breakers that have changed. What fails is
+// tried again with the next look: until then this node goes by it alone.
 func (e *Engine) storeBreakers(ctx context.Context) {
 	e.mu.Lock()
 	changes := e.breakers
 	e.breakers = map[int64]store.BreakerChange{}
 	e.mu.Unlock()
+	failed, failure := 0, error(nil)
 	for id, c := range changes {
-		if err := e.Store.SetBreaker(ctx, c); err != nil {
-			e.Log.Warn("the state of a webhook's breaker is not stored", "webhook_id", id, "error", err)
+		err := e.Store.SetBreaker(ctx, c)
+		if err != nil {
+			failed, failure = failed+1, err
 		}
 		e.mu.Lock()
-		if r := e.receiver(id); e.breakers[id] == (store.BreakerChange{}) {
-			r.holding, r.heldAt = false, e.Now()
+		if r := e.receiver(id); e.breakers[id] == (store.BreakerChange{}) && r.holding {
+			if err != nil {
+				e.breakers[id] = c
+			} else {
+				r.holding, r.heldAt = false, e.Now()
+			}
 		}
 		e.mu.Unlock()
 	}
+	if failed > 0 {
+		e.Log.Warn("the states of breakers are not stored yet", "webhooks", failed, "error", failure)
+	}
+}
+
+// holdOf is the breaker of a webhook.
+func holdOf(w *trigger.Webhook) store.Hold {
+	return store.Hold{WebhookID: w.ID, Until: w.HeldUntil, Holds: w.Holds}
 }
 
 // learnHold takes what the store says of a breaker, read at the given time or
-// later.
-func (e *Engine) learnHold(r *receiver, w *trigger.Webhook, seen time.Time) {
-	if r.holding || !seen.After(r.heldAt) || w.HeldUntil.Equal(r.held) {
+// later; a zero Until says that it is closed.
+func (e *Engine) learnHold(r *receiver, h store.Hold, seen time.Time) {
+	if r.holding || !seen.After(r.heldAt) || h.Until.Equal(r.held) {
 		return
 	}
-	r.setHeld(w.HeldUntil, time.Time{})
-	r.holds, r.asked = w.Holds, false
+	r.setHeld(h.Until, time.Time{})
+	r.holds, r.asked = h.Holds, false
 	if r.held.IsZero() {
 		r.strain = 0
 		r.pace.restart(r.probeSize())
+		e.Wake()
 		return
 	}
 	e.shed(r)
@@ -262,7 +293,7 @@ func (e *Engine) leaveProbe(key laneKey) {
 // endWebhook notes a webhook whose receiver wants no more.
 func (e *Engine) endWebhook(webhookID int64, end ending) {
 	e.mu.Lock()
-	if end.weight() >= e.ending[webhookID].weight() {
+	if end.outweighs(e.ending[webhookID]) {
 		e.ending[webhookID] = end
 	}
 	e.mu.Unlock()
@@ -299,10 +330,15 @@ func (e *Engine) endSome(ctx context.Context) (more bool) {
 // may resume it meanwhile.
 func (e *Engine) end(ctx context.Context, webhookID int64, end ending) (done bool, err error) {
 	if !end.stored {
-		if err := e.Store.StopWebhook(ctx, end.organizationID, webhookID, end.state); err != nil {
+		stopped, err := e.Store.StopWebhook(ctx, store.Stop{
+			OrganizationID: end.organizationID, WebhookID: webhookID, AsOf: end.asOf, State: end.state,
+		})
+		if err != nil {
 			return false, err
 		}
-		e.noteStored(webhookID, end)
+		if e.noteStored(webhookID, end, stopped); !stopped {
+			return true, nil
+		}
 	}
 	if end.state != trigger.Gone {
 		return true, nil
@@ -315,14 +351,24 @@ func (e *Engine) end(ctx context.Context, webhookID int64, end ending) (done boo
 	return done, nil
 }
 
-// noteStored notes that the store knows of a webhook's end.
-func (e *Engine) noteStored(webhookID int64, end ending) {
+// noteStored notes what the store knows of a webhook's end: it has stopped, or
+// its owner has changed it, so that it goes on.
+func (e *Engine) noteStored(webhookID int64, end ending, stopped bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.ending[webhookID] == end {
-		e.ending[webhookID] = ending{end.organizationID, end.state, true}
+		if end.stored = true; stopped {
+			e.ending[webhookID] = end
+		} else {
+			delete(e.ending, webhookID)
+		}
 	}
-	if r := e.receivers[webhookID]; r != nil && r.webhook != nil { // what was read before is older
+	r := e.receivers[webhookID]
+	switch {
+	case r == nil || r.webhook == nil:
+	case !stopped:
+		r.seen, r.stopped = time.Time{}, false // it is read before anything is sent to it
+	default: // what was read before is older
 		w := *r.webhook
 		w.State = end.state
 		r.webhook, r.seen, r.stopped = &w, e.Now(), false

@@ -95,7 +95,7 @@ func (e *Engine) reserve(key laneKey, n, size int, probe bool) int {
 	}
 	l := e.lane(key)
 	given := 0
-	if l.receiver.wants() && (probe || l.receiver.held.IsZero()) {
+	if l.receiver.wants() && (probe || l.receiver.held.IsZero()) && e.knowsHolds() {
 		given = min(n, e.room(l))
 		l.hungry = l.hungry || given < n
 	}

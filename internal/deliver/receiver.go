@@ -22,6 +22,7 @@ type receiver struct {
 	pace    pace
 	limiter *rate.Limiter // nil: no limit
 
+	since   int64     // [trigger.Webhook.AsOf] of when it became what it is: active, with this URL
 	absent  bool      // the store has no such webhook: its organization was erased
 	stopped bool      // it has asked for no more, and the store is about to know
 	strain  int       // what has strained it since an event last got through
@@ -31,6 +32,7 @@ type receiver struct {
 	holding bool      // the store is about to know of that
 	asked   bool      // it has asked for it itself
 	heldAt  time.Time // by the process's clock: what was read before is older
+	wary    int       // how many have to get through until claims take what was due first again
 	probe   time.Time // what held is while this node makes the probe; zero: it does not
 	prober  *lane     // that has the rooms for it
 
@@ -48,6 +50,9 @@ const (
 	refreshEvery = 500 * time.Millisecond
 	// memory is for how long a receiver is remembered.
 	memory = 10 * time.Minute
+	// wariness is how many claimed deliveries have to get through after a breaker
+	// was open until what was due first comes first: it may be what opened it.
+	wariness = laneQueue
 )
 
 // receiver finds or makes the receiver of a webhook.
@@ -66,6 +71,9 @@ func (e *Engine) learn(r *receiver, w *trigger.Webhook, seen time.Time) {
 	if !seen.After(r.seen) {
 		return
 	}
+	if old := r.webhook; old != nil && (old.URL != w.URL || old.State != trigger.Active && w.State == trigger.Active) {
+		e.renew(r, w.AsOf)
+	}
 	r.webhook, r.seen, r.absent = w, seen, false
 	r.pace.most = concurrency
 	if w.Concurrency > 0 {
@@ -76,6 +84,19 @@ func (e *Engine) learn(r *receiver, w *trigger.Webhook, seen time.Time) {
 		e.shed(r)
 	}
 }
+
+// renew forgets how a receiver has fared: its owner has given it another URL,
+// or has resumed it. Answers to what was sent before say nothing of it.
+func (e *Engine) renew(r *receiver, asOf int64) {
+	r.since, r.stopped, r.strain, r.through, r.strainedBy = asOf, false, 0, time.Time{}, trigger.NoStrain
+	if e.breakers[r.id].AsOf < asOf { // the store would not take it
+		delete(e.breakers, r.id)
+		r.holding = false
+	}
+}
+
+// isAbout reports whether an attempt tells of the receiver as it is now.
+func (r *receiver) isAbout(a *trigger.Attempt) bool { return a.AsOf >= r.since }
 
 // learnAbsent takes that the store has no such webhook, read without an error
 // at the given time or later. Nothing is sent to it, and nothing else follows.
@@ -101,11 +122,14 @@ func (e *Engine) limit(r *receiver, w *trigger.Webhook) {
 	}
 }
 
-// isFresh reports whether what is known of the webhook is young enough to send
-// by it.
+// isFresh reports whether what is known of the webhook and its breaker is young
+// enough to send by it.
 func (e *Engine) isFresh(r *receiver) bool {
-	return r.webhook != nil && elapsed(e.Now(), r.seen) <= freshFor
+	return r.webhook != nil && elapsed(e.Now(), r.seen) <= freshFor && e.knowsHolds()
 }
+
+// knowsHolds reports whether this node knows which breakers are open.
+func (e *Engine) knowsHolds() bool { return elapsed(e.Now(), e.holdsSeen) <= freshFor }
 
 // wants reports whether the webhook wants attempts.
 func (r *receiver) wants() bool {
@@ -118,6 +142,9 @@ func (r *receiver) isOpen() bool { return r.wants() && (r.held.IsZero() || !r.pr
 
 // setHeld changes the breaker, as this node has it.
 func (r *receiver) setHeld(until, probe time.Time) {
+	if !until.IsZero() {
+		r.wary = wariness
+	}
 	r.held, r.probe, r.prober = until, probe, nil
 	r.trials, r.failed, r.passed = nil, trigger.NoStrain, false
 }

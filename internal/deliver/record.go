@@ -91,9 +91,9 @@ func (e *Engine) heedAll(group []store.Result) {
 	for _, r := range group {
 		switch a := r.Attempt; {
 		case a.Outcome == trigger.ReceiverGone:
-			e.endWebhook(a.WebhookID, ending{organizationID: a.OrganizationID, state: trigger.Gone})
+			e.endWebhook(a.WebhookID, ending{organizationID: a.OrganizationID, asOf: a.AsOf, state: trigger.Gone})
 		case a.Directive == trigger.Disable:
-			e.endWebhook(a.WebhookID, ending{organizationID: a.OrganizationID, state: trigger.Paused})
+			e.endWebhook(a.WebhookID, ending{organizationID: a.OrganizationID, asOf: a.AsOf, state: trigger.Paused})
 		}
 	}
 }

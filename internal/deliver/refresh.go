@@ -3,19 +3,53 @@ package deliver
 import (
 	"context"
 	"time"
+
+	"triggerd/internal/store"
 )
 
-// refresh keeps what is known of webhooks with work fresh, until ctx ends, so
-// that whatever is changed about one is followed within freshFor: a node that
-// cannot read it sends nothing.
+// refresh keeps what is known of webhooks with work fresh, and of all open
+// breakers, until ctx ends, so that whatever is changed about one is followed
+// within freshFor: a node that cannot read it sends nothing.
 func (e *Engine) refresh(ctx context.Context) {
+	e.readHolds(ctx)
 	every(ctx, refreshEvery, func() {
+		e.readHolds(ctx)
 		for _, ids := range e.stale() {
 			if err := e.readWebhooks(ctx, ids); err != nil && ctx.Err() == nil {
 				e.Log.Warn("webhooks cannot be read, and get nothing meanwhile", "webhooks", len(ids), "error", err)
 			}
 		}
 	})
+}
+
+// readHolds reads which breakers are open, though no lane has work: a fresh
+// event may come for each of them.
+func (e *Engine) readHolds(ctx context.Context) {
+	seen := e.Now()
+	holds, err := e.Store.Holds(ctx)
+	if err != nil {
+		if ctx.Err() == nil {
+			e.Log.Warn("open breakers cannot be read, and nothing is sent meanwhile", "error", err)
+		}
+		return
+	}
+	open := make(map[int64]bool, len(holds))
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if !e.knowsHolds() {
+		e.Wake() // nothing was claimed
+	}
+	e.holdsSeen = seen
+	for _, h := range holds {
+		open[h.WebhookID] = true
+		e.learnHold(e.receiver(h.WebhookID), h, seen)
+	}
+	for id, r := range e.receivers {
+		if !open[id] {
+			e.learnHold(r, store.Hold{}, seen)
+		}
+		e.staffAll(r)
+	}
 }
 
 // stale lists webhooks with work that were not read for a while, by the
@@ -27,7 +61,7 @@ func (e *Engine) stale() (lists [][]int64) {
 	var ids []int64
 	for id, r := range e.receivers {
 		switch {
-		case len(r.lanes) == 0 && r.running == 0 && !r.holding && min(elapsed(now, r.used), elapsed(now, r.seen)) > memory:
+		case len(r.lanes) == 0 && r.running == 0 && !r.holding && r.held.IsZero() && min(elapsed(now, r.used), elapsed(now, r.seen)) > memory:
 			delete(e.receivers, id)
 		case len(r.lanes) > 0 && elapsed(now, r.seen) >= refreshEvery/2:
 			ids = append(ids, id)
@@ -59,7 +93,7 @@ func (e *Engine) readWebhooks(ctx context.Context, ids []int64) error {
 			e.learnAbsent(r, seen)
 		default:
 			e.learn(r, w, seen)
-			e.learnHold(r, w, seen)
+			e.learnHold(r, holdOf(w), seen)
 			e.staffAll(r)
 		}
 	}

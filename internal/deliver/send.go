@@ -29,65 +29,6 @@ const (
 	keptAnswer = 16 << 10
 )
 
-// newClient makes the client for all webhooks. It asks the guard about each
-// address it connects to, uses no proxy, follows no redirect, unpacks nothing,
-// and keeps enough idle connections for a lane at full speed.
-func newClient(c Config) *http.Client {
-	client := &http.Client{
-		Transport:     c.Transport,
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
-	if c.Transport == nil {
-		client.Transport = newTransport(c.Guard)
-	}
-	return client
-}
-
-// attemptContext is the key under which a request's context has itself. The
-// transport dials, and shakes hands, with a context that has the values of the
-// request's but not its end, since another request may use the connection. Ours
-// do not: an attempt takes nothing along that it leaves behind.
-type attemptContext struct{}
-
-func newTransport(g *Guard) *http.Transport {
-	resolver, _ := g.Resolver.(*net.Resolver) // any other can only look up for Target
-	dialer := &net.Dialer{Control: g.Control, Resolver: resolver}
-	var protocols http.Protocols
-	protocols.SetHTTP1(true)
-	return &http.Transport{
-		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-			return dial(ctx, dialer, network, address)
-		},
-		Protocols:              &protocols,
-		DisableCompression:     true,
-		MaxIdleConns:           2048,
-		MaxIdleConnsPerHost:    trigger.MaxConcurrency,
-		IdleConnTimeout:        30 * time.Second,
-		MaxResponseHeaderBytes: 64 << 10,
-		WriteBufferSize:        8 << 10,
-	}
-}
-
-// dial connects for an attempt. If the attempt ends before it has a connection,
-// this one is closed, in whatever phase it is.
-func dial(ctx context.Context, dialer *net.Dialer, network, address string) (net.Conn, error) {
-	attempt, ok := ctx.Value(attemptContext{}).(context.Context)
-	if !ok {
-		return dialer.DialContext(ctx, network, address)
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	defer context.AfterFunc(attempt, cancel)()
-	conn, err := dialer.DialContext(ctx, network, address)
-	if err != nil {
-		return nil, err
-	}
-	if deadline, ok := attempt.Deadline(); ok {
-		err = conn.SetDeadline(deadline) // of the handshake; GotConn ends it
-	}
-	return conn, err
-}
-
 // work sends what is in a lane until it is empty.
 func (e *Engine) work(abort context.Context, l *lane) {
 	for it := e.next(l); it != nil; it = e.next(l) {
@@ -229,7 +170,7 @@ func (e *Engine) send(ctx context.Context, it *item, w *trigger.Webhook) (a trig
 	ctx, cancel := context.WithTimeout(ctx, e.timeoutOf(w))
 	defer cancel()
 	begun := e.Now()
-	a = trigger.Attempt{At: e.Store.Now(), Outcome: trigger.Transient}
+	a = trigger.Attempt{AsOf: w.AsOf, At: e.Store.Now(), Outcome: trigger.Transient}
 	defer func() { // what panics costs its own attempts, and nobody else's
 		if p := recover(); p != nil {
 			e.Log.Error("panic in an attempt", "event_id", it.event.ID.String(), "panic", p, "stack", string(debug.Stack()))
@@ -271,7 +212,7 @@ func (e *Engine) post(ctx context.Context, watch *stopwatch, it *item, w *trigge
 	id, at := it.event.ID.String(), e.Store.Now()
 	req.Header = e.header(it, w, id, at)
 	req.Header["Webhook-Signature"] = []string{w.Secrets.Sign(id, at, body)}
-	resp, err := e.client.Do(req)
+	resp, err := e.Transport.RoundTrip(req)
 	if err != nil {
 		return reason(err)
 	}

@@ -242,8 +242,8 @@ func (w *world) step(dice *rand.Rand) {
 	s.setBack = s.setBack || step < 0
 }
 
-// own is an owner who pauses, resumes or deletes a webhook. One whose receiver
-// has answered 410 is resumed, too.
+// own is an owner who pauses, resumes, moves or deletes a webhook. One whose
+// receiver has answered 410 is resumed, too.
 func (w *world) own(dice *rand.Rand) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -251,6 +251,9 @@ func (w *world) own(dice *rand.Rand) {
 	switch {
 	case h.deleted:
 		return
+	case dice.IntN(4) == 0 && h.State.Receives():
+		h.move(time.Now())
+		w.met[relocated]++
 	case h.State == trigger.Gone:
 		h.setState(trigger.Active, time.Now())
 		w.met[revived]++

@@ -2,6 +2,7 @@ package deliver_test
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"triggerd/internal/store"
@@ -41,7 +42,7 @@ func (h *hook) row(now time.Time) *health {
 func (h *hook) setHeld(until time.Time, holds int, now time.Time) {
 	switch {
 	case until.IsZero():
-		h.opened = time.Time{}
+		h.opened, h.probe, h.probing = time.Time{}, nil, nil
 	case h.opened.IsZero():
 		h.opened = now
 	}
@@ -75,20 +76,42 @@ func (h *hook) setState(state trigger.WebhookState, now time.Time) {
 	before := h.State
 	if state != before {
 		h.State, h.changed, h.troubled = state, now, true
+		h.AsOf++
 		h.ended = h.ended || state == trigger.Gone
 	}
 	switch {
 	case state == trigger.Gone, before == trigger.Gone:
 		h.setHeld(time.Time{}, 0, now)
 		h.health = nil
-	case state == trigger.Active && before == trigger.Paused && h.health != nil:
-		h.liftAt = time.Time{}
-		h.heal(trigger.HealthWarned, now, now)
-		if h.health != nil {
-			h.health.Since, h.health.LastAt = now, now
-		}
 	case state == trigger.Active && before == trigger.Paused:
+		h.renew(now)
+	}
+}
+
+// renew forgets how a webhook has fared: it is resumed, or has another URL.
+func (h *hook) renew(now time.Time) {
+	h.liftAt = time.Time{}
+	if h.health == nil {
 		h.setHeld(time.Time{}, 0, now)
+		return
+	}
+	stage := h.health.Stage
+	if stage == trigger.HealthPaused {
+		stage = trigger.HealthWarned
+	}
+	h.heal(stage, now, now)
+	if h.health != nil {
+		h.health.Since, h.health.LastAt = now, now
+	}
+}
+
+// move gives a webhook another URL.
+func (h *hook) move(now time.Time) {
+	h.AsOf++
+	h.URL = fmt.Sprintf("http://hook%d/%d", h.ID, h.AsOf)
+	h.changed, h.moved, h.troubled, h.asks = now, now, true, 0
+	if h.State.Receives() {
+		h.renew(now)
 	}
 }
 
@@ -121,16 +144,47 @@ func (m *model) mark(results []store.Result, now time.Time) {
 }
 
 // StopWebhook is called by a server whose request was answered so.
-func (s *server) StopWebhook(ctx context.Context, orgID, webhookID int64, state trigger.WebhookState) error {
-	return s.call(ctx, "StopWebhook", func(now time.Time) {
-		h := s.w.byID[webhookID]
-		if h.OrganizationID != orgID || h.left[s].IsZero() {
-			s.w.wrong(nil, "webhook %d of organization %d is made %s", webhookID, orgID, state)
+func (s *server) StopWebhook(ctx context.Context, stop store.Stop) (stopped bool, err error) {
+	err = s.call(ctx, "StopWebhook", func(now time.Time) {
+		h := s.w.byID[stop.WebhookID]
+		if h.OrganizationID != stop.OrganizationID || h.wishes == 0 {
+			s.w.wrong(nil, "webhook %d of organization %d is made %s", stop.WebhookID, stop.OrganizationID, stop.State)
 		}
-		if h.State != trigger.Gone {
-			h.setState(state, now)
+		switch {
+		case h.State == trigger.Gone || h.State == stop.State:
+			stopped = true
+		case stop.AsOf < h.AsOf:
+			s.w.met[outdated]++
+		default:
+			if h.wished.Before(h.changed) && !s.w.unsteady(now) {
+				s.w.wrong(nil, "webhook %d is made %s by an answer to what was sent before it changed", h.ID, stop.State)
+			}
+			h.setState(stop.State, now)
+			stopped = true
 		}
 	})
+	return stopped || err != nil, err
+}
+
+// Holds lists the breakers that are open. Beside an error, all are, or none is.
+func (s *server) Holds(ctx context.Context) (list []store.Hold, err error) {
+	err = s.call(ctx, "Holds", func(time.Time) {
+		for _, h := range s.w.hooks {
+			if !h.HeldUntil.IsZero() {
+				list = append(list, store.Hold{WebhookID: h.ID, Until: h.HeldUntil, Holds: h.Holds})
+			}
+		}
+	})
+	if err != nil {
+		list = nil
+		for _, h := range s.w.hooks {
+			list = append(list, store.Hold{WebhookID: h.ID, Until: s.Now().Add(time.Hour)})
+		}
+		if s.holdsRead++; s.holdsRead%2 == 0 {
+			list = nil
+		}
+	}
+	return list, err
 }
 
 const (
@@ -139,10 +193,11 @@ const (
 	probed        = "a probe was granted"
 	probeLost     = "a probe was not granted"
 	probeSent     = "a probe was sent"
-	ignorant      = "a request of a server that could not know of a breaker"
+	outdated      = "an answer to what was sent before a webhook changed did not stop it"
 	mended        = "a delivery waited until its receiver was mended"
 	replayed      = "a replay came to its end"
 	revived       = "a webhook that was gone was resumed"
+	relocated     = "a webhook got another URL"
 )
 
 // Bounds of the breaker, as they are promised.
@@ -159,9 +214,12 @@ func (s *server) SetBreaker(ctx context.Context, c store.BreakerChange) error {
 		if h.OrganizationID != c.OrganizationID {
 			s.w.wrong(nil, "the breaker of webhook %d of organization %d is set", c.WebhookID, c.OrganizationID)
 		}
-		if !h.HeldUntil.Equal(c.Seen) && !(c.Asked && h.HeldUntil.Before(c.Until)) {
+		if c.AsOf < h.AsOf || !h.HeldUntil.Equal(c.Seen) && !(c.Asked && h.HeldUntil.Before(c.Until)) {
 			s.w.met[heldMeanwhile]++
 			return
+		}
+		if h.probing != nil && h.probing.server == s && !c.Seen.IsZero() {
+			h.probing = nil // it has seen enough
 		}
 		if c.Until.IsZero() {
 			h.setHeld(c.Until, 0, now)

@@ -34,14 +34,16 @@ type hook struct {
 	plan   plan
 	left   map[*server]time.Time // when a server had an answer that wants no more
 	wishes int                   // such answers, ever
+	wished time.Time             // when the last request began that was answered so, at this URL
 
-	asks   time.Duration // the longest that its receiver has asked for nothing
+	asks   time.Duration // the longest that its receiver has asked for nothing, at this URL
 	poison conduct       // of the receiver, towards what it always refuses
 
-	changed  time.Time // when its state became another
+	changed  time.Time // when its state or its URL became another
+	moved    time.Time // when its URL did
 	deleted  bool      // and never comes back, as one that is gone may
 	ended    bool      // it was gone or deleted, perhaps resumed since
-	troubled bool      // its owner has paused or deleted it, or its receiver has
+	troubled bool      // its owner has paused, moved or deleted it, or its receiver has
 
 	breaker
 	health *health
@@ -219,7 +221,10 @@ func (m *model) take(want store.Want, by *claim, now time.Time, passed func(*deb
 		}
 	}
 	slices.SortFunc(due, func(a, b *debt) int { return cmp.Or(a.due.Compare(b.due), cmp.Compare(a.number, b.number)) })
-	if want.Probe { // what has failed least, any of it
+	switch want.Order {
+	case store.ByFailures:
+		slices.SortStableFunc(due, func(a, b *debt) int { return cmp.Compare(a.attempts, b.attempts) })
+	case store.ForProbe:
 		const odd = 0x9e3779b97f4a7c15
 		slices.SortStableFunc(due, func(a, b *debt) int {
 			return cmp.Or(cmp.Compare(a.attempts, b.attempts), cmp.Compare(a.number*odd, b.number*odd))

@@ -171,6 +171,7 @@ func retryAfter(dice *rand.Rand, now time.Time) (header string, d time.Duration)
 type sending struct {
 	*debt
 	server  *server
+	url     string
 	claim   *claim
 	nth     uint64        // of its delivery
 	start   time.Time     // when the server sent it
@@ -242,7 +243,7 @@ func (s *server) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	s.w.mu.Lock()
 	snd.got = true
-	if snd.status == http.StatusTooManyRequests || snd.status == http.StatusServiceUnavailable {
+	if snd.url == snd.hook.URL && (snd.status == http.StatusTooManyRequests || snd.status == http.StatusServiceUnavailable) {
 		snd.hook.asks = max(snd.hook.asks, snd.retryAfter)
 	}
 	s.w.mu.Unlock()

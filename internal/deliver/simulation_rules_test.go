@@ -40,7 +40,7 @@ func (s *server) begin(req *http.Request) *sending {
 		s.w.wrong(nil, "webhook %d gets event %s, which it is not owed", h.ID, id)
 		return nil
 	}
-	snd := &sending{debt: d, server: s, nth: uint64(len(d.sends) + 1), start: now, ahead: s.ahead()}
+	snd := &sending{debt: d, server: s, url: req.URL.String(), nth: uint64(len(d.sends) + 1), start: now, ahead: s.ahead()}
 	for _, c := range slices.Backward(d.claims) {
 		if c.server != s || c.lost {
 			continue
@@ -153,8 +153,13 @@ func (s *server) over(snd *sending) {
 		s.running[snd.WebhookID]--
 	}
 	snd.back, snd.ahead = time.Now(), s.ahead()
-	if snd.wish() {
-		snd.hook.left[s] = snd.back
+	if h := snd.hook; snd.wish() && snd.url == h.URL {
+		if h.wished.Before(snd.start) {
+			h.wished = snd.start
+		}
+		if snd.start.Sub(h.changed) > freshness+slack { // the server knew of the change
+			h.left[s] = snd.back
+		}
 	}
 	if took := snd.back.Sub(snd.start); took > s.w.timeoutOf(snd.hook) && s.awake.Before(snd.start) {
 		s.w.wrong(snd.debt, "a request takes %v", took)
@@ -225,7 +230,7 @@ func (s *server) judgeNext(d *debt, snd *sending, next trigger.Delivery) {
 	switch outcome := snd.truth(); {
 	case outcome == trigger.Success:
 		state = trigger.DeliveryEnded
-	case outcome == trigger.ReceiverGone:
+	case outcome == trigger.ReceiverGone && n > len(s.w.scheduleOf(d.hook)):
 		state, reason = trigger.DeliveryFailed, trigger.ReasonGone
 	case outcome == trigger.Permanent:
 		state, reason = trigger.DeliveryFailed, trigger.ReasonAborted

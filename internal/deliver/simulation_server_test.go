@@ -37,6 +37,7 @@ type server struct {
 	setBack                   bool          // its wall clock, ever
 	leapt                     time.Time     // when one of its clocks last made a step
 	calls                     map[string]uint64
+	holdsRead                 int                 // how often in vain
 	running                   map[int64]int       // requests under way, by webhook
 	seen                      map[int64]time.Time // when webhooks were read
 }

@@ -124,7 +124,7 @@ func (h *hook) settings(dice *rand.Rand) {
 func situations() []string {
 	return []string{
 		handedOff, overflowed, late, cut, givenBack, lost, dropped, stale, staleSuccess, again,
-		wentBack, pulledBack, held, heldMeanwhile, probed, probeLost, probeSent, mended, replayed, revived,
+		wentBack, pulledBack, held, heldMeanwhile, probed, probeLost, probeSent, mended, replayed, revived, relocated,
 		"outcome success", "outcome transient", "outcome gone", "outcome permanent",
 		trigger.ReasonExhausted, trigger.ReasonGone, trigger.ReasonExpired, trigger.ReasonAborted, reasonCancelled,
 	}

@@ -20,6 +20,8 @@ func (s *server) judgeWebhook(snd *sending, now time.Time) {
 		s.w.wrong(d, "%d requests at a time", s.running[h.ID])
 	case h.State != trigger.Active && now.Sub(h.changed) > freshness+slack:
 		s.w.wrong(d, "a request %v after the webhook became %s", now.Sub(h.changed), h.State)
+	case snd.url != h.URL && now.Sub(h.moved) > freshness+slack:
+		s.w.wrong(d, "a request to %s, %v after the webhook got another URL", snd.url, now.Sub(h.moved))
 	case !h.left[s].IsZero() && h.left[s].After(h.changed) && now.Sub(h.left[s]) > slack:
 		s.w.wrong(d, "a request %v after its receiver wanted no more", now.Sub(h.left[s]))
 	}
@@ -36,10 +38,6 @@ func (s *server) judgeProbe(snd *sending, now time.Time) {
 		return
 	}
 	p := h.probe
-	if snd.claim != nil && snd.claim.handed && s.mayForget(h, now) {
-		s.w.met[ignorant]++ // what is handed off tells nothing of breakers
-		return
-	}
 	switch {
 	case p == nil || p.server != s || len(p.sent) >= mostProbed:
 		s.w.wrong(snd.debt, "a request %v after the breaker opened, until %v", now.Sub(h.opened), h.HeldUntil.Sub(s.w.begun))
@@ -54,14 +52,6 @@ func (s *server) judgeProbe(snd *sending, now time.Time) {
 	p.sent = append(p.sent, snd)
 	h.probing = p
 	s.w.met[probeSent]++
-}
-
-// mayForget says that the server need not know that a breaker is open: it has
-// not read so, or it did long ago by its own clock.
-func (s *server) mayForget(h *hook, now time.Time) bool {
-	const remembered = 10 * time.Minute
-	seen := s.seen[h.ID]
-	return seen.Before(h.opened) || now.Sub(seen) > remembered || s.leapt.After(seen)
 }
 
 // judgeRate judges how many requests a webhook with a rate gets, in any time

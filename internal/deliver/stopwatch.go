@@ -37,6 +37,7 @@ func (s *stopwatch) trace() *httptrace.ClientTrace {
 // context bounds what follows.
 func (s *stopwatch) gotConn(info httptrace.GotConnInfo) {
 	if info.Conn != nil {
+		beginRequest(info.Conn)
 		_ = info.Conn.SetDeadline(time.Time{}) // where that fails, so does the request
 	}
 	s.conn.Store(&info.Conn)

@@ -39,12 +39,13 @@ type Queue interface {
 // Webhooks are where deliveries go.
 type Webhooks interface {
 	WebhooksByID(ctx context.Context, ids []int64) (map[int64]*trigger.Webhook, error)
-	StopWebhook(ctx context.Context, orgID, webhookID int64, state trigger.WebhookState) error
+	StopWebhook(ctx context.Context, stop store.Stop) (stopped bool, err error)
 	FailWebhook(ctx context.Context, orgID, webhookID int64, reason string) (n int, done bool, err error)
 }
 
 // Failing is how webhooks fare that do nothing but fail.
 type Failing interface {
+	Holds(ctx context.Context) ([]store.Hold, error)
 	SetBreaker(ctx context.Context, c store.BreakerChange) error
 	Probe(ctx context.Context, webhookID int64, held, until time.Time) (ok bool, err error)
 	Failing(ctx context.Context, e trigger.Endurance) ([]trigger.Health, error)

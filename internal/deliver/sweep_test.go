@@ -258,7 +258,7 @@ func TestGoneWebhooksAreSwept(t *testing.T) {
 		sweeper := newSweeper(s, 0)
 		org := storetest.NewOrganization(t, s)
 		hook := newWebhook(t, s, org, "http://127.0.0.1:9")
-		if err := s.StopWebhook(t.Context(), org, hook.ID, trigger.Gone); err != nil {
+		if _, err := s.StopWebhook(t.Context(), store.Stop{OrganizationID: org, WebhookID: hook.ID, State: trigger.Gone}); err != nil {
 			t.Fatal(err)
 		}
 		for _, want := range []trigger.WebhookState{trigger.Gone, trigger.Deleted} {

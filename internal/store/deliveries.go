@@ -74,12 +74,24 @@ type Want struct {
 	Job       int64 // the replay; 0: what was owed at acceptance
 	Room      int
 	From      time.Time // what is due earlier is left for another time; zero: nothing is
-	Probe     bool      // for a breaker: take what has failed least, any of it, rather than what was due first
+	Order     Order     // what is taken where there is more
 }
+
+// Order is what a claim takes of the due deliveries of one webhook. The orders
+// after ByDue look at the hundred that were due first and the hundred that were
+// due last.
+type Order int
+
+// The orders.
+const (
+	ByDue      Order = iota // what was due first
+	ByFailures              // what has failed least, and of that what was due first
+	ForProbe                // what has failed least, any of it
+)
 
 // Claim takes due deliveries for this node: they get the claim's id and are
 // nobody else's until the lease ends. Each webhook's are taken in the order
-// they are due, unless for a probe; those that another node is taking are
+// they are due, unless another Order is wanted; those that another node is taking are
 // passed over.
 func (s *Store) Claim(ctx context.Context, wants []Want, claim trigger.ID, now, lease time.Time) ([]trigger.Delivery, error) {
 	taken, err := s.dialect.claim(ctx, wants, claim, now, lease)

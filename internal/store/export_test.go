@@ -24,8 +24,8 @@ func HotStatements() map[string][]string {
 		finishText(true):  arrays(20),
 		sqlClaim:          claim,
 		sqlClaimReplayed:  claim,
-		sqlProbe:          claim,
-		sqlProbeReplayed:  claim,
+		sqlFailedLeast:    claim, sqlFailedLeastReplayed: claim,
+		sqlProbe: claim, sqlProbeReplayed: claim,
 	}
 }
 

@@ -18,7 +18,7 @@ import (
 // leave makes the webhook gone, as its receiver has answered.
 func (f *failing) leave(hook int64) {
 	f.t.Helper()
-	if err := f.nodes[0].StopWebhook(f.t.Context(), f.org, hook, trigger.Gone); err != nil {
+	if _, err := f.nodes[0].StopWebhook(f.t.Context(), store.Stop{OrganizationID: f.org, WebhookID: hook, State: trigger.Gone}); err != nil {
 		f.t.Fatal(err)
 	}
 }
@@ -91,7 +91,7 @@ func TestGoneWebhook(t *testing.T) {
 		if n, _, err := f.nodes[1].FailWebhook(t.Context(), f.org, f.hook, trigger.ReasonGone); n != len(posted) || err != nil {
 			t.Errorf("%d deliveries failed, want %d: %v", n, len(posted), err)
 		}
-		if err := f.nodes[1].StopWebhook(t.Context(), f.org, f.hook, trigger.Paused); err != nil {
+		if _, err := f.nodes[1].StopWebhook(t.Context(), store.Stop{OrganizationID: f.org, WebhookID: f.hook, State: trigger.Paused}); err != nil {
 			t.Errorf("paused by its receiver: %v", err)
 		}
 		f.set(trigger.Paused, trigger.Conflict)

@@ -3,6 +3,7 @@ package store
 import (
 	"cmp"
 	"context"
+	"database/sql"
 	"errors"
 	"slices"
 	"strconv"
@@ -75,30 +76,46 @@ const (
 			last_at = excluded.last_at, failures = webhook_health.failures + excluded.failures`
 )
 
+// Stop is a receiver's wish to get no more.
+type Stop struct {
+	OrganizationID, WebhookID int64
+
+	AsOf  int64                // [trigger.Webhook.AsOf] of the webhook that has asked; 0: as it is now
+	State trigger.WebhookState // that it wants to be in: trigger.Gone or trigger.Paused
+}
+
 // StopWebhook follows a receiver's wish: it makes a webhook gone, or paused,
-// and posts the notice of it. To stop one that has stopped, or to pause one
-// that is gone, does nothing.
-func (s *Store) StopWebhook(ctx context.Context, orgID, webhookID int64, state trigger.WebhookState) error {
+// and posts the notice of it. stopped says that the webhook has stopped so, now
+// or before. A webhook that its owner has changed since the receiver was asked
+// does not stop: the answer came from another URL, or the owner has resumed it.
+func (s *Store) StopWebhook(ctx context.Context, stop Stop) (stopped bool, err error) {
 	now := s.Now()
 	n := trigger.Notice{
-		Type: trigger.WebhookGone, About: webhookID, Reason: trigger.GoneByReceiver, Once: strconv.FormatInt(micros(now), 10),
+		Type: trigger.WebhookGone, About: stop.WebhookID, Reason: trigger.GoneByReceiver, Once: strconv.FormatInt(micros(now), 10),
 	}
-	if state == trigger.Paused {
+	if stop.State == trigger.Paused {
 		n.Type, n.Reason = trigger.WebhookPaused, "its receiver has asked for it"
 	}
-	_, err := s.setWebhook(ctx, orgID, webhookID, func(w *trigger.Webhook) error {
-		if w.State == state || w.State == trigger.Gone {
+	_, err = s.setWebhook(ctx, stop.OrganizationID, stop.WebhookID, func(w *trigger.Webhook, changed int64) error {
+		switch {
+		case w.State == stop.State || w.State == trigger.Gone:
+			stopped = true
+			return errUnchanged
+		case stop.AsOf != 0 && changed > stop.AsOf:
 			return errUnchanged
 		}
-		if w.State, w.PausedBy = state, trigger.PausedByReceiver; state == trigger.Gone {
+		if w.State, w.PausedBy = stop.State, trigger.PausedByReceiver; stop.State == trigger.Gone {
 			w.GoneAt, w.GoneReason, n.URL = now, n.Reason, w.URL
 		}
 		return nil
 	}, &n)
-	if errors.Is(err, errUnchanged) || trigger.KindOf(err) == trigger.NotFound { // it was deleted
-		return nil
+	switch {
+	case errors.Is(err, errUnchanged):
+		return stopped, nil
+	case trigger.KindOf(err) == trigger.NotFound: // it was deleted
+		return true, nil
 	}
-	return err
+	return err == nil, err
 }
 
 var errUnchanged = errors.New("it is so already")
@@ -162,20 +179,22 @@ func (s *Store) Advance(ctx context.Context, h trigger.Health, stage trigger.Hea
 	}))
 }
 
-// settleHealth follows a change of a webhook's state. One that is gone or
-// deleted has no health, and has none when it is resumed; one that was paused
-// begins anew, and if it was known to be failing, its next success is told.
-func settleHealth(ctx context.Context, q querier, w *trigger.Webhook, before trigger.WebhookState, now int64) (err error) {
+// settleHealth follows a change of a webhook. One that is gone or deleted has
+// no health, and has none when it is resumed; one that was paused, or has
+// another URL, begins anew, and if it was known to be failing, its next success
+// is told.
+func settleHealth(ctx context.Context, q querier, w, before *trigger.Webhook, now int64) (err error) {
 	switch {
-	case !w.State.Receives() || before == trigger.Gone:
+	case !w.State.Receives() || before.State == trigger.Gone:
 		_, err = q.ExecContext(ctx, `DELETE FROM webhook_health WHERE webhook_id = $1`, w.ID)
-	case w.State == trigger.Active && before == trigger.Paused:
+	case w.State == trigger.Active && before.State == trigger.Paused || w.URL != before.URL:
 		if _, err = q.ExecContext(ctx, `DELETE FROM webhook_health WHERE webhook_id = $1 AND stage = 0`, w.ID); err != nil {
 			return err
 		}
 		_, err = q.ExecContext(ctx, `UPDATE webhook_health
-			SET stage = 1, failures = 0, since = $2, last_at = $2, held_until = 0, holds = 0, lift_at = 0
-			WHERE webhook_id = $1 AND stage IN (1, 2)`, w.ID, now)
+			SET stage = CASE WHEN stage = 2 THEN 1 ELSE stage END, failures = 0, since = $2, last_at = $2,
+				held_until = 0, holds = 0, lift_at = 0
+			WHERE webhook_id = $1`, w.ID, now)
 	}
 	return err
 }
@@ -184,16 +203,44 @@ func settleHealth(ctx context.Context, q querier, w *trigger.Webhook, before tri
 type BreakerChange struct {
 	OrganizationID, WebhookID int64
 
+	AsOf   int64     // [trigger.Webhook.AsOf] of the webhook that was tried; 0: as it is now
 	Seen   time.Time // what it was open until; zero: it was closed
 	Until  time.Time // what it is to be open until; zero: it is closed
-	LiftAt time.Time // a success closes it if its attempt began no earlier
+	LiftAt time.Time // a success closes it if its attempt began no earlier; zero: as before
 	Asked  bool      // the receiver has asked for it, so that it holds whatever was seen
 }
 
 // SetBreaker changes the breaker of a webhook: while it is open nobody tries
 // the webhook. If the breaker is not as it was seen, nothing changes; one that
-// the receiver has asked for is at least as long as that.
+// the receiver has asked for is at least as long as that. Nothing changes,
+// either, where the owner has changed the webhook since it was tried.
 func (s *Store) SetBreaker(ctx context.Context, c BreakerChange) error {
+	return wrap("change a breaker", s.dialect.writeQuietly(ctx, func(q querier) error {
+		if current, err := s.isAsTried(ctx, q, c); err != nil || !current {
+			return err
+		}
+		return s.setBreaker(ctx, q, c)
+	}))
+}
+
+// isAsTried reports whether the owner has not changed a webhook since it was
+// tried. The lock keeps changes out until the transaction ends.
+func (s *Store) isAsTried(ctx context.Context, q querier, c BreakerChange) (bool, error) {
+	if c.AsOf == 0 {
+		return true, nil
+	}
+	version, err := rowOf(ctx, q, scanInt, `SELECT version FROM organizations WHERE id = $1`+s.dialect.lockShared(), c.OrganizationID)
+	switch {
+	case errors.Is(err, sql.ErrNoRows): // erased
+		return false, nil
+	case err != nil || version <= c.AsOf:
+		return err == nil, err
+	}
+	changed, err := changedAt(ctx, q, c.WebhookID)
+	return changed <= c.AsOf, err
+}
+
+func (s *Store) setBreaker(ctx context.Context, q querier, c BreakerChange) (err error) {
 	now, seen, failed := micros(s.Now()), int64(0), 0
 	if micros(c.Until) > now { // else it is a probe that was not made
 		failed = 1
@@ -201,26 +248,42 @@ func (s *Store) SetBreaker(ctx context.Context, c BreakerChange) error {
 	if !c.Seen.IsZero() {
 		seen = micros(c.Seen)
 	}
-	return wrap("change a breaker", s.dialect.writeQuietly(ctx, func(q querier) (err error) {
-		switch {
-		case c.Until.IsZero():
-			_, err = q.ExecContext(ctx, `UPDATE webhook_health SET held_until = 0, holds = 0, lift_at = 0
-				WHERE webhook_id = $1 AND held_until = $2`, c.WebhookID, seen)
-		case c.Seen.IsZero() || c.Asked:
-			_, err = q.ExecContext(ctx, `
-				INSERT INTO webhook_health (webhook_id, organization_id, since, last_at, failures, stage, held_until, holds, lift_at)
-				VALUES ($1, $2, $3, $3, 0, 0, $4, 1, $5)
-				ON CONFLICT (webhook_id) DO UPDATE SET
-					held_until = excluded.held_until, holds = webhook_health.holds + 1, lift_at = excluded.lift_at
-				WHERE webhook_health.held_until = 0 OR $6 = 1 AND webhook_health.held_until < excluded.held_until`,
-				c.WebhookID, c.OrganizationID, now, micros(c.Until), max(0, micros(c.LiftAt)), asInt(c.Asked))
-		default:
-			_, err = q.ExecContext(ctx, `UPDATE webhook_health SET held_until = $3, holds = holds + $4,
-				lift_at = CASE WHEN CAST($5 AS bigint) > 0 THEN CAST($5 AS bigint) ELSE lift_at END
-				WHERE webhook_id = $1 AND held_until = $2`, c.WebhookID, seen, micros(c.Until), failed, max(0, micros(c.LiftAt)))
-		}
-		return err
-	}))
+	switch {
+	case c.Until.IsZero():
+		_, err = q.ExecContext(ctx, `UPDATE webhook_health SET held_until = 0, holds = 0, lift_at = 0
+			WHERE webhook_id = $1 AND held_until = $2`, c.WebhookID, seen)
+	case c.Seen.IsZero() || c.Asked:
+		_, err = q.ExecContext(ctx, `
+			INSERT INTO webhook_health (webhook_id, organization_id, since, last_at, failures, stage, held_until, holds, lift_at)
+			VALUES ($1, $2, $3, $3, 0, 0, $4, 1, $5)
+			ON CONFLICT (webhook_id) DO UPDATE SET
+				held_until = excluded.held_until, holds = webhook_health.holds + 1, lift_at = excluded.lift_at
+			WHERE webhook_health.held_until IN (0, $7) OR $6 = 1 AND webhook_health.held_until < excluded.held_until`,
+			c.WebhookID, c.OrganizationID, now, micros(c.Until), max(0, micros(c.LiftAt)), asInt(c.Asked), seen)
+	default:
+		_, err = q.ExecContext(ctx, `UPDATE webhook_health SET held_until = $3, holds = holds + $4,
+			lift_at = CASE WHEN CAST($5 AS bigint) > 0 THEN CAST($5 AS bigint) ELSE lift_at END
+			WHERE webhook_id = $1 AND held_until = $2`, c.WebhookID, seen, micros(c.Until), failed, max(0, micros(c.LiftAt)))
+	}
+	return err
+}
+
+// Hold is an open breaker.
+type Hold struct {
+	WebhookID int64
+	Until     time.Time // from then on somebody may make the probe
+	Holds     int       // how often in a row it has opened
+}
+
+// Holds lists all open breakers, the ones that may be probed included.
+func (s *Store) Holds(ctx context.Context) ([]Hold, error) {
+	list, err := rowsOf(ctx, s.hot, func(r row) (h Hold, err error) {
+		var until int64
+		err = r.Scan(&h.WebhookID, &until, &h.Holds)
+		h.Until = fromMicros(until)
+		return h, err
+	}, `SELECT webhook_id, held_until, holds FROM webhook_health WHERE held_until > 0`)
+	return wrapped("list open breakers", list, err)
 }
 
 func asInt(b bool) int {

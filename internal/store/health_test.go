@@ -189,14 +189,14 @@ func TestStopWebhook(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *storetest.DB) {
 		f := newFailing(t, db)
 		for _, s := range []*store.Store{f.nodes[0], f.nodes[1], f.nodes[0]} {
-			if err := s.StopWebhook(t.Context(), f.org, f.hook, trigger.Paused); err != nil {
+			if _, err := s.StopWebhook(t.Context(), store.Stop{OrganizationID: f.org, WebhookID: f.hook, State: trigger.Paused}); err != nil {
 				t.Fatal(err)
 			}
 		}
 		f.want(trigger.WebhookPaused)
 		f.wantState(trigger.Paused, trigger.PausedByReceiver)
 		for _, s := range f.nodes {
-			if err := s.StopWebhook(t.Context(), f.org, f.hook, trigger.Gone); err != nil {
+			if _, err := s.StopWebhook(t.Context(), store.Stop{OrganizationID: f.org, WebhookID: f.hook, State: trigger.Gone}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -215,7 +215,7 @@ func TestNoticesAreAskedFor(t *testing.T) {
 		}
 		newWebhook(t, f.nodes[0], f.org, "*")
 		newWebhook(t, f.nodes[0], f.org, "*.gone")
-		if err := f.nodes[0].StopWebhook(t.Context(), f.org, f.hook, trigger.Gone); err != nil {
+		if _, err := f.nodes[0].StopWebhook(t.Context(), store.Stop{OrganizationID: f.org, WebhookID: f.hook, State: trigger.Gone}); err != nil {
 			t.Fatal(err)
 		}
 		f.want()
@@ -363,50 +363,188 @@ func TestBreakerThatWasAskedFor(t *testing.T) {
 		}
 		f.attempt(trigger.Success)
 		want("a success that began after", time.Time{}, 0)
+		set(store.BreakerChange{Until: now.Add(2 * time.Hour)})
+		lease := now.Add(3 * time.Hour)
+		if ok, err := s.Probe(t.Context(), f.hook, now.Add(2*time.Hour), lease); !ok || err != nil {
+			t.Fatal(ok, err)
+		}
+		asked := now.Add(2*time.Hour + time.Second)
+		set(store.BreakerChange{Seen: lease, Until: asked, LiftAt: asked, Asked: true})
+		want("an answer to the probe, before its lease ends", asked, 0)
 	})
 }
 
-// A probe takes what has not failed yet, wherever it stands in the queue.
-func TestProbeTakesWhatHasNotFailed(t *testing.T) {
+// What a receiver has answered says nothing of a webhook that its owner has
+// changed since the receiver was asked: that has another URL, or was resumed.
+func TestAnswersToFormerWebhook(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, db *storetest.DB) {
-		s := db.Open(t)
-		org := storetest.NewOrganization(t, s)
-		hook := newWebhook(t, s, org, "*")
-		const n = 30
-		var events []*trigger.Event
-		for range n {
-			events = append(events, event(s, org, ""))
-		}
-		add(t, s, events, hook)
-		claim := func(probe bool, room int) []trigger.Delivery {
+		f := newFailing(t, db)
+		s := f.nodes[0]
+		asOf := func() int64 {
 			t.Helper()
-			now := s.Now()
-			want := store.Want{Bucket: trigger.Bucket(org), WebhookID: hook, Room: room, Probe: probe}
-			taken, err := s.Claim(t.Context(), []store.Want{want}, s.NewClaim(), now, now.Add(time.Minute))
+			found, err := s.WebhooksByID(t.Context(), []int64{f.hook})
+			if err != nil || found[f.hook].AsOf == 0 {
+				t.Fatalf("%+v, %v", found[f.hook], err)
+			}
+			return found[f.hook].AsOf
+		}
+		hour := s.Now().Add(time.Hour).Truncate(time.Microsecond)
+		answer := func(asOf int64, state trigger.WebhookState) (stopped bool) {
+			t.Helper()
+			stopped, err := s.StopWebhook(t.Context(), store.Stop{OrganizationID: f.org, WebhookID: f.hook, AsOf: asOf, State: state})
 			if err != nil {
 				t.Fatal(err)
 			}
-			return taken
+			return stopped
 		}
-		failed := map[trigger.ID]bool{}
-		for _, d := range claim(false, n-3) {
-			failed[d.EventID] = true
-			next := d
-			next.Attempts, next.Claim, next.DueAt = 1, trigger.ID{}, s.Now().Add(-time.Hour) // and they stand first
-			a := trigger.Attempt{DeliveryKey: d.DeliveryKey, Claim: d.Claim, Number: 1, At: s.Now(), Outcome: trigger.Transient}
-			if err := s.Finish(t.Context(), []store.Result{{Attempt: a, Next: next}}); err != nil {
+		hold := func(asOf int64, want time.Time) {
+			t.Helper()
+			c := store.BreakerChange{OrganizationID: f.org, WebhookID: f.hook, AsOf: asOf, Until: hour, LiftAt: hour, Asked: true}
+			if err := s.SetBreaker(t.Context(), c); err != nil {
+				t.Fatal(err)
+			}
+			if got := holdsOf(t, s)[f.hook]; !got.Equal(want) {
+				t.Errorf("held until %v, want %v", got, want)
+			}
+		}
+		first := asOf()
+		hold(first, hour)
+		move := func(url string) {
+			t.Helper()
+			if _, err := s.SetWebhook(t.Context(), f.org, f.hook, func(w *trigger.Webhook) error { w.URL = url; return nil }); err != nil {
 				t.Fatal(err)
 			}
 		}
-		for i := range 4 {
-			taken := claim(true, 1)
-			if len(taken) != 1 || failed[taken[0].EventID] != (i == 3) {
-				t.Errorf("probe %d takes %d deliveries, failed before: %v", i, len(taken), len(taken) == 1 && failed[taken[0].EventID])
+		move("http://other.example/")
+		if open := holdsOf(t, s); len(open) != 0 {
+			t.Errorf("held until %v at another URL", open[f.hook])
+		}
+		newWebhook(t, s, f.org, "b") // another change of the organization
+		for _, state := range []trigger.WebhookState{trigger.Gone, trigger.Paused} {
+			if answer(first, state) {
+				t.Errorf("the webhook is %s, as another URL has answered", state)
 			}
 		}
-		if taken := claim(true, 1); len(taken) != 1 {
-			t.Errorf("%d deliveries where all have failed", len(taken))
+		hold(first, time.Time{})
+		second := asOf()
+		if !answer(second, trigger.Gone) || !answer(first, trigger.Gone) {
+			t.Error("a webhook has not stopped, or not said so when it had")
+		}
+		if err := s.SetWebhookState(t.Context(), f.org, f.hook, trigger.Active); err != nil {
+			t.Fatal(err)
+		}
+		if answer(second, trigger.Gone) {
+			t.Error("a webhook that was resumed has stopped")
+		}
+		hold(second, time.Time{})
+		hold(asOf(), hour)
+		if !answer(asOf(), trigger.Paused) {
+			t.Error("it has not stopped")
 		}
 	})
+}
+
+// holdsOf is until when breakers are open, by webhook.
+func holdsOf(t *testing.T, s *store.Store) map[int64]time.Time {
+	t.Helper()
+	list, err := s.Holds(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	open := make(map[int64]time.Time, len(list))
+	for _, h := range list {
+		open[h.WebhookID] = h.Until
+	}
+	return open
+}
+
+// A webhook that was failing, and is given another URL, begins anew: it is
+// paused no sooner than a new one, and its next success is told.
+func TestHealthOfAnotherURL(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, db *storetest.DB) {
+		f := newFailing(t, db)
+		s := f.nodes[0]
+		f.attempt(trigger.Transient)
+		seen := trigger.Health{OrganizationID: f.org, WebhookID: f.hook, Stage: trigger.HealthNoted}
+		if err := s.Advance(t.Context(), seen, trigger.HealthWarned, trigger.Notice{Type: trigger.WebhookFailing, About: f.hook}); err != nil {
+			t.Fatal(err)
+		}
+		w, err := s.SetWebhook(t.Context(), f.org, f.hook, func(w *trigger.Webhook) error { w.URL = "http://other.example/"; return nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+		if w, err = s.Webhook(t.Context(), f.org, w.ID); err != nil || w.Failing != nil && w.Failing.Failures > 0 {
+			t.Errorf("it has failed %+v at another URL; %v", w.Failing, err)
+		}
+		f.attempt(trigger.Success)
+		list, err := s.Failing(t.Context(), trigger.Endurance{Pause: time.Hour, Attempts: 20})
+		if err != nil || len(list) != 1 || list[0].Stage != trigger.HealthRecovered {
+			t.Errorf("after a success %+v, %v", list, err)
+		}
+	})
+}
+
+// A probe, and what is claimed after one, takes what has not failed yet, wherever
+// it stands in the queue; what is claimed after one is the first of it.
+func TestClaimsTakeWhatHasNotFailed(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, db *storetest.DB) {
+		s := db.Open(t)
+		for _, order := range []store.Order{store.ByFailures, store.ForProbe} {
+			claimsWhatHasNotFailed(t, s, order)
+		}
+	})
+}
+
+func claimsWhatHasNotFailed(t *testing.T, s *store.Store, order store.Order) {
+	t.Helper()
+	org := storetest.NewOrganization(t, s)
+	hook := newWebhook(t, s, org, "*")
+	const n = 30
+	var events []*trigger.Event
+	for range n {
+		events = append(events, event(s, org, ""))
+	}
+	b, begun := &store.Batch{Events: events}, s.Now().Add(-time.Minute)
+	for i, e := range events {
+		b.Deliveries = append(b.Deliveries, owed(e, hook))
+		b.Deliveries[i][0].DueAt = begun.Add(time.Duration(i) * time.Millisecond)
+	}
+	if _, err := s.AddEvents(t.Context(), b, false); err != nil {
+		t.Fatal(err)
+	}
+	claim := func(order store.Order, room int) []trigger.Delivery {
+		t.Helper()
+		now := s.Now()
+		want := store.Want{Bucket: trigger.Bucket(org), WebhookID: hook, Room: room, Order: order}
+		taken, err := s.Claim(t.Context(), []store.Want{want}, s.NewClaim(), now, now.Add(time.Minute))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return taken
+	}
+	failed := map[trigger.ID]bool{}
+	for _, d := range claim(store.ByDue, n-3) {
+		failed[d.EventID] = true
+		next := d
+		next.Attempts, next.Claim, next.DueAt = 1, trigger.ID{}, s.Now().Add(-time.Hour) // and they stand first
+		a := trigger.Attempt{DeliveryKey: d.DeliveryKey, Claim: d.Claim, Number: 1, At: s.Now(), Outcome: trigger.Transient}
+		if err := s.Finish(t.Context(), []store.Result{{Attempt: a, Next: next}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range 4 {
+		taken := claim(order, 1)
+		if i < 3 && order == store.ByFailures && len(taken) == 1 && taken[0].EventID != events[n-3+i].ID {
+			t.Errorf("claim %d takes another than the first that has not failed", i)
+		}
+		if len(taken) != 1 || failed[taken[0].EventID] != (i == 3) {
+			t.Errorf("probe %d takes %d deliveries, failed before: %v", i, len(taken), len(taken) == 1 && failed[taken[0].EventID])
+		}
+	}
+	if taken := claim(order, 1); len(taken) != 1 {
+		t.Errorf("%d deliveries where all have failed", len(taken))
+	}
 }

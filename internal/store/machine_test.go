@@ -336,7 +336,7 @@ func (m *machine) setState(t *rapid.T) {
 // stop makes a webhook gone, as its receiver has answered.
 func (m *machine) stop(t *rapid.T) {
 	h := m.hooks[rapid.SampledFrom(m.allHooks()).Draw(t, "webhook")]
-	if err := m.store.StopWebhook(m.ctx, h.OrganizationID, h.ID, trigger.Gone); err != nil {
+	if _, err := m.store.StopWebhook(m.ctx, store.Stop{OrganizationID: h.OrganizationID, WebhookID: h.ID, State: trigger.Gone}); err != nil {
 		t.Fatal(err)
 	}
 	if h.State.Receives() {

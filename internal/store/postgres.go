@@ -228,6 +228,8 @@ func (p *postgres) sliceOf(from string, _ trigger.DeliveryState) string {
 	return " WHERE ctid = ANY (ARRAY(SELECT ctid FROM " + from + " FOR UPDATE SKIP LOCKED))"
 }
 
+func (p *postgres) lockShared() string { return " FOR SHARE" }
+
 func (p *postgres) ints(list []int64) any { return list }
 
 func (p *postgres) ids(list []trigger.ID) any {

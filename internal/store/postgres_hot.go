@@ -218,8 +218,10 @@ const (
 	// Of a replay: the index deliveries_replayed has these alone.
 	sqlClaimReplayed = sqlClaimFrom + sqlReplayedOf + sqlClaimTo
 
-	sqlProbe         = sqlProbeFrom + sqlOpenOf + sqlProbeOr + sqlOpenOf + sqlProbeTo
-	sqlProbeReplayed = sqlProbeFrom + sqlReplayedOf + sqlProbeOr + sqlReplayedOf + sqlProbeTo
+	sqlFailedLeast         = sqlFailedLeastFrom + sqlOpenOf + sqlFailedLeastOr + sqlOpenOf + sqlFailedLeastTo
+	sqlFailedLeastReplayed = sqlFailedLeastFrom + sqlReplayedOf + sqlFailedLeastOr + sqlReplayedOf + sqlFailedLeastTo
+	sqlProbe               = sqlFailedLeastFrom + sqlOpenOf + sqlFailedLeastOr + sqlOpenOf + sqlProbeTo
+	sqlProbeReplayed       = sqlFailedLeastFrom + sqlReplayedOf + sqlFailedLeastOr + sqlReplayedOf + sqlProbeTo
 
 	sqlOpenOf     = `state = 0 AND webhook_id > 0 AND webhook_id = w.id AND due_at >= w.due AND due_at <= $4`
 	sqlReplayedOf = `state = 3 AND job = w.id AND due_at >= w.due AND due_at <= $4`
@@ -232,17 +234,21 @@ const (
 			ORDER BY due_at LIMIT w.room FOR UPDATE SKIP LOCKED` + sqlTake
 )
 
-// sqlProbe takes what has failed least, by the random end of the ids, of those
-// that were due first and last, a hundred each: what was due first may be what
-// the receiver always refuses.
+// sqlFailedLeast takes what has failed least of those that were due first and
+// last, a hundred each: what was due first may be what the receiver always
+// refuses. A probe goes by the random end of the ids, so that others which
+// are refused, and have not been tried, do not stand before it.
 const (
-	sqlProbeFrom = sqlWanted + `
+	sqlFailedLeastFrom = sqlWanted + `
 			SELECT ctid AS place FROM deliveries WHERE (bucket = $1) IS TRUE AND due_at <= $4 AND ctid = ANY (ARRAY(
 				SELECT place FROM (
-					(SELECT ctid AS place, attempts, right(event_id::text, 12) AS lot FROM deliveries WHERE bucket = $1 AND `
-	sqlProbeOr = ` ORDER BY due_at LIMIT 100)
+					(SELECT ctid AS place, attempts, due_at, right(event_id::text, 12) AS lot FROM deliveries WHERE bucket = $1 AND `
+	sqlFailedLeastOr = ` ORDER BY due_at LIMIT 100)
 					UNION
-					(SELECT ctid, attempts, right(event_id::text, 12) FROM deliveries WHERE bucket = $1 AND `
+					(SELECT ctid, attempts, due_at, right(event_id::text, 12) FROM deliveries WHERE bucket = $1 AND `
+	sqlFailedLeastTo = ` ORDER BY due_at DESC LIMIT 100)
+				) AS known ORDER BY attempts, due_at LIMIT w.room
+			)) FOR UPDATE SKIP LOCKED` + sqlTake
 	sqlProbeTo = ` ORDER BY due_at DESC LIMIT 100)
 				) AS known ORDER BY attempts, lot LIMIT w.room
 			)) FOR UPDATE SKIP LOCKED` + sqlTake
@@ -262,16 +268,18 @@ const (
 )
 
 // claimText is the statement that claims what is wanted so.
-func claimText(replayed, probe bool) string {
-	switch {
-	case probe && replayed:
-		return sqlProbeReplayed
-	case probe:
-		return sqlProbe
-	case replayed:
-		return sqlClaimReplayed
+func claimText(w Want) string {
+	open, replayed := sqlClaim, sqlClaimReplayed
+	switch w.Order {
+	case ByFailures:
+		open, replayed = sqlFailedLeast, sqlFailedLeastReplayed
+	case ForProbe:
+		open, replayed = sqlProbe, sqlProbeReplayed
 	}
-	return sqlClaim
+	if w.Job != 0 {
+		return replayed
+	}
+	return open
 }
 
 // claim sends a statement for each bucket and kind of want, all in one round
@@ -283,8 +291,8 @@ func (p *postgres) claim(ctx context.Context, wants []Want, claim trigger.ID, no
 		var ids []int64 // webhooks, or replays
 		var rooms []int32
 		var froms []int64
-		bucket, text := wants[0].Bucket, claimText(wants[0].Job != 0, wants[0].Probe)
-		for len(wants) > 0 && wants[0].Bucket == bucket && claimText(wants[0].Job != 0, wants[0].Probe) == text {
+		bucket, text := wants[0].Bucket, claimText(wants[0])
+		for len(wants) > 0 && wants[0].Bucket == bucket && claimText(wants[0]) == text {
 			ids, rooms = append(ids, cmp.Or(wants[0].Job, wants[0].WebhookID)), append(rooms, int32(wants[0].Room))
 			froms = append(froms, micros(wants[0].From))
 			wants = wants[1:]

@@ -3,6 +3,7 @@ package store_test
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -420,6 +421,10 @@ func TestListWebhooks(t *testing.T) {
 		for i := range 15 {
 			newWebhook(t, s, other, "")
 			id := newWebhook(t, s, org, strings.Repeat("a", i))
+			stop := func(ctx context.Context, orgID, webhookID int64, state trigger.WebhookState) error {
+				_, err := s.StopWebhook(ctx, store.Stop{OrganizationID: orgID, WebhookID: webhookID, State: state})
+				return err
+			}
 			state, set := trigger.Active, s.SetWebhookState
 			switch i % 5 {
 			case 0:
@@ -427,7 +432,7 @@ func TestListWebhooks(t *testing.T) {
 			case 1:
 				state = trigger.Paused
 			case 2:
-				state, set = trigger.Gone, s.StopWebhook
+				state, set = trigger.Gone, stop
 			}
 			if err := set(t.Context(), org, id, state); err != nil {
 				t.Fatal(err)

@@ -165,6 +165,9 @@ func (e *embedded) sliceOf(from string, state trigger.DeliveryState) string {
 		AND (event_id, webhook_id, job) IN (SELECT event_id, webhook_id, job FROM %s)`, state, from)
 }
 
+// lockShared needs nothing: there is one writer at a time.
+func (e *embedded) lockShared() string { return "" }
+
 func (e *embedded) ints(list []int64) any {
 	text, _ := json.Marshal(list) // cannot fail for numbers
 	return string(text)

@@ -73,18 +73,22 @@ const (
 )
 
 // dueText is what claimText is on PostgreSQL.
-func dueText(replayed, probe bool) string {
+func dueText(w Want) string {
 	which := sqlDueOpen
-	if replayed {
+	if w.Job != 0 {
 		which = sqlDueReplayed
 	}
-	if !probe {
+	order := "due_at"
+	switch w.Order {
+	case ByDue:
 		return sqlDueColumns + which + `LIMIT ?5`
+	case ForProbe:
+		order = "substr(event_id, 11)"
 	}
 	return sqlDueColumns + `(
 		SELECT * FROM (SELECT * FROM ` + which + `LIMIT 100)
 		UNION SELECT * FROM (SELECT * FROM ` + which + `DESC LIMIT 100)
-	) ORDER BY attempts, substr(event_id, 11) LIMIT ?5`
+	) ORDER BY attempts, ` + order + ` LIMIT ?5`
 }
 
 func (e *embedded) claim(ctx context.Context, wants []Want, claim trigger.ID, now, lease time.Time) (taken []trigger.Delivery, err error) {
@@ -94,7 +98,7 @@ func (e *embedded) claim(ctx context.Context, wants []Want, claim trigger.ID, no
 				d := trigger.Delivery{Claim: claim, DueAt: lease}
 				err := r.Scan(&d.OrganizationID, (*dbID)(&d.EventID), &d.WebhookID, &d.Job, &d.Attempts)
 				return d, err
-			}, dueText(want.Job != 0, want.Probe), want.Bucket, cmp.Or(want.Job, want.WebhookID), micros(want.From), micros(now), want.Room)
+			}, dueText(want), want.Bucket, cmp.Or(want.Job, want.WebhookID), micros(want.From), micros(now), want.Room)
 			if err != nil {
 				return err
 			}

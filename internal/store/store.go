@@ -85,6 +85,9 @@ type dialect interface {
 	list(param string, of listType) string
 	ints(list []int64) any
 	ids(list []trigger.ID) any
+	// lockShared is the text after a SELECT that keeps the rows as they are until
+	// the transaction ends.
+	lockShared() string
 	// lanes are the texts of Lanes and of DueLanes.
 	lanes() (all, due string)
 	// sliceOf is the WHERE that picks the deliveries, all of one state and one

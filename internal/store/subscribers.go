@@ -113,6 +113,7 @@ func (s *Store) readSubscribers(ctx context.Context, q querier, orgID int64) (*t
 			w.State, w.PausedBy = trigger.Paused, trigger.PausedByOperator
 		}
 		if w.there {
+			w.AsOf = subs.Version
 			subs.Webhooks = append(subs.Webhooks, w.Webhook)
 		}
 	}

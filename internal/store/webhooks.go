@@ -79,7 +79,7 @@ func (s *Store) ListWebhooks(ctx context.Context, orgID int64, state trigger.Web
 // webhook, or it was deleted. Invalid if the settings are. Conflict if it is
 // gone and is to be paused, or to be active beside as many as there may be.
 func (s *Store) SetWebhook(ctx context.Context, orgID, webhookID int64, change func(*trigger.Webhook) error) (trigger.Webhook, error) {
-	return s.setWebhook(ctx, orgID, webhookID, func(w *trigger.Webhook) error {
+	return s.setWebhook(ctx, orgID, webhookID, func(w *trigger.Webhook, _ int64) error {
 		if err := change(w); err != nil {
 			return err
 		}
@@ -88,8 +88,9 @@ func (s *Store) SetWebhook(ctx context.Context, orgID, webhookID int64, change f
 }
 
 // setWebhook is SetWebhook without a judgement of the settings, for a change
-// of the state alone; it posts notices of it in the same transaction.
-func (s *Store) setWebhook(ctx context.Context, orgID, webhookID int64, change func(*trigger.Webhook) error,
+// of the state alone; it posts notices of it in the same transaction. change
+// also gets the organization's version of when the webhook changed last.
+func (s *Store) setWebhook(ctx context.Context, orgID, webhookID int64, change func(w *trigger.Webhook, changed int64) error,
 	notices ...*trigger.Notice,
 ) (w trigger.Webhook, err error) {
 	err = s.dialect.write(ctx, func(q querier) error {
@@ -103,33 +104,35 @@ func (s *Store) setWebhook(ctx context.Context, orgID, webhookID int64, change f
 		if w.State == trigger.Deleted {
 			return sql.ErrNoRows
 		}
-		before := w.State
-		if err := change(&w); err != nil {
+		changed, err := changedAt(ctx, q, webhookID)
+		if err != nil {
 			return err
 		}
-		if w.Broken != nil && (w.State.Receives() || w.State == before) { // to write it would lose what cannot be read
+		before := w
+		if err := change(&w, changed); err != nil {
+			return err
+		}
+		if w.Broken != nil && (w.State.Receives() || w.State == before.State) { // to write it would lose what cannot be read
 			return w.Broken
 		}
-		if err := checkChange(ctx, q, &w, before); err != nil {
+		if err := checkChange(ctx, q, &w, before.State); err != nil {
 			return err
 		}
-		return s.changeWebhook(ctx, q, &w, before, version, notices)
+		return s.changeWebhook(ctx, q, &w, &before, version, notices)
 	})
 	return wrapped("set webhook", w, err)
 }
 
 // changeWebhook stores a webhook that has changed, with all that follows from
-// the state that it was in before.
-func (s *Store) changeWebhook(ctx context.Context, q querier, w *trigger.Webhook, before trigger.WebhookState, version int64,
-	notices []*trigger.Notice,
-) error {
+// what it was before.
+func (s *Store) changeWebhook(ctx context.Context, q querier, w, before *trigger.Webhook, version int64, notices []*trigger.Notice) error {
 	if err := s.updateWebhook(ctx, q, w, version); err != nil {
 		return err
 	}
 	if err := settleHealth(ctx, q, w, before, micros(s.Now())); err != nil {
 		return err
 	}
-	if w.State == trigger.Gone && before != trigger.Gone {
+	if w.State == trigger.Gone && before.State != trigger.Gone {
 		if err := limitGone(ctx, q, w.OrganizationID); err != nil {
 			return err
 		}
@@ -187,7 +190,7 @@ func (s *Store) updateSettings(ctx context.Context, q querier, w *trigger.Webhoo
 // the organization has no such webhook, or it was deleted. Conflict as
 // SetWebhook returns it.
 func (s *Store) SetWebhookState(ctx context.Context, orgID, webhookID int64, state trigger.WebhookState) error {
-	_, err := s.setWebhook(ctx, orgID, webhookID, func(w *trigger.Webhook) error {
+	_, err := s.setWebhook(ctx, orgID, webhookID, func(w *trigger.Webhook, _ int64) error {
 		w.State, w.PausedBy = state, trigger.PausedByOwner
 		return nil
 	})
@@ -227,6 +230,12 @@ func bumpVersion(ctx context.Context, q querier, orgID int64) (version int64, er
 	err = q.QueryRowContext(ctx, `UPDATE organizations SET version = version + 1
 		WHERE id = $1 AND deleted_at = 0 RETURNING version`, orgID).Scan(&version)
 	return version, err
+}
+
+// changedAt returns the version of its organization at which a webhook changed
+// last, 0 if there is none.
+func changedAt(ctx context.Context, q querier, webhookID int64) (version int64, err error) {
+	return rowOf(ctx, q, scanInt, `SELECT coalesce(max(version), 0) FROM webhook_versions WHERE webhook_id = $1`, webhookID)
 }
 
 // addVersion notes what a webhook is from this version on.

@@ -90,7 +90,8 @@ func (m *whyMachine) setState(t *rapid.T) {
 
 // stop does what a receiver has asked for.
 func (m *whyMachine) stop(t *rapid.T, h *whyHook, state trigger.WebhookState) {
-	m.must(t, m.store.StopWebhook(m.ctx, h.org, h.id, state))
+	_, err := m.store.StopWebhook(m.ctx, store.Stop{OrganizationID: h.org, WebhookID: h.id, State: state})
+	m.must(t, err)
 	if is := h.now().state; is.Receives() && is != state {
 		m.change(h, whyVersion{state: state, filter: h.now().filter})
 		m.post(h.org, h.id, map[trigger.WebhookState]string{trigger.Gone: "webhook.gone", "paused": "webhook.paused"}[state])

@@ -62,6 +62,7 @@ type Attempt struct {
 	DeliveryKey
 	Claim      ID            // under which it was made; one claim makes one attempt
 	Number     int           // from 1
+	AsOf       int64         // [Webhook.AsOf] of the webhook as it was asked
 	At         time.Time     // when it began
 	Took       time.Duration // until the answer was read or the try given up
 	Timing     Timing
@@ -153,10 +154,10 @@ func (a *Attempt) Strain() Strain {
 }
 
 // AskedToWait returns for how long the receiver wants no requests at all: it
-// has answered 429 or 503 with Retry-After (RFC 9110, section 10.2.3). It
-// returns 0 if the receiver has not asked for that.
+// has answered 429 or 503 with Retry-After (RFC 9110, section 10.2.3), whatever
+// that means for the event. It returns 0 if the receiver has not asked for that.
 func (a *Attempt) AskedToWait() time.Duration {
-	if a.Outcome != Transient || a.Status != 429 && a.Status != 503 {
+	if a.Status != 429 && a.Status != 503 {
 		return 0
 	}
 	return min(a.RetryAfter, MaxRetryAfter)
@@ -166,7 +167,8 @@ func (a *Attempt) AskedToWait() time.Duration {
 // now: ended by success; open again after a pause of the schedule, or after
 // what the receiver asked for if that is longer; or failed. A delivery that
 // is not open stays as it is. random, from -1 to 1, places the pause within
-// its jitter. The claim is given up in every case. A delivery is tried over no
+// its jitter. A 410 is no other failure for the delivery: it ends with its
+// webhook, unless the owner has changed that meanwhile. The claim is given up in every case. A delivery is tried over no
 // longer than the schedule's Span, a pause under MaxRetryAfter counting as
 // that where the receiver asks for it.
 func (d Delivery) After(a Attempt, s Schedule, now time.Time, random float64) Delivery {
@@ -179,13 +181,15 @@ func (d Delivery) After(a Attempt, s Schedule, now time.Time, random float64) De
 	case Success:
 		d.State = DeliveryEnded
 		return d
-	case ReceiverGone:
-		return d.fail(ReasonGone)
 	case Permanent:
 		return d.fail(a.Error)
 	}
 	pause, ok := s.Pause(d.Attempts, random)
-	if !ok {
+	switch {
+	case ok:
+	case a.Outcome == ReceiverGone:
+		return d.fail(ReasonGone)
+	default:
 		return d.fail(ReasonExhausted)
 	}
 	d.DueAt = now.Add(max(pause, min(a.RetryAfter, MaxRetryAfter)))

@@ -47,6 +47,7 @@ const namedZone = "Mon, 2 Jan 2006 15:04:05 MST"
 // parseDate reads a date in the forms of RFC 9110, section 5.6.7, or in one of
 // those that are met besides.
 func parseDate(header string, now time.Time) (wait time.Duration, ok bool) {
+	header = strings.ToUpper(header) // of the names of days and months time.Parse takes any
 	for _, layout := range []string{
 		"Mon, 02 Jan 2006 15:04:05 GMT", time.RFC850, time.ANSIC,
 		namedZone, time.RFC1123Z, time.RFC3339,

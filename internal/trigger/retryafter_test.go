@@ -28,6 +28,8 @@ func TestParseRetryAfter(t *testing.T) {
 		"Tue, 11 Nov 2025 19:25:41 GMT":    time.Hour,
 		"Fri, 31 Dec 9999 23:59:59 GMT":    time.Hour,
 		"Tue, 11 Nov 2025 17:26:41":        0,
+		"tue, 11 nov 2025 17:26:41 gmt":    59*time.Second + 500*time.Millisecond,
+		"2025-11-11t17:26:41z":             59*time.Second + 500*time.Millisecond,
 		"Tue, 11 Nov 2025 17:26:41 UTC":    59*time.Second + 500*time.Millisecond,
 		"Tue, 11 Nov 2025 18:26:41 +0100":  59*time.Second + 500*time.Millisecond,
 		"Tue, 11 Nov 2025 17:26:41 PST":    0,

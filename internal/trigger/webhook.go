@@ -34,6 +34,7 @@ type Webhook struct {
 	HeldUntil  time.Time // the breaker is open until then; zero: closed
 	Holds      int       // how often in a row it has opened
 	CreatedAt  time.Time
+	AsOf       int64   // the version of its organization by which it was read; 0: not known
 	Failing    *Health // how it fails since its last success; nil: it does not, or is not known
 	Broken     error   // why what is stored of it cannot be read, so that it gets nothing; nil: it can
 }

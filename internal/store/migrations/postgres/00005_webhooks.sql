@@ -16,3 +16,6 @@ CREATE INDEX webhooks_gone_at ON webhooks (gone_at) WHERE state = 'ended';
 -- A breaker that the receiver has asked for outlasts successes of attempts that
 -- began before; older programs close it by any success.
 ALTER TABLE webhook_health ADD COLUMN lift_at bigint NOT NULL DEFAULT 0; -- a success closes the breaker if its attempt began then or later
+
+-- Each server reads all open breakers twice a second.
+CREATE INDEX webhook_health_held ON webhook_health (webhook_id) WHERE held_until > 0;

@@ -9,3 +9,5 @@ CREATE INDEX webhooks_ended ON webhooks (organization_id, id) WHERE state = 'end
 CREATE INDEX webhooks_gone_at ON webhooks (gone_at) WHERE state = 'ended';
 
 ALTER TABLE webhook_health ADD COLUMN lift_at INTEGER NOT NULL DEFAULT 0;
+
+CREATE INDEX webhook_health_held ON webhook_health (webhook_id) WHERE held_until > 0;
