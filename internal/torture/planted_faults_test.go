@@ -74,7 +74,7 @@ func receiverPlants() []plant {
 		},
 		{
 			name: "handshakes without a deadline",
-			edits: []edit{{"internal/deliver/send.go", `	if !ok {
+			edits: []edit{{"internal/deliver/transport.go", `	if !ok {
 		return dialer.DialContext`, `	if ok = ok && attempt == nil; !ok {
 		return dialer.DialContext`}},
 			config: torture.Config{Database: "sqlite", Faults: []string{"hang-tls"}, For: 10 * time.Second},
