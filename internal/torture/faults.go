@@ -157,14 +157,15 @@ func (r *run) plan() (plan []fault, err error) {
 
 // inject makes faults until ctx ends, one after the other, and now and then
 // two at a time; the last ones are healed, too. First each of the plan has its
-// turn, then any.
+// turn, then any. db-clock lasts long, so other faults are made meanwhile.
 func (r *run) inject(ctx context.Context, plan []fault) error {
 	random := r.random(forFaults)
 	work := context.WithoutCancel(ctx)
 	turns := random.Perm(len(plan))
+	long, _ := errgroup.WithContext(work) // beside which others come and go
 	for {
 		if pause(ctx, 200*time.Millisecond+time.Duration(random.IntN(1500))*time.Millisecond) != nil {
-			return nil
+			return long.Wait()
 		}
 		f := plan[random.IntN(len(plan))]
 		if len(turns) > 0 {
@@ -176,12 +177,17 @@ func (r *run) inject(ctx context.Context, plan []fault) error {
 		}
 		group, _ := errgroup.WithContext(work)
 		for _, f := range together {
+			its, of := rand.New(rand.NewPCG(random.Uint64(), 0)), group
+			if f.name == faultStep {
+				if of = long; !r.clock.CompareAndSwap(false, true) { // it lasts already
+					continue
+				}
+			}
 			fmt.Fprintf(r.Out, "%8.1f s  %s\n", r.Now().Sub(r.receiver.begun).Seconds(), f.name)
-			its := rand.New(rand.NewPCG(random.Uint64(), 0))
-			group.Go(func() error { return r.cause(work, f, its) })
+			of.Go(func() error { return r.cause(work, f, its) })
 		}
 		if err := group.Wait(); err != nil {
-			return err
+			return errors.Join(err, long.Wait())
 		}
 	}
 }

@@ -87,7 +87,7 @@ type run struct {
 	stuck    atomic.Bool // something was waited for in vain
 	mute     atomic.Bool // an inbox could not be read for a long time
 	away     absence     // of SQLite's files
-	clock    sync.Mutex  // held by what sets the database's
+	clock    atomic.Bool // the database's is being set
 	closers  []func() error
 }
 
