@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -59,17 +60,23 @@ func dial(ctx context.Context, dialer *net.Dialer, network, address string) (net
 	if deadline, ok := attempt.Deadline(); ok {
 		err = conn.SetDeadline(deadline) // of the handshake; GotConn ends it
 	}
-	return &answeredConn{Conn: conn}, err
+	return newAnsweredConn(conn), err
 }
 
 // answeredConn is a connection to a receiver, which may answer before it has
-// read all of the request, and close the connection. Then what is still to be
-// written is lost, but the answer can be read. So a write that finds the
-// connection closed, after another that did not, passes for one that succeeded:
-// if there is no answer, the read fails.
+// read all of the request, and close the connection: what is then written is
+// lost, and the answer counts. So a write that finds the connection closed, after
+// another that did not, fails only when there is nothing more to read.
 type answeredConn struct {
 	net.Conn
-	written atomic.Bool // something of the request
+	written atomic.Bool   // something of the request
+	over    chan struct{} // is closed when there is nothing more to read
+	end     func()        // closes over
+}
+
+func newAnsweredConn(conn net.Conn) *answeredConn {
+	over := make(chan struct{})
+	return &answeredConn{Conn: conn, over: over, end: sync.OnceFunc(func() { close(over) })}
 }
 
 // Write implements [net.Conn].
@@ -79,9 +86,24 @@ func (c *answeredConn) Write(b []byte) (int, error) {
 		c.written.Store(true)
 	}
 	if c.written.Load() && (errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET)) {
-		return len(b), nil
+		<-c.over // at the latest at the attempt's deadline, which closes the connection
 	}
 	return n, err
+}
+
+// Read implements [net.Conn].
+func (c *answeredConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if err != nil {
+		c.end()
+	}
+	return n, err
+}
+
+// Close implements [net.Conn].
+func (c *answeredConn) Close() error {
+	c.end()
+	return c.Conn.Close()
 }
 
 // beginRequest is called before a request goes over a connection.
