@@ -26,7 +26,7 @@ func databasePlants() []plant {
 					}
 					e.mu.Unlock()
 					for id, orgID := range gone {
-						e.endWebhook(id, ending{orgID, trigger.Gone, false})
+						e.endWebhook(id, ending{organizationID: orgID, state: trigger.Gone})
 					}
 			`}},
 			config: torture.Config{Database: "postgres", Faults: []string{"db-read"}, For: 10 * time.Second},
