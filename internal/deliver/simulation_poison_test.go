@@ -2,6 +2,7 @@ package deliver_test
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -75,4 +76,49 @@ func TestSimulatedPoison(t *testing.T) {
 			})
 		}
 	}
+}
+
+// Events that come when the breaker has opened for others that are refused, or
+// get no answer, do not stand behind the retries of these.
+func TestSimulatedPoisonBefore(t *testing.T) {
+	t.Parallel()
+	for _, how := range []conduct{busy, hangs} {
+		for _, servers := range []int{1, 3} {
+			t.Run(fmt.Sprintf("conduct %d with %d servers", how, servers), func(t *testing.T) {
+				t.Parallel()
+				synctest.Test(t, func(t *testing.T) { poisonBefore(t, how, servers) })
+			})
+		}
+	}
+}
+
+func poisonBefore(t *testing.T, how conduct, servers int) {
+	const k, good, within = 64, 40, time.Minute // a probe under way, a hold, another probe, and some
+	w := newWorld(t, 13)
+	w.calm, w.timeout = true, 4*time.Second
+	w.schedule = slices.Repeat(trigger.Schedule{5 * time.Second}, 100)
+	w.addHooks(plan{{0, prompt}})
+	w.hooks[0].poison = how
+	for range servers {
+		w.start()
+	}
+	w.due(1, k)
+	w.mu.Lock()
+	for _, d := range w.debts {
+		d.poison = true
+	}
+	w.mu.Unlock()
+	<-time.After(8 * time.Minute) // each of them is tried once at least
+	w.due(1, good)
+	<-time.After(within)
+	w.mu.Lock()
+	for _, d := range w.debts {
+		if !d.poison && len(d.sends) == 0 {
+			w.wrong(d, "waits for %v behind %d that are refused", within, k)
+		}
+	}
+	w.mu.Unlock()
+	w.settle()
+	w.judge()
+	w.stop()
 }

@@ -82,10 +82,11 @@ func newAnsweredConn(conn net.Conn) *answeredConn {
 // Write implements [net.Conn].
 func (c *answeredConn) Write(b []byte) (int, error) {
 	n, err := c.Conn.Write(b)
+	closed := errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET)
 	if n > 0 {
 		c.written.Store(true)
 	}
-	if c.written.Load() && (errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET)) {
+	if closed && c.written.Load() {
 		<-c.over // at the latest at the attempt's deadline, which closes the connection
 	}
 	return n, err
