@@ -11,6 +11,7 @@ FOR         := 5m
 ROUNDS      := 4
 TORTURE     :=
 BENCH       :=
+SEEDS       := $(shell shuf -i 0-999999999 -n 10 | paste -sd,)
 MEASURING   := ^(TestSlowClients|TestIdleConnections)$$
 TOOLS       := $(CURDIR)/.tools
 # SQLite is translated C, on memory of its own: the race detector sees nothing there, and is slow to look.
@@ -70,6 +71,11 @@ test: check-go ## Run all tests, on SQLite and on a PostgreSQL of their own
 	scripts/with-postgres bash -euc '
 		go test $$race -shuffle=on -count=1 -timeout=15m -skip "$(MEASURING)" ./...
 		go test $$race -count=1 -timeout=15m -run "$(MEASURING)" ./cmd/triggerd'
+
+.PHONY: simulate
+simulate: check-go ## Run the simulation with SEEDS, for example 7,42 (ten new ones)
+	@echo "again with: make simulate SEEDS=$(SEEDS)"
+	SIMULATION_SEED=$(SEEDS) go test -count=1 -timeout=15m -run '^TestSimulation$$' ./internal/deliver
 
 .PHONY: fuzz
 fuzz: check-go ## Run each fuzz target for FUZZTIME (10s)

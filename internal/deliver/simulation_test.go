@@ -7,6 +7,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -17,11 +18,12 @@ import (
 
 // Servers, their database and their receivers live through everything that may
 // happen to them, in virtual time, and keep the rules of simulation_rules_test.go.
-// SIMULATION_SEED runs one seed again, SIMULATION_SEEDS another number of them.
-// Each of the situations that this is for must have come up.
+// SIMULATION_SEED runs one seed again, or several with commas between them;
+// SIMULATION_SEEDS runs the seeds from 0 to that number. Each of the situations
+// that this is for must have come up, unless the seeds were chosen.
 func TestSimulation(t *testing.T) {
 	t.Parallel()
-	list := seeds(t, 40)
+	list, chosen := seeds(t, 40)
 	var mu sync.Mutex
 	met := map[string]int{}
 	t.Run("seed", func(t *testing.T) {
@@ -41,7 +43,7 @@ func TestSimulation(t *testing.T) {
 	})
 	t.Log(met)
 	for _, what := range situations() {
-		if met[what] == 0 && len(list) > 1 && !t.Failed() {
+		if met[what] == 0 && !chosen && !t.Failed() {
 			t.Errorf("it never came up: %s", what)
 		}
 	}
@@ -141,25 +143,31 @@ const (
 	again        = "a delivery was sent again after a success"
 )
 
-// seeds are those that are run: 0 to n-1, if nothing else is asked for, and
-// half of them where the race detector makes each slow.
-func seeds(t *testing.T, n uint64) (list []uint64) {
+// seeds returns the seeds to run: those of SIMULATION_SEED, and then they are
+// chosen, or 0 to n-1, and half of them if the race detector makes each slow.
+func seeds(t *testing.T, n uint64) (list []uint64, chosen bool) {
 	t.Helper()
-	if text := os.Getenv("SIMULATION_SEED"); text != "" {
-		seed, err := strconv.ParseUint(text, 10, 64)
-		if err != nil {
-			t.Fatal(err)
+	if texts := os.Getenv("SIMULATION_SEED"); texts != "" {
+		for text := range strings.SplitSeq(texts, ",") {
+			seed, err := strconv.ParseUint(text, 10, 64)
+			if err != nil {
+				t.Fatalf("SIMULATION_SEED must be numbers with commas between them, for example 7,42; got %q", texts)
+			}
+			list = append(list, seed)
 		}
-		return []uint64{seed}
+		return list, true
 	}
 	if build, ok := debug.ReadBuildInfo(); ok && slices.Contains(build.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
 		n /= 2
 	}
 	if text := os.Getenv("SIMULATION_SEEDS"); text != "" {
-		n, _ = strconv.ParseUint(text, 10, 64)
+		var err error
+		if n, err = strconv.ParseUint(text, 10, 64); err != nil {
+			t.Fatalf("SIMULATION_SEEDS must be a number, for example 120; got %q", text)
+		}
 	}
 	for seed := range n {
 		list = append(list, seed)
 	}
-	return list
+	return list, false
 }

@@ -55,6 +55,7 @@ type hook struct {
 	tenant   *tenant
 	filter   string
 	verifier verifier
+	poisoned mood     // how it answers poison; good if nothing is poison
 	busy     bool     // somebody changes it
 	headers  []change // what deliveries say, in the order of the changes
 	pauses   []change // whether there are any
@@ -67,6 +68,7 @@ type event struct {
 	dedupID   string // "": none
 	eventType string
 	refused   bool // it is malformed: nobody may accept it
+	poison    bool // its webhook refuses it whenever it comes
 	deliverAt time.Time
 
 	ids       []string // that answers have named, each once

@@ -114,29 +114,42 @@ func (b *book) answeredSince(e *event, h *hook, since time.Time) bool {
 	return slices.ContainsFunc(e.came[h.n], func(a arrival) bool { return a.answered && a.at.After(since) })
 }
 
-// missing counts the deliveries that were owed, or asked for again, of
-// acknowledged events and that no receiver has answered with a 2xx since.
-func (b *book) missing() (first, again int, one string) {
+// missing counts the deliveries of acknowledged events that were owed, or asked
+// for again, and that no endpoint has answered with a 2xx since. It also returns
+// their tenants.
+func (b *book) missing() (n int, of []*tenant) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for _, e := range b.events {
-		if !e.acknowledged() || e.leaving {
-			continue
+	for _, t := range b.tenants {
+		before := n
+		for _, e := range t.events {
+			first, again := b.missingOf(e)
+			n += len(first) + len(again)
 		}
-		for _, h := range e.owedTo() {
-			if !b.answeredSince(e, h, time.Time{}) {
-				first++
-				one = e.String() + " to " + h.filter
-			}
-			for _, r := range e.resent[h.n] {
-				if r.replay != 0 && !b.answeredSince(e, h, r.asked) {
-					again++
-					one = e.String() + " again to " + h.filter
-				}
+		if n > before {
+			of = append(of, t)
+		}
+	}
+	return n, of
+}
+
+// missingOf returns the webhooks that did not get an event, and those that did
+// not get it again. The caller holds mu.
+func (b *book) missingOf(e *event) (first, again []*hook) {
+	if !e.acknowledged() || e.leaving || e.poison {
+		return nil, nil
+	}
+	for _, h := range e.owedTo() {
+		if !b.answeredSince(e, h, time.Time{}) {
+			first = append(first, h)
+		}
+		for _, r := range e.resent[h.n] {
+			if r.replay != 0 && !b.answeredSince(e, h, r.asked) {
+				again = append(again, h)
 			}
 		}
 	}
-	return first, again, one
+	return first, again
 }
 
 // deleting enters that an event is about to be deleted, and returns its id; ""

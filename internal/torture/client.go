@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -18,6 +19,8 @@ type client struct {
 
 	mu     sync.Mutex
 	tenant *tenant // of the next event
+
+	hushed atomic.Bool // clients do not post, except for those of a fault
 
 	times sync.Mutex
 	took  []time.Duration // by POSTs of single events that were acknowledged
@@ -92,6 +95,12 @@ func (c *client) one(ctx context.Context, random *rand.Rand) {
 	}
 }
 
+// hush returns once clients may post, or ctx ends.
+func (c *client) hush(ctx context.Context) {
+	for c.hushed.Load() && pause(ctx, retryPause) == nil {
+	}
+}
+
 // takeBack deletes an event that is to be delivered later. Once that was
 // asked for, and until it is answered, nobody knows whether it is there.
 func (c *client) takeBack(ctx context.Context, e *event, random *rand.Rand) {
@@ -129,7 +138,7 @@ func (c *client) newEvent(ctx context.Context, random *rand.Rand) (*event, error
 	default:
 		e.dedupID = fmt.Sprintf("%s %d", cloudSource, e.n)
 	}
-	if !e.refused && random.IntN(40) == 0 {
+	if !e.refused && random.IntN(40) == 0 && !c.receiver.ahead.Load() {
 		e.deliverAt = c.later(random)
 	}
 	return e, nil
@@ -180,7 +189,7 @@ func (c *client) oneBatch(ctx context.Context, random *rand.Rand) {
 			}
 		}
 		b.add(e, named || random.IntN(2) == 0, random.IntN(100))
-		if !e.refused && b.form != cloudBatch && random.IntN(100) == 0 {
+		if !e.refused && b.form != cloudBatch && random.IntN(100) == 0 && !c.receiver.ahead.Load() {
 			e.deliverAt = c.later(random)
 		}
 	}

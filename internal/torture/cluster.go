@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"os/user"
@@ -18,6 +19,8 @@ type cluster struct {
 	*postgres
 	dir   string
 	port  int
+	front *relay // between it and the nodes
+	feed  *relay // between it and its standby
 	cred  *syscall.Credential
 	log   string // file
 	cmd   *exec.Cmd
@@ -35,6 +38,14 @@ func (r *run) addCluster(ctx context.Context, i int) error {
 	if err := c.makeDir(r.Dir); err != nil {
 		return err
 	}
+	if c.front, err = newRelay(c.address()); err != nil {
+		return err
+	}
+	r.closers = append(r.closers, c.front.close)
+	if c.feed, err = newRelay(c.address()); err != nil {
+		return err
+	}
+	r.closers = append(r.closers, c.feed.close)
 	r.db.servers = append(r.db.servers, c)
 	r.closers = append(r.closers, c.close)
 	if i > 0 {
@@ -51,6 +62,8 @@ func (r *run) addCluster(ctx context.Context, i int) error {
 	}
 	return c.start(ctx)
 }
+
+func (c *cluster) address() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(c.port)) }
 
 // makeDir makes the cluster's folder. PostgreSQL refuses to run as root, so
 // that for root it belongs to somebody else.
@@ -119,7 +132,12 @@ func (c *cluster) initialize(ctx context.Context, settings string) error {
 	}
 	settings = "\nmax_connections = 100\nlisten_addresses = '127.0.0.1'\nunix_socket_directories = ''\n" +
 		"logging_collector = off\nrestart_after_crash = on\n" + settings
-	conf, err := os.OpenFile(filepath.Join(c.dir, "postgresql.conf"), os.O_APPEND|os.O_WRONLY, 0)
+	return c.configure("postgresql.conf", settings)
+}
+
+// configure appends settings to one of the files of a server that is not running.
+func (c *cluster) configure(file, settings string) error {
+	conf, err := os.OpenFile(filepath.Join(c.dir, file), os.O_APPEND|os.O_WRONLY, 0)
 	if err != nil {
 		return err
 	}
@@ -138,7 +156,7 @@ func (c *cluster) follow(ctx context.Context, primary *cluster) error {
 			return err
 		}
 	}
-	return c.exec(ctx, "pg_basebackup", "--pgdata="+c.dir, "--dbname="+primary.url("127.0.0.1", primary.port).String(),
+	return c.exec(ctx, "pg_basebackup", "--pgdata="+c.dir, "--dbname="+primary.url("127.0.0.1", primary.feed.port()).String(),
 		"--checkpoint=fast", "--write-recovery-conf", "--no-sync")
 }
 
@@ -161,6 +179,9 @@ func (c *cluster) launch() error {
 	}
 	defer log.Close()
 	cmd := c.command("postgres", "-D", c.dir, "-p", strconv.Itoa(c.port))
+	if c.clock != "" {
+		cmd.Env = append(cmd.Env, "LD_PRELOAD="+fakeTime(), "FAKETIME_TIMESTAMP_FILE="+c.clock, "FAKETIME_CACHE_DURATION=1", "DONT_FAKE_MONOTONIC=1")
+	}
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
 		return err

@@ -24,7 +24,7 @@ const (
 func (c *client) consume(ctx context.Context, random *rand.Rand) error {
 	for pause(ctx, time.Duration(random.IntN(250))*time.Millisecond) == nil {
 		t := c.book.someInbox(random.Int())
-		if t == nil {
+		if t == nil || c.receiver.ahead.Load() {
 			continue
 		}
 		lease := time.Duration(1000+random.IntN(3000)) * time.Millisecond

@@ -31,10 +31,19 @@ const (
 	anyPostgres
 	ownPostgres // that the run has started
 	withStandby
+	onlySQLite // alone
 )
 
 func (k kindOf) String() string {
-	return [...]string{"", "needs PostgreSQL", "needs --database postgres", "needs --database standby"}[k]
+	return [...]string{"", "needs PostgreSQL", "needs --database postgres", "needs --database standby", "needs --database sqlite"}[k]
+}
+
+// allows reports whether a fault can be made on a database of this kind.
+func (k kindOf) allows(f *fault) bool {
+	if f.on == onlySQLite {
+		return k == anyDatabase
+	}
+	return f.on <= k
 }
 
 // kind is that of the run's database.
@@ -56,6 +65,9 @@ const (
 	faultCrowd    = "crowd"
 	faultSnapshot = "db-snapshot"
 	faultClock    = "clock"
+	faultStep     = "db-clock"
+	faultPoison   = "poison"
+	faultHang     = "hang-" // prefix
 )
 
 // table are all faults.
@@ -67,7 +79,13 @@ func table() []fault {
 		{faultPause, "SIGSTOP of a node for longer than its leases", anyDatabase, allowed, suspend},
 		{"fds", "a node runs out of descriptors", anyDatabase, lacksLimits, starve},
 		{faultCrowd, "connections that say nothing, or half a header", anyDatabase, allowed, crowd},
+		{faultPoison, "a webhook's endpoint refuses some events whenever they come", anyDatabase, allowed, poison},
+		{faultHang + "101", "endpoints answer 101, and keep the connection", anyDatabase, allowed, cast(switching)},
+		{faultHang + "103", "endpoints answer 103 for ever", anyDatabase, allowed, cast(hinting)},
+		{faultHang + "tls", "endpoints leave TLS handshakes unanswered", anyDatabase, allowed, cast(stalling)},
 		{"disk-full", "no space left for the database", anyDatabase, lacksDisk, fillDisk},
+		{"db-files", "SQLite's files are moved away under the server, and back", onlySQLite, allowed, moveFiles},
+		{faultStep, "the clock of PostgreSQL goes ahead by an hour or a day, and steps back", ownPostgres, lacksFakeTime, stepClock},
 		{"fsync", "fsync and fdatasync of the database fail", anyDatabase, lacksTracing, failSync},
 		{faultClock, "a node comes again with its clock up to 90 s off", anyPostgres, allowed, shiftClock},
 		{"db-reset", "a node's connections to PostgreSQL are closed, new ones too", anyPostgres, allowed, toxic("reset_peer", `{"timeout":0}`)},
@@ -78,7 +96,10 @@ func table() []fault {
 		{"db-restart", "a fast restart of PostgreSQL", ownPostgres, allowed, restartDatabase},
 		{"db-lock", "somebody locks a table", ownPostgres, lacksClient, lockTable},
 		{faultSnapshot, "somebody holds a snapshot for a long time", ownPostgres, lacksClient, holdSnapshot},
+		{"db-read", "connections are cut while PostgreSQL answers reads", anyPostgres, allowed, cutReads},
 		{"failover", "PostgreSQL is killed, and its standby promoted", withStandby, allowed, failOver},
+		{"standby-cut", "the primary loses its standby, and then is killed, and the standby promoted", withStandby, lacksClient, cutStandby},
+		{"old-primary", "after a failover the old primary comes back, and nodes reach it alone", withStandby, lacksClient, returnOld},
 	}
 }
 
@@ -115,10 +136,10 @@ func (r *run) plan() (plan []fault, err error) {
 	all := slices.Equal(r.Config.Faults, []string{AllFaults})
 	for _, f := range table() {
 		named := slices.Contains(r.Config.Faults, f.name)
-		if f.on > r.kind() && named {
+		if !r.kind().allows(&f) && named {
 			return nil, fmt.Errorf("the fault %s %v", f.name, f.on)
 		}
-		if f.on > r.kind() || !named && !all {
+		if !r.kind().allows(&f) || !named && !all {
 			continue
 		}
 		lack := f.lack(r)
@@ -136,14 +157,15 @@ func (r *run) plan() (plan []fault, err error) {
 
 // inject makes faults until ctx ends, one after the other, and now and then
 // two at a time; the last ones are healed, too. First each of the plan has its
-// turn, then any.
+// turn, then any. db-clock lasts long, so other faults are made meanwhile.
 func (r *run) inject(ctx context.Context, plan []fault) error {
 	random := r.random(forFaults)
 	work := context.WithoutCancel(ctx)
 	turns := random.Perm(len(plan))
+	long, _ := errgroup.WithContext(work) // beside which others come and go
 	for {
 		if pause(ctx, 200*time.Millisecond+time.Duration(random.IntN(1500))*time.Millisecond) != nil {
-			return nil
+			return long.Wait()
 		}
 		f := plan[random.IntN(len(plan))]
 		if len(turns) > 0 {
@@ -155,12 +177,17 @@ func (r *run) inject(ctx context.Context, plan []fault) error {
 		}
 		group, _ := errgroup.WithContext(work)
 		for _, f := range together {
+			its, of := rand.New(rand.NewPCG(random.Uint64(), 0)), group
+			if f.name == faultStep {
+				if of = long; !r.clock.CompareAndSwap(false, true) { // it lasts already
+					continue
+				}
+			}
 			fmt.Fprintf(r.Out, "%8.1f s  %s\n", r.Now().Sub(r.receiver.begun).Seconds(), f.name)
-			its := rand.New(rand.NewPCG(random.Uint64(), 0))
-			group.Go(func() error { return r.cause(work, f, its) })
+			of.Go(func() error { return r.cause(work, f, its) })
 		}
 		if err := group.Wait(); err != nil {
-			return err
+			return errors.Join(err, long.Wait())
 		}
 	}
 }

@@ -114,25 +114,6 @@ func holdSnapshot(_ context.Context, r *run, random *rand.Rand) error {
 	return nil
 }
 
-// failOver kills the primary, promotes the standby, and after a while gives
-// that a standby of its own: until then no commit is answered.
-func failOver(ctx context.Context, r *run, random *rand.Rand) error {
-	r.database.Lock()
-	defer r.database.Unlock()
-	old, promoted := r.db.servers[0], r.db.servers[1]
-	old.kill()
-	_ = pause(ctx, time.Duration(random.IntN(1000))*time.Millisecond)
-	if err := promoted.exec(ctx, "pg_ctl", "promote", "--pgdata="+promoted.dir, "--wait"); err != nil {
-		return err
-	}
-	r.db.servers[0], r.db.servers[1] = promoted, old
-	_ = pause(ctx, time.Duration(random.IntN(4000))*time.Millisecond)
-	if err := old.follow(ctx, promoted); err != nil {
-		return err
-	}
-	return old.start(ctx)
-}
-
 // fillDisk takes all the space there is under the database.
 func fillDisk(ctx context.Context, r *run, random *rand.Rand) error {
 	r.database.Lock()

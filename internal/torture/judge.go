@@ -19,6 +19,8 @@ func (r *run) judge(ctx context.Context) {
 	fmt.Fprintln(r.Out, "judging")
 	ctx, cancel := context.WithTimeout(ctx, judgePatience)
 	defer cancel()
+	r.judgeAttempts(ctx)
+	r.judgeMissed(ctx)
 	r.judgeArrivals()
 	r.judgeInboxes()
 	r.judgeReplays(ctx)
@@ -48,15 +50,27 @@ func (r *run) judge(ctx context.Context) {
 	}
 }
 
+// judgeMissed looks for what did not come to the receiver.
+func (r *run) judgeMissed(ctx context.Context) {
+	for _, e := range r.book.events {
+		r.book.mu.Lock()
+		first, again := r.book.missingOf(e)
+		r.book.mu.Unlock()
+		for _, h := range first {
+			if !r.failedAhead(ctx, e, h) {
+				r.report.breach(lostDeliveries, "%s to %q", e, h.filter)
+			}
+		}
+		for _, h := range again {
+			if !r.failedAhead(ctx, e, h) {
+				r.report.breach(badReplay, "%s again to %q", e, h.filter)
+			}
+		}
+	}
+}
+
 // judgeArrivals looks at what the receiver got.
 func (r *run) judgeArrivals() {
-	n, again, one := r.book.missing()
-	for range n {
-		r.report.breach(lostDeliveries, "as this one: %s", one)
-	}
-	for range again {
-		r.report.breach(badReplay, "as this one: %s", one)
-	}
 	for _, stray := range r.book.strays {
 		promise, _, known := strings.Cut(stray, ": ")
 		if !known || !slices.Contains(Promises(), promise) {
@@ -188,6 +202,11 @@ func (r *run) judgeDatabase(ctx context.Context) {
 // sumUp fills in the figures.
 func (r *run) sumUp() {
 	b, rep := r.book, r.report
+	if r.db != nil {
+		for _, p := range r.db.fronts {
+			rep.ReadsCut += p.countCuts()
+		}
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	rep.Counts, rep.Tenants, rep.Webhooks, rep.Events = b.counts, len(b.tenants), len(b.hooks), len(b.events)

@@ -51,7 +51,7 @@ func (r *run) judgeClaims(a, b *handed) {
 	}
 	for _, lease := range a.leases {
 		inIt := b.asked.After(lease.from) && b.got().Before(lease.to.Add(-margin))
-		if inIt && (a.over.IsZero() || b.got().Before(a.over)) {
+		if inIt && r.report.Faults[faultStep] == 0 && (a.over.IsZero() || b.got().Before(a.over)) {
 			r.report.breach(twoClaims, "%s: by %s, %v before the lease of %s ended", a.event, b.claim, lease.to.Sub(b.got()), a.claim)
 		}
 	}
@@ -63,7 +63,7 @@ func (r *run) judgeTime(e *event, at time.Time, how string) {
 	if e.deliverAt.IsZero() {
 		return
 	}
-	if early := e.deliverAt.Sub(at); early > margin && r.report.Faults[faultClock] == 0 {
+	if early := e.deliverAt.Sub(at); early > margin && r.report.Faults[faultClock]+r.report.Faults[faultStep] == 0 {
 		r.report.breach(tooEarly, "%s: %s %v before its time", e, how, early)
 	}
 	if !e.deletedAt.IsZero() && e.deletedAt.Add(margin).Before(e.deliverAt) {

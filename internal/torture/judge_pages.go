@@ -27,11 +27,15 @@ const settleTime = 30 * time.Second
 // pendingStatus is that of events that somebody is still owed.
 const pendingStatus = "pending"
 
-// wanted is the status of an event in the end: what webhooks and consumers
-// wanted is delivered, the rest waits in the inbox.
+// wanted returns the status that an event must have in the end: delivered if
+// webhooks or consumers wanted it, failed if its webhook refuses it, and pending
+// if it waits in the inbox.
 func (e *event) wanted() string {
 	if e.owedToInbox() && !e.tenant.consumed {
 		return pendingStatus
+	}
+	if e.poison {
+		return "failed"
 	}
 	return "delivered"
 }
@@ -64,6 +68,7 @@ func (r *run) judgeTenant(ctx context.Context, t *tenant) {
 	stored := r.judgeList(ctx, t, newest, "the newest first", time.Time{})
 	r.judgeList(ctx, t, oldest, "the oldest first", begun.Add(-settleTime-margin))
 	r.judgeOpen(ctx, t, stored)
+	r.judgeHooks(ctx, t)
 	if len(newest) <= 100 { // then one page of the original contract has them all
 		var page struct{ Events []shownEvent }
 		q := request{method: http.MethodGet, path: "/api/inbox?limit=100", key: t.key}
@@ -100,7 +105,7 @@ func (r *run) judgeList(ctx context.Context, t *tenant, list []shownEvent, where
 			stored = append(stored, e)
 		}
 		r.judgeOne(e, first[e], list[i].ID)
-		r.judgeStatus(e, &list[i])
+		r.judgeStatus(ctx, e, &list[i])
 	}
 	for _, e := range t.events {
 		for _, id := range e.ids {
@@ -173,16 +178,44 @@ func (r *run) judgeShown(t *tenant, shown *shownEvent) *event {
 }
 
 // judgeStatus: what is shown of an event is what has to be in the end.
-func (r *run) judgeStatus(e *event, shown *shownEvent) {
+func (r *run) judgeStatus(ctx context.Context, e *event, shown *shownEvent) {
 	want := e.wanted()
 	switch {
 	case !e.deletedAt.IsZero():
 		r.report.breach(cameDeleted, "%s is there", e)
 	case shown.Status == want || e.leaving || e.tenant.doubtful:
+	case shown.Status == pendingStatus && (e.mayStayOpen() || slices.ContainsFunc(e.owedTo(), func(h *hook) bool { return r.failedAhead(ctx, e, h) })):
 	case shown.Status == "failed":
 		r.report.breach(failedEvents, "%s is %s, as %s", e, shown.Status, shown.ID)
 	default:
 		r.report.breach(stillPending, "%s is %s, as %s, and not %s", e, shown.Status, shown.ID, want)
+	}
+}
+
+// mayStayOpen reports whether an event may still be tried when all has settled,
+// because a breaker holds it.
+func (e *event) mayStayOpen() bool { return e.poison && e.tenant.hooks[0].mayHold() }
+
+// judgeHooks compares the states of a tenant's webhooks with what their owner
+// wanted. Nothing else changes a state, because no endpoint answers 410.
+func (r *run) judgeHooks(ctx context.Context, t *tenant) {
+	if len(t.hooks) == 0 {
+		return
+	}
+	shown, err := pagesOf[shownHook](ctx, r, t, "/v1/webhooks?limit=100")
+	if err != nil {
+		r.report.breach(stoppedHook, "the webhooks of tenant %d cannot be read: %v", t.n, err)
+		return
+	}
+	for _, h := range t.hooks {
+		i := slices.IndexFunc(shown, func(s shownHook) bool { return s.ID == h.id })
+		switch held := inForce(h.pauses, r.Now()); {
+		case i < 0:
+			r.report.breach(stoppedHook, "webhook %d of tenant %d is not listed", h.id, t.n)
+		case shown[i].State == "active" && !slices.Contains(held, ""), shown[i].State == "paused" && !slices.Contains(held, "paused"),
+			shown[i].State != "active" && shown[i].State != "paused":
+			r.report.breach(stoppedHook, "webhook %d of tenant %d is %s", h.id, t.n, shown[i].State)
+		}
 	}
 }
 

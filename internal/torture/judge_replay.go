@@ -29,7 +29,7 @@ func (r *run) judgeReplays(ctx context.Context) {
 	random := r.random(forReplays)
 	begun := r.Now()
 	before, until := begun, ""
-	if random.IntN(4) > 0 {
+	if random.IntN(4) > 0 || r.report.Faults[faultStep] > 0 {
 		before = begun.Add(-settleTime - margin).Truncate(time.Millisecond)
 		until = fmt.Sprintf(`,"until":%q`, before.UTC().Format(time.RFC3339Nano))
 	}
@@ -47,6 +47,7 @@ func (r *run) judgeReplays(ctx context.Context) {
 			want++
 		}
 	}
+	_ = pause(ctx, r.dueUntil(ctx, []*tenant{h.tenant}).Sub(r.Now())) // an open breaker would hold up the replay
 	q := request{
 		method: http.MethodPost, path: "/v1/replays", key: h.tenant.key, body: fmt.Appendf(nil, `{"webhook_id":%d,"pace":0%s}`, h.id, until),
 		header: map[string]string{"Idempotency-Key": "the last replay"},
@@ -62,6 +63,11 @@ func (r *run) judgeReplays(ctx context.Context) {
 		r.report.breach(badReplay, "%d of %d events came to webhook %d by a replay", came, want, h.n)
 	}
 	r.report.Replayed = want
+	r.judgeResends(ctx, random)
+}
+
+// judgeResends looks whether the replays of single events have ended.
+func (r *run) judgeResends(ctx context.Context, random *rand.Rand) {
 	n := 0
 	for _, e := range r.book.events {
 		for _, h := range e.owedTo() {
@@ -78,10 +84,17 @@ func (r *run) judgeReplays(ctx context.Context) {
 func (r *run) judgeReplay(ctx context.Context, random *rand.Rand, h *hook, id int64, want int) {
 	var got replayed
 	q := request{method: http.MethodGet, path: "/v1/replays/" + strconv.FormatInt(id, 10), key: h.tenant.key}
-	_ = until(ctx, replayPatience, "", func(ctx context.Context) bool {
+	patience := replayPatience
+	if r.stuck.Load() {
+		patience /= 10
+	}
+	ended := until(ctx, patience, "", func(ctx context.Context) bool {
 		a, err := r.client.insistOn(ctx, random, q, http.StatusOK)
 		return err != nil || r.client.read(&a, &got) != nil || got.State == "done"
 	})
+	if ended != nil {
+		r.stuck.Store(true)
+	}
 	if got != (replayed{id, "done", want, want, 0}) {
 		r.report.breach(badReplay, "of %d events to webhook %d: %+v", want, h.n, got)
 	}
@@ -95,6 +108,9 @@ func (b *book) busiest(before time.Time) (busiest *hook) {
 	most := 0
 	for _, t := range b.tenants {
 		for _, h := range t.hooks {
+			if h.poisoned != good {
+				continue
+			}
 			n := 0
 			for _, e := range t.events {
 				if e.acknowledged() && acceptedAt(e.ids[0]).Before(before) && matches(h.filter, e.eventType) {

@@ -58,6 +58,7 @@ func (r *run) startNodes(ctx context.Context) error {
 		n.env = []string{
 			"PATH=" + os.Getenv("PATH"), "LISTEN=" + n.address, "DATA_DIR=" + data, "DATABASE_URL=" + url,
 			"ALLOWED_TARGETS=127.0.0.0/8", "RATE_LIMIT_RPM=0", "DEDUP_MAX_SIZE=300", "DELIVERY_TIMEOUT=" + r.attemptTimeout().String(), "LOG_LEVEL=warn",
+			"SSL_CERT_FILE=" + r.certificate(),
 			"RETRY_SCHEDULE=" + retrySchedule + strings.Repeat(lastPause, pauses-strings.Count(retrySchedule, ",")-1),
 		}
 		r.nodes = append(r.nodes, n)

@@ -26,15 +26,19 @@ type plant struct {
 	finds  []string // breaches, each of which has to be found; with | between those of which one suffices
 }
 
+// impatience is how long a run waits for progress if a bug is planted: longer
+// than a lease, as a sound server may need it.
+const impatience = 8 * time.Second
+
 // tries is how many runs, each with a seed of its own, a bug may take to be
 // found: whether a fault strikes at its moment is chance.
 const tries = 5
 
-// plants are the eleven. They are edits of the program as it is built, so that
+// plants are all of them. They are edits of the program as it is built, so that
 // nothing of them stands in the program itself; one that no longer fits fails
 // its test.
 func plants() []plant {
-	return []plant{
+	return slices.Concat([]plant{
 		{
 			name: "answer before commit",
 			edits: []edit{{"internal/ingest/flush.go", "	w.commit(ctx, entries)\n	var unjudged", `
@@ -162,10 +166,10 @@ func plants() []plant {
 			config: torture.Config{Database: "sqlite"},
 			finds:  []string{"there, or delivered, after they were deleted"},
 		},
-	}
+	}, databasePlants(), receiverPlants())
 }
 
-// Each of eleven planted bugs is found, within some runs, and by the breach that
+// Each of the planted bugs is found, within some runs, and by the breach that
 // it is.
 func TestPlants(t *testing.T) {
 	t.Parallel()
@@ -174,11 +178,12 @@ func TestPlants(t *testing.T) {
 			t.Parallel()
 			var found []string
 			missing := p.finds
+			p.config.Program, p.config.Patience = build(t, p.edits), impatience
 			for range tries {
 				if len(missing) == 0 {
 					break
 				}
-				report := tortured(t, p.config, p.edits...)
+				report := tortured(t, p.config)
 				for breach := range report.Breaches {
 					found = append(found, breach)
 				}
@@ -197,12 +202,16 @@ func TestPlants(t *testing.T) {
 func TestNoPlant(t *testing.T) {
 	t.Parallel()
 	for _, c := range []torture.Config{
-		{Database: "sqlite", Faults: []string{"kill", "disk-full"}, Rate: 600},
+		{Database: "sqlite", Faults: []string{"kill", "disk-full", "db-files"}, Rate: 600, For: 20 * time.Second},
+		{Database: "sqlite", Faults: []string{"poison", "hang-101", "hang-103", "hang-tls"}, For: 20 * time.Second},
 		{Database: "postgres", Nodes: 2, Faults: []string{"pause"}, Rate: 600, For: 25 * time.Second},
 		{Database: "postgres", Nodes: 2, Faults: []string{}},
+		{Database: "postgres", Nodes: 2, Faults: []string{"db-read", "db-clock"}, For: 30 * time.Second},
+		{Database: "standby", Nodes: 2, Faults: []string{"standby-cut", "old-primary"}, For: 25 * time.Second},
 	} {
 		t.Run(c.Database+strings.Join(c.Faults, " "), func(t *testing.T) {
 			t.Parallel()
+			c.Program = build(t, nil)
 			if report := tortured(t, c); report.Broken() {
 				t.Error("a sound server is found broken")
 			}
@@ -210,10 +219,9 @@ func TestNoPlant(t *testing.T) {
 	}
 }
 
-// tortured builds the program with some edits and tortures it.
-func tortured(t *testing.T, c torture.Config, edits ...edit) *torture.Report {
+// tortured runs a torture, with whatever the config leaves out.
+func tortured(t *testing.T, c torture.Config) *torture.Report {
 	t.Helper()
-	c.Program = build(t, edits)
 	dir, err := os.MkdirTemp("", "triggerd-plant-") // PostgreSQL may have another user, who cannot enter t.TempDir()
 	if err != nil {
 		t.Fatal(err)
@@ -246,7 +254,12 @@ func build(t *testing.T, edits []edit) string {
 	dir := t.TempDir()
 	overlay := struct{ Replace map[string]string }{map[string]string{}}
 	for i, e := range edits {
-		text, err := os.ReadFile(filepath.Join(root, e.file))
+		path := filepath.Join(root, e.file)
+		from := path
+		if before := overlay.Replace[path]; before != "" { // another edit of the same file
+			from = before
+		}
+		text, err := os.ReadFile(from)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -257,7 +270,7 @@ func build(t *testing.T, edits []edit) string {
 		if err := os.WriteFile(name, []byte(strings.Replace(string(text), e.old, e.new, 1)), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		overlay.Replace[filepath.Join(root, e.file)] = name
+		overlay.Replace[path] = name
 	}
 	listed, err := json.Marshal(overlay)
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"time"
 )
 
 // kind is what an answer says about an event.
@@ -32,6 +33,7 @@ type answer struct {
 // What has no dedup id is posted once, since its repeat is another event.
 func (c *client) insist(ctx context.Context, e *event, random *rand.Rand) {
 	for {
+		c.hush(ctx)
 		a := c.post(ctx, c.nodes[random.IntN(len(c.nodes))], e, e.anyForm(random))
 		if a.kind != unanswered || e.dedupID == "" || random.IntN(10) == 0 || pause(ctx, retryPause) != nil {
 			return
@@ -46,6 +48,7 @@ func (c *client) post(ctx context.Context, n *node, e *event, f form) answer {
 	if a.kind == unanswered {
 		c.excuse(e, &got, err)
 	}
+	c.judgeAway(e, &a, got.begun)
 	c.book.posted(e, a)
 	c.book.count(func(n *counts) { n.Posts++ })
 	if a.kind == acknowledgment {
@@ -54,6 +57,14 @@ func (c *client) post(ctx context.Context, n *node, e *event, f form) answer {
 		c.times.Unlock()
 	}
 	return a
+}
+
+// judgeAway judges an acknowledgment that comes while the database's files are
+// away.
+func (c *client) judgeAway(e *event, a *answer, begun time.Time) {
+	if a.kind == acknowledgment && c.away.covers(begun, a.status != "accepted") {
+		c.report.breach(ackedAway, "%s is %s", e, a.status)
+	}
 }
 
 // readOne judges the answer to an event.
@@ -119,6 +130,7 @@ func (c *client) readVerdict(e *event, v *verdict, note string) answer {
 func (c *client) many(ctx context.Context, b *batch, random *rand.Rand) {
 	again := random.IntN(10) == 0
 	for {
+		c.hush(ctx)
 		whole := c.postBatch(ctx, c.nodes[random.IntN(len(c.nodes))], b)
 		if whole && !again || !b.repeatable() || pause(ctx, retryPause) != nil {
 			return
@@ -134,6 +146,7 @@ func (c *client) postBatch(ctx context.Context, n *node, b *batch) (whole bool) 
 	answers := c.readBatch(b, &got, err)
 	whole = true
 	for i, e := range b.events {
+		c.judgeAway(e, &answers[i], got.begun)
 		c.book.posted(e, answers[i])
 		whole = whole && answers[i].kind != unanswered
 	}

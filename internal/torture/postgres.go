@@ -19,12 +19,15 @@ import (
 )
 
 // postgres is the database of a run: clusters of our own, the first of them
-// the primary, or one that is given; and for each node a proxy before each.
+// the primary, or one that is given. Before each server there is a relay, and
+// before each relay a proxy for each node.
 type postgres struct {
 	given    *url.URL // not ours: it cannot be killed
 	bin      string   // where the programs are
 	password string
+	clock    string // the file that sets its clock; "" if nothing does
 	servers  []*cluster
+	fronts   []*relay             // before each server, for all nodes, in the order in which they were made
 	proxies  [][]*toxiproxy.Proxy // by node, by server
 }
 
@@ -63,6 +66,9 @@ func (r *run) startDatabase(ctx context.Context) error {
 		return err
 	}
 	r.db = &postgres{bin: bin, password: crand.Text()}
+	if r.stepsClock() && fakeTime() != "" {
+		r.db.clock = r.clockFile()
+	}
 	for i := range servers {
 		if err := r.addCluster(ctx, i); err != nil {
 			return err
@@ -100,12 +106,16 @@ func (p *postgres) url(host string, port int) *url.URL {
 // startProxies puts one before each server for each node.
 func (p *postgres) startProxies(r *run) error {
 	server := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop())
-	var upstreams []string
 	for _, c := range p.servers {
-		upstreams = append(upstreams, net.JoinHostPort("127.0.0.1", strconv.Itoa(c.port)))
+		p.fronts = append(p.fronts, c.front)
 	}
 	if p.given != nil {
-		upstreams = []string{net.JoinHostPort(p.given.Hostname(), cmp.Or(p.given.Port(), "5432"))}
+		front, err := newRelay(net.JoinHostPort(p.given.Hostname(), cmp.Or(p.given.Port(), "5432")))
+		if err != nil {
+			return err
+		}
+		r.closers = append(r.closers, front.close)
+		p.fronts = []*relay{front}
 	}
 	r.closers = append(r.closers, func() error {
 		for _, before := range p.proxies {
@@ -117,7 +127,8 @@ func (p *postgres) startProxies(r *run) error {
 	})
 	for i := range r.Nodes {
 		p.proxies = append(p.proxies, nil)
-		for _, upstream := range upstreams {
+		for _, front := range p.fronts {
+			upstream := front.listener.Addr().String()
 			proxy := toxiproxy.NewProxy(server, fmt.Sprintf("node%d-%s", i, upstream), "127.0.0.1:0", upstream)
 			if err := proxy.Start(); err != nil {
 				return err

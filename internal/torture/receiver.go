@@ -5,11 +5,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log"
 	"math/rand/v2"
 	"net"
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -19,6 +21,7 @@ import (
 // verifier checks signatures, as the library of Standard Webhooks does.
 type verifier interface {
 	Verify(payload []byte, headers http.Header) error
+	VerifyIgnoringTimestamp(payload []byte, headers http.Header) error
 }
 
 // mood is how a webhook's endpoint behaves for some seconds.
@@ -35,6 +38,12 @@ const (
 	sending    // an answer without an end
 	forwarding // a redirect, which nobody may follow
 	refusing   // too many requests
+	unavailable
+
+	// The moods of spells, in which an answer begins and never ends.
+	switching // answers 101, and then says nothing
+	hinting   // answers 103 again and again
+	stalling  // leaves TLS handshakes unanswered
 )
 
 // moodTime is how long a mood lasts.
@@ -47,31 +56,56 @@ type receiver struct {
 	seed     uint64
 	now      func() time.Time
 	begun    time.Time
+	windows  *windows
 	listener net.Listener
+	secure   net.Listener // for https
 	server   http.Server
+	casting  sync.Mutex            // held by what casts a spell
+	spell    atomic.Pointer[spell] // nil: none
+	held     held
 	healed   atomic.Bool
-	kind     atomic.Bool // no mood but good: nothing may come twice
+	ahead    atomic.Bool  // the database's clock is ahead, or will be soon
+	calm     atomic.Int32 // if not zero, no mood but good: nothing may come twice
+	dawdles  atomic.Bool  // endpoints are slow, and nothing else
 	followed atomic.Int64
 }
 
 // newReceiver starts one on a port of its own.
-func newReceiver(b *book, seed uint64, now func() time.Time) (*receiver, error) {
+func newReceiver(b *book, seed uint64, windows *windows) (*receiver, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
-	r := &receiver{book: b, seed: seed, now: now, begun: now(), listener: listener}
-	r.server.Handler = r
-	go func() { _ = r.server.Serve(listener) }() // until close
+	r := &receiver{book: b, seed: seed, now: b.now, begun: b.now(), windows: windows, listener: listener}
+	r.server.Handler, r.server.ErrorLog = r, log.New(io.Discard, "", 0) // handshakes are cut
+	go func() { _ = r.server.Serve(listener) }()                        // until close
 	return r, nil
 }
 
-func (r *receiver) close() error { return r.server.Close() }
+func (r *receiver) close() error {
+	r.closeHeld(func(*heldConn) {})
+	return r.server.Close()
+}
 
 // url is where a path of the receiver is reached.
 func (r *receiver) url(path string) string { return "http://" + r.listener.Addr().String() + path }
 
-// rest closes the connections that nothing happens on.
+// anyURL returns the URL of a path. A third of the webhooks use https.
+func (r *receiver) anyURL(path string, n int) string {
+	if n%3 != 0 {
+		return r.url(path)
+	}
+	return "https://" + r.secure.Addr().String() + path
+}
+
+// calmDown makes every endpoint well-behaved until end is called. Several
+// faults may want that at a time.
+func (r *receiver) calmDown() (end func()) {
+	r.calm.Add(1)
+	return func() { r.calm.Add(-1) }
+}
+
+// rest closes idle connections.
 func (r *receiver) rest() {
 	r.server.SetKeepAlivesEnabled(false)
 	r.server.SetKeepAlivesEnabled(true)
@@ -103,7 +137,15 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		w.WriteHeader(http.StatusBadRequest)
 		return
 	}
-	if r.answer(w, req, r.mood(h)) && n != notice {
+	event := req.Header.Get(standardwebhooks.HeaderWebhookID)
+	switch m := r.mood(h); {
+	case h.poisoned != good && r.book.isPoison(n):
+		r.answer(w, req, h.poisoned)
+	case m == switching:
+		r.hang(w, h, event, "101", 0, switchingAnswer)
+	case m == hinting:
+		r.hang(w, h, event, "103", earlyEvery, earlyAnswer)
+	case r.answer(w, req, m) && n != notice:
 		r.book.answered(h, n, number)
 	}
 }
@@ -125,7 +167,11 @@ func (r *receiver) read(h *hook, v verifier, header http.Header, body []byte) (n
 		Type string
 		Data json.RawMessage
 	}
-	if err := v.Verify(body, header); err != nil {
+	verify := v.Verify
+	if r.ahead.Load() { // signatures have the database's time
+		verify = v.VerifyIgnoringTimestamp
+	}
+	if err := verify(body, header); err != nil {
 		r.book.stray(fmt.Sprintf("%s: webhook %d: %v", badSignature, h.n, err))
 		return 0, 0, false
 	}
@@ -156,8 +202,18 @@ func (r *receiver) read(h *hook, v verifier, header http.Header, body []byte) (n
 
 // mood is that of a webhook's endpoint now.
 func (r *receiver) mood(h *hook) mood {
-	if r.healed.Load() || r.kind.Load() {
+	switch {
+	case r.healed.Load(), h.poisoned != good:
 		return good
+	case r.dawdles.Load():
+		return slow
+	case r.calm.Load() > 0:
+		return good
+	}
+	for _, m := range []mood{switching, hinting} {
+		if r.under(m, h.n) {
+			return m
+		}
 	}
 	phase := uint64(r.now().Sub(r.begun) / moodTime)
 	switch x := rand.New(rand.NewPCG(r.seed^uint64(h.n), phase)).IntN(100); {
@@ -179,6 +235,8 @@ func (r *receiver) mood(h *hook) mood {
 // answer does what the mood says, and reports whether it was a whole 2xx.
 func (r *receiver) answer(w http.ResponseWriter, req *http.Request, m mood) bool {
 	switch m {
+	case unavailable:
+		w.WriteHeader(http.StatusServiceUnavailable)
 	case failing:
 		w.WriteHeader(http.StatusInternalServerError)
 	case slow:

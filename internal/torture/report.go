@@ -41,6 +41,10 @@ const (
 	cameDeleted    = "there, or delivered, after they were deleted"
 	notFollowed    = "sent otherwise than the webhook was told"
 	badReplay      = "sent again too little, or too much"
+	outlived       = "attempts that outlived their deadline, or were not recorded"
+	poisoned       = "good events held up by ones that their receiver refuses"
+	ackedAway      = "acknowledged, or ready, without the database's files"
+	stoppedHook    = "webhooks gone or paused, though nobody asked"
 )
 
 // Promises are all of them, in the order of the report.
@@ -49,6 +53,7 @@ func Promises() []string {
 		lostEvents, lostDeliveries, twoEvents, foreign, changed, badSignature, neverSent, stillPending, failedEvents,
 		withoutFault, wrongAnswer, tooOften, endedItself, panics, leaks, stoppedBadly, notHealed, inconsistent, redirects,
 		misPaged, neverAcked, handedAgain, twoClaims, ackedUnheld, wrongInbox, tooEarly, cameDeleted, notFollowed, badReplay,
+		stoppedHook, outlived, poisoned, ackedAway,
 	}
 }
 
@@ -76,7 +81,9 @@ type Report struct {
 	Sampled    int           `json:"asked_again"` // dedup ids that were posted once more at the end
 	ReadBack   int           `json:"read_back"`   // events in the pages, the newest first
 	Pages      int           `json:"pages"`
-	Replayed   int           `json:"replayed"` // deliveries of the replay at the end
+	Replayed   int           `json:"replayed"`  // deliveries of the replay at the end
+	ReadsCut   int           `json:"reads_cut"` // connections that were cut while PostgreSQL answered a read
+	HeldUp     int           `json:"held_up"`   // connections that endpoints have held up
 
 	mu       sync.Mutex
 	Breaches map[string]*Breach `json:"breaches"` // by promise
@@ -163,6 +170,7 @@ func (r *Report) Write(out io.Writer) {
 		n.Claims, n.HandedOut, n.Acknowledged, n.Released, n.Lost)
 	fmt.Fprintf(out, "%d changes and %d pauses of webhooks; %d deliveries sent again one by one, %d by a replay; %d operational events\n",
 		n.Changes, n.Pauses, n.Resends, r.Replayed, n.Notices)
+	fmt.Fprintf(out, "%d reads were cut; %d connections were held up by endpoints\n", r.ReadsCut, r.HeldUp)
 	fmt.Fprintf(out, "POST p50 %v, p99 %v; livez p99 %v; ready after SIGKILL within %v; ended after SIGTERM within %v; settled in %v\n\n",
 		round(r.P50), round(r.P99), round(r.Health), round(r.Restart), round(r.Stop), round(r.Settled))
 	for _, promise := range Promises() {

@@ -1,11 +1,13 @@
 package torture
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math"
 	"net/http"
 	"slices"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -21,20 +23,97 @@ func (r *run) settle(ctx context.Context) {
 		r.report.breach(notHealed, "%v", err)
 		return
 	}
-	least, since := math.MaxInt, begun
-	_ = until(ctx, settlePatience, "", func(context.Context) bool {
-		n, again, _ := r.book.missing()
-		if n += again; n < least {
-			least, since = n, r.Now()
-		}
-		return n == 0 || r.Now().Sub(since) > quietPatience
-	})
+	_ = r.await(ctx, func(context.Context) (int, []*tenant) { return r.book.missing() })
 	r.report.Settled = r.Now().Sub(begun)
 	r.drain(ctx)
 	for _, t := range r.book.allTenants() { // results may still be on their way to the database
-		if until(ctx, 2*lease, "", func(ctx context.Context) bool { return r.unsettled(ctx, t) == 0 }) != nil {
+		if !r.await(ctx, func(ctx context.Context) (int, []*tenant) { return r.unsettled(ctx, t), []*tenant{t} }) {
 			return // one is enough
 		}
+	}
+}
+
+// await waits until left returns 0, and reports whether it did; n is negative if
+// it is not known. await gives up if there is no progress for its patience. But
+// if the server says that deliveries of the tenants are due later, or that their
+// breakers are open, await first waits for that, once.
+func (r *run) await(ctx context.Context, left func(context.Context) (n int, of []*tenant)) bool {
+	least, since := math.MaxInt, r.Now()
+	n, of, asked := 0, []*tenant(nil), false
+	_ = until(ctx, settlePatience, "", func(ctx context.Context) bool {
+		if n, of = left(ctx); n == 0 {
+			return true
+		}
+		if n >= 0 && n < least {
+			least, since, asked = n, r.Now(), false
+		}
+		if r.Now().Sub(since) <= r.patience() {
+			return false
+		}
+		if !asked {
+			since, asked = later(since, r.dueUntil(ctx, of)), true
+		}
+		return r.Now().Sub(since) > r.patience()
+	})
+	if n != 0 {
+		r.stuck.Store(true)
+	}
+	return n == 0
+}
+
+// patience returns how long to wait for progress. It is less once that was in
+// vain.
+func (r *run) patience() time.Duration {
+	patience := cmp.Or(r.Patience, quietPatience)
+	if r.stuck.Load() {
+		patience /= 4
+	}
+	return patience
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}
+
+// longestWait is how far ahead a delivery of the torture may be due, or a
+// breaker open: a minute and a fifth, and some seconds. A later time is a fault
+// of the server, and settling does not wait for it.
+const longestWait = 75 * time.Second
+
+// dueUntil returns the last of the times at which, as the server says, deliveries
+// of the tenants are due or their breakers close; zero if there is none.
+func (r *run) dueUntil(ctx context.Context, of []*tenant) (last time.Time) {
+	const enough = 20 // tenants; their pages are read one after the other
+	latest := r.Now().Add(longestWait)
+	note := func(at time.Time) {
+		if at.Before(latest) {
+			last = later(last, at)
+		}
+	}
+	for _, t := range of[:min(len(of), enough)] {
+		hooks, _ := pagesOf[shownHook](ctx, r, t, "/v1/webhooks?limit=100") // on error there is nothing to wait for
+		for _, h := range hooks {
+			note(h.Health.HeldUntil)
+		}
+		open, _ := pagesOf[struct {
+			Next time.Time `json:"next_attempt_at"`
+		}](ctx, r, t, "/v1/deliveries?limit=100&status=open")
+		for _, d := range open {
+			note(d.Next)
+		}
+	}
+	return last
+}
+
+// shownHook is a webhook as the API shows it.
+type shownHook struct {
+	ID     int64
+	State  string
+	Health struct {
+		HeldUntil time.Time `json:"held_until"`
 	}
 }
 
@@ -73,11 +152,16 @@ func (r *run) drainOne(ctx context.Context, t *tenant) {
 				return true
 			}
 		}
-		return r.Now().Sub(since) > quietPatience
+		if r.Now().Sub(since) <= r.patience() {
+			return false
+		}
+		r.stuck.Store(true)
+		return true
 	})
 }
 
-// unsettled counts a tenant's events that are pending and should not be.
+// unsettled counts a tenant's events that are pending and should not be. It
+// returns -1 if they cannot be read.
 func (r *run) unsettled(ctx context.Context, t *tenant) (n int) {
 	events, err := r.pages(ctx, t, "/v1/events?limit=100&status=pending")
 	if err != nil {
@@ -85,15 +169,20 @@ func (r *run) unsettled(ctx context.Context, t *tenant) (n int) {
 	}
 	for i := range events {
 		c, intact := readPayload(events[i].Payload)
-		if e := r.book.of(t, c.N); intact && e != nil && e.wanted() != pendingStatus {
+		if e := r.book.of(t, c.N); intact && e != nil && e.wanted() != pendingStatus && !e.mayStayOpen() {
 			n++
 		}
 	}
 	return n
 }
 
-// pages reads a list by its cursors, to its end.
-func (r *run) pages(ctx context.Context, t *tenant, path string) (list []shownEvent, err error) {
+// pages reads a list of events by its cursors, to its end.
+func (r *run) pages(ctx context.Context, t *tenant, path string) ([]shownEvent, error) {
+	return pagesOf[shownEvent](ctx, r, t, path)
+}
+
+// pagesOf reads a list by its cursors, to its end.
+func pagesOf[T any](ctx context.Context, r *run, t *tenant, path string) (list []T, err error) {
 	for next := ""; ; {
 		q := request{method: http.MethodGet, path: path + next, key: t.key}
 		a, err := r.client.send(ctx, r.nodes[t.n%len(r.nodes)], q)
@@ -101,7 +190,7 @@ func (r *run) pages(ctx context.Context, t *tenant, path string) (list []shownEv
 			return nil, fmt.Errorf("GET %s: %v %w", q.path, &a, err)
 		}
 		var page struct {
-			Data []shownEvent
+			Data []T
 			Next *string `json:"next_cursor"`
 		}
 		if err := r.client.read(&a, &page); err != nil {

@@ -23,19 +23,13 @@ const (
 // fifths have none: their events wait in the inbox. Of others the inbox gets
 // everything. Most inboxes have consumers.
 func (c *client) newTenant(ctx context.Context, random *rand.Rand) (*tenant, error) {
-	var made struct {
-		Key string `json:"api-key"`
+	t, err := c.signUp(ctx, random)
+	if err != nil {
+		return nil, err
 	}
-	t := &tenant{n: c.book.nextTenant(), size: smallTenant}
 	if random.IntN(3) == 0 {
 		t.size += random.IntN(largeTenant - smallTenant)
 	}
-	q := request{method: http.MethodPost, path: "/api/keys/generate", body: []byte(`{"organization_name":"Torture","tier":"enterprise"}`)}
-	a, err := c.insistOn(ctx, random, q, http.StatusOK)
-	if err != nil || c.read(&a, &made) != nil {
-		return nil, errors.Join(errNoAnswer, err)
-	}
-	t.key = made.Key
 	for i := range max(0, random.IntN(5)-1) {
 		if err := c.newHook(ctx, random, t, i); err != nil {
 			return nil, err
@@ -52,32 +46,49 @@ func (c *client) newTenant(ctx context.Context, random *rand.Rand) (*tenant, err
 	return t, nil
 }
 
+// signUp makes an organization.
+func (c *client) signUp(ctx context.Context, random *rand.Rand) (*tenant, error) {
+	var made struct {
+		Key string `json:"api-key"`
+	}
+	t := &tenant{n: c.book.nextTenant(), size: smallTenant}
+	q := request{method: http.MethodPost, path: "/api/keys/generate", body: []byte(`{"organization_name":"Torture","tier":"enterprise"}`)}
+	a, err := c.insistOn(ctx, random, q, http.StatusOK)
+	if err != nil || c.read(&a, &made) != nil {
+		return nil, errors.Join(errNoAnswer, err)
+	}
+	t.key = made.Key
+	return t, nil
+}
+
 // newHook registers a webhook in one way or the other.
 func (c *client) newHook(ctx context.Context, random *rand.Rand, t *tenant, i int) error {
 	filter := patterns()[random.IntN(len(patterns()))]
 	if random.IntN(2) == 0 {
-		return c.newHookOnce(ctx, random, t, fmt.Sprintf("/tenant/%d/%d", t.n, i), filter)
+		h := &hook{tenant: t, filter: filter}
+		return c.newHookOnce(ctx, random, h, fmt.Sprintf("/tenant/%d/%d", t.n, i), "")
 	}
 	return c.newHookOriginal(ctx, random, t, fmt.Sprintf("/tenant/%d/%d", t.n, i), filter)
 }
 
 // newHookOnce registers a webhook with an Idempotency-Key, and asks again for
 // as long as there is no answer: there is one in the end. The secret is ours,
-// since a repeated answer does not show it.
-func (c *client) newHookOnce(ctx context.Context, random *rand.Rand, t *tenant, path, filter string) error {
-	h := &hook{tenant: t, filter: filter}
+// since a repeated answer does not show it. more is what the request says
+// beside that.
+func (c *client) newHookOnce(ctx context.Context, random *rand.Rand, h *hook, path, more string) error {
 	c.book.addHook(path, h)
 	raw := make([]byte, 32)
 	for i := range raw {
 		raw[i] = byte(random.Uint32())
 	}
 	secret := "whsec_" + base64.StdEncoding.EncodeToString(raw)
-	body := fmt.Sprintf(`{"url":%q,"types":[%q],"secret":%q}`, c.receiver.url(path), filter, secret)
-	if filter == "" {
-		body = fmt.Sprintf(`{"url":%q,"secret":%q}`, c.receiver.url(path), secret)
+	url := c.receiver.anyURL(path, h.n)
+	body := fmt.Sprintf(`{"url":%q,"types":[%q],"secret":%q%s}`, url, h.filter, secret, more)
+	if h.filter == "" {
+		body = fmt.Sprintf(`{"url":%q,"secret":%q%s}`, url, secret, more)
 	}
 	q := request{
-		method: http.MethodPost, path: "/v1/webhooks", key: t.key, body: []byte(body),
+		method: http.MethodPost, path: "/v1/webhooks", key: h.tenant.key, body: []byte(body),
 		header: map[string]string{"Idempotency-Key": path},
 	}
 	a, err := c.insistOn(ctx, random, q, http.StatusCreated)
@@ -105,7 +116,7 @@ func (c *client) newHookOriginal(ctx context.Context, random *rand.Rand, t *tena
 		h := &hook{tenant: t, filter: filter}
 		c.book.addHook(path, h)
 		q := request{method: http.MethodPost, path: "/api/webhook/register", key: t.key}
-		q.body, _ = json.Marshal(map[string]string{"url": c.receiver.url(path), "event_type_filter": filter}) // cannot fail
+		q.body, _ = json.Marshal(map[string]string{"url": c.receiver.anyURL(path, h.n), "event_type_filter": filter}) // cannot fail
 		a, err := c.ask(ctx, c.nodes[random.IntN(len(c.nodes))], q, http.StatusOK)
 		if err == nil {
 			var made struct {

@@ -44,6 +44,7 @@ type Config struct {
 	Program  string        // the server's
 	Dir      string        // for data, logs and the ledger; "" is a temporary one
 	Keep     bool          // leave it, though nothing broke
+	Patience time.Duration // how long to wait for progress while settling; 0 for as long as a sound server may need
 	Now      func() time.Time
 	Out      io.Writer // tells what happens
 }
@@ -65,8 +66,8 @@ const (
 const (
 	startPatience  = 30 * time.Second // until a node is ready, or a database there
 	stopPatience   = 16 * time.Second // until a node ends after SIGTERM: the promise is 15 s
-	settlePatience = 2 * time.Minute  // until everything is delivered after the last fault
-	quietPatience  = 5 * lease        // for the next of what is still missing
+	settlePatience = 4 * time.Minute  // until everything is delivered after the last fault; a breaker may be open for over a minute
+	quietPatience  = 5 * lease        // without progress
 	judgePatience  = 5 * time.Minute
 )
 
@@ -83,7 +84,10 @@ type run struct {
 	noDisk   string     // why there is none
 	database sync.Mutex // held by what spoils it
 	report   *Report
+	stuck    atomic.Bool // something was waited for in vain
 	mute     atomic.Bool // an inbox could not be read for a long time
+	away     absence     // of SQLite's files
+	clock    atomic.Bool // the database's is being set
 	closers  []func() error
 }
 
@@ -138,10 +142,16 @@ func (r *run) setUp(ctx context.Context) error {
 	r.closers = append(r.closers, ledger.Close)
 	r.book = newBook(r.Seed, ledger, r.Now)
 	r.windows = &windows{now: r.Now}
-	if r.receiver, err = newReceiver(r.book, r.Seed, r.Now); err != nil {
+	if r.receiver, err = newReceiver(r.book, r.Seed, r.windows); err != nil {
 		return err
 	}
 	r.closers = append(r.closers, r.receiver.close)
+	if err := r.receiver.listenTLS(r.certificate()); err != nil {
+		return err
+	}
+	if err := r.setClock(0); err != nil {
+		return err
+	}
 	if err := r.mountDisk(); err != nil {
 		return err
 	}
@@ -154,6 +164,9 @@ func (r *run) setUp(ctx context.Context) error {
 	r.client = newClient(r)
 	return r.warmUp(ctx)
 }
+
+// certificate is the file that the receiver is known by.
+func (r *run) certificate() string { return filepath.Join(r.Dir, "receiver.pem") }
 
 // strike runs load and faults for the time that was asked for.
 func (r *run) strike(ctx context.Context, plan []fault) error {

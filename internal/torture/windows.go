@@ -2,6 +2,7 @@ package torture
 
 import (
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -48,8 +49,10 @@ func (w *windows) last(fault string) bool {
 }
 
 // excuses reports whether requests may fail because of a fault: what strangers
-// do must not be felt by honest clients.
-func excuses(fault string) bool { return fault != faultCrowd && fault != faultSnapshot }
+// and receivers do must not be felt by honest clients.
+func excuses(fault string) bool {
+	return fault != faultCrowd && fault != faultSnapshot && fault != faultPoison && !strings.HasPrefix(fault, faultHang)
+}
 
 // cover reports whether a fault that excuses failures, or what follows from
 // it, fell between two times.
