@@ -36,9 +36,29 @@ func (s *Store) finishApart(ctx context.Context, results []Result) error {
 	if err != nil {
 		return err
 	}
+	first, replayed, rare, later := parted(results, wanting)
+	if len(first) > 0 {
+		err = s.dialect.finish(ctx, first, false)
+	}
+	if err == nil && len(replayed) > 0 {
+		err = s.dialect.finish(ctx, replayed, true)
+	}
+	if err == nil && len(rare) > 0 {
+		err = s.finishRare(ctx, rare)
+	}
+	if err != nil || len(later) == 0 {
+		return err
+	}
+	return s.Finish(ctx, later)
+}
+
+// parted divides results into those that go together: what was owed at
+// acceptance, what belongs to replays, and what goes one by one; later are those
+// of a delivery that one of the others is of, since one statement changes a row
+// at most once. Notices that no organization wants are dropped.
+func parted(results []Result, wanting map[int64]bool) (first, replayed, rare, later []Result) {
 	seen := make(map[trigger.DeliveryKey]bool, len(results))
-	var first, replayed, rare, later []Result
-	for _, r := range results { // one statement changes a row at most once
+	for _, r := range results {
 		if r.Notice != nil && !wanting[r.Attempt.OrganizationID] {
 			r.Notice = nil
 		}
@@ -54,19 +74,7 @@ func (s *Store) finishApart(ctx context.Context, results []Result) error {
 		}
 		seen[r.Attempt.DeliveryKey] = true
 	}
-	if len(first) > 0 {
-		err = s.dialect.finish(ctx, first, false)
-	}
-	if err == nil && len(replayed) > 0 {
-		err = s.dialect.finish(ctx, replayed, true)
-	}
-	if err == nil && len(rare) > 0 {
-		err = s.finishRare(ctx, rare)
-	}
-	if err != nil || len(later) == 0 {
-		return err
-	}
-	return s.Finish(ctx, later)
+	return first, replayed, rare, later
 }
 
 // isPlain reports results that go into one transaction as they are, as nearly
