@@ -1,4 +1,19 @@
 package deliver
 
+import (
+	"crypto/x509"
+	"net/http"
+)
+
 // Idle closes the connections that no attempt uses.
 func (e *Engine) Idle() { e.closeIdle() }
+
+// TransportFor is the transport for webhooks, which trusts these roots.
+func TransportFor(g *Guard, roots *x509.CertPool) http.RoundTripper {
+	transport := newTransport(g)
+	transport.TLSClientConfig.RootCAs = roots
+	return transport
+}
+
+// Reason is reason where no client certificate is wanted.
+func Reason(err error) string { return reason(err, false) }

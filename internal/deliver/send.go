@@ -3,18 +3,16 @@ package deliver
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
 	"encoding/binary"
-	"errors"
 	"io"
 	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptrace"
+	"net/url"
 	"runtime/debug"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -187,7 +185,7 @@ func (e *Engine) send(ctx context.Context, it *item, w *trigger.Webhook) (a trig
 		case trigger.Permanent:
 			a.Error = trigger.ReasonAborted
 		default:
-			a.Error = "status " + strconv.Itoa(a.Status)
+			a.Error = "status " + strconv.Itoa(a.Status) + watch.leadsTo
 		}
 	}
 	a.Took, a.Timing = e.Now().Sub(begun), watch.timing()
@@ -198,14 +196,14 @@ func (e *Engine) send(ctx context.Context, it *item, w *trigger.Webhook) (a trig
 // into a. failure says in a few words why there was none. An answer is what its
 // status and headers say, whatever becomes of its body.
 func (e *Engine) post(ctx context.Context, watch *stopwatch, it *item, w *trigger.Webhook, a *trigger.Attempt) (failure string) {
-	if e.Guard != nil {
-		if _, err := e.Guard.URL(w.URL); err != nil {
-			return ErrTarget.Error()
-		}
+	target, err := e.target(w)
+	if err != nil {
+		return trigger.MessageOf(err)
 	}
 	body := it.event.AppendBody(make([]byte, 0, len(it.event.Payload)+len(it.event.Type)+192), w.Format)
 	traced := context.WithValue(httptrace.WithClientTrace(ctx, watch.trace()), attemptContext{}, ctx)
-	req, err := http.NewRequestWithContext(traced, http.MethodPost, w.URL, bytes.NewReader(body))
+	traced = context.WithValue(traced, stopwatchKey{}, watch)
+	req, err := http.NewRequestWithContext(traced, http.MethodPost, target.String(), bytes.NewReader(body))
 	if err != nil {
 		return "url cannot be requested"
 	}
@@ -214,14 +212,23 @@ func (e *Engine) post(ctx context.Context, watch *stopwatch, it *item, w *trigge
 	req.Header["Webhook-Signature"] = []string{w.Secrets.Sign(id, at, body)}
 	resp, err := e.Transport.RoundTrip(req)
 	if err != nil {
-		return reason(err)
+		return reason(err, watch.certificateWanted.Load())
 	}
 	defer resp.Body.Close()
 	a.Status = resp.StatusCode
 	a.RetryAfter = trigger.ParseRetryAfter(strings.Join(resp.Header.Values("Retry-After"), ","), at)
 	a.Directive = trigger.ParseDirective(resp.Header.Get("Webhook-Delivery"))
+	watch.leadsTo = redirectTo(resp)
 	a.Response = readAnswer(ctx, resp, watch.conn.Load())
 	return ""
+}
+
+// target is where a webhook's requests go.
+func (e *Engine) target(w *trigger.Webhook) (*url.URL, error) {
+	if e.Guard == nil {
+		return trigger.ParseTarget(w.URL)
+	}
+	return e.Guard.URL(w.URL)
 }
 
 // readAnswer returns the beginning of an answer's body, as far as it comes in
@@ -259,26 +266,4 @@ func (e *Engine) header(it *item, w *trigger.Webhook, id string, at time.Time) h
 		h["Webhook-Replay"] = []string{strconv.FormatInt(it.delivery.Job, 10)}
 	}
 	return h
-}
-
-// reason says in a few words why an attempt failed, and names no address.
-func reason(err error) string {
-	var dns *net.DNSError
-	var cert *tls.CertificateVerificationError
-	var timeout interface{ Timeout() bool }
-	switch {
-	case errors.Is(err, ErrTarget):
-		return ErrTarget.Error()
-	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
-		return "timeout"
-	case errors.As(err, &dns):
-		return "host not found"
-	case errors.As(err, &cert):
-		return "certificate not valid"
-	case errors.Is(err, syscall.ECONNREFUSED):
-		return "connection refused"
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET):
-		return "connection closed"
-	}
-	return "no valid HTTP answer"
 }

@@ -19,6 +19,21 @@ type stopwatch struct {
 
 	dns, connect, tls, firstByte atomic.Int64
 	conn                         atomic.Pointer[net.Conn] // that the request goes over; nil: there was none
+	certificateWanted            atomic.Bool              // the receiver has asked for a client certificate
+
+	leadsTo string // where the answer leads, by redirectTo
+}
+
+// stopwatchKey is the key under which a request's context has its stopwatch.
+type stopwatchKey struct{}
+
+// noCertificate notes that a receiver asks for a client certificate: there is
+// none.
+func noCertificate(info *tls.CertificateRequestInfo) (*tls.Certificate, error) {
+	if watch, ok := info.Context().Value(stopwatchKey{}).(*stopwatch); ok {
+		watch.certificateWanted.Store(true)
+	}
+	return &tls.Certificate{}, nil
 }
 
 func (s *stopwatch) note(at *atomic.Int64) { at.Store(int64(s.now().Sub(s.begun))) }

@@ -34,6 +34,7 @@ func newTransport(g *Guard) *http.Transport {
 			return dial(ctx, dialer, network, address)
 		},
 		Protocols:              &protocols,
+		TLSClientConfig:        &tls.Config{GetClientCertificate: noCertificate},
 		DisableCompression:     true,
 		MaxIdleConns:           2048,
 		MaxIdleConnsPerHost:    trigger.MaxConcurrency,

@@ -47,6 +47,15 @@ type Field struct {
 	Parameter string `json:"parameter,omitempty"` // or of the query or the path
 }
 
+// MessageOf returns what of an error may be shown: its Message, if it is an
+// Error that has one.
+func MessageOf(err error) string {
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e.Message
+	}
+	return err.Error()
+}
+
 // At adds where in the body the error is: "#" and a JSON Pointer.
 func (e *Error) At(pointer string) *Error {
 	e.Fields = append(e.Fields, Field{Detail: e.Message, Pointer: pointer})

@@ -1,11 +1,6 @@
 package trigger
 
 import (
-	"cmp"
-	"net/netip"
-	"net/url"
-	"strconv"
-	"strings"
 	"time"
 )
 
@@ -98,49 +93,4 @@ func (s *Subscribers) Match(dst []*Webhook, eventType string, payload []byte) []
 		}
 	}
 	return dst
-}
-
-// notInHost reports a character that stands in no host name.
-func notInHost(r rune) bool {
-	return !strings.ContainsRune("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._", r)
-}
-
-// ParseTarget judges the shape of a webhook's URL: absolute, http or https,
-// with a host of ASCII characters (an international name in its xn-- form),
-// a port up to 65535 if any, without userinfo, at most 2048 bytes. A host that ends in a number must be an IPv4 address in its usual
-// form, since resolvers read decimal, octal, hexadecimal and short forms as
-// addresses too. Invalid otherwise. Which addresses may be reached is judged
-// elsewhere, when they are known.
-func ParseTarget(raw string) (*url.URL, error) {
-	if err := checkText("url", raw, MaxURL); err != nil {
-		return nil, err
-	}
-	u, err := url.Parse(raw)
-	switch {
-	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "":
-		return nil, Errorf(Invalid, "url must be an absolute http or https URL")
-	case u.User != nil:
-		return nil, Errorf(Invalid, "url must not contain a user name or password")
-	}
-	if _, err := netip.ParseAddr(u.Hostname()); err != nil && strings.ContainsFunc(u.Hostname(), notInHost) {
-		return nil, Errorf(Invalid, "url has a host with odd characters: write an international name in its xn-- form")
-	}
-	if _, err := strconv.ParseUint(cmp.Or(u.Port(), "0"), 10, 16); err != nil {
-		return nil, Errorf(Invalid, "url has a port over 65535")
-	}
-	if _, err := netip.ParseAddr(u.Hostname()); err != nil && endsInNumber(u.Hostname()) {
-		return nil, Errorf(Invalid, "url has a host that is no valid address")
-	}
-	return u, nil
-}
-
-// endsInNumber is the WHATWG URL rule of that name: the last label, a final
-// dot aside, is all digits or hexadecimal after "0x".
-func endsInNumber(host string) bool {
-	host = strings.TrimSuffix(host, ".")
-	label := strings.ToLower(host[strings.LastIndexByte(host, '.')+1:])
-	if hex, ok := strings.CutPrefix(label, "0x"); ok {
-		return strings.Trim(hex, "0123456789abcdef") == ""
-	}
-	return label != "" && strings.Trim(label, "0123456789") == ""
 }

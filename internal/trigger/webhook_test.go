@@ -113,6 +113,9 @@ func TestParseTargetAccepts(t *testing.T) {
 		{"http://1e3/", "1e3", ""},
 		{"http://0xfg.0xg/", "0xfg.0xg", ""},
 		{"http://127.0.0.1.example/", "127.0.0.1.example", ""},
+		{"http://" + strings.Repeat("a", 63) + ".example/", strings.Repeat("a", 63) + ".example", ""},
+		{"http://" + strings.Repeat("a.", 126) + "b/", strings.Repeat("a.", 126) + "b", ""},
+		{"http://h:1/", "h", "1"},
 		{"http://h/" + strings.Repeat("a", 2048-len("http://h/")), "h", ""},
 	}
 	for _, tt := range tests {
@@ -123,6 +126,34 @@ func TestParseTargetAccepts(t *testing.T) {
 		}
 		if u.Hostname() != tt.host || u.Port() != tt.port {
 			t.Errorf("ParseTarget(%q) has host %q, port %q", tt.raw, u.Hostname(), u.Port())
+		}
+	}
+}
+
+// What no URL has is encoded, and what is encoded stays as it is.
+func TestParseTargetEncodes(t *testing.T) {
+	t.Parallel()
+	for raw, want := range map[string]string{
+		"http://h":                        "http://h",
+		"http://h/":                       "http://h/",
+		"http://h/a b":                    "http://h/a%20b",
+		"http://h/ü?n=Zoë":                "http://h/%C3%BC?n=Zo%C3%AB",
+		"http://h/?name=Ada L":            "http://h/?name=Ada%20L",
+		`http://h/?f={"a":1}`:             "http://h/?f=%7B%22a%22:1%7D",
+		"http://h/a%2Fb/c d?x=%2f+%20":    "http://h/a%2Fb/c%20d?x=%2f+%20",
+		"http://h/a//b/../c?d[]=1&e='(*)": "http://h/a//b/../c?d[]=1&e='(*)",
+		"http://h/<a>|^`\\?<b>|^`\\":      "http://h/%3Ca%3E%7C%5E%60%5C?%3Cb%3E%7C%5E%60%5C",
+		"http://h?a":                      "http://h?a",
+		"http://h/?":                      "http://h/?",
+		"http://h/;a=b,c:@!$&":            "http://h/;a=b,c:@!$&",
+	} {
+		u, err := trigger.ParseTarget(raw)
+		if err != nil || u.String() != want {
+			t.Errorf("ParseTarget(%q) = %v, %v; want %s", raw, u, err, want)
+			continue
+		}
+		if again, err := trigger.ParseTarget(want); err != nil || again.String() != want {
+			t.Errorf("ParseTarget(%q) = %v, %v: it is encoded already", want, again, err)
 		}
 	}
 }
@@ -162,7 +193,14 @@ func TestParseTargetRefuses(t *testing.T) {
 			"http://<script>alert(1)</", "http://a'b/", "http://bücher.example/", "http://127。0。0。1/",
 			"http://２１３０７０６４３３/", "http://a!b/", "http://h:65536/", "http://h:99999/",
 		},
-		"length": {"http://h/" + strings.Repeat("a", 2049-len("http://h/"))},
+		"parts of hosts": {
+			"http://a..b/", "http://.a/", "http://a../", "http://./", "http://" + strings.Repeat("a", 64) + "/",
+			"http://x." + strings.Repeat("a", 64) + ".y/", "http://" + strings.Repeat("a.", 126) + "bc/",
+		},
+		"ports":            {"http://h:0/", "http://h:00000/"},
+		"percent signs":    {"http://h/?a=%zz", "http://h/?%", "http://h/?a=100%", "http://h/%2", "http://h/#%"},
+		"blanks around it": {"http://h/ ", " http://h/", "http://h/\u00a0", "http://h/?a=b "},
+		"length":           {"http://h/" + strings.Repeat("a", 2049-len("http://h/"))},
 	}
 	for why, raws := range refused {
 		for _, raw := range raws {

@@ -1,0 +1,126 @@
+package deliver
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"syscall"
+)
+
+// reason says in a few words why there was no answer, and names no address.
+// certificateWanted says that the receiver has asked for a client certificate.
+func reason(err error, certificateWanted bool) string {
+	var timeout interface{ Timeout() bool }
+	if errors.Is(err, ErrTarget) {
+		return ErrTarget.Error()
+	}
+	if errors.Is(err, context.DeadlineExceeded) || errors.As(err, &timeout) && timeout.Timeout() {
+		return "timeout"
+	}
+	for _, of := range []func(error) string{reasonOfCertificate, reasonOfNetwork} {
+		if text := of(err); text != "" {
+			return text
+		}
+	}
+	switch text := reasonOfTLS(err); {
+	case text != "" && certificateWanted:
+		return noClientCertificate
+	case text != "":
+		return text
+	}
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) {
+		return "connection closed"
+	}
+	return "no valid HTTP answer"
+}
+
+// reasonOfCertificate is for what is wrong with a receiver's certificate.
+func reasonOfCertificate(err error) string {
+	name, isName := errors.AsType[x509.HostnameError](err)
+	invalid, isInvalid := errors.AsType[x509.CertificateInvalidError](err)
+	_, isUnknown := errors.AsType[x509.UnknownAuthorityError](err)
+	_, isAny := errors.AsType[*tls.CertificateVerificationError](err)
+	switch {
+	case isName && name.Host != "":
+		return "certificate is for another name than the host of the URL"
+	case isInvalid && invalid.Reason == x509.Expired:
+		return "certificate has expired, or is not valid yet"
+	case isUnknown:
+		return "certificate is signed by an unknown authority"
+	case isAny:
+		return "certificate not valid"
+	}
+	return ""
+}
+
+// reasonOfNetwork is for a receiver that cannot be reached.
+func reasonOfNetwork(err error) string {
+	dns, isDNS := errors.AsType[*net.DNSError](err)
+	switch {
+	case isDNS && dns.IsNotFound:
+		return "host not found"
+	case isDNS:
+		return "host cannot be looked up"
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return "connection refused"
+	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
+		return "no route to the host"
+	}
+	return ""
+}
+
+const noClientCertificate = "receiver wants a client certificate, and webhooks have none"
+
+// reasonOfTLS is for two sides that do not agree on how to speak. crypto/tls
+// names most of it by the texts of alerts (RFC 8446, section 6.2) alone.
+func reasonOfTLS(err error) string {
+	if record, ok := errors.AsType[tls.RecordHeaderError](err); ok {
+		if string(record.RecordHeader[:]) == "HTTP/" {
+			return "receiver answers HTTP on this port, and the URL is https"
+		}
+		return "receiver does not speak TLS on this port, and the URL is https"
+	}
+	text := err.Error()
+	if strings.Contains(text, `malformed HTTP response "\x15\x03`) { // the beginning of a TLS alert
+		return "receiver speaks TLS on this port, and the URL is http"
+	}
+	for part, reason := range map[string]string{
+		"tls: certificate required":                      noClientCertificate,
+		"tls: protocol version not supported":            "no common TLS version",
+		"tls: server selected unsupported protocol":      "no common TLS version",
+		"tls: handshake failure":                         "no common TLS cipher",
+		"tls: insufficient security level":               "no common TLS cipher",
+		"tls: server chose an unconfigured cipher suite": "no common TLS cipher",
+		"tls: unrecognized name":                         "receiver has no certificate for the host of the URL",
+	} {
+		if strings.Contains(text, part) {
+			return reason
+		}
+	}
+	if remote, ok := errors.AsType[*net.OpError](err); ok && remote.Op == "remote error" {
+		return "TLS refused by the receiver: " + strings.TrimPrefix(remote.Err.Error(), "tls: ")
+	}
+	return ""
+}
+
+// shownLocation is how much of a Location is shown, in bytes.
+const shownLocation = 200
+
+// redirectTo says where a redirect leads, which is not followed; "" if the
+// answer is none.
+func redirectTo(resp *http.Response) string {
+	to := resp.Header.Get("Location")
+	if resp.StatusCode < 300 || resp.StatusCode > 399 || to == "" {
+		return ""
+	}
+	if len(to) > shownLocation {
+		to = to[:shownLocation] + "…"
+	}
+	return fmt.Sprintf(", a redirect to %q, which is not followed", strings.ToValidUTF8(to, "�"))
+}

@@ -1,0 +1,129 @@
+package trigger
+
+import (
+	"cmp"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+)
+
+// Limits of a host name (RFC 1035, section 2.3.4), in bytes.
+const (
+	maxLabel = 63
+	maxHost  = 253
+)
+
+// ParseTarget judges the shape of a webhook's URL: absolute, http or https,
+// with a host of ASCII characters (an international name in its xn-- form) and
+// of labels as DNS takes them, a port from 1 to 65535 if any, without userinfo,
+// at most 2048 bytes. A host that ends in a number must be an IPv4 address in
+// its usual form, since resolvers read decimal, octal, hexadecimal and short
+// forms as addresses too. Invalid otherwise. Which addresses may be reached is
+// judged elsewhere, when they are known.
+//
+// Characters of path and query that no URL has (RFC 3986), as blanks, quotes
+// and those that are not ASCII, are percent-encoded in what it returns; what is
+// encoded already stays as it is, and must be well encoded.
+func ParseTarget(raw string) (*url.URL, error) {
+	if err := checkText("url", raw, MaxURL); err != nil {
+		return nil, err
+	}
+	if strings.TrimSpace(raw) != raw {
+		return nil, Errorf(Invalid, "url begins or ends with a blank")
+	}
+	if bad := badEscape(raw); bad != "" {
+		return nil, Errorf(Invalid, "url has %q where a percent sign must be followed by two hexadecimal digits: write %%25 for the sign itself", bad)
+	}
+	u, err := url.Parse(raw)
+	switch {
+	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "":
+		return nil, Errorf(Invalid, "url must be an absolute http or https URL, for example https://example.com/hook")
+	case u.User != nil:
+		return nil, Errorf(Invalid, "url must not contain a user name or password")
+	}
+	if err := checkHost(u.Hostname()); err != nil {
+		return nil, err
+	}
+	if port, err := strconv.ParseUint(cmp.Or(u.Port(), "80"), 10, 16); err != nil || port == 0 {
+		return nil, Errorf(Invalid, "url has port %s: it must be from 1 to 65535", u.Port())
+	}
+	path := encode(cmp.Or(u.RawPath, u.EscapedPath()))
+	if u.Path, err = url.PathUnescape(path); err != nil {
+		return nil, Errorf(Invalid, "url must be an absolute http or https URL, for example https://example.com/hook")
+	}
+	u.RawPath, u.RawQuery = path, encode(u.RawQuery)
+	return u, nil
+}
+
+// checkHost judges a host's name.
+func checkHost(host string) error {
+	if _, err := netip.ParseAddr(host); err == nil {
+		return nil
+	}
+	switch name := strings.TrimSuffix(host, "."); {
+	case strings.ContainsFunc(host, notInHost):
+		return Errorf(Invalid, "url has a host with odd characters: write an international name in its xn-- form")
+	case endsInNumber(host):
+		return Errorf(Invalid, "url has a host that is no valid address")
+	case len(name) > maxHost:
+		return Errorf(Invalid, "url has a host of %d characters: a name has %d at most", len(name), maxHost)
+	default:
+		for label := range strings.SplitSeq(name, ".") {
+			if label == "" || len(label) > maxLabel {
+				return Errorf(Invalid, "url has a host with a part of %d characters between its dots: each has 1 to %d", len(label), maxLabel)
+			}
+		}
+	}
+	return nil
+}
+
+// notInHost reports a character that stands in no host name.
+func notInHost(r rune) bool {
+	return !strings.ContainsRune("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._", r)
+}
+
+// endsInNumber is the WHATWG URL rule of that name: the last label, a final
+// dot aside, is all digits or hexadecimal after "0x".
+func endsInNumber(host string) bool {
+	host = strings.TrimSuffix(host, ".")
+	label := strings.ToLower(host[strings.LastIndexByte(host, '.')+1:])
+	if hex, ok := strings.CutPrefix(label, "0x"); ok {
+		return strings.Trim(hex, "0123456789abcdef") == ""
+	}
+	return label != "" && strings.Trim(label, "0123456789") == ""
+}
+
+// badEscape returns the first percent sign that encodes nothing, and what
+// follows it; "" if there is none.
+func badEscape(s string) string {
+	for i := 0; i < len(s); i++ {
+		if s[i] == '%' && !(i+2 < len(s) && isHex(s[i+1]) && isHex(s[i+2])) {
+			return strings.ToValidUTF8(s[i:min(i+3, len(s))], "")
+		}
+	}
+	return ""
+}
+
+func isHex(c byte) bool { return strings.IndexByte("0123456789abcdefABCDEF", c) >= 0 }
+
+// encode percent-encodes the bytes that stand in no path or query, and leaves
+// all others as they are.
+func encode(s string) string {
+	const hex = "0123456789ABCDEF"
+	var b strings.Builder
+	for i := range len(s) {
+		if c := s[i]; inURL(c) {
+			b.WriteByte(c)
+		} else {
+			b.Write([]byte{'%', hex[c>>4], hex[c&15]})
+		}
+	}
+	return b.String()
+}
+
+// inURL reports a byte of a path or query: those of RFC 3986, the percent sign,
+// and brackets, which are met in queries.
+func inURL(c byte) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("-._~!$&'()*+,;=:@/?%[]", c) >= 0
+}
