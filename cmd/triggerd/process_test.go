@@ -23,6 +23,7 @@ type process struct {
 	testServer
 	cmd  *exec.Cmd
 	log  *strings.Builder // complete once the process has ended
+	out  io.Closer        // where the log is read
 	read sync.WaitGroup
 }
 
@@ -49,6 +50,7 @@ func startProgram(t *testing.T, program string, db *storetest.DB, args ...string
 	if err != nil {
 		t.Fatal(err)
 	}
+	p.out = out
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -108,6 +110,12 @@ func (p *process) follow(out io.Reader, address chan<- string) {
 			address <- a
 		}
 	}
+}
+
+// closeLog stops reading the log.
+func (p *process) closeLog() {
+	_ = p.out.Close()
+	p.read.Wait()
 }
 
 // end sends a signal and returns the exit code; -1 if a signal ended it.

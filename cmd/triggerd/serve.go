@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os/signal"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -42,10 +43,17 @@ type serveCommand struct {
 }
 
 func (c *serveCommand) run(ctx context.Context, errOut io.Writer, now func() time.Time) error {
-	s, err := newServer(ctx, c.settings, newLog(errOut, c.settings), now)
+	signal.Ignore(syscall.SIGPIPE) // whoever reads the log may go away; a write then fails, and nothing else
+	lines := newLineWriter(errOut, newLog(errOut, c.settings))
+	defer lines.close()
+	log := newLog(lines, c.settings)
+	quietPackages(log)
+	s, err := newServer(ctx, c.settings, log, now)
 	if err != nil {
 		return err
 	}
+	s.api.Metrics.Counter("log_lines_dropped_total", "Lines of the log that were not read in time.",
+		func() float64 { return float64(lines.dropped.Load()) })
 	return s.run(ctx)
 }
 

@@ -72,6 +72,11 @@ func (m *Metrics) Gauge(name, help string, value func() float64) {
 	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "triggerd_" + name, Help: help}, value))
 }
 
+// Counter adds one whose value is read when it is asked for.
+func (m *Metrics) Counter(name, help string, value func() float64) {
+	m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "triggerd_" + name, Help: help}, value))
+}
+
 // Backlog adds what waits in the store: how many deliveries are open, and for
 // how long the oldest has been due.
 func (m *Metrics) Backlog(read func() (open int, oldest time.Duration)) {
