@@ -106,6 +106,49 @@ func TestWebhookSettings(t *testing.T) {
 	})
 }
 
+// A webhook whose schedule no longer fits, since events are kept for less time
+// than before, can be changed in all else, and paused; its schedule can be made
+// one that fits.
+func TestScheduleOfLongerRetention(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, db *storetest.DB) {
+		db.Options.Retention = 100 * time.Hour
+		before := db.Open(t)
+		org := storetest.NewOrganization(t, before)
+		w := full(t, org)
+		w.Schedule = trigger.Schedule{24 * time.Hour, 24 * time.Hour}
+		id, err := before.AddWebhook(t.Context(), org, w, store.Once{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := before.Close(); err != nil {
+			t.Fatal(err)
+		}
+		db.Options.Retention = 48 * time.Hour
+		s := db.Open(t)
+		set := func(change func(w *trigger.Webhook)) error {
+			_, err := s.SetWebhook(t.Context(), org, id, func(w *trigger.Webhook) error { change(w); return nil })
+			return err
+		}
+		for what, change := range map[string]func(w *trigger.Webhook){
+			"its description":     func(w *trigger.Webhook) { w.Description = "other" },
+			"its secret":          func(w *trigger.Webhook) { w.Secrets = trigger.OneSecret(trigger.NewSecret([32]byte{9})) },
+			"its state":           func(w *trigger.Webhook) { w.State = trigger.Paused },
+			"its schedule, again": func(w *trigger.Webhook) { w.Schedule = trigger.Schedule{24 * time.Hour, 24 * time.Hour} },
+		} {
+			if err := set(change); err != nil {
+				t.Errorf("%s: %v", what, err)
+			}
+		}
+		if err := set(func(w *trigger.Webhook) { w.Schedule[0] += time.Second }); trigger.KindOf(err) != trigger.Invalid {
+			t.Errorf("another schedule that does not fit: %v", err)
+		}
+		if err := set(func(w *trigger.Webhook) { w.Schedule = trigger.Schedule{time.Hour} }); err != nil {
+			t.Errorf("one that fits: %v", err)
+		}
+	})
+}
+
 // secretsInPlain lists what must not stand in the database when it is sealed.
 func secretsInPlain(w trigger.Webhook) []string {
 	return []string{

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"triggerd/internal/trigger"
@@ -80,8 +81,12 @@ func (s *Store) ListWebhooks(ctx context.Context, orgID int64, state trigger.Web
 // gone and is to be paused, or to be active beside as many as there may be.
 func (s *Store) SetWebhook(ctx context.Context, orgID, webhookID int64, change func(*trigger.Webhook) error) (trigger.Webhook, error) {
 	return s.setWebhook(ctx, orgID, webhookID, func(w *trigger.Webhook, _ int64) error {
+		schedule := slices.Clone(w.Schedule)
 		if err := change(w); err != nil {
 			return err
+		}
+		if slices.Equal(schedule, w.Schedule) { // it may be from when events were kept for longer
+			return w.Check()
 		}
 		return s.check(w)
 	})
