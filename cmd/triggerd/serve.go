@@ -144,6 +144,7 @@ func (s *server) wire(now func() time.Time) error {
 		ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
 		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
+	s.api.MeasureReadiness()
 	metrics.Gauge("database_connections_in_use", "Connections to the database in use.",
 		func() float64 { return float64(s.store.Stats().InUse) })
 	metrics.Gauge("database_connections_max", "Most connections to the database.",

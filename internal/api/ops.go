@@ -1,6 +1,10 @@
 package api
 
-import "net/http"
+import (
+	"context"
+	"net/http"
+	"time"
+)
 
 // getLive says that the process serves, whatever else is down.
 func (a *API) getLive(w http.ResponseWriter, _ *request) error {
@@ -9,19 +13,15 @@ func (a *API) getLive(w http.ResponseWriter, _ *request) error {
 }
 
 // getReady says whether this node should get requests: it is not stopping, its
-// database answers and has its files, and its clock is known. ?verbose shows each check.
+// database answers, has its files and takes commits, and its clock is known.
+// ?verbose shows each check.
 func (a *API) getReady(w http.ResponseWriter, r *request) error {
-	checks := map[string]string{"stopping": "ok", "database": "ok", "clock": "ok"}
-	ready := true
-	check := func(name string, ok bool, text string) {
-		if !ok {
-			checks[name], ready = text, false
+	checks, ready := map[string]string{}, true
+	for _, c := range a.readyChecks() {
+		if checks[c.name] = "ok"; !c.holds(r.Context()) {
+			checks[c.name], ready = c.text, false
 		}
 	}
-	check("stopping", a.Ready() == nil, "this node is stopping")
-	check("database", a.Store.Ping(r.Context()) == nil, "the database does not answer")
-	check("database", a.Store.Intact() == nil, "a file of the database was moved, removed or replaced")
-	check("clock", a.Store.ClockTrusted(), "the database's time is not known")
 	body := map[string]any{"status": "ok"}
 	status := http.StatusOK
 	if !ready {
@@ -33,6 +33,34 @@ func (a *API) getReady(w http.ResponseWriter, r *request) error {
 	}
 	answer(w, status, body)
 	return nil
+}
+
+// readyCheck is one of the things that a node needs to be ready. text says what
+// is wrong where it does not hold.
+type readyCheck struct {
+	name, text string
+	holds      func(context.Context) bool
+}
+
+func (a *API) readyChecks() []readyCheck {
+	return []readyCheck{
+		{"stopping", "this node is stopping", func(context.Context) bool { return a.Ready() == nil }},
+		{"database", "the database does not answer", func(ctx context.Context) bool { return a.Store.Ping(ctx) == nil || a.Store.Intact() != nil }},
+		{"files", "a file of the database was moved, removed or replaced", func(context.Context) bool { return a.Store.Intact() == nil }},
+		{"commits", "nothing can be committed: see the log", func(context.Context) bool { return a.Store.Committing() == nil }},
+		{"clock", "the database's time is not known", func(context.Context) bool { return a.Store.ClockTrusted() }},
+	}
+}
+
+// MeasureReadiness adds a metric for each thing that a node needs to be ready.
+func (a *API) MeasureReadiness() {
+	for _, c := range a.readyChecks() {
+		a.Metrics.Check(c.name, func() bool {
+			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+			defer cancel()
+			return c.holds(ctx)
+		})
+	}
 }
 
 func (a *API) getMetrics(w http.ResponseWriter, r *request) error {

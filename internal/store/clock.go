@@ -2,11 +2,12 @@ package store
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"triggerd/internal/trigger"
 )
@@ -109,24 +110,25 @@ func (s *Store) ClockTrusted() bool {
 }
 
 // Run keeps the clock and shows that this node lives, until ctx ends. What
-// fails is tried again: [Store.ClockTrusted] tells how long it has. It returns
-// an error if a newer program has changed the database so that this one must
-// stop.
+// fails is tried again: [Store.ClockTrusted] and [Store.Committing] tell of it.
+// It returns an error if a newer program has changed the database so that this
+// one must stop.
 func (s *Store) Run(ctx context.Context) error {
-	tick := time.NewTicker(clockEvery)
-	defer tick.Stop()
-	for {
-		if err := checkSchema(ctx, s.hot, s.schema); errors.Is(err, errOutdated) {
-			return err
+	group, working := errgroup.WithContext(ctx)
+	group.Go(func() error { return s.keepBeating(working) })
+	group.Go(func() error {
+		tick := time.NewTicker(clockEvery)
+		defer tick.Stop()
+		for {
+			select {
+			case <-working.Done():
+				return nil
+			case <-tick.C:
+				_ = s.SyncClock(working)
+			}
 		}
-		_ = s.TouchNode(ctx)
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-			_ = s.SyncClock(ctx)
-		}
-	}
+	})
+	return group.Wait()
 }
 
 // IsAhead reports an id that the clock has not come to, because it went back

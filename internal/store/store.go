@@ -60,8 +60,9 @@ type Store struct {
 	epoch   atomic.Int64 // changes when caches must forget: the server may be another one
 	keys    *keyring
 	keeps   time.Duration // the retention; 0: not known
-	schema  int64         // that this program knows
-	nodes   atomic.Int64  // alive, as last counted
+	beats   beats
+	schema  int64        // that this program knows
+	nodes   atomic.Int64 // alive, as last counted
 	closing sync.Once
 	closed  error
 }
@@ -149,7 +150,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Store{NodeID: newID(o.Now()), clock: newClock(o.Now), keys: keys, keeps: o.Retention, log: o.Log}
+	s := &Store{NodeID: newID(o.Now()), clock: newClock(o.Now), keys: keys, keeps: o.Retention, log: o.Log, beats: beats{soon: make(chan struct{}, 1)}}
 	s.subs = NewCache[int64, *trigger.Subscribers](s, subscriberCache)
 	open := openSQLite
 	if o.PostgresURL != "" {

@@ -77,6 +77,19 @@ func (m *Metrics) Counter(name, help string, value func() float64) {
 	m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "triggerd_" + name, Help: help}, value))
 }
 
+// Check adds whether one of the things holds that a node needs to be ready.
+func (m *Metrics) Check(name string, holds func() bool) {
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "triggerd_ready", Help: "1 if what a node needs to be ready holds, by check; else 0.",
+		ConstLabels: prometheus.Labels{"check": name},
+	}, func() float64 {
+		if holds() {
+			return 1
+		}
+		return 0
+	}))
+}
+
 // Backlog adds what waits in the store: how many deliveries are open, and for
 // how long the oldest has been due.
 func (m *Metrics) Backlog(read func() (open int, oldest time.Duration)) {
