@@ -148,7 +148,7 @@ func TestOperationsHasTheMetrics(t *testing.T) {
 	var metrics []string
 	for _, file := range []string{"internal/telemetry/telemetry.go", "cmd/triggerd/serve.go"} {
 		syntax := syntaxOf(t, file)
-		for _, name := range named(syntax, "counter", "counters", "histogram", "Gauge") {
+		for _, name := range named(syntax, "counter", "counters", "histogram", "Gauge", "Counter") {
 			metrics = append(metrics, "triggerd_"+name)
 		}
 		ast.Inspect(syntax, func(node ast.Node) bool {

@@ -113,6 +113,7 @@ func newServer(ctx context.Context, set settings, log *slog.Logger, now func() t
 	if err := s.wire(now); err != nil {
 		return nil, errors.Join(err, listener.Close(), st.Close())
 	}
+	s.api.MeasureReadiness(context.WithoutCancel(ctx))
 	return s, nil
 }
 
@@ -144,7 +145,6 @@ func (s *server) wire(now func() time.Time) error {
 		ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
 		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
-	s.api.MeasureReadiness()
 	metrics.Gauge("database_connections_in_use", "Connections to the database in use.",
 		func() float64 { return float64(s.store.Stats().InUse) })
 	metrics.Gauge("database_connections_max", "Most connections to the database.",

@@ -53,10 +53,11 @@ func (a *API) readyChecks() []readyCheck {
 }
 
 // MeasureReadiness adds a metric for each thing that a node needs to be ready.
-func (a *API) MeasureReadiness() {
+// Whoever reads the metrics asks with ctx, for a second at most.
+func (a *API) MeasureReadiness(ctx context.Context) {
 	for _, c := range a.readyChecks() {
 		a.Metrics.Check(c.name, func() bool {
-			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+			ctx, cancel := context.WithTimeout(ctx, time.Second)
 			defer cancel()
 			return c.holds(ctx)
 		})

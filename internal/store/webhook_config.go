@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"encoding/json"
 
 	"triggerd/internal/trigger"
@@ -119,4 +120,28 @@ func unpackSecrets(plain []byte, w *trigger.Webhook) error {
 		w.Auth = trigger.Auth{Bearer: s.Auth.Bearer, User: s.Auth.User, Password: s.Auth.Password}
 	}
 	return nil
+}
+
+// changedAt returns the version of its organization at which a webhook changed
+// last, 0 if there is none.
+func changedAt(ctx context.Context, q querier, webhookID int64) (version int64, err error) {
+	return rowOf(ctx, q, scanInt, `SELECT coalesce(max(version), 0) FROM webhook_versions WHERE webhook_id = $1`, webhookID)
+}
+
+// addVersion notes what a webhook is from this version on.
+func (s *Store) addVersion(ctx context.Context, q querier, w *trigger.Webhook, version, now int64) error {
+	c := webhookConfig{State: w.State, URL: w.URL, Types: w.Filter.TypeStrings(), Content: w.Filter.Content.Raw()}
+	config, err := json.Marshal(c)
+	if err != nil {
+		return err
+	}
+	_, err = q.ExecContext(ctx, `INSERT INTO webhook_versions (webhook_id, version, at, config) VALUES ($1, $2, $3, $4)`,
+		w.ID, version, now, string(config))
+	if err == nil && !s.isPlain(w) {
+		err = refuseOlder(ctx, q, 3)
+	}
+	if err == nil && w.State == trigger.Gone { // they would send events to it
+		err = refuseOlder(ctx, q, 5)
+	}
+	return err
 }

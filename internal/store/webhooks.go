@@ -237,30 +237,6 @@ func bumpVersion(ctx context.Context, q querier, orgID int64) (version int64, er
 	return version, err
 }
 
-// changedAt returns the version of its organization at which a webhook changed
-// last, 0 if there is none.
-func changedAt(ctx context.Context, q querier, webhookID int64) (version int64, err error) {
-	return rowOf(ctx, q, scanInt, `SELECT coalesce(max(version), 0) FROM webhook_versions WHERE webhook_id = $1`, webhookID)
-}
-
-// addVersion notes what a webhook is from this version on.
-func (s *Store) addVersion(ctx context.Context, q querier, w *trigger.Webhook, version, now int64) error {
-	c := webhookConfig{State: w.State, URL: w.URL, Types: w.Filter.TypeStrings(), Content: w.Filter.Content.Raw()}
-	config, err := json.Marshal(c)
-	if err != nil {
-		return err
-	}
-	_, err = q.ExecContext(ctx, `INSERT INTO webhook_versions (webhook_id, version, at, config) VALUES ($1, $2, $3, $4)`,
-		w.ID, version, now, string(config))
-	if err == nil && !s.isPlain(w) {
-		err = refuseOlder(ctx, q, 3)
-	}
-	if err == nil && w.State == trigger.Gone { // they would send events to it
-		err = refuseOlder(ctx, q, 5)
-	}
-	return err
-}
-
 // isPlain reports whether programs that know schema 2 alone do no harm to the
 // webhook: they know one pattern, one secret in plain, and the standard body.
 func (s *Store) isPlain(w *trigger.Webhook) bool {
