@@ -21,6 +21,7 @@ const (
 // their lanes. full says that one may have more, and room for them, or that
 // some have not had their turn; drained are those that had no more.
 func (e *Engine) claim(ctx context.Context, due []store.Lane) (full bool, drained []laneKey, err error) {
+	e.awake(ctx)
 	hooks, err := e.activeWebhooks(ctx, due)
 	if err != nil {
 		return false, nil, err
@@ -49,6 +50,17 @@ func (e *Engine) claim(ctx context.Context, due []store.Lane) (full bool, draine
 		full, wants, drained = full || len(empty) < len(same), rest, append(drained, empty...)
 	}
 	return full, drained, nil
+}
+
+// awake notes that there is work, and reads open breakers if this node was idle.
+func (e *Engine) awake(ctx context.Context) {
+	e.mu.Lock()
+	e.worked = e.Now()
+	known := e.knowsHolds()
+	e.mu.Unlock()
+	if !known {
+		e.readHolds(ctx)
+	}
 }
 
 // claimWants claims, and fills lanes in which there is room for it; drained are

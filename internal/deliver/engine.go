@@ -73,6 +73,7 @@ type Engine struct {
 	lanes     map[laneKey]*lane
 	receivers map[int64]*receiver           // by webhook
 	holdsSeen time.Time                     // when all open breakers were read, by the process's clock
+	worked    time.Time                     // when there was something to send, or to be asked for, by the same
 	paces     map[int64]*rate.Limiter       // of replays that have one
 	items     int                           // in all lanes, promised ones included
 	bytes     int                           // of their events

@@ -39,6 +39,9 @@ type item struct {
 func (l *lane) limit(timeout time.Duration, now time.Time) int {
 	workers := l.share()
 	queue := laneQueue
+	if l.receiver.wary > 0 { // what has failed least is asked for often
+		queue = min(queue, workers)
+	}
 	if took := l.receiver.pace.took; took > 0 {
 		queue = min(queue, int(time.Duration(workers)*timeout/took))
 	}
@@ -93,9 +96,14 @@ func (e *Engine) reserve(key laneKey, n, size int, probe bool) int {
 	if e.closed || e.bytes+size > maxItemBytes || !e.Store.ClockTrusted() {
 		return 0
 	}
+	e.worked = e.Now()
+	if !e.knowsHolds() {
+		e.Wake() // what is not taken now is claimed when they are known
+		return 0
+	}
 	l := e.lane(key)
 	given := 0
-	if l.receiver.wants() && (probe || l.receiver.held.IsZero()) && e.knowsHolds() {
+	if l.receiver.wants() && (probe || l.receiver.held.IsZero()) {
 		given = min(n, e.room(l))
 		l.hungry = l.hungry || given < n
 	}

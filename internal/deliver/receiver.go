@@ -48,6 +48,8 @@ const (
 	freshFor = 1500 * time.Millisecond
 	// refreshEvery is how often webhooks with work are read again.
 	refreshEvery = 500 * time.Millisecond
+	// idleAfter is for how long open breakers are read though there is no work.
+	idleAfter = time.Minute
 	// memory is for how long a receiver is remembered.
 	memory = 10 * time.Minute
 	// wariness is how many claimed deliveries have to get through after a breaker
@@ -126,6 +128,13 @@ func (e *Engine) limit(r *receiver, w *trigger.Webhook) {
 // enough to send by it.
 func (e *Engine) isFresh(r *receiver) bool {
 	return r.webhook != nil && elapsed(e.Now(), r.seen) <= freshFor && e.knowsHolds()
+}
+
+// isIdle reports that there was no work for a while.
+func (e *Engine) isIdle() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return len(e.lanes) == 0 && elapsed(e.Now(), e.worked) > idleAfter
 }
 
 // knowsHolds reports whether this node knows which breakers are open.

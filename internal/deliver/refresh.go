@@ -11,9 +11,10 @@ import (
 // breakers, until ctx ends, so that whatever is changed about one is followed
 // within freshFor: a node that cannot read it sends nothing.
 func (e *Engine) refresh(ctx context.Context) {
-	e.readHolds(ctx)
 	every(ctx, refreshEvery, func() {
-		e.readHolds(ctx)
+		if !e.isIdle() {
+			e.readHolds(ctx)
+		}
 		for _, ids := range e.stale() {
 			if err := e.readWebhooks(ctx, ids); err != nil && ctx.Err() == nil {
 				e.Log.Warn("webhooks cannot be read, and get nothing meanwhile", "webhooks", len(ids), "error", err)
@@ -22,8 +23,8 @@ func (e *Engine) refresh(ctx context.Context) {
 	})
 }
 
-// readHolds reads which breakers are open, though no lane has work: a fresh
-// event may come for each of them.
+// readHolds reads which breakers are open, of webhooks without work too: a
+// fresh event may come for each of them.
 func (e *Engine) readHolds(ctx context.Context) {
 	seen := e.Now()
 	holds, err := e.Store.Holds(ctx)
@@ -36,9 +37,6 @@ func (e *Engine) readHolds(ctx context.Context) {
 	open := make(map[int64]bool, len(holds))
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if !e.knowsHolds() {
-		e.Wake() // nothing was claimed
-	}
 	e.holdsSeen = seen
 	for _, h := range holds {
 		open[h.WebhookID] = true

@@ -25,7 +25,7 @@ func TestSimulatedPoison(t *testing.T) {
 		"500 and the like":            {crashes, false, 2 * time.Second},
 		"404 and the like":            {denies, false, 2 * time.Second},
 		"503 beside what succeeds":    {busy, true, k * 200 * time.Millisecond},
-		"no answer beside others":     {hangs, true, k * 15 * time.Second / 4},
+		"no answer beside others":     {hangs, true, k*15*time.Second/4 + 30*time.Second},
 		"503 alone":                   {busy, false, 3 * time.Minute},
 		"no answer, and nothing else": {hangs, false, k * 30 * time.Second / 4},
 		"a connection that breaks":    {breaks, false, 3 * time.Minute},
