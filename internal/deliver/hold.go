@@ -52,7 +52,7 @@ func (e *Engine) done(l *lane, it *item, a *trigger.Attempt) {
 	r.trials = slices.DeleteFunc(r.trials, func(other *item) bool { return other == it })
 	if a == nil {
 		if probe {
-			e.endProbe(r)
+			e.endProbe(r, r.asOf())
 		}
 		return
 	}
@@ -66,16 +66,16 @@ func (e *Engine) done(l *lane, it *item, a *trigger.Attempt) {
 	switch {
 	case r.stopped, r.absent:
 	case wait > 0:
-		e.leaveAlone(r, wait)
+		e.leaveAlone(r, wait, a.AsOf)
 	case strain != trigger.NoStrain && probe:
 		r.failed = strain
-		e.endProbe(r)
+		e.endProbe(r, a.AsOf)
 	case strain != trigger.NoStrain:
 		if r.held.IsZero() && r.trips(strain, e.timeoutOf(r.webhook), e.Now()) {
-			e.trip(r, strain)
+			e.trip(r, strain, a.AsOf)
 		}
 	case probe && a.Outcome != trigger.Success:
-		e.openBreaker(r, store.BreakerChange{})
+		e.openBreaker(r, store.BreakerChange{AsOf: a.AsOf})
 	case probe:
 		r.passed = true // it closes when the store knows
 	}
@@ -133,8 +133,9 @@ func (e *Engine) heed(r *receiver, a *trigger.Attempt) {
 	}
 }
 
-// trip opens the breaker, for longer each time a probe has failed.
-func (e *Engine) trip(r *receiver, strain trigger.Strain) {
+// trip opens the breaker, for longer each time a probe has failed. asOf is that of
+// the last attempt.
+func (e *Engine) trip(r *receiver, strain trigger.Strain, asOf int64) {
 	n, most := 0, maxHold
 	if !r.probe.IsZero() {
 		n = r.holds
@@ -145,13 +146,13 @@ func (e *Engine) trip(r *receiver, strain trigger.Strain) {
 	now := e.Store.Now()
 	r.strainedBy = strain
 	r.pace.restart(r.probeSize())
-	e.openBreaker(r, store.BreakerChange{Until: now.Add(holdFor(n, most, 2*rand.Float64()-1)), LiftAt: now})
+	e.openBreaker(r, store.BreakerChange{AsOf: asOf, Until: now.Add(holdFor(n, most, 2*rand.Float64()-1)), LiftAt: now})
 	e.Metrics.Trips.Inc()
 }
 
 // leaveAlone opens the breaker for as long as the receiver asks for. Attempts
 // under way that succeed do not lift it.
-func (e *Engine) leaveAlone(r *receiver, wait time.Duration) {
+func (e *Engine) leaveAlone(r *receiver, wait time.Duration, asOf int64) {
 	until := e.Store.Now().Add(wait)
 	if r.probe.IsZero() && r.held.After(until) {
 		if until = r.held; r.asked {
@@ -159,7 +160,7 @@ func (e *Engine) leaveAlone(r *receiver, wait time.Duration) {
 		}
 	}
 	r.pace.restart(1)
-	e.openBreaker(r, store.BreakerChange{Until: until, LiftAt: until, Asked: true})
+	e.openBreaker(r, store.BreakerChange{AsOf: asOf, Until: until, LiftAt: until, Asked: true})
 }
 
 // openBreaker changes the breaker here, and notes it for the store. A zero
@@ -169,7 +170,7 @@ func (e *Engine) openBreaker(r *receiver, c store.BreakerChange) {
 		return
 	}
 	c.Until, c.LiftAt = c.Until.Truncate(time.Microsecond), c.LiftAt.Truncate(time.Microsecond) // as they are stored
-	c.OrganizationID, c.WebhookID, c.AsOf, c.Seen = r.webhook.OrganizationID, r.id, r.webhook.AsOf, r.probe
+	c.OrganizationID, c.WebhookID, c.Seen = r.webhook.OrganizationID, r.id, r.probe
 	e.breakers[r.id] = c
 	r.setHeld(c.Until, time.Time{})
 	r.holding, r.asked = true, c.Asked
@@ -182,13 +183,13 @@ func (e *Engine) openBreaker(r *receiver, c store.BreakerChange) {
 // endProbe ends a probe when none of its deliveries got through: the breaker
 // opens again, or, if nothing was sent, somebody else may make the probe, at
 // once.
-func (e *Engine) endProbe(r *receiver) {
+func (e *Engine) endProbe(r *receiver, asOf int64) {
 	switch {
 	case len(r.trials) > 0 || r.passed || r.prober != nil && r.prober.promised > 0:
 	case r.failed != trigger.NoStrain:
-		e.trip(r, r.failed)
+		e.trip(r, r.failed, asOf)
 	default:
-		e.openBreaker(r, store.BreakerChange{Until: e.Store.Now()})
+		e.openBreaker(r, store.BreakerChange{AsOf: asOf, Until: e.Store.Now()})
 	}
 }
 
@@ -242,16 +243,12 @@ func (e *Engine) learnHold(r *receiver, h store.Hold, seen time.Time) {
 	e.shed(r)
 }
 
-// reopen closes the breaker of a webhook after a success that the store knows
-// of.
-func (e *Engine) reopen(webhookID int64) {
+// isProbing reports whether this node makes the probe of a webhook.
+func (e *Engine) isProbing(webhookID int64) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if r := e.receivers[webhookID]; r != nil && !r.probe.IsZero() {
-		r.setHeld(time.Time{}, time.Time{})
-		r.heldAt, r.through, r.strain = e.Now(), e.Now(), 0
-		e.Wake()
-	}
+	r := e.receivers[webhookID]
+	return r != nil && !r.probe.IsZero()
 }
 
 // mayProbe asks for the probe after a breaker was open.
@@ -286,7 +283,7 @@ func (e *Engine) leaveProbe(key laneKey) {
 	defer e.mu.Unlock()
 	r := e.receivers[key.webhookID]
 	if r != nil && !r.probe.IsZero() && (r.prober == nil || r.prober.job == key.job) {
-		e.endProbe(r)
+		e.endProbe(r, r.asOf())
 	}
 }
 

@@ -37,12 +37,12 @@ type item struct {
 // limit is how many deliveries the lane takes: as many as it can start within
 // the leases, by how long its attempts take and how many it may make.
 func (l *lane) limit(timeout time.Duration, now time.Time) int {
-	workers := l.share()
+	workers := min(l.share(), l.receiver.workers())
 	queue := laneQueue
 	if l.receiver.wary > 0 { // what has failed least is asked for often
 		queue = min(queue, workers)
 	}
-	if took := l.receiver.pace.took; took > 0 {
+	if took := l.receiver.pace.slowest; took > 0 {
 		queue = min(queue, int(time.Duration(workers)*timeout/took))
 	}
 	if allowed := l.allowed(timeout, now); allowed < queue {
@@ -216,7 +216,7 @@ func (e *Engine) staff(l *lane) {
 		return // the next refresh comes back to it
 	}
 	abort := e.abort
-	for n := min(len(l.queue), l.share()-l.running, r.workers()-r.running); n > 0; n-- {
+	for n := min(len(l.queue), l.share()-l.running, r.places()-r.running); n > 0; n-- {
 		l.running++
 		r.running++
 		e.workers.Go(func() { e.work(abort, l) })
@@ -255,7 +255,7 @@ func (e *Engine) next(l *lane) *item {
 // isOver reports whether a worker of the lane has to end for others: more run
 // than the receiver bears, or a replay's takes the last place of what is live.
 func (l *lane) isOver() bool {
-	r, most := l.receiver, l.receiver.workers()
+	r, most := l.receiver, l.receiver.places()
 	if l.running > l.share() || r.running > most {
 		return true
 	}

@@ -23,6 +23,9 @@ func TestLateAnswers(t *testing.T) {
 			w.WriteHeader(status)
 		}
 	}
+	move := func(w *trigger.Webhook, url string) { w.URL = url }
+	pause := func(w *trigger.Webhook, _ string) { w.State = trigger.Paused }
+	resume := func(w *trigger.Webhook, _ string) { w.State = trigger.Active }
 	for name, answer := range map[string]http.HandlerFunc{
 		"410":                  header(http.StatusGone, "Date", ""),
 		"disable":              header(http.StatusBadRequest, "Webhook-Delivery", "disable"),
@@ -30,29 +33,40 @@ func TestLateAnswers(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			storetest.Each(t, func(t *testing.T, db *storetest.DB) { lateAnswer(t, db, answer, strings.HasPrefix(name, "503")) })
+			storetest.Each(t, func(t *testing.T, db *storetest.DB) {
+				waits := strings.HasPrefix(name, "503")
+				lateAnswer(t, db, answer, waits, move)
+				lateAnswer(t, db, answer, waits, pause, resume) // sooner than the node looks
+			})
 		})
 	}
 }
 
-// lateAnswer has a receiver answer too late; waits says that the answer puts the
-// event off.
-func lateAnswer(t *testing.T, db *storetest.DB, answer http.HandlerFunc, waits bool) {
+// lateAnswer has a receiver answer when its webhook was changed; waits says that
+// the answer puts the event off.
+func lateAnswer(t *testing.T, db *storetest.DB, answer http.HandlerFunc, waits bool, changes ...func(w *trigger.Webhook, url string)) {
+	t.Helper()
 	s := db.Open(t)
+	defer s.Close()
 	n := startNode(t, db, s, func(c *deliver.Config) { c.Schedule = trigger.Schedule{time.Second, time.Second, time.Second} })
-	asked, moved := make(chan struct{}, 1), make(chan struct{})
+	asked, moved := make(chan struct{}), make(chan struct{})
+	var requests atomic.Int64
 	former := newReceiver(t, func(w http.ResponseWriter, r *http.Request) {
-		asked <- struct{}{}
-		<-moved
-		answer(w, r)
+		if requests.Add(1) == 1 {
+			close(asked)
+			<-moved
+			answer(w, r)
+		}
 	})
 	now := newReceiver(t, nil)
 	w := newWebhook(t, s, storetest.NewOrganization(t, s), former.URL)
 	first := post(t, s, w, 1)[0]
 	n.Wake()
 	<-asked
-	if _, err := s.SetWebhook(t.Context(), w.OrganizationID, w.ID, func(w *trigger.Webhook) error { w.URL = now.URL; return nil }); err != nil {
-		t.Fatal(err)
+	for _, change := range changes {
+		if _, err := s.SetWebhook(t.Context(), w.OrganizationID, w.ID, func(w *trigger.Webhook) error { change(w, now.URL); return nil }); err != nil {
+			t.Fatal(err)
+		}
 	}
 	close(moved)
 	second := post(t, s, w, 1)[0]

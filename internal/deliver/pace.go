@@ -20,12 +20,13 @@ const (
 // (additive increase, multiplicative decrease). It begins with firstWorkers
 // and doubles until it is cut for the first time.
 type pace struct {
-	limit float64       // attempts at a time
-	most  int           // as its owner wants it, or concurrency
-	cut   bool          // it was cut before: grow slowly
-	quiet int           // results to pass over after a cut: they began before it
-	took  time.Duration // a moving average; 0: none yet
-	usual time.Duration // the same over a long time, and never over it for long
+	limit   float64       // attempts at a time
+	most    int           // as its owner wants it, or concurrency
+	cut     bool          // it was cut before: grow slowly
+	quiet   int           // results to pass over after a cut: they began before it
+	took    time.Duration // a moving average; 0: none yet
+	slowest time.Duration // of late: it comes down slowly
+	usual   time.Duration // the same over a long time, and never over it for long
 }
 
 func newPace() pace { return pace{limit: firstWorkers, most: concurrency} }
@@ -49,6 +50,7 @@ func (p *pace) note(took time.Duration, ok bool, why pressure) {
 		p.took, p.usual = took, took
 	}
 	p.took += (took - p.took) / 8
+	p.slowest = max(took, p.slowest+(took-p.slowest)/32)
 	if p.usual = min(p.usual, p.took); p.took > p.usual {
 		p.usual += (p.took - p.usual) / 256
 	}

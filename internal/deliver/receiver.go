@@ -97,6 +97,14 @@ func (e *Engine) renew(r *receiver, asOf int64) {
 	}
 }
 
+// asOf is that of the webhook as it is known now.
+func (r *receiver) asOf() int64 {
+	if r.webhook == nil {
+		return 0
+	}
+	return r.webhook.AsOf
+}
+
 // isAbout reports whether an attempt tells of the receiver as it is now.
 func (r *receiver) isAbout(a *trigger.Attempt) bool { return a.AsOf >= r.since }
 
@@ -137,8 +145,13 @@ func (e *Engine) isIdle() bool {
 	return len(e.lanes) == 0 && elapsed(e.Now(), e.worked) > idleAfter
 }
 
-// knowsHolds reports whether this node knows which breakers are open.
-func (e *Engine) knowsHolds() bool { return elapsed(e.Now(), e.holdsSeen) <= freshFor }
+// knowsHolds reports whether this node knows which breakers are open. Where it
+// could not read them for a while, other nodes could not store theirs, and do so
+// with their next look.
+func (e *Engine) knowsHolds() bool {
+	now := e.Now()
+	return elapsed(now, e.holdsSeen) <= freshFor && (e.holdsBack.IsZero() || elapsed(now, e.holdsBack) > 2*lookEvery)
+}
 
 // wants reports whether the webhook wants attempts.
 func (r *receiver) wants() bool {
@@ -173,7 +186,16 @@ func (r *receiver) probeSize() int {
 	return 1
 }
 
-// workers is how many attempts may run at a time.
+// places is how many attempts may run at a time, with those that began before
+// the probe: they must not hold it up.
+func (r *receiver) places() int {
+	if !r.probe.IsZero() {
+		return r.pace.most
+	}
+	return r.pace.workers()
+}
+
+// workers is how many attempts are to run at a time.
 func (r *receiver) workers() int {
 	if !r.probe.IsZero() {
 		return r.probeSize()
@@ -192,7 +214,7 @@ const slowAttempt = time.Second
 // a quarter of that for a replay, unless for a probe.
 func (l *lane) share() int {
 	r := l.receiver
-	switch most := r.workers(); {
+	switch most := r.places(); {
 	case !r.probe.IsZero():
 		return most
 	case l.job != 0:

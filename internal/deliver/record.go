@@ -86,7 +86,7 @@ func (e *Engine) finish(ctx context.Context, group []store.Result) {
 			return
 		}
 	}
-	e.follow(group)
+	e.follow(ctx, group)
 }
 
 // heedAll notes the webhooks whose receivers want no more, recorded or not.
@@ -102,9 +102,10 @@ func (e *Engine) heedAll(group []store.Result) {
 }
 
 // follow does what follows from results that are recorded.
-func (e *Engine) follow(group []store.Result) {
+func (e *Engine) follow(ctx context.Context, group []store.Result) {
 	e.heedAll(group)
 	soon := e.Store.Now().Add(lookEvery)
+	probed := false
 	for _, r := range group {
 		if r.Next.State == trigger.DeliveryOpen && r.Next.DueAt.Before(soon) {
 			e.Wake() // before the next look
@@ -117,9 +118,10 @@ func (e *Engine) follow(group []store.Result) {
 		case trigger.DeliveryFailed:
 			e.Metrics.Ended.WithLabelValues("failed").Inc()
 		}
-		if r.Attempt.Outcome == trigger.Success {
-			e.reopen(r.Attempt.WebhookID)
-		}
+		probed = probed || r.Attempt.Outcome == trigger.Success && e.isProbing(r.Attempt.WebhookID)
+	}
+	if probed { // the store knows whether that has closed the breaker
+		e.readHolds(ctx)
 	}
 }
 

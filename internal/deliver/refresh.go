@@ -29,6 +29,9 @@ func (e *Engine) readHolds(ctx context.Context) {
 	seen := e.Now()
 	holds, err := e.Store.Holds(ctx)
 	if err != nil {
+		e.mu.Lock()
+		e.holdsLost = true
+		e.mu.Unlock()
 		if ctx.Err() == nil {
 			e.Log.Warn("open breakers cannot be read, and nothing is sent meanwhile", "error", err)
 		}
@@ -37,7 +40,10 @@ func (e *Engine) readHolds(ctx context.Context) {
 	open := make(map[int64]bool, len(holds))
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.holdsSeen = seen
+	if e.holdsLost && elapsed(seen, e.holdsSeen) > freshFor && e.Store.Nodes() > 1 {
+		e.holdsBack = seen
+	}
+	e.holdsSeen, e.holdsLost = seen, false
 	for _, h := range holds {
 		open[h.WebhookID] = true
 		e.learnHold(e.receiver(h.WebhookID), h, seen)

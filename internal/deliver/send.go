@@ -217,7 +217,7 @@ func (e *Engine) post(ctx context.Context, watch *stopwatch, it *item, w *trigge
 	defer resp.Body.Close()
 	a.Status = resp.StatusCode
 	a.RetryAfter = trigger.ParseRetryAfter(strings.Join(resp.Header.Values("Retry-After"), ","), at)
-	a.Directive = trigger.ParseDirective(resp.Header.Get("Webhook-Delivery"))
+	a.Directive = trigger.ParseDirective(strings.Join(resp.Header.Values("Webhook-Delivery"), ","))
 	watch.leadsTo = redirectTo(resp)
 	a.Response = readAnswer(ctx, resp, watch.conn.Load())
 	return ""

@@ -214,7 +214,7 @@ func (s *server) SetBreaker(ctx context.Context, c store.BreakerChange) error {
 		if h.OrganizationID != c.OrganizationID {
 			s.w.wrong(nil, "the breaker of webhook %d of organization %d is set", c.WebhookID, c.OrganizationID)
 		}
-		if c.AsOf < h.AsOf || !h.HeldUntil.Equal(c.Seen) && !(c.Asked && h.HeldUntil.Before(c.Until)) {
+		if c.AsOf < h.AsOf || !h.HeldUntil.Equal(c.Seen) && !(c.Asked && h.liftAt.Before(c.LiftAt)) {
 			s.w.met[heldMeanwhile]++
 			return
 		}

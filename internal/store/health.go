@@ -207,13 +207,14 @@ type BreakerChange struct {
 	Seen   time.Time // what it was open until; zero: it was closed
 	Until  time.Time // what it is to be open until; zero: it is closed
 	LiftAt time.Time // a success closes it if its attempt began no earlier; zero: as before
-	Asked  bool      // the receiver has asked for it, so that it holds whatever was seen
+	Asked  bool      // the receiver has asked for it, whatever was seen: LiftAt is then Until
 }
 
 // SetBreaker changes the breaker of a webhook: while it is open nobody tries
-// the webhook. If the breaker is not as it was seen, nothing changes; one that
-// the receiver has asked for is at least as long as that. Nothing changes,
-// either, where the owner has changed the webhook since it was tried.
+// the webhook. If the breaker is not as it was seen, nothing changes; but what
+// the receiver has asked for takes the place of a pause of our own and of a
+// probe's lease, and of what it has asked for before, if that is shorter. Nothing
+// changes, either, where the owner has changed the webhook since it was tried.
 func (s *Store) SetBreaker(ctx context.Context, c BreakerChange) error {
 	return wrap("change a breaker", s.dialect.writeQuietly(ctx, func(q querier) error {
 		if current, err := s.isAsTried(ctx, q, c); err != nil || !current {
@@ -258,7 +259,7 @@ func (s *Store) setBreaker(ctx context.Context, q querier, c BreakerChange) (err
 			VALUES ($1, $2, $3, $3, 0, 0, $4, 1, $5)
 			ON CONFLICT (webhook_id) DO UPDATE SET
 				held_until = excluded.held_until, holds = webhook_health.holds + 1, lift_at = excluded.lift_at
-			WHERE webhook_health.held_until IN (0, $7) OR $6 = 1 AND webhook_health.held_until < excluded.held_until`,
+			WHERE webhook_health.held_until IN (0, $7) OR $6 = 1 AND webhook_health.lift_at < excluded.lift_at`,
 			c.WebhookID, c.OrganizationID, now, micros(c.Until), max(0, micros(c.LiftAt)), asInt(c.Asked), seen)
 	default:
 		_, err = q.ExecContext(ctx, `UPDATE webhook_health SET held_until = $3, holds = holds + $4,

@@ -371,6 +371,14 @@ func TestBreakerThatWasAskedFor(t *testing.T) {
 		asked := now.Add(2*time.Hour + time.Second)
 		set(store.BreakerChange{Seen: lease, Until: asked, LiftAt: asked, Asked: true})
 		want("an answer to the probe, before its lease ends", asked, 0)
+		if ok, err := s.Probe(t.Context(), f.hook, asked, lease); !ok || err != nil {
+			t.Fatal(ok, err)
+		}
+		later := asked.Add(time.Second)
+		set(store.BreakerChange{Until: later, LiftAt: later, Asked: true})
+		want("an answer of another node, while one probes", later, 0)
+		f.attempt(trigger.Success)
+		want("the success of that probe", later, 0)
 	})
 }
 

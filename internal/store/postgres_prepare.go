@@ -85,6 +85,12 @@ func checkSettings(s *Store, o Options, settings map[string]string) error {
 			return err
 		}
 	}
+	if settings["synchronous_commit"] == "local" && settings["synchronous_standby_names"] != "" {
+		if err := s.distrust(o, "PostgreSQL has a synchronous standby and runs with synchronous_commit=local, which does not wait for it, "+
+			"and would lose acknowledged events in a failover: set it on"); err != nil {
+			return err
+		}
+	}
 	if strings.Contains(o.PostgresURL, ",") && settings["synchronous_standby_names"] == "" {
 		s.Warnings = append(s.Warnings,
 			"several PostgreSQL hosts are given, but no synchronous standby is set: a failover may lose acknowledged events")

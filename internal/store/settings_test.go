@@ -13,6 +13,8 @@ func TestSettingsThatLoseEvents(t *testing.T) {
 		"server_version_num": "150000", "server_encoding": "UTF8", "synchronous_standby_names": "",
 		"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on",
 	}
+	withStandby := maps.Clone(postgres)
+	withStandby["synchronous_standby_names"] = "*"
 	sqlite := map[string]string{"journal_mode": "wal", "synchronous": "2"}
 	tests := []struct {
 		judge             func(*Store, Options, map[string]string) error
@@ -30,6 +32,11 @@ func TestSettingsThatLoseEvents(t *testing.T) {
 		{
 			checkSettings, postgres, "synchronous_commit", "off",
 			"PostgreSQL runs with synchronous_commit=off and would lose acknowledged events in a crash: set it on",
+		},
+		{checkSettings, withStandby, "synchronous_commit", "remote_write", ""},
+		{
+			checkSettings, withStandby, "synchronous_commit", "local", "PostgreSQL has a synchronous standby and runs with synchronous_commit=local, " +
+				"which does not wait for it, and would lose acknowledged events in a failover: set it on",
 		},
 		{checkPragmas, sqlite, "synchronous", "2", ""},
 		{

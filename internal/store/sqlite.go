@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/pressly/goose/v3"
@@ -22,13 +23,14 @@ import (
 // embedded is the dialect of the SQLite file in the data folder: no set-up,
 // one process. All writes go through one writer, see [writer].
 type embedded struct {
-	lock   *os.File
-	files  *dataFiles // nil until they are watched
-	read   *sql.DB
-	hot    *sql.DB // of ingest and the engine, so that requests never hold them up
-	writer *writer
-	clock  *clock
-	slice  int // events that one slice of dropDays deletes; adapts to its time
+	targetLock *os.File // see dataFiles
+	lock       *os.File
+	files      *dataFiles // nil until they are watched
+	read       *sql.DB
+	hot        *sql.DB // of ingest and the engine, so that requests never hold them up
+	writer     *writer
+	clock      *clock
+	slice      int // events that one slice of dropDays deletes; adapts to its time
 }
 
 // The names in the data folder.
@@ -67,6 +69,9 @@ func openSQLite(ctx context.Context, s *Store, o Options) error {
 }
 
 func cannotOpen(o Options, err error) error {
+	if full, ok := errors.AsType[*sqlite.Error](err); errors.Is(err, syscall.ENOSPC) || ok && full.Code()&0xff == sqlite3.SQLITE_FULL {
+		return fmt.Errorf("the disk of the database in %s is full: free some space, and start again: %w", o.DataDir, err)
+	}
 	return fmt.Errorf("the database in %s cannot be opened: %w", o.DataDir, err)
 }
 
@@ -78,6 +83,7 @@ func (e *embedded) open(ctx context.Context, s *Store, o Options) (err error) {
 	if err != nil {
 		return err
 	}
+	e.targetLock = files.lock
 	writing := files.openWriter()
 	pragmas, err := readPragmas(ctx, writing)
 	if err == nil {
@@ -255,6 +261,9 @@ func (e *embedded) close() error {
 	}
 	if e.writer != nil {
 		errs = append(errs, e.writer.close())
+	}
+	if e.targetLock != nil {
+		errs = append(errs, e.targetLock.Close())
 	}
 	return errors.Join(append(errs, e.lock.Close())...)
 }

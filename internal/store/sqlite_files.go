@@ -24,8 +24,9 @@ import (
 // files that were opened: before and after each commit, at each new connection,
 // and every lookFilesEvery.
 type dataFiles struct {
-	path string // of triggerd.db, as the operator has named it
-	note string // the path of the logNote
+	path string   // of triggerd.db, as the operator has named it
+	note string   // the path of the logNote
+	lock *os.File // of the folder in which triggerd.db is, if it is a link to one in another; else nil
 	log  *slog.Logger
 
 	options sqliteOptions
@@ -65,6 +66,10 @@ func newDataFiles(s *Store, o Options, lock *os.File) (*dataFiles, error) {
 	if d.options.driver == nil {
 		d.options = sqliteOptions{&sqlite.Driver{}, checkpointPages}
 	}
+	locked, err := lock.Stat()
+	if err != nil {
+		return nil, err
+	}
 	opened, err := makeDatabase(d.path)
 	if err != nil {
 		return nil, err
@@ -73,22 +78,19 @@ func newDataFiles(s *Store, o Options, lock *os.File) (*dataFiles, error) {
 	if err != nil {
 		return nil, err
 	}
+	if d.lock, err = lockTarget(target, o.DataDir); err != nil {
+		return nil, err
+	}
 	d.note = target + noteSuffix
 	if lostLog(target) {
 		d.log.Error("events that were acknowledged may be missing", "error", filepath.Base(target)+"-wal is gone, although the server did not stop "+
 			"in order: if another program has written it into triggerd.db, or a backup was restored, all is well; else restore both files, or see what triggerd check says")
 	}
-	if err := writeNote(d.note, logNote{}); err != nil { // before SQLite empties the log
-		return nil, err
-	}
+	d.noteLog(logNote{}) // before SQLite empties the log
 	for _, path := range []string{lock.Name(), target, target + "-wal", target + "-shm", target + "-journal"} {
 		if warning := makePrivate(path, os.Chmod); warning != "" {
 			s.Warnings = append(s.Warnings, warning)
 		}
-	}
-	locked, err := lock.Stat()
-	if err != nil {
-		return nil, err
 	}
 	d.list = []dataFile{
 		{
@@ -98,6 +100,20 @@ func newDataFiles(s *Store, o Options, lock *os.File) (*dataFiles, error) {
 		{lock.Name(), locked, orRestart, orRestart},
 	}
 	return d, nil
+}
+
+// lockTarget takes the folder of triggerd.db, if that is not the data folder: a
+// server that was started there uses the same file.
+func lockTarget(target, dataDir string) (*os.File, error) {
+	folder, err := filepath.EvalSymlinks(dataDir)
+	if err == nil {
+		folder, err = filepath.Abs(folder)
+	}
+	own, absErr := filepath.Abs(filepath.Dir(target))
+	if err = errors.Join(err, absErr); err != nil || own == folder {
+		return nil, err
+	}
+	return lockFolder(filepath.Join(own, lockFile))
 }
 
 const orRestart = "put the same file back, or restart the server"

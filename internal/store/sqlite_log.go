@@ -111,9 +111,10 @@ func (d *dataFiles) noteLog(n logNote) {
 	}
 }
 
-// noteClosed is noteLog before an orderly stop, unless the folder is another.
+// noteClosed is noteLog before an orderly stop, unless the lock is no longer in
+// place: the note may be another server's.
 func (d *dataFiles) noteClosed() {
-	if d.list[0].look() == nil || d.list[1].look() == nil {
+	if d.list[1].look() == nil {
 		d.noteLog(logNote{})
 	}
 }

@@ -94,13 +94,18 @@ const (
 	Disable      Directive = "disable"       // no more attempts of anything: the webhook is paused
 )
 
-// ParseDirective reads the header's value; "" for one that is unknown.
-func ParseDirective(value string) Directive {
-	switch d := Directive(strings.ToLower(strings.TrimSpace(value))); d {
-	case AbortMessage, Disable:
-		return d
+// ParseDirective reads the header's value, or those of several lines with commas
+// between them: "" if none is known. Of both, Disable counts.
+func ParseDirective(value string) (known Directive) {
+	for one := range strings.SplitSeq(value, ",") {
+		switch d := Directive(strings.ToLower(strings.TrimSpace(one))); {
+		case d == Disable:
+			return d
+		case d == AbortMessage:
+			known = d
+		}
 	}
-	return ""
+	return known
 }
 
 // MaxRetryAfter caps what a receiver can ask for in Retry-After.

@@ -61,7 +61,8 @@ func TestParseDirective(t *testing.T) {
 	for value, want := range map[string]trigger.Directive{
 		"": "", "disable": trigger.Disable, "Disable": trigger.Disable, " disable\t": trigger.Disable,
 		"abort-message": trigger.AbortMessage, "ABORT-MESSAGE": trigger.AbortMessage,
-		"disabled": "", "abort message": "", "disable, abort-message": "", "disable\x00": "",
+		"disabled": "", "abort message": "", "disable\x00": "",
+		"disable, abort-message": trigger.Disable, "abort-message,disable": trigger.Disable, "other, abort-message": trigger.AbortMessage,
 	} {
 		if got := trigger.ParseDirective(value); got != want {
 			t.Errorf("ParseDirective(%q) = %q, want %q", value, got, want)
