@@ -40,10 +40,10 @@ func (e *Engine) readHolds(ctx context.Context) {
 	open := make(map[int64]bool, len(holds))
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.holdsLost && elapsed(seen, e.holdsSeen) > freshFor && e.Store.Nodes() > 1 {
+	if e.holdsLost && elapsed(seen, e.holdsSeen) > freshFor {
 		e.holdsBack = seen
 	}
-	e.holdsSeen, e.holdsLost = seen, false
+	e.holdsSeen, e.holdsLost = seen, elapsed(e.Now(), seen) > freshFor // what took so long is old
 	for _, h := range holds {
 		open[h.WebhookID] = true
 		e.learnHold(e.receiver(h.WebhookID), h, seen)
