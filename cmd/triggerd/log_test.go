@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"log"
 	"log/slog"
+	"os"
+	"os/signal"
 	"strings"
 	"sync"
 	"syscall"
@@ -84,6 +86,9 @@ func TestPackagesAreQuiet(t *testing.T) {
 // A server outlives whoever reads its log, and SIGHUP stops it as SIGTERM does.
 func TestReaderOfLogGoesAway(t *testing.T) {
 	t.Parallel()
+	hangUps := make(chan os.Signal, 1)
+	signal.Notify(hangUps, syscall.SIGHUP) // so that the process does not inherit that it is ignored
+	t.Cleanup(func() { signal.Stop(hangUps) })
 	db := storetest.SQLite(t)
 	rec := newRecorder(t, nil)
 	p := startProcess(t, db)
