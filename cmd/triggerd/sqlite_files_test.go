@@ -41,7 +41,7 @@ func TestDatabaseFileGone(t *testing.T) {
 		t.Fatal(err)
 	}
 	post("at the same moment", http.StatusServiceUnavailable)
-	if r := s.waitReady(t, http.StatusServiceUnavailable); !strings.Contains(r.body, `"database":"a file of the database was moved, removed or replaced"`) {
+	if r := s.waitReady(t, http.StatusServiceUnavailable); !strings.Contains(r.body, `"files":"a file of the database was moved, removed or replaced"`) {
 		t.Errorf("/readyz?verbose says %s", r.body)
 	}
 	for _, dedupID := range []string{"while it is away", "before", "at the same moment"} {

@@ -270,9 +270,7 @@ func TestStaleDeliveryIsNotSent(t *testing.T) {
 	stale := db.Clock.Now().Add(-n.Lease() + n.Timeout)
 	e := &trigger.Event{OrganizationID: hook.OrganizationID, ID: s.NewClaim(), Type: "a", Payload: []byte("1")}
 	d := trigger.Delivery{DeliveryKey: trigger.DeliveryKey{OrganizationID: e.OrganizationID, EventID: e.ID, WebhookID: hook.ID}, Claim: s.NewClaim()}
-	if !n.Reserve(hook.ID, e.Size()) {
-		t.Fatal("no room")
-	}
+	until(t, "room, once it is known which breakers are open", func() bool { return n.Reserve(hook.ID, e.Size()) })
 	n.Take(d, e, hook, stale)
 	until(t, "the lane is empty", func() bool { return n.Load() == deliver.Load{} })
 	n.stop()

@@ -217,9 +217,12 @@ func TestTry(t *testing.T) {
 			t.Errorf("tried: %+v", a)
 		}
 		for what, guard := range map[string]*deliver.Guard{"inside": deliver.NewGuard(nil, false), "http": deliver.NewGuard(nil, true)} {
-			guard.RequireHTTPS = what == "http"
+			want := deliver.ErrTarget.Error()
+			if guard.RequireHTTPS = what == "http"; guard.RequireHTTPS {
+				want = "url must be https"
+			}
 			closed := startNode(t, db, s, func(c *deliver.Config) { c.Guard = guard })
-			if a := closed.Try(t.Context(), hook, event); a.Outcome != trigger.Transient || a.Error != deliver.ErrTarget.Error() {
+			if a := closed.Try(t.Context(), hook, event); a.Outcome != trigger.Transient || a.Error != want {
 				t.Errorf("%s: tried: %+v", what, a)
 			}
 		}

@@ -180,7 +180,7 @@ func (s *server) Holds(ctx context.Context) (list []store.Hold, err error) {
 		for _, h := range s.w.hooks {
 			list = append(list, store.Hold{WebhookID: h.ID, Until: s.Now().Add(time.Hour)})
 		}
-		if s.holdsRead++; s.holdsRead%2 == 0 {
+		if s.holdsRead.Add(1)%2 == 0 {
 			list = nil
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 	"unsafe"
@@ -37,7 +38,7 @@ type server struct {
 	setBack                   bool          // its wall clock, ever
 	leapt                     time.Time     // when one of its clocks last made a step
 	calls                     map[string]uint64
-	holdsRead                 int                 // how often in vain
+	holdsRead                 atomic.Int64        // how often in vain
 	running                   map[int64]int       // requests under way, by webhook
 	seen                      map[int64]time.Time // when webhooks were read
 }
