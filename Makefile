@@ -69,7 +69,7 @@ test: check-go ## Run all tests, on SQLite and on a PostgreSQL of their own
 	# What measures runs alone.
 	export CGO_ENABLED=$${race:+1} race
 	scripts/with-postgres bash -euc '
-		go test $$race -shuffle=on -count=1 -timeout=15m -skip "$(MEASURING)" ./...
+		go test $$race -shuffle=on -count=1 -timeout=30m -skip "$(MEASURING)" ./...
 		go test $$race -count=1 -timeout=15m -run "$(MEASURING)" ./cmd/triggerd'
 
 .PHONY: simulate
