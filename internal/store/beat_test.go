@@ -69,16 +69,9 @@ func TestCommittingBesideStandby(t *testing.T) {
 		s := db.Open(t)
 		raw := db.SQL(t)
 		keepRunning(t, s)
-		set := func(names string) {
-			for _, text := range []string{"ALTER SYSTEM SET synchronous_standby_names = '" + names + "'", "SELECT pg_reload_conf()"} {
-				if _, err := raw.ExecContext(t.Context(), text); err != nil {
-					t.Fatal(err)
-				}
-			}
-		}
-		set("nobody")
+		setStandbys(t, raw, "nobody")
 		untilCommitting(t, s, "the standby is away", false)
-		set("")
+		setStandbys(t, raw, "")
 		untilCommitting(t, s, "there is none to wait for", true)
 	})
 }

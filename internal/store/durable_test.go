@@ -21,19 +21,7 @@ import (
 // later. It returns a function that ends both.
 func standbyAway(t *testing.T, raw *sql.DB) (back func()) {
 	t.Helper()
-	set := func(names string) {
-		for _, text := range []string{"ALTER SYSTEM SET synchronous_standby_names = '" + names + "'", "SELECT pg_reload_conf()"} {
-			if _, err := raw.ExecContext(t.Context(), text); err != nil {
-				t.Fatal(err)
-			}
-		}
-		for now := "?"; now != names; {
-			if err := raw.QueryRowContext(t.Context(), "SHOW synchronous_standby_names").Scan(&now); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	set("nobody")
+	setStandbys(t, raw, "nobody")
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() {
@@ -45,7 +33,22 @@ func standbyAway(t *testing.T, raw *sql.DB) (back func()) {
 	return func() {
 		stop()
 		<-done
-		set("")
+		setStandbys(t, raw, "")
+	}
+}
+
+// setStandbys sets which synchronous standbys a server waits for.
+func setStandbys(t *testing.T, raw *sql.DB, names string) {
+	t.Helper()
+	for _, text := range []string{"ALTER SYSTEM SET synchronous_standby_names = '" + names + "'", "SELECT pg_reload_conf()"} {
+		if _, err := raw.ExecContext(t.Context(), text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for now := "?"; now != names; {
+		if err := raw.QueryRowContext(t.Context(), "SHOW synchronous_standby_names").Scan(&now); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

@@ -218,10 +218,10 @@ const (
 	// Of a replay: the index deliveries_replayed has these alone.
 	sqlClaimReplayed = sqlClaimFrom + sqlReplayedOf + sqlClaimTo
 
-	sqlFailedLeast         = sqlFailedLeastFrom + sqlOpenOf + sqlFailedLeastOr + sqlOpenOf + sqlFailedLeastTo
-	sqlFailedLeastReplayed = sqlFailedLeastFrom + sqlReplayedOf + sqlFailedLeastOr + sqlReplayedOf + sqlFailedLeastTo
-	sqlProbe               = sqlFailedLeastFrom + sqlOpenOf + sqlFailedLeastOr + sqlOpenOf + sqlProbeTo
-	sqlProbeReplayed       = sqlFailedLeastFrom + sqlReplayedOf + sqlFailedLeastOr + sqlReplayedOf + sqlProbeTo
+	sqlFailedLeast         = sqlFailedLeastFrom + sqlOpenOf + sqlFailedLeastOr + sqlOpenOf + sqlFailedLeastBy + `due_at` + sqlFailedLeastTo
+	sqlFailedLeastReplayed = sqlFailedLeastFrom + sqlReplayedOf + sqlFailedLeastOr + sqlReplayedOf + sqlFailedLeastBy + `due_at` + sqlFailedLeastTo
+	sqlProbe               = sqlFailedLeastFrom + sqlOpenOf + sqlFailedLeastOr + sqlOpenOf + sqlFailedLeastBy + `lot` + sqlFailedLeastTo
+	sqlProbeReplayed       = sqlFailedLeastFrom + sqlReplayedOf + sqlFailedLeastOr + sqlReplayedOf + sqlFailedLeastBy + `lot` + sqlFailedLeastTo
 
 	sqlOpenOf     = `state = 0 AND webhook_id > 0 AND webhook_id = w.id AND due_at >= w.due AND due_at <= $4`
 	sqlReplayedOf = `state = 3 AND job = w.id AND due_at >= w.due AND due_at <= $4`
@@ -246,11 +246,9 @@ const (
 	sqlFailedLeastOr = ` ORDER BY due_at LIMIT 100)
 					UNION
 					(SELECT ctid, attempts, due_at, right(event_id::text, 12) FROM deliveries WHERE bucket = $1 AND `
-	sqlFailedLeastTo = ` ORDER BY due_at DESC LIMIT 100)
-				) AS known ORDER BY attempts, due_at LIMIT w.room
-			)) FOR UPDATE SKIP LOCKED` + sqlTake
-	sqlProbeTo = ` ORDER BY due_at DESC LIMIT 100)
-				) AS known ORDER BY attempts, lot LIMIT w.room
+	sqlFailedLeastBy = ` ORDER BY due_at DESC LIMIT 100)
+				) AS known ORDER BY attempts, `
+	sqlFailedLeastTo = ` LIMIT w.room
 			)) FOR UPDATE SKIP LOCKED` + sqlTake
 )
 
