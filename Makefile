@@ -109,6 +109,8 @@ torture: build ## Torture servers for an hour: FOR (5m) on each kind of database
 		/BROKEN/ { broken++ }
 		END { printf "%d runs, %d s, %d faults, %d events, %d accepted, %d deliveries answered, %d breaches shown\n",
 			runs, seconds, faults, events, accepted, deliveries, broken }' "$$log"
+	# Once more, where who reads the end alone sees it: the run, the promise and the examples.
+	[ "$$failed" = 0 ] || grep -E '^seed |^ +[1-9][0-9]*  |BROKEN:|^triggerd: ' "$$log"
 	exit "$$failed"
 
 .PHONY: bench
