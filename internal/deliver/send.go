@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"io"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
@@ -177,7 +176,7 @@ func (e *Engine) send(ctx context.Context, it *item, w *trigger.Webhook) (a trig
 	}()
 	watch := stopwatch{now: e.Now, begun: begun}
 	a.Error = e.post(ctx, &watch, it, w, &a)
-	a.Connected = watch.conn.Load() != nil
+	a.Connected = watch.conn != nil
 	if a.Error == "" {
 		a.Outcome = trigger.OutcomeOf(a.Status, a.Directive)
 		switch a.Outcome {
@@ -203,14 +202,14 @@ func (e *Engine) post(ctx context.Context, watch *stopwatch, it *item, w *trigge
 	body := it.event.AppendBody(make([]byte, 0, len(it.event.Payload)+len(it.event.Type)+192), w.Format)
 	traced := context.WithValue(httptrace.WithClientTrace(ctx, watch.trace()), attemptContext{}, ctx)
 	traced = context.WithValue(traced, stopwatchKey{}, watch)
-	req, err := http.NewRequestWithContext(traced, http.MethodPost, target.String(), bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(traced, http.MethodPost, target.String(), nil)
 	if err != nil {
 		return "url cannot be requested"
 	}
 	id, at := it.event.ID.String(), e.Store.Now()
 	req.Header = e.header(it, w, id, at)
 	req.Header["Webhook-Signature"] = []string{w.Secrets.Sign(id, at, body)}
-	resp, err := e.Transport.RoundTrip(req)
+	resp, err := e.roundTrip(req, body, watch)
 	if err != nil {
 		return reason(err, watch.certificateWanted.Load())
 	}
@@ -219,8 +218,29 @@ func (e *Engine) post(ctx context.Context, watch *stopwatch, it *item, w *trigge
 	a.RetryAfter = trigger.ParseRetryAfter(strings.Join(resp.Header.Values("Retry-After"), ","), at)
 	a.Directive = trigger.ParseDirective(strings.Join(resp.Header.Values("Webhook-Delivery"), ","))
 	watch.leadsTo = redirectTo(resp)
-	a.Response = readAnswer(ctx, resp, watch.conn.Load())
+	if watch.conn != nil {
+		watch.conn.keptAlive(strings.Join(resp.Header.Values("Keep-Alive"), ","), e.Now())
+	}
+	a.Response = readAnswer(ctx, resp, watch.conn)
 	return ""
+}
+
+// roundTrip sends a request, and sends it again at once if the connection was one
+// that had been kept, and nothing was written to it: the receiver has closed it
+// meanwhile, or it had become too old. Where something was written the receiver
+// may have it. The transport itself never repeats a request without a GetBody; it
+// would repeat one with an Idempotency-Key, whatever was written.
+func (e *Engine) roundTrip(req *http.Request, body []byte, watch *stopwatch) (resp *http.Response, err error) {
+	for range trigger.MaxConcurrency + 1 { // one more than the transport keeps
+		watch.conn, watch.reused = nil, false
+		req.Body, req.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+		resp, err = e.Transport.RoundTrip(req)
+		unsent := watch.conn != nil && watch.reused && !watch.conn.written.Load()
+		if err == nil || !unsent || req.Context().Err() != nil {
+			break
+		}
+	}
+	return resp, err
 }
 
 // target is where a webhook's requests go.
@@ -234,12 +254,12 @@ func (e *Engine) target(w *trigger.Webhook) (*url.URL, error) {
 // readAnswer returns the beginning of an answer's body, as far as it comes in
 // time. After 101 the connection speaks something else, and net/http no longer
 // ends it with the request: there is no body.
-func readAnswer(ctx context.Context, resp *http.Response, conn *net.Conn) []byte {
+func readAnswer(ctx context.Context, resp *http.Response, conn *receiverConn) []byte {
 	if resp.Body == http.NoBody || resp.StatusCode < 200 {
 		return nil
 	}
-	if conn != nil && *conn != nil { // whatever net/http does, the deadline ends the reading
-		stop := context.AfterFunc(ctx, func() { _ = (*conn).Close() })
+	if conn != nil { // whatever net/http does, the deadline ends the reading
+		stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 		defer stop()
 	}
 	answer, _ := io.ReadAll(io.LimitReader(resp.Body, maxAnswer)) // what came is the answer

@@ -2,7 +2,6 @@ package deliver
 
 import (
 	"crypto/tls"
-	"net"
 	"net/http/httptrace"
 	"sync/atomic"
 	"time"
@@ -18,8 +17,10 @@ type stopwatch struct {
 	begun time.Time
 
 	dns, connect, tls, firstByte atomic.Int64
-	conn                         atomic.Pointer[net.Conn] // that the request goes over; nil: there was none
-	certificateWanted            atomic.Bool              // the receiver has asked for a client certificate
+	certificateWanted            atomic.Bool // the receiver has asked for a client certificate
+
+	conn   *receiverConn // that the request goes over; nil: there was none
+	reused bool          // it had another request before
 
 	leadsTo string // where the answer leads, by redirectTo
 }
@@ -42,20 +43,18 @@ func (s *stopwatch) trace() *httptrace.ClientTrace {
 	return &httptrace.ClientTrace{
 		DNSDone:              func(httptrace.DNSDoneInfo) { s.note(&s.dns) },
 		ConnectDone:          func(_, _ string, err error) { s.noteIf(&s.connect, err) },
-		TLSHandshakeDone:     func(_ tls.ConnectionState, err error) { s.noteIf(&s.tls, err) },
 		GotConn:              s.gotConn,
 		GotFirstResponseByte: func() { s.note(&s.firstByte) },
 	}
 }
 
-// gotConn notes the connection, which has had its handshake: the request's
-// context bounds what follows.
+// gotConn notes the connection, which has had its handshake. The transport calls
+// it from the goroutine of the request.
 func (s *stopwatch) gotConn(info httptrace.GotConnInfo) {
-	if info.Conn != nil {
-		beginRequest(info.Conn)
-		_ = info.Conn.SetDeadline(time.Time{}) // where that fails, so does the request
+	if conn, ok := info.Conn.(*receiverConn); ok {
+		conn.begin(s.now(), info.Reused)
+		s.conn, s.reused = conn, info.Reused
 	}
-	s.conn.Store(&info.Conn)
 }
 
 func (s *stopwatch) noteIf(at *atomic.Int64, err error) {
