@@ -1,7 +1,9 @@
 package deliver
 
 import (
+	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -232,4 +234,101 @@ func TestUnsentRequestIsSentAgain(t *testing.T) {
 			}
 		})
 	}
+}
+
+// resets answers each request with a text, or not at all, and resets the
+// connection at once.
+func resets(t *testing.T, answer string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		conn, _, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		_, _ = io.WriteString(conn, answer)
+		if secured, ok := conn.(*tls.Conn); ok {
+			conn = secured.NetConn()
+		}
+		_ = conn.(*net.TCPConn).SetLinger(0)
+		_ = conn.Close()
+	}
+}
+
+// A receiver that resets the connection, in the middle of a request or behind an
+// answer, ends the attempt. That is so over TLS too, where net/http says good-bye
+// on the connection when nobody reads from it any more.
+func TestResetHoldsNobody(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		answer  string
+		payload int
+	}{
+		"in the middle":   {payload: 8 << 20},
+		"behind a 101":    {answer: "HTTP/1.1 101 Switching Protocols\r\n\r\n"},
+		"behind a 200":    {answer: "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"},
+		"behind a header": {answer: "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n"},
+	} {
+		for _, scheme := range []string{"http", "https"} {
+			t.Run(name+", "+scheme, func(t *testing.T) {
+				t.Parallel()
+				server := httptest.NewUnstartedServer(resets(t, c.answer))
+				transport := newTransport(NewGuard(nil, true))
+				if scheme == "https" {
+					server.StartTLS()
+					transport.TLSClientConfig.RootCAs = server.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs
+				} else {
+					server.Start()
+				}
+				t.Cleanup(server.Close)
+				t.Cleanup(transport.CloseIdleConnections)
+				s := newSender(NewGuard(nil, true), transport)
+				w := trigger.Webhook{ID: 1, URL: server.URL, Timeout: 20 * time.Second, Secrets: trigger.OneSecret(trigger.NewSecret([32]byte{7}))}
+				payload := append(append([]byte{'"'}, bytes.Repeat([]byte{'x'}, c.payload)...), '"')
+				for range 20 {
+					a := s.engine.Try(t.Context(), &w, &trigger.Event{ID: trigger.NewID(s.now(), 0, 1), Type: "a", Payload: payload})
+					if a.Status == 0 && a.Error != "connection closed" {
+						t.Errorf("%s: %q, want connection closed", a.Outcome, a.Error)
+					}
+				}
+			})
+		}
+	}
+}
+
+// Closing says good-bye to a receiver that has reset the connection, and waits
+// for nothing, though nobody reads.
+func TestCloseAfterReset(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewUnstartedServer(nil)
+	server.StartTLS() // for its certificate
+	defer server.Close()
+	listener, err := tls.Listen("tcp", "127.0.0.1:0", server.TLS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	reset := make(chan error, 1)
+	go func() {
+		conn, err := listener.Accept()
+		if err == nil {
+			_, err = io.ReadFull(conn, make([]byte, 1))
+			raw := conn.(*tls.Conn).NetConn()
+			_ = raw.(*net.TCPConn).SetLinger(0)
+			_ = raw.Close()
+		}
+		reset <- err
+	}()
+	transport := newTransport(NewGuard(nil, true))
+	transport.TLSClientConfig.RootCAs = server.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs
+	conn, err := transport.DialTLSContext(t.Context(), "tcp", listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-reset; err != nil {
+		t.Fatal(err)
+	}
+	_ = conn.Close() // fails, or not
 }
