@@ -44,6 +44,9 @@ const margin = 2 * time.Second
 // stops; then they are cut, and their deliveries given back.
 const drainTime = 6 * time.Second
 
+// tellTime bounds each last word of a stop to the store.
+const tellTime = 2 * time.Second
+
 // Config is what an Engine works with.
 type Config struct {
 	Store     Store
@@ -129,9 +132,14 @@ func (e *Engine) Run(claiming, working context.Context) error {
 	e.abort, e.closed = abort, false
 	e.mu.Unlock()
 
-	var recording, looking sync.WaitGroup
+	telling, told := context.WithCancel(context.WithoutCancel(working))
+	defer told()
+	var recording, looking, last sync.WaitGroup
 	recording.Go(func() { e.record(abort) })
-	looking.Go(func() { e.look(claiming) })
+	last.Go(func() {
+		e.look(claiming)
+		e.tellOn(telling)
+	})
 	looking.Go(func() { e.measure(claiming) })
 	looking.Go(func() { e.refresh(working) })
 	looking.Go(func() { e.watch(claiming) })
@@ -156,10 +164,32 @@ func (e *Engine) Run(claiming, working context.Context) error {
 	cut() // nothing is under way any more; results get one last try each
 	close(e.results)
 	recording.Wait()
+	told()
+	last.Wait()
 	e.closeIdle()
-	e.storeBreakers(context.WithoutCancel(working))
-	e.giveBack(context.WithoutCancel(working))
+	ctx, end := context.WithTimeout(context.WithoutCancel(working), tellTime)
+	defer end()
+	e.tell(ctx)
 	return nil
+}
+
+// tell brings the store what receivers have said to this node, so that all nodes
+// follow it, and gives back what was claimed and is not sent. more says that the
+// deliveries of some webhook have not all ended yet.
+func (e *Engine) tell(ctx context.Context) (more bool) {
+	more = e.endSome(ctx)
+	e.storeBreakers(ctx)
+	e.giveBack(ctx)
+	return more
+}
+
+// tellOn tells the store while a stop waits for attempts under way: other nodes,
+// and this one when it is back, follow their answers.
+func (e *Engine) tellOn(ctx context.Context) {
+	for ctx.Err() == nil {
+		e.tell(ctx)
+		e.wait(ctx, lookEvery)
+	}
 }
 
 // closeIdle closes the connections that no attempt uses.
@@ -190,7 +220,7 @@ func (e *Engine) giveBack(ctx context.Context) {
 	if len(unsent) == 0 {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, tellTime)
 	defer cancel()
 	if err := e.Store.Release(ctx, unsent); err != nil {
 		e.Log.Warn("claimed deliveries wait for the end of their leases", "deliveries", len(unsent), "error", err)

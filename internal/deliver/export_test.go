@@ -17,3 +17,10 @@ func TransportFor(g *Guard, roots *x509.CertPool) http.RoundTripper {
 
 // Reason is reason where no client certificate is wanted.
 func Reason(err error) string { return reason(err, false) }
+
+// Closed reports whether the engine is stopping, or has not begun.
+func (e *Engine) Closed() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.closed
+}

@@ -84,9 +84,7 @@ func (e *Engine) restAfter(begun time.Time) time.Duration {
 // round looks once at up to 1000 webhooks that have open deliveries, and claims
 // what is due and what there is room for. It returns when to look again.
 func (e *Engine) round(ctx context.Context, v *view) (next time.Duration, err error) {
-	more := e.endSome(ctx)
-	e.storeBreakers(ctx)
-	e.giveBack(ctx)
+	more := e.tell(ctx)
 	now, begun := e.Store.Now(), e.Now()
 	if now.Before(v.until.Add(-overdue)) { // the clock went back: nothing is known to have been seen
 		*v = view{lanes: map[int64]store.Lane{}}

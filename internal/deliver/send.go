@@ -122,7 +122,7 @@ func (e *Engine) attempt(abort context.Context, l *lane, it *item) *trigger.Atte
 		return nil
 	}
 	a := e.send(abort, it, w)
-	if abort.Err() != nil && a.Outcome == trigger.Transient {
+	if abort.Err() != nil && a.Outcome == trigger.Transient && a.Status == 0 { // our stop is not its failure
 		e.giveUp(it)
 		return nil
 	}
