@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -93,6 +94,12 @@ func TestAnswersWaitForStandby(t *testing.T) {
 				}
 				return err
 			},
+			"event deleted again":        func() error { return notFound(s.DeleteEvent(t.Context(), org, s.NewClaim())) },
+			"key revoked again":          func() error { return notFound(s.RevokeAPIKey(t.Context(), org, 1<<40)) },
+			"webhook deleted again":      func() error { return notFound(s.SetWebhookState(t.Context(), org, 1<<40, trigger.Gone)) },
+			"organization deleted again": func() error { return notFound(s.DeleteOrganization(t.Context(), 1<<40)) },
+			"type deleted again":         func() error { return notFound(s.DeleteEventType(t.Context(), org, "none")) },
+			"webhook changed":            func() error { return notFound(changeNothing(t.Context(), s, org)) },
 			"Idempotency-Key": func() error {
 				_, err := hook()
 				if _, repeated := errors.AsType[*store.RepeatedError](err); repeated {
@@ -129,6 +136,20 @@ func TestAnswersWaitForStandby(t *testing.T) {
 			}
 		}
 	})
+}
+
+// notFound returns nil for a NotFound, and an error for anything else.
+func notFound(err error) error {
+	if trigger.KindOf(err) == trigger.NotFound {
+		return nil
+	}
+	return cmp.Or(err, errors.New("it was found"))
+}
+
+// changeNothing changes a webhook that is not there.
+func changeNothing(ctx context.Context, s *store.Store, org int64) error {
+	_, err := s.SetWebhook(ctx, org, 1<<40, func(*trigger.Webhook) error { return nil })
+	return err
 }
 
 // Without a standby, an answer that rests on existing rows writes nothing.

@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"maps"
 	"sync/atomic"
 	"time"
 
@@ -29,6 +30,7 @@ type postgres struct {
 	hotDB, read  *sql.DB
 	partitioning chan struct{} // one at a time in this process
 	silence      atomic.Int64  // maxSilence, or less in a test
+	wanted       pgconn.ValidateConnectFunc // of a server, by target_session_attrs; nil: nothing
 }
 
 func openPostgres(ctx context.Context, s *Store, o Options) error {
@@ -36,25 +38,24 @@ func openPostgres(ctx context.Context, s *Store, o Options) error {
 	if err != nil {
 		return fmt.Errorf("the PostgreSQL settings cannot be read, check DATABASE_URL or the DB_* variables: %w", redactConfig(err))
 	}
-	p := &postgres{partitioning: make(chan struct{}, 1)}
+	p := &postgres{partitioning: make(chan struct{}, 1), wanted: config.ConnConfig.ValidateConnect}
 	p.server = serverWatch{epoch: &s.epoch, log: s.log, reset: p.reset}
-	config.ConnConfig.ValidateConnect = p.validate(config.ConnConfig)
 	p.silence.Store(int64(maxSilence))
 	hot := min(4, max(1, o.PoolSize/3))
 	dial := patientDial(&p.silence)
-	if p.hot, err = newPool(ctx, config.Copy(), dial, hot, map[string]string{
+	if p.hot, err = p.newPool(ctx, config.Copy(), dial, hot, map[string]string{
 		// Queues are small one day and huge the next; no statistics can follow.
 		"enable_seqscan": "off",
 	}); err != nil {
 		return err
 	}
-	if p.reads, err = newPool(ctx, config, dial, max(1, o.PoolSize-hot), map[string]string{
+	if p.reads, err = p.newPool(ctx, config, dial, max(1, o.PoolSize-hot), map[string]string{
 		"plan_cache_mode": "force_custom_plan", // a generic plan locks every day's partition
 	}); err != nil {
 		p.hot.Close()
 		return err
 	}
-	p.hotDB, p.read = stdlib.OpenDBFromPool(p.hot), stdlib.OpenDBFromPool(p.reads)
+	p.hotDB, p.read = openPool(p.hot), openPool(p.reads)
 	s.dialect, s.hot, s.read = p, p.hotDB, p.read
 	if err := p.prepare(ctx, s, o); err != nil {
 		return errors.Join(err, p.close())
@@ -71,7 +72,7 @@ func redactConfig(err error) error {
 	return err
 }
 
-func newPool(ctx context.Context, c *pgxpool.Config, dial pgconn.DialFunc, size int, settings map[string]string) (*pgxpool.Pool, error) {
+func (p *postgres) newPool(ctx context.Context, c *pgxpool.Config, dial pgconn.DialFunc, size int, settings map[string]string) (*pgxpool.Pool, error) {
 	c.MaxConns = int32(size)
 	c.MinConns = 0
 	conn := c.ConnConfig
@@ -82,27 +83,26 @@ func newPool(ctx context.Context, c *pgxpool.Config, dial pgconn.DialFunc, size 
 		_ = checkReplicated(conn) // warnings of the connecting say nothing about commits
 		return nil
 	}
-	for name, value := range map[string]string{
+	ours := map[string]string{
 		"search_path":                         schema,
-		"application_name":                    "triggerd",
 		"statement_timeout":                   "5s",
 		"lock_timeout":                        "2s",
 		"idle_in_transaction_session_timeout": "10s",
 		"client_min_messages":                 "warning",
 		"jit":                                 "off", // our statements are short, however they are estimated
-	} {
-		conn.RuntimeParams[name] = value
 	}
-	for name, value := range settings {
-		conn.RuntimeParams[name] = value
-	}
+	maps.Copy(ours, settings)
+	maps.Copy(conn.RuntimeParams, ours)
+	conn.RuntimeParams["application_name"] = "triggerd"
+	conn.ValidateConnect = p.validate(conn, ours)
 	return pgxpool.NewWithConfig(ctx, c)
 }
 
 // validate judges each new connection, of one host after the other where there
-// are several: first as the settings want it, then by the server it leads to.
-func (p *postgres) validate(c *pgx.ConnConfig) pgconn.ValidateConnectFunc {
-	first := c.ValidateConnect
+// are several: first as DATABASE_URL wants it, then whether it has the settings
+// that are ours, then by the server it leads to.
+func (p *postgres) validate(c *pgx.ConnConfig, ours map[string]string) pgconn.ValidateConnectFunc {
+	first, lost := p.wanted, lostSettings(ours)
 	if first == nil && len(c.Fallbacks) > 0 {
 		first = pgconn.ValidateConnectTargetSessionAttrsReadWrite
 	}
@@ -112,7 +112,7 @@ func (p *postgres) validate(c *pgx.ConnConfig) pgconn.ValidateConnectFunc {
 				return err
 			}
 		}
-		return p.server.identify(ctx, conn)
+		return p.server.identify(ctx, conn, lost)
 	}
 }
 
@@ -160,7 +160,21 @@ func (p *postgres) write(ctx context.Context, fn func(querier) error) error {
 }
 
 func (p *postgres) writeQuietly(ctx context.Context, fn func(querier) error) error {
-	return p.transact(ctx, "COMMIT", fn)
+	return p.transact(ctx, quietCommit, fn)
+}
+
+// quietCommit ends a transaction without the barrier.
+const quietCommit = "COMMIT"
+
+// isAnswer reports an error of a transaction that is no failure but an answer,
+// decided by the rows that it has read: what is to be deleted is not there, say,
+// since it was deleted just now.
+func isAnswer(err error) bool {
+	if _, repeated := errors.AsType[*RepeatedError](err); repeated || errors.Is(err, sql.ErrNoRows) {
+		return true
+	}
+	judged, ok := errors.AsType[*trigger.Error](err)
+	return ok && judged.Kind != trigger.Unavailable && judged.Kind != trigger.Internal
 }
 
 // transact runs fn in a transaction and ends it with commit, in one round trip.
@@ -182,7 +196,7 @@ func (p *postgres) transact(ctx context.Context, commit string, fn func(querier)
 	if err != nil {
 		_ = onConn(rollback) // where that fails, the connection goes, and all with it
 	}
-	if _, repeated := errors.AsType[*RepeatedError](err); repeated { // it is an answer, and rests on rows
+	if isAnswer(err) && commit != quietCommit { // it rests on rows
 		if failed := onConn(func(ctx context.Context, c *pgx.Conn) error { return p.commit(ctx, c, "BEGIN; "+commit) }); failed != nil {
 			err = failed
 		}
@@ -191,9 +205,16 @@ func (p *postgres) transact(ctx context.Context, commit string, fn func(querier)
 	return err
 }
 
+// commitTimeout bounds the end of a transaction that a request waits for. A
+// standby that is away holds it up, and no timeout of the server's ends that.
+// Whether it is committed is then unknown.
+const commitTimeout = 5 * time.Second
+
 // commit ends a transaction, and reports whether it is as durable as it has to
 // be.
 func (p *postgres) commit(ctx context.Context, conn *pgx.Conn, text string) error {
+	ctx, cancel := context.WithTimeout(ctx, commitTimeout)
+	defer cancel()
 	results, err := conn.PgConn().Exec(ctx, text).ReadAll()
 	if err != nil {
 		return err

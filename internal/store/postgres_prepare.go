@@ -2,11 +2,11 @@ package store
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/jackc/pgx/v5/stdlib"
 )
@@ -14,7 +14,7 @@ import (
 // prepare judges the database and migrates it.
 func (p *postgres) prepare(ctx context.Context, s *Store, o Options) error {
 	if err := p.reach(ctx); err != nil {
-		return fmt.Errorf("PostgreSQL cannot be reached, check that it runs and that DATABASE_URL or the DB_* variables are right: %w", err)
+		return err
 	}
 	settings := map[string]string{}
 	for _, name := range []string{"server_version_num", "server_encoding", "fsync", "full_page_writes", "synchronous_commit", "synchronous_standby_names"} {
@@ -29,6 +29,9 @@ func (p *postgres) prepare(ctx context.Context, s *Store, o Options) error {
 	}
 	if err := p.makeSchema(ctx); err != nil {
 		return fmt.Errorf("the schema %q cannot be made, grant CREATE on the database to this role: %w", schema, err)
+	}
+	if err := p.checkOwner(ctx); err != nil {
+		return err
 	}
 	var err error
 	s.schema, err = p.migrate(ctx)
@@ -50,7 +53,7 @@ func (p *postgres) makeSchema(ctx context.Context) error {
 
 // migrate runs on connections of its own, since a migration may take its time.
 func (p *postgres) migrate(ctx context.Context) (schema int64, err error) {
-	pool, err := newPool(ctx, p.hot.Config(), dialer().DialContext, 2, map[string]string{"statement_timeout": "0", "lock_timeout": "0"})
+	pool, err := p.newPool(ctx, p.hot.Config(), dialer().DialContext, 2, map[string]string{"statement_timeout": "0", "lock_timeout": "0"})
 	if err != nil {
 		return 0, err
 	}
@@ -60,13 +63,30 @@ func (p *postgres) migrate(ctx context.Context) (schema int64, err error) {
 	return schema, errors.Join(err, db.Close())
 }
 
-// reachTimeout is for how long a start waits for PostgreSQL to answer.
-const reachTimeout = 4 * time.Second
+// sqlForeign names the owner of something in our schema, with the first such
+// thing, if this role does not have that owner's rights: only an owner may
+// change tables and drop days. That is how a dump stands that another role has
+// restored.
+const sqlForeign = `
+	SELECT pg_get_userbyid(owner), what, current_user FROM (
+		SELECT nspowner AS owner, 'the schema' AS what FROM pg_namespace WHERE nspname = $1
+		UNION ALL
+		SELECT relowner, 'the table ' || relname FROM pg_class WHERE relnamespace = to_regnamespace($1) AND relkind IN ('r', 'p')
+	) things WHERE NOT pg_has_role(owner, 'USAGE') ORDER BY what LIMIT 1`
 
-func (p *postgres) reach(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, reachTimeout)
-	defer cancel()
-	return p.hotDB.PingContext(ctx)
+// checkOwner returns an error if this role does not own what is in the schema.
+func (p *postgres) checkOwner(ctx context.Context) error {
+	var owner, what, role string
+	err := p.hotDB.QueryRowContext(ctx, sqlForeign, schema).Scan(&owner, &what, &role)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read who owns the schema %q: %w", schema, err)
+	}
+	return fmt.Errorf("in the schema %[1]q %[2]s belongs to the role %[3]q, and this program connects as %[4]q, which may not change it: "+
+		"connect as %[3]q, or run as a superuser in this database REASSIGN OWNED BY %[3]q TO %[4]q "+
+		"(a dump restored with --no-owner --role=%[4]s has no other owner)", schema, what, owner, role)
 }
 
 func checkSettings(s *Store, o Options, settings map[string]string) error {

@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -47,10 +50,14 @@ type serverWatch struct {
 // connState is what a connection's CustomData remembers.
 const connState = "server"
 
-// identify asks a new connection which server it leads to. It returns an error
-// if that must not be used.
-func (w *serverWatch) identify(ctx context.Context, conn *pgconn.PgConn) error {
-	results, err := conn.Exec(ctx, sqlServer).ReadAll()
+// identify asks a new connection for the names of settings that it has lost, by
+// the statement lost, and which server it leads to. It returns an error if the
+// connection must not be used.
+func (w *serverWatch) identify(ctx context.Context, conn *pgconn.PgConn, lost string) error {
+	results, err := conn.Exec(ctx, lost+";"+sqlServer).ReadAll()
+	if len(results) > 0 && len(results[0].Rows) == 1 && len(results[0].Rows[0][0]) > 0 {
+		return &lostSettingsError{names: string(results[0].Rows[0][0])}
+	}
 	if isCode(err, "42501", "42883", "0A000") { // not permitted, unknown, not supported
 		w.unidentified(err)
 		return nil
@@ -58,7 +65,7 @@ func (w *serverWatch) identify(ctx context.Context, conn *pgconn.PgConn) error {
 	if err != nil {
 		return fmt.Errorf("identify the server: %w", err)
 	}
-	id, err := parseServer(results)
+	id, err := parseServer(results[1:])
 	if err != nil {
 		return err
 	}
@@ -67,6 +74,25 @@ func (w *serverWatch) identify(ctx context.Context, conn *pgconn.PgConn) error {
 	}
 	conn.CustomData()[connState] = id
 	return nil
+}
+
+// lostSettings is the statement that names those of our settings which are not
+// as the start-up of the connection gave them.
+func lostSettings(ours map[string]string) string {
+	var rows []string
+	for _, name := range slices.Sorted(maps.Keys(ours)) {
+		rows = append(rows, "('"+name+"', '"+ours[name]+"')")
+	}
+	return "SELECT coalesce(string_agg(name, ', '), '') FROM (VALUES " + strings.Join(rows, ", ") +
+		") ours(name, value) WHERE current_setting(name, true) IS DISTINCT FROM value"
+}
+
+// lostSettingsError says that something between has ignored start-up parameters.
+type lostSettingsError struct{ names string }
+
+func (e *lostSettingsError) Error() string {
+	return "the connection does not have the settings that it was started with (" + e.names + "): a pooler such as PgBouncer, " +
+		"by ignore_startup_parameters, has dropped them; connect to PostgreSQL directly"
 }
 
 // unidentified is for a database that does not tell which server it is: each

@@ -77,8 +77,9 @@ type dialect interface {
 	finish(ctx context.Context, results []Result, replayed bool) error
 
 	// write runs fn in a transaction of its own, which is synced when write
-	// returns nil, and so is all that fn has read in it; a RepeatedError is
-	// such an answer, too. It may run together with others, never in part.
+	// returns nil, and so is all that fn has read in it. An error of fn that is
+	// an answer, for example NotFound, rests on what is as durable. It may run
+	// together with others, never in part.
 	write(ctx context.Context, fn func(querier) error) error
 	// writeQuietly is write for work that nobody is told of, or only of what it
 	// has changed: what fn found as it should be need not be as durable.
@@ -141,7 +142,7 @@ const daysAhead = 14
 // Open opens the database, migrates it to this version's schema, and refuses
 // one that would not keep the promise, since it does not sync, or that has
 // become too new for this program. ctx bounds the opening alone. The error's
-// text says what to do.
+// text says what to do; it is an [ErrStarting] if to open it again is enough.
 func Open(ctx context.Context, o Options) (*Store, error) {
 	keys, err := newKeyring(o.SecretKeys)
 	if err != nil {
@@ -157,7 +158,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		open = openPostgres
 	}
 	if err = open(ctx, s, o); err != nil {
-		return nil, err
+		return nil, withStarting(err, o)
 	}
 	s.clock.measure = s.dialect.now
 	if o.OwnClock {
@@ -177,7 +178,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		_, err = s.Reseal(ctx)
 	}
 	if err != nil {
-		return nil, errors.Join(err, s.Close())
+		return nil, errors.Join(withStarting(err, o), s.Close())
 	}
 	return s, nil
 }
