@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -18,7 +19,8 @@ const (
 
 // beats is what is known of them.
 type beats struct {
-	soon chan struct{} // holds a token if one is wanted now, since another commit has failed
+	soon   chan struct{} // holds a token if one is wanted now, since another commit has failed
+	failed atomic.Bool   // another commit has failed, and no thorough beat has succeeded since
 
 	mu    sync.Mutex
 	begun time.Time // when the one under way began, by the process's clock; zero: there is none
@@ -50,6 +52,11 @@ func (s *Store) beat(ctx context.Context) error {
 	err := checkSchema(ctx, s.hot, s.schema)
 	if err == nil {
 		err = s.TouchNode(ctx)
+	}
+	if thorough := s.beats.failed.Load(); err == nil {
+		if err = s.dialect.beat(ctx, newID(s.Now()), thorough); err == nil && thorough {
+			s.beats.failed.Store(false)
+		}
 	}
 	s.beats.mu.Lock()
 	before := s.beats.err
@@ -89,8 +96,13 @@ func (s *Store) keepBeating(ctx context.Context) error {
 	}
 }
 
-// beatSoon asks for a beat, since a commit has failed: it may be alone in that.
-func (s *Store) beatSoon() {
+// noteFailure is for a commit of the hot path that has failed. It may be alone in
+// that: a beat is asked for, which tries more than its own row.
+func (s *Store) noteFailure(err error) {
+	if classify(err) == rejected { // it is the event's fault
+		return
+	}
+	s.beats.failed.Store(true)
 	select {
 	case s.beats.soon <- struct{}{}:
 	default:

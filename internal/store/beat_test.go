@@ -40,6 +40,7 @@ func TestCommitting(t *testing.T) {
 			"somebody else writes and does not end": func() func() { return lockNodes(t, db, raw) },
 		}
 		if db.IsPostgres() {
+			spoil["no event can be stored"] = func() func() { return lockOut(t, s, raw) }
 			kill := `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()`
 			var name string
 			if err := raw.QueryRowContext(t.Context(), `SELECT current_database()`).Scan(&name); err != nil {
@@ -59,6 +60,29 @@ func TestCommitting(t *testing.T) {
 			untilCommitting(t, s, "after "+what, true)
 		}
 	})
+}
+
+// lockOut keeps events from being stored, while rows of other tables can be, and
+// lets one commit fail by that.
+func lockOut(t *testing.T, s *store.Store, raw *sql.DB) (mend func()) {
+	t.Helper()
+	org := storetest.NewOrganization(t, s)
+	tx, err := raw.BeginTx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.ExecContext(t.Context(), `LOCK TABLE deliveries IN SHARE MODE`); err != nil {
+		t.Fatal(err)
+	}
+	e := event(s, org, "")
+	if _, err := s.AddEvents(t.Context(), &store.Batch{Events: []*trigger.Event{e}, Deliveries: [][]trigger.Delivery{owed(e, trigger.InboxID)}}, false); err == nil {
+		t.Error("an event was stored in a table that is locked")
+	}
+	return func() {
+		if err := tx.Rollback(); err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 // A synchronous standby that is away keeps commits waiting.
@@ -137,4 +161,43 @@ func lockNodes(t *testing.T, db *storetest.DB, raw *sql.DB) (end func()) {
 		}
 		conn.Close()
 	}
+}
+
+// Tables that were dropped and made again are a restore: caches forget what was
+// there, though the server is the same.
+func TestRestoreUnderRunningNode(t *testing.T) {
+	t.Parallel()
+	storetest.OnPostgres(t, func(t *testing.T, db *storetest.DB) {
+		s := db.Open(t)
+		raw := db.SQL(t)
+		keepRunning(t, s)
+		epoch := s.Epoch()
+		tx, err := raw.BeginTx(t.Context(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, text := range []string{
+			`CREATE TABLE copy (LIKE triggerd.dedup INCLUDING ALL)`, `DROP TABLE triggerd.dedup`,
+			`ALTER TABLE copy RENAME TO dedup`,
+		} {
+			if _, err := tx.ExecContext(t.Context(), text); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := tx.Commit(); err != nil {
+			t.Fatal(err)
+		}
+		tick := time.NewTicker(10 * time.Millisecond)
+		defer tick.Stop()
+		for s.Epoch() == epoch { // else the test never ends
+			<-tick.C
+		}
+		if err := s.TouchNode(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if _, err := raw.ExecContext(t.Context(), `ALTER TABLE triggerd.dedup RENAME TO elsewhere`); err != nil {
+			t.Fatal(err)
+		}
+		untilCommitting(t, s, "the tables are gone", false)
+	})
 }

@@ -96,6 +96,7 @@ const (
 func (s *Store) Claim(ctx context.Context, wants []Want, claim trigger.ID, now, lease time.Time) ([]trigger.Delivery, error) {
 	taken, err := s.dialect.claim(ctx, wants, claim, now, lease)
 	if err != nil {
+		s.noteFailure(err)
 		return nil, wrap("claim", err)
 	}
 	slices.SortFunc(taken, func(a, b trigger.Delivery) int { // the oldest first; EventsOf reads them by organization

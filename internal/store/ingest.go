@@ -29,7 +29,7 @@ type Batch struct {
 func (s *Store) AddEvents(ctx context.Context, b *Batch, again bool) ([]trigger.ID, error) {
 	verdicts, err := s.dialect.addEvents(ctx, b, again)
 	if err != nil { // of some it may be said already, and of the batch it is not
-		s.beatSoon()
+		s.noteFailure(err)
 		return nil, err
 	}
 	for i, id := range verdicts {

@@ -25,11 +25,11 @@ const schema = "triggerd"
 // statements, and the reads that go with them, apart from everything else:
 // requests may wait for each other, ingest and the engine never for them.
 type postgres struct {
-	hot, reads   *pgxpool.Pool
+	hot, reads   *patientPool
 	server       serverWatch
 	hotDB, read  *sql.DB
-	partitioning chan struct{} // one at a time in this process
-	silence      atomic.Int64  // maxSilence, or less in a test
+	partitioning chan struct{}              // one at a time in this process
+	silence      atomic.Int64               // maxSilence, or less in a test
 	wanted       pgconn.ValidateConnectFunc // of a server, by target_session_attrs; nil: nothing
 }
 
@@ -55,7 +55,7 @@ func openPostgres(ctx context.Context, s *Store, o Options) error {
 		p.hot.Close()
 		return err
 	}
-	p.hotDB, p.read = openPool(p.hot), openPool(p.reads)
+	p.hotDB, p.read = p.hot.open(), p.reads.open()
 	s.dialect, s.hot, s.read = p, p.hotDB, p.read
 	if err := p.prepare(ctx, s, o); err != nil {
 		return errors.Join(err, p.close())
@@ -72,7 +72,7 @@ func redactConfig(err error) error {
 	return err
 }
 
-func (p *postgres) newPool(ctx context.Context, c *pgxpool.Config, dial pgconn.DialFunc, size int, settings map[string]string) (*pgxpool.Pool, error) {
+func (p *postgres) newPool(ctx context.Context, c *pgxpool.Config, dial pgconn.DialFunc, size int, settings map[string]string) (*patientPool, error) {
 	c.MaxConns = int32(size)
 	c.MinConns = 0
 	conn := c.ConnConfig
@@ -95,7 +95,8 @@ func (p *postgres) newPool(ctx context.Context, c *pgxpool.Config, dial pgconn.D
 	maps.Copy(conn.RuntimeParams, ours)
 	conn.RuntimeParams["application_name"] = "triggerd"
 	conn.ValidateConnect = p.validate(conn, ours)
-	return pgxpool.NewWithConfig(ctx, c)
+	pool, err := pgxpool.NewWithConfig(ctx, c)
+	return &patientPool{Pool: pool}, err
 }
 
 // validate judges each new connection, of one host after the other where there
@@ -118,7 +119,7 @@ func (p *postgres) validate(c *pgx.ConnConfig, ours map[string]string) pgconn.Va
 
 // reset closes all connections, those in use when they are given back.
 func (p *postgres) reset() {
-	for _, pool := range []*pgxpool.Pool{p.hot, p.reads} {
+	for _, pool := range []*patientPool{p.hot, p.reads} {
 		if pool != nil { // while the first one is made
 			pool.Reset()
 		}
@@ -284,7 +285,7 @@ func (p *postgres) intact() error { return nil }
 
 func (p *postgres) stats() Stats {
 	var sum Stats
-	for _, pool := range []*pgxpool.Pool{p.hot, p.reads} {
+	for _, pool := range []*patientPool{p.hot, p.reads} {
 		s := pool.Stat()
 		sum.InUse += int(s.AcquiredConns())
 		sum.Idle += int(s.IdleConns())

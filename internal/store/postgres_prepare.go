@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-
-	"github.com/jackc/pgx/v5/stdlib"
 )
 
 // prepare judges the database and migrates it.
@@ -58,7 +56,7 @@ func (p *postgres) migrate(ctx context.Context) (schema int64, err error) {
 		return 0, err
 	}
 	defer pool.Close()
-	db := stdlib.OpenDBFromPool(pool)
+	db := pool.open()
 	schema, err = migratePostgres(ctx, db)
 	return schema, errors.Join(err, db.Close())
 }

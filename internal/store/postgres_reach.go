@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"slices"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -103,55 +104,61 @@ func isPassing(err error) bool {
 
 // Where the server has fewer connections for us than the pool may have, for
 // example since other nodes have taken them, whoever wants one waits as for a
-// busy pool: for fullWait at most. One at a time looks again, every fullPause.
+// busy pool: for fullWait at most. Each fullPoll somebody looks for one that is
+// idle, and each fullRetry one of all that wait asks the server again.
 const (
 	fullWait  = 4 * time.Second
-	fullPause = 50 * time.Millisecond
+	fullPoll  = 10 * time.Millisecond
+	fullRetry = 250 * time.Millisecond
 )
 
-// openPool makes a [sql.DB] over a pool.
-func openPool(pool *pgxpool.Pool) *sql.DB {
-	db := sql.OpenDB(&poolConnector{Connector: stdlib.GetPoolConnector(pool), turn: make(chan struct{}, 1)})
+// patientPool is a pool of connections that waits while the server has no more.
+type patientPool struct {
+	*pgxpool.Pool
+	asked atomic.Int64 // when the server was asked last, though it was full: by the wall clock, in ns
+}
+
+// open makes a [sql.DB] over the pool.
+func (p *patientPool) open() *sql.DB {
+	db := sql.OpenDB(patientConnector{stdlib.GetPoolConnector(p.Pool), p})
 	db.SetMaxIdleConns(0) // they stay in the pool
 	return db
 }
 
-// poolConnector takes connections from a pool, and waits while the server has
-// no more.
-type poolConnector struct {
+// patientConnector takes connections from a patientPool.
+type patientConnector struct {
 	driver.Connector
-	turn chan struct{} // holds whoever looks again
+	pool *patientPool
 }
 
 // Connect implements [driver.Connector].
-func (c *poolConnector) Connect(ctx context.Context) (driver.Conn, error) {
-	conn, err := c.Connector.Connect(ctx)
+func (c patientConnector) Connect(ctx context.Context) (driver.Conn, error) {
+	return taken(ctx, c.pool, c.Connector.Connect)
+}
+
+// Acquire is that of the pool.
+func (p *patientPool) Acquire(ctx context.Context) (*pgxpool.Conn, error) {
+	return taken(ctx, p, p.Pool.Acquire)
+}
+
+// taken takes a connection from a pool by a function that may open a new one.
+func taken[T any](ctx context.Context, p *patientPool, take func(context.Context) (T, error)) (T, error) {
+	conn, err := take(ctx)
 	if !isFull(err) {
 		return conn, err
 	}
 	wait, cancel := context.WithTimeout(ctx, fullWait)
 	defer cancel()
-	select {
-	case <-wait.Done():
-		return nil, err
-	case c.turn <- struct{}{}:
-	}
-	defer func() { <-c.turn }()
-	for {
-		conn, again := c.Connector.Connect(ctx)
-		if !isFull(again) {
-			return conn, again
-		}
-		if pause(wait, fullPause) != nil {
-			return nil, err
+	for isFull(err) && pause(wait, fullPoll) == nil {
+		now, asked := time.Now().UnixNano(), p.asked.Load()
+		if p.Stat().IdleConns() > 0 || now-asked >= int64(fullRetry) && p.asked.CompareAndSwap(asked, now) {
+			conn, err = take(ctx)
 		}
 	}
+	return conn, err
 }
 
 // isFull reports that the server has no connection left for this role.
 func isFull(err error) bool {
-	if err == nil {
-		return false
-	}
-	return slices.ContainsFunc(leaves(err), func(err error) bool { return isCode(err, "53300") })
+	return err != nil && slices.ContainsFunc(leaves(err), func(err error) bool { return isCode(err, "53300") })
 }

@@ -44,7 +44,8 @@ type serverWatch struct {
 
 	mu      sync.Mutex
 	current serverID
-	told    bool // that it cannot be identified
+	tables  int64 // that were seen last, by sqlTables; 0: none
+	told    bool  // that it cannot be identified
 }
 
 // connState is what a connection's CustomData remembers.
@@ -160,6 +161,20 @@ func (w *serverWatch) observe(id serverID) error {
 	w.epoch.Add(1)
 	w.reset()
 	return nil
+}
+
+// observeTables compares our tables with the ones seen before. Others are a
+// restore: caches remember what is no longer there.
+func (w *serverWatch) observeTables(tables int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	before := w.tables
+	if w.tables = tables; before == 0 || before == tables {
+		return
+	}
+	w.log.Error("the tables were dropped and made again: the database was restored while this node ran; stop all nodes before you restore")
+	w.epoch.Add(1)
+	w.reset()
 }
 
 // check reports whether a connection leads to the server that is the present

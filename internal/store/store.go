@@ -107,6 +107,9 @@ type dialect interface {
 	cutoff(before time.Time) time.Time
 	dropDays(ctx context.Context, before time.Time) (done bool, err error)
 
+	// beat looks at the database as a node shows that it lives, beside its row;
+	// thorough is for when commits have failed. id is one of this moment.
+	beat(ctx context.Context, id trigger.ID, thorough bool) error
 	// damage says what is wrong with the database's own files; "": nothing, as
 	// far as the database tells.
 	damage(ctx context.Context) (string, error)

@@ -1,0 +1,63 @@
+package store
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+
+	"triggerd/internal/trigger"
+)
+
+// sqlTables identifies our tables: NULL if there are none. Whoever restores a
+// dump drops them and makes others, beside a server that goes on.
+const sqlTables = `SELECT to_regclass('` + schema + `.dedup')::oid::bigint`
+
+// beat looks whether the tables are the ones that were opened; and, after a
+// commit has failed, whether an event could be written. The row of a node is
+// changed in its place, which goes on where no file can grow.
+func (p *postgres) beat(ctx context.Context, now trigger.ID, thorough bool) error {
+	var tables *int64
+	if err := p.hotDB.QueryRowContext(ctx, sqlTables).Scan(&tables); err != nil {
+		return err
+	}
+	if tables == nil {
+		return errors.New("the tables are gone: somebody has dropped the schema " + schema)
+	}
+	p.server.observeTables(*tables)
+	if !thorough {
+		return nil
+	}
+	return p.tryEvent(ctx, now)
+}
+
+// errTried rolls back what was only tried.
+var errTried = errors.New("it was only tried")
+
+// tryEvent writes an event that fills a page, and all that goes with it, and
+// takes it back.
+func (p *postgres) tryEvent(ctx context.Context, id trigger.ID) error {
+	random := make([]byte, 3500) // it does not compress
+	_, _ = rand.Read(random)     // never fails
+	err := p.transact(ctx, quietCommit, func(q querier) error {
+		for _, insert := range []struct {
+			text string
+			args []any
+		}{
+			{`INSERT INTO events (bucket, organization_id, id, type, payload, dedup_id, version) VALUES (0, 0, $1, '', $2, '', 0)`, []any{id, hex.EncodeToString(random)}},
+			{`INSERT INTO dedup (bucket, organization_id, dedup_id, event_id, payload_hash) VALUES (0, 0, $2, $1, $3)`, []any{id, hex.EncodeToString(random[:100]), random}},
+			{`INSERT INTO deliveries (bucket, organization_id, state, event_id, webhook_id, job, attempts, due_at, claim, reason)
+				VALUES (0, 0, 1, $1, 0, 0, 0, 0, $1, $2)`, []any{id, hex.EncodeToString(random)}},
+		} {
+			if _, err := q.ExecContext(ctx, insert.text, insert.args...); err != nil {
+				return err
+			}
+		}
+		return errTried
+	})
+	if errors.Is(err, errTried) || isCode(err, "23514") { // a day without a partition, which an event makes
+		return nil
+	}
+	return fmt.Errorf("write an event: %w", err)
+}
