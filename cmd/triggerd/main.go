@@ -33,6 +33,8 @@ func main() {
 	// A second signal ends the process at once; what comes within half a second
 	// is the same one, sent to the process and to its group.
 	context.AfterFunc(ctx, func() { time.AfterFunc(time.Second/2, stop) })
+	// A write to a pipe that nobody reads fails, instead of ending the process.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	forgetPostgres()
 	if err := run(ctx, os.Args[1:], os.Getenv, os.Stdout, os.Stderr); err != nil {
 		fmt.Fprintf(os.Stderr, "triggerd: %s\n", oneLine(err))
@@ -68,8 +70,18 @@ func run(ctx context.Context, args []string, env func(string) string, out, errOu
 	return runWith(ctx, args, env, &session{in: os.Stdin, out: out, errOut: errOut, now: time.Now})
 }
 
-// runWith is run with what else a command has around it.
+// runWith is run with what else a command has around it. It fails if standard
+// output cannot be written, whatever the command is.
 func runWith(ctx context.Context, args []string, env func(string) string, s *session) error {
+	ctx, end := context.WithCancel(ctx)
+	defer end()
+	out := &output{to: s.out, end: end}
+	s.out = out
+	return out.result(dispatch(ctx, args, env, s))
+}
+
+// dispatch reads the arguments and runs the command that they name.
+func dispatch(ctx context.Context, args []string, env func(string) string, s *session) error {
 	out, errOut := s.out, s.errOut
 	var cli commands
 	exited := errors.New("exited") // by --help or --version
@@ -78,6 +90,9 @@ func runWith(ctx context.Context, args []string, env func(string) string, s *ses
 		return err
 	}
 	parsed, err := parse(parser, args, exited)
+	if failed := s.unwritten(); failed != nil { // the help
+		return failed
+	}
 	if parsed == nil {
 		return err
 	}

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os/signal"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -43,7 +42,6 @@ type serveCommand struct {
 }
 
 func (c *serveCommand) run(ctx context.Context, errOut io.Writer, now func() time.Time) error {
-	signal.Ignore(syscall.SIGPIPE) // whoever reads the log may go away; a write then fails, and nothing else
 	lines := newLineWriter(errOut, newLog(errOut, c.settings))
 	defer lines.close()
 	log := newLog(lines, c.settings)
