@@ -39,16 +39,16 @@ type settings struct {
 	DedupMaxSize             int  `help:"Dedup ids kept in memory." default:"10000"`
 	MaxBodyBytes             int  `help:"Largest body of a request, in bytes." default:"1048576"`
 
-	AllowedTargets  []netip.Prefix `help:"Networks that webhooks may reach beside the public internet, as CIDRs: 10.0.0.0/8,fd00::/8."`
-	TrustedProxies  []netip.Prefix `help:"Networks of reverse proxies whose X-Forwarded-For is believed, as CIDRs."`
-	RequireHTTPS    bool           `name:"require-https" help:"Refuse webhooks whose URL is not https."`
-	SecretKey       []string       `help:"Keys that secrets of webhooks are encrypted with in the database, each 32 random bytes in base64. The first encrypts, all decrypt; docs/operations.md says how to change them." placeholder:"KEY,OLD-KEY"`
-	RetrySchedule   schedule       `help:"Pauses before the retries of a delivery." default:"${retry_schedule}"`
-	DeliveryTimeout time.Duration  `help:"Time for one attempt, 1s to 30s." default:"15s"`
-	PauseAfter      days           `help:"Pause a webhook that has done nothing but fail for so long, as 5d or 36h. 0: never." default:"5d"`
-	PauseAttempts   int            `help:"Pause it only after so many attempts that failed." default:"10"`
-	Retention       days           `help:"How long events are kept, as 30d or 720h. At least the longest retry span and a day." default:"30d"`
-	DedupRetention  days           `help:"How long dedup ids are kept. 0: for ever." default:"0"`
+	AllowedTargets  []network     `help:"Networks that webhooks may reach beside the public internet, as CIDRs or addresses: 10.0.0.0/8,fd00::/8."`
+	TrustedProxies  []network     `help:"Networks of reverse proxies whose X-Forwarded-For is believed, as CIDRs or addresses."`
+	RequireHTTPS    bool          `name:"require-https" help:"Refuse webhooks whose URL is not https."`
+	SecretKey       []string      `help:"Keys that secrets of webhooks are encrypted with in the database, each 32 random bytes in base64. The first encrypts, all decrypt; docs/operations.md says how to change them." placeholder:"KEY,OLD-KEY"`
+	RetrySchedule   schedule      `help:"Pauses before the retries of a delivery." default:"${retry_schedule}"`
+	DeliveryTimeout time.Duration `help:"Time for one attempt, 1s to 30s." default:"15s"`
+	PauseAfter      days          `help:"Pause a webhook that has done nothing but fail for so long, as 5d or 36h. 0: never." default:"5d"`
+	PauseAttempts   int           `help:"Pause it only after so many attempts that failed." default:"10"`
+	Retention       days          `help:"How long events are kept, as 30d or 720h. At least the longest retry span and a day." default:"30d"`
+	DedupRetention  days          `help:"How long dedup ids are kept. 0: for ever." default:"0"`
 
 	LogLevel string `help:"Least level that is logged: debug, info, warn or error." default:"info" enum:"debug,info,warn,error"`
 	Dev      bool   `help:"For development: webhooks may reach loopback, logs are for people, and a database that does not sync is taken."`
@@ -81,6 +81,28 @@ func (d *days) UnmarshalText(text []byte) (err error) {
 		return fmt.Errorf("%q is no duration: want days as 30d, or hours as 720h", s)
 	}
 	return nil
+}
+
+// network is one of a list of them.
+type network struct{ netip.Prefix }
+
+// UnmarshalText reads a CIDR or an address. An IPv4 network may be written as an
+// IPv4-mapped IPv6 one.
+func (n *network) UnmarshalText(text []byte) (err error) {
+	if p, err := netip.ParsePrefix(strings.TrimSpace(string(text))); err == nil && p.Addr().Is4In6() && p.Bits() >= 96 {
+		n.Prefix = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96).Masked()
+		return nil
+	}
+	n.Prefix, err = trigger.ParseNetwork(string(text))
+	return err
+}
+
+func prefixesOf(networks []network) []netip.Prefix {
+	prefixes := make([]netip.Prefix, len(networks))
+	for i, network := range networks {
+		prefixes[i] = network.Prefix
+	}
+	return prefixes
 }
 
 // check refuses what cannot work, with a line that says what to do.

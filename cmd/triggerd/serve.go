@@ -118,7 +118,7 @@ func newServer(ctx context.Context, set settings, log *slog.Logger, now func() t
 // wire makes the parts and connects them.
 func (s *server) wire(now func() time.Time) error {
 	metrics := telemetry.New()
-	guard := deliver.NewGuard(s.settings.AllowedTargets, s.settings.Dev)
+	guard := deliver.NewGuard(prefixesOf(s.settings.AllowedTargets), s.settings.Dev)
 	guard.RequireHTTPS = s.settings.RequireHTTPS
 	s.engine = deliver.New(deliver.Config{
 		Store: s.store, Guard: guard, Schedule: s.settings.RetrySchedule.Schedule, Timeout: s.settings.DeliveryTimeout,
@@ -136,7 +136,7 @@ func (s *server) wire(now func() time.Time) error {
 	}
 	s.watcher = &deliver.ClockWatcher{Store: s.store, Schedule: s.settings.RetrySchedule.Schedule, Metrics: metrics, Log: s.log}
 	s.api.Writer, s.api.Limits, s.api.MaxBody = s.writer, s.settings.limits(), s.settings.MaxBodyBytes
-	s.api.AdminToken, s.api.OpenSignup, s.api.Proxies = s.settings.AdminToken, s.settings.OpenSignup, s.settings.TrustedProxies
+	s.api.AdminToken, s.api.OpenSignup, s.api.Proxies = s.settings.AdminToken, s.settings.OpenSignup, prefixesOf(s.settings.TrustedProxies)
 	s.api.Ahead, s.api.Ready = s.settings.Retention.Duration-s.settings.RetrySchedule.Span(), s.ready
 	s.http = &http.Server{
 		Handler: s.api.Handler(), MaxHeaderBytes: maxHeader - 4096,
