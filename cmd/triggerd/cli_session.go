@@ -27,7 +27,7 @@ type session struct {
 // asMember is who asks for an organization, and where.
 type asMember struct {
 	URL string `name:"url" help:"The server." default:"http://127.0.0.1:5001" variable:"TRIGGERD_URL"`
-	Key string `help:"The organization's API key, sk_…; better given by the environment, since flags can be seen." variable:"TRIGGERD_KEY"`
+	Key string `help:"The organization's API key, sk_…; better given by the environment, since flags can be seen." variable:"TRIGGERD_KEY" secret:""`
 }
 
 // memberCommand is what most commands are.
@@ -39,7 +39,7 @@ type memberCommand struct {
 // operatorCommand is one that only the operator may give.
 type operatorCommand struct {
 	URL        string `name:"url" help:"The server." default:"http://127.0.0.1:5001" variable:"TRIGGERD_URL"`
-	AdminToken string `help:"The server's admin token, if it has one." variable:"ADMIN_TOKEN"`
+	AdminToken string `help:"The server's admin token, if it has one." variable:"ADMIN_TOKEN" secret:""`
 	JSON       bool   `name:"json" help:"Write JSON as the API gives it; a list as a line for each item."`
 }
 
@@ -61,7 +61,7 @@ const commandRetries = 2
 
 func (a *asMember) open(s *session) (*link, error) {
 	if a.Key == "" {
-		return nil, errors.New("there is no key: set TRIGGERD_KEY to an API key of your organization (sk_…), or give --key; triggerd org create makes one")
+		return nil, errors.New("there is no key: set TRIGGERD_KEY, or TRIGGERD_KEY_FILE, to an API key of your organization (sk_…), or give --key; triggerd org create makes one")
 	}
 	return newLink(s, a.URL, a.Key, "is TRIGGERD_KEY, or --key, a key of this server?"), nil
 }

@@ -21,16 +21,16 @@ type settings struct {
 	Port    int    `help:"Port to listen on, where --listen is not given." default:"5001"`
 	DataDir string `help:"Folder of the embedded SQLite store." default:"./data" type:"path"`
 
-	DatabaseURL string  `name:"database-url" help:"PostgreSQL to use instead, as a URL or connection string. It wins over the DB settings."`
+	DatabaseURL string  `name:"database-url" help:"PostgreSQL to use instead, as a URL or connection string. It wins over the DB settings." secret:""`
 	DBName      *string `name:"db-name" help:"PostgreSQL database. Default: zapier_triggers, where any DB setting is given."`
 	DBUser      *string `name:"db-user" help:"PostgreSQL user. Default: postgres."`
-	DBPassword  *string `name:"db-password" help:"PostgreSQL password. Default: none."`
+	DBPassword  *string `name:"db-password" help:"PostgreSQL password. Default: none." secret:""`
 	DBHost      *string `name:"db-host" help:"PostgreSQL host. Default: localhost."`
 	DBPort      *int    `name:"db-port" help:"PostgreSQL port. Default: 5432."`
 	DBPoolSize  int     `name:"db-pool-size" help:"Connections kept to PostgreSQL, at least 2." default:"10"`
 	DBSSLMode   string  `name:"db-sslmode" help:"As PostgreSQL's sslmode." default:"prefer"`
 
-	AdminToken string `help:"Token that making organizations and reading metrics want, as Authorization: Bearer. Needed to listen beyond loopback, unless signup is open."`
+	AdminToken string `help:"Token that making organizations and reading metrics want, as Authorization: Bearer. Needed to listen beyond loopback, unless signup is open." secret:""`
 	OpenSignup bool   `help:"Let anyone make an organization and its key."`
 
 	RateLimitRPM             int  `name:"rate-limit-rpm" help:"Events an organization may post in a minute, tier free. 0: no limit." default:"1000"`
@@ -42,7 +42,7 @@ type settings struct {
 	AllowedTargets  []network     `help:"Networks that webhooks may reach beside the public internet, as CIDRs or addresses: 10.0.0.0/8,fd00::/8."`
 	TrustedProxies  []network     `help:"Networks of reverse proxies whose X-Forwarded-For is believed, as CIDRs or addresses."`
 	RequireHTTPS    bool          `name:"require-https" help:"Refuse webhooks whose URL is not https."`
-	SecretKey       []string      `help:"Keys that secrets of webhooks are encrypted with in the database, each 32 random bytes in base64. The first encrypts, all decrypt; docs/operations.md says how to change them." placeholder:"KEY,OLD-KEY"`
+	SecretKey       []string      `help:"Keys that secrets of webhooks are encrypted with in the database, each 32 random bytes in base64. The first encrypts, all decrypt; docs/operations.md says how to change them." placeholder:"KEY,OLD-KEY" secret:""`
 	RetrySchedule   schedule      `help:"Pauses before the retries of a delivery." default:"${retry_schedule}"`
 	DeliveryTimeout time.Duration `help:"Time for one attempt, 1s to 30s." default:"15s"`
 	PauseAfter      days          `help:"Pause a webhook that has done nothing but fail for so long, as 5d or 36h. 0: never." default:"5d"`

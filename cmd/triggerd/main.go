@@ -162,6 +162,9 @@ func parse(parser *kong.Kong, args []string, exited error) (parsed *kong.Context
 // usageError says which setting is wrong, and where its help is, as
 // "PORT (--port): … (see triggerd serve --help)".
 func usageError(err error) error {
+	if wrong, ok := errors.AsType[*variableError](err); ok {
+		return wrong
+	}
 	command := "triggerd"
 	variables := map[string]string{} // by flag
 	if wrong, ok := errors.AsType[*kong.ParseError](err); ok && wrong.Context != nil {
@@ -181,47 +184,6 @@ func usageError(err error) error {
 		return variables[flag] + " (" + flag + ")"
 	})
 	return fmt.Errorf("%s (see %s --help)", text, command)
-}
-
-// fromEnvironment gives flags their values from the environment. An empty value
-// counts as unset.
-func fromEnvironment(env func(string) string) kong.Resolver {
-	return kong.ResolverFunc(func(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
-		name := variableOf(flag.Value)
-		if name == "" {
-			return nil, nil
-		}
-		if value := env(name); value != "" {
-			return value, nil
-		}
-		return nil, nil
-	})
-}
-
-// variableOf is the environment variable that a flag's value may come from, ""
-// if there is none: DATA_DIR for --data-dir, unless the flag's tags have
-// another name, or say that there is none, or that only those which have a name
-// may, as those of the client.
-func variableOf(value *kong.Value) string {
-	switch tag := value.Tag; {
-	case tag.Get("variable") != "":
-		return tag.Get("variable")
-	case value.Name == "help" || value.Name == "version" || tag.Get("noenv") != "" || tag.Vars["environment"] == "named":
-		return ""
-	}
-	return environmentName(value.Name)
-}
-
-func environmentName(flag string) string {
-	return strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
-}
-
-// helpWithEnvironment shows where else a flag's value comes from.
-func helpWithEnvironment(value *kong.Value) string {
-	if value.Flag == nil || variableOf(value) == "" {
-		return value.Help
-	}
-	return fmt.Sprintf("%s [$%s]", value.Help, variableOf(value))
 }
 
 // oneLine keeps a message that joins several on one line.
