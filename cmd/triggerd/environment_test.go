@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -51,6 +52,8 @@ func TestSecretsInFiles(t *testing.T) {
 // what is in it.
 func TestSecretsInBadFiles(t *testing.T) {
 	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), patience) // a server that starts would go on
+	defer cancel()
 	dir, missing := t.TempDir(), filepath.Join(t.TempDir(), "none")
 	empty, zero, huge := fileOf(t, "\n"), fileOf(t, "hidden\x00"), fileOf(t, strings.Repeat("hidden", 20_000))
 	token := fileOf(t, "hidden\n")
@@ -63,18 +66,18 @@ func TestSecretsInBadFiles(t *testing.T) {
 	} {
 		for _, command := range []string{"serve", "check"} {
 			env := map[string]string{"PORT": "0", "DATA_DIR": dir, tt.name + "_FILE": tt.path}
-			if _, err := runProgram(t.Context(), env, command); err == nil || oneLine(err) != tt.want {
+			if _, err := runProgram(ctx, env, command); err == nil || oneLine(err) != tt.want {
 				t.Errorf("%s: error %v, want %s", command, err, tt.want)
 			}
 		}
 	}
 	env := map[string]string{"PORT": "0", "DATA_DIR": dir, "ADMIN_TOKEN_FILE": token, "ADMIN_TOKEN": "hidden"}
-	if _, err := runProgram(t.Context(), env, "serve"); err == nil || err.Error() != "ADMIN_TOKEN and ADMIN_TOKEN_FILE are both set: want one of them" {
+	if _, err := runProgram(ctx, env, "serve"); err == nil || err.Error() != "ADMIN_TOKEN and ADMIN_TOKEN_FILE are both set: want one of them" {
 		t.Errorf("error %v", err)
 	}
 	for name, file := range map[string]string{"SECRET_KEY": token, "DATABASE_URL": token, "ADMIN_TOKEN": fileOf(t, " hidden \n")} {
 		env := map[string]string{"PORT": "0", "DATA_DIR": dir, name + "_FILE": file}
-		if _, err := runProgram(t.Context(), env, "serve"); err == nil || strings.Contains(err.Error(), "hidden") {
+		if _, err := runProgram(ctx, env, "serve"); err == nil || strings.Contains(err.Error(), "hidden") {
 			t.Errorf("%s: error %v", name, err)
 		}
 	}
