@@ -17,8 +17,7 @@ import (
 
 // settings are what a server can be told, by flags or by the environment.
 type settings struct {
-	Listen  string `help:"Address to listen on, host:port. Default: 127.0.0.1 and the port below."`
-	Port    int    `help:"Port to listen on, where --listen is not given." default:"5001"`
+	listenSettings
 	DataDir string `help:"Folder of the embedded SQLite store." default:"./data" type:"path"`
 
 	DatabaseURL string  `name:"database-url" help:"PostgreSQL to use instead, as a URL or connection string. It wins over the DB settings." secret:""`
@@ -111,7 +110,6 @@ func (s *settings) check() error {
 		name             string
 		is, least, limit int
 	}{
-		{"PORT", s.Port, 0, 65535},
 		{"DB_POOL_SIZE", s.DBPoolSize, 2, 1000},
 		{"DEDUP_MAX_SIZE", s.DedupMaxSize, 1, 100_000_000},
 		{"MAX_BODY_BYTES", s.MaxBodyBytes, 1 << 10, 32 << 20},
@@ -139,29 +137,15 @@ func (s *settings) check() error {
 	return s.checkListen()
 }
 
+// checkListen refuses an address that must not, or cannot, be served.
 func (s *settings) checkListen() error {
-	if _, _, err := net.SplitHostPort(s.listen()); err != nil {
-		return fmt.Errorf("LISTEN must be host:port, as 127.0.0.1:5001: %w", err)
+	if err := s.listenSettings.check(); err != nil {
+		return err
 	}
 	if !s.onLoopback() && s.AdminToken == "" && !s.OpenSignup {
 		return fmt.Errorf("to listen on %s, beyond this machine, set ADMIN_TOKEN, or OPEN_SIGNUP=true to let anyone make a key", s.listen())
 	}
 	return nil
-}
-
-func (s *settings) listen() string {
-	if s.Listen != "" {
-		return s.Listen
-	}
-	return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.Port))
-}
-
-// onLoopback judges the address by its text: a name other than localhost may
-// resolve to anything.
-func (s *settings) onLoopback() bool {
-	host, _, _ := net.SplitHostPort(s.listen())
-	addr, err := netip.ParseAddr(host)
-	return host == "localhost" || err == nil && addr.IsLoopback()
 }
 
 func (s *settings) limits() map[trigger.Tier]int {

@@ -58,6 +58,7 @@ type commands struct {
 	Version kong.VersionFlag `help:"Show the version and exit."`
 	Serve   serveCommand     `cmd:"" help:"Run the server."`
 	Demo    demoCommand      `cmd:"" help:"Post real events to a temporary server and show what arrives."`
+	Health  healthCommand    `cmd:"" help:"Ask the server on this machine whether it is ready."`
 	Check   checkCommand     `cmd:"" help:"Look through the server's database for what must never be there."`
 	Torture tortureCommand   `cmd:"" help:"Break things around temporary servers and show which promises hold."`
 	Node    nodeCommand      `cmd:"" name:"torture-node" hidden:"" help:"Run a server for the torture."`
@@ -101,6 +102,8 @@ func dispatch(ctx context.Context, args []string, env func(string) string, s *se
 		return cli.Serve.run(ctx, errOut, time.Now)
 	case "demo":
 		return cli.Demo.run(ctx, out, errOut)
+	case "health":
+		return cli.Health.run(ctx, out)
 	case "check":
 		return cli.Check.run(ctx, out)
 	case "torture":
