@@ -13,6 +13,9 @@ import (
 type listenSettings struct {
 	Listen string `help:"Address to listen on, host:port. Default: 127.0.0.1 and the port below."`
 	Port   int    `help:"Port to listen on, where --listen is not given." default:"5001"`
+
+	TLSCert string `name:"tls-cert" help:"Certificate and its chain, a PEM file. With it the server speaks HTTPS. It is read again when it changes." type:"path"`
+	TLSKey  string `name:"tls-key" help:"Private key of the certificate, a PEM file." type:"path"`
 }
 
 // check refuses what is no address.
@@ -23,7 +26,7 @@ func (s *listenSettings) check() error {
 	if _, _, err := net.SplitHostPort(s.listen()); err != nil {
 		return fmt.Errorf("LISTEN must be host:port, as 127.0.0.1:5001: %w", err)
 	}
-	return nil
+	return s.checkTLS()
 }
 
 func (s *listenSettings) listen() string {
@@ -56,5 +59,9 @@ func (s *listenSettings) url() (string, error) {
 	case err == nil && addr.WithZone("") == netip.IPv6Unspecified():
 		host = "::1"
 	}
-	return "http://" + net.JoinHostPort(host, port), nil
+	scheme := "http"
+	if s.TLSCert != "" {
+		scheme = "https"
+	}
+	return scheme + "://" + net.JoinHostPort(host, port), nil
 }

@@ -78,6 +78,7 @@ type server struct {
 	watcher  *deliver.ClockWatcher
 	api      *api.API
 	http     *http.Server
+	tls      *certReloader // nil: it speaks plain HTTP
 	stopping atomic.Bool
 	ballast  []byte // see ballastSize
 }
@@ -94,6 +95,13 @@ func newServer(ctx context.Context, set settings, log *slog.Logger, now func() t
 	if err := set.check(); err != nil {
 		return nil, err
 	}
+	var pair *certReloader
+	if set.TLSCert != "" {
+		var err error
+		if pair, err = newCertReloader(&set.listenSettings, log, now); err != nil {
+			return nil, err
+		}
+	}
 	listener, err := net.Listen("tcp", set.listen())
 	if errors.Is(err, syscall.EADDRINUSE) {
 		err = fmt.Errorf("the address %s is already in use: stop what listens there, or choose another with --listen", set.listen())
@@ -107,7 +115,7 @@ func newServer(ctx context.Context, set settings, log *slog.Logger, now func() t
 	if err != nil {
 		return nil, errors.Join(err, listener.Close())
 	}
-	s := &server{settings: set, log: log, listener: listener, store: st, ballast: make([]byte, ballastSize)}
+	s := &server{settings: set, log: log, listener: listener, tls: pair, store: st, ballast: make([]byte, ballastSize)}
 	if err := s.wire(now); err != nil {
 		return nil, errors.Join(err, listener.Close(), st.Close())
 	}
@@ -142,6 +150,7 @@ func (s *server) wire(now func() time.Time) error {
 		Handler: s.api.Handler(), MaxHeaderBytes: maxHeader - 4096,
 		ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
 		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+		HTTP2:    &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
 	}
 	metrics.Gauge("database_connections_in_use", "Connections to the database in use.",
 		func() float64 { return float64(s.store.Stats().InUse) })
@@ -182,7 +191,7 @@ func (s *server) run(ctx context.Context) error {
 	working, stopWorking := context.WithCancel(base)
 	ingested := make(chan struct{})
 	group.Go(func() error {
-		if err := s.http.Serve(loudListener{s.listener, s.log}); !errors.Is(err, http.ErrServerClosed) {
+		if err := s.serve(); !errors.Is(err, http.ErrServerClosed) {
 			return err
 		}
 		return nil
@@ -216,6 +225,16 @@ func (s *server) run(ctx context.Context) error {
 	}
 	s.log.Info("stopped")
 	return errors.Join(err, s.store.Close())
+}
+
+// serve takes connections until the server is shut down.
+func (s *server) serve() error {
+	listener := loudListener{s.listener, s.log}
+	if s.tls == nil {
+		return s.http.Serve(listener)
+	}
+	s.http.TLSConfig = s.tls.config()
+	return s.http.ServeTLS(listener, "", "")
 }
 
 var errStoppedHard = errors.New("stopped hard: the database did not answer in time")

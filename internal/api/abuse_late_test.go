@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -91,4 +92,31 @@ func (s *server) answerAndEnd(t *testing.T, request string) (status int, body st
 		t.Errorf("%d %s: %v, closes %v, then %q, %v", res.StatusCode, text, err, res.Close, rest, end)
 	}
 	return res.StatusCode, string(text)
+}
+
+// The same holds of a stream of HTTP/2, which has no connection of its own.
+func TestLateBodyOfHTTP2(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, storetest.SQLite(t))
+	key := s.newKey(t, "free")
+	quick := httptest.NewUnstartedServer(s.Config.Handler)
+	quick.Config.ReadTimeout, quick.Config.ErrorLog, quick.EnableHTTP2 = time.Second, s.Config.ErrorLog, true
+	quick.StartTLS()
+	t.Cleanup(quick.Close)
+	body, more := io.Pipe()
+	defer more.Close()
+	req, err := http.NewRequestWithContext(t.Context(), "POST", quick.URL+"/v1/events", body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("X-Api-Key", key)
+	res, err := quick.Client().Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
+	if res.StatusCode != 408 || res.ProtoMajor != 2 || !strings.Contains(string(text), `"code":"request_timeout"`) {
+		t.Errorf("%s %d %s, %v", res.Proto, res.StatusCode, text, err)
+	}
 }
