@@ -76,9 +76,9 @@ func (r *request) set(name, value string) {
 // again reports whether a call may be tried once more after err.
 func (r *request) again(err error) bool {
 	switch status := statusOf(err); {
-	case status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable:
+	case status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable || IsCode(err, CodeRequestTimeout):
 		return true
-	case status == http.StatusBadGateway || status == http.StatusGatewayTimeout:
+	case status == http.StatusRequestTimeout || status == http.StatusBadGateway || status == http.StatusGatewayTimeout:
 		return !r.once
 	case status != 0:
 		return false

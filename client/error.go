@@ -22,6 +22,7 @@ const (
 	CodeOrganizationSuspended = "organization_suspended" // 403: all that an organization may do is ask who it is
 	CodeNotFound              = "not_found"              // 404: there is none, or it is another organization's
 	CodeMethodNotAllowed      = "method_not_allowed"     // 405
+	CodeRequestTimeout        = "request_timeout"        // 408: the body did not arrive in time, and nothing was done
 	CodeConflict              = "conflict"               // 409: the thing's state does not allow that
 	CodeBodyTooLarge          = "body_too_large"         // 413
 	CodeURITooLong            = "uri_too_long"           // 414

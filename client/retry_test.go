@@ -78,6 +78,7 @@ func TestWhatIsTriedAgain(t *testing.T) {
 		{"at once", get, []any{"200"}, 1, true},
 		{"the last try", get, []any{"503", "429", "502", "504", "200"}, 5, true},
 		{"one too many", get, []any{"503", "429", "502", "504", "503", "200"}, 5, false},
+		{"slow body", get, []any{"408", "200"}, 2, true},
 		{"network", get, []any{errCut, errDial, "cut", "200"}, 4, true},
 		{"never", get, []any{errCut}, 5, false},
 		{"client's fault", get, []any{"400"}, 1, false},
@@ -89,6 +90,8 @@ func TestWhatIsTriedAgain(t *testing.T) {
 		{"claim, unanswered", claim, []any{errCut, "200"}, 1, false},
 		{"claim, answer cut", claim, []any{"cut", "200"}, 1, false},
 		{"claim, proxy", claim, []any{"502", "200"}, 1, false},
+		{"claim, slow body", claim, []any{"408 application/problem+json", "200"}, 2, true},
+		{"claim, slow body to a proxy", claim, []any{"408", "200"}, 1, false},
 		{"claim, slow proxy", claim, []any{"504", "200"}, 1, false},
 		{"test, unanswered", test, []any{errCut, "200"}, 1, false},
 		{"rotation, unanswered", rotateNew, []any{errCut, "200"}, 1, false},
@@ -105,7 +108,7 @@ func TestWhatIsTriedAgain(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				s := &script{steps: tt.steps, body: "{}"}
+				s := &script{steps: tt.steps, body: `{"code":"request_timeout"}`} // read as a problem's where the head says so
 				err := tt.do(t.Context(), s.client())
 				diff(t, "tries", len(s.tries), tt.tries)
 				if (err == nil) != tt.ok {

@@ -160,8 +160,8 @@ func (c *eventSamples) Run(ctx context.Context, s *session) error {
 		return l.explain(err)
 	}
 	if l.json {
-		writeItems(s.out, l.answers.last)
-		return nil
+		_, err := writeItems(s.out, l.answers.last)
+		return err
 	}
 	for i, sample := range samples {
 		if i > 0 {

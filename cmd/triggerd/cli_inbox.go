@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"syscall"
 	"time"
 
 	"triggerd/client"
@@ -38,10 +39,14 @@ type inboxClaim struct {
 	Wait  *days `help:"For how long to wait if nothing is there, up to 30s. Default: not at all."`
 }
 
-// Run takes events.
+// Run takes events. If they cannot be written, it gives them back.
 func (c *inboxClaim) Run(ctx context.Context, s *session) error {
 	in := client.ClaimInput{Limit: c.Limit, LeaseSeconds: or(secondsOf(c.Lease)), WaitSeconds: or(secondsOf(c.Wait))}
-	return show(s, c, func(api *client.Client) (client.Claim, error) { return api.ClaimInbox(ctx, in) },
+	var claim client.Claim
+	err := show(s, c, func(api *client.Client) (_ client.Claim, err error) {
+		claim, err = api.ClaimInbox(ctx, in)
+		return claim, err
+	},
 		func(w io.Writer, claim client.Claim) {
 			if claim.ID == "" {
 				fmt.Fprintln(w, "nothing is there")
@@ -54,6 +59,34 @@ func (c *inboxClaim) Run(ctx context.Context, s *session) error {
 				fmt.Fprintln(w, cleanLines(string(e.Payload)))
 			}
 		})
+	if err != nil || s.unwritten() == nil || claim.ID == "" {
+		return err
+	}
+	l, err := c.open(s)
+	if err != nil {
+		return err
+	}
+	defer l.close()
+	return l.giveBack(ctx, claim.ID, idsOf(claim.Data))
+}
+
+func idsOf(events []client.InboxEvent) []string {
+	ids := make([]string, len(events))
+	for i, event := range events {
+		ids[i] = event.ID
+	}
+	return ids
+}
+
+// giveBack releases events of a claim that could not be written, also when the
+// command is to end.
+func (l *link) giveBack(ctx context.Context, claim string, ids []string) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
+	defer cancel()
+	if _, err := l.ReleaseInbox(ctx, claim, ids, 0); err != nil {
+		return fmt.Errorf("the events cannot be given back, and come again when the claim %s has ended: %w", claim, l.explain(err))
+	}
+	return nil
 }
 
 // claimed names events of a claim.
@@ -202,36 +235,27 @@ func (c *inboxConsume) Run(ctx context.Context, s *session) error {
 }
 
 // take writes the events of a claim, and acknowledges those that are written.
+// The others it gives back. If nobody reads any more, it gives all of them back:
+// what was written before may not have been read.
 func (c *inboxConsume) take(ctx context.Context, s *session, l *link, claim client.Claim) error {
-	items := l.answers.last
-	written := &checkedWriter{Writer: s.out}
-	writeItems(written, items)
-	if written.err != nil {
-		return fmt.Errorf("the events cannot be written: %w", written.err)
+	ids := idsOf(claim.Data)
+	written, failed := writeItems(s.out, l.answers.last)
+	if errors.Is(failed, syscall.EPIPE) {
+		written = 0
 	}
-	ids := make([]string, len(claim.Data))
-	for i, event := range claim.Data {
-		ids[i] = event.ID
+	var results []client.InboxResult
+	var err error
+	if written > 0 {
+		results, err = l.AckInbox(context.WithoutCancel(ctx), claim.ID, ids[:written])
+		err = l.explain(err)
 	}
-	results, err := l.AckInbox(context.WithoutCancel(ctx), claim.ID, ids)
 	for _, result := range results {
 		if result.Status == client.InboxLost {
 			fmt.Fprintf(s.errOut, "event %s was not ours any more: another may take it, too\n", result.ID)
 		}
 	}
-	return l.explain(err)
-}
-
-// checkedWriter remembers the first error.
-type checkedWriter struct {
-	io.Writer
-	err error
-}
-
-func (w *checkedWriter) Write(b []byte) (int, error) {
-	n, err := w.Writer.Write(b)
-	if w.err == nil {
-		w.err = err
+	if failed != nil {
+		return errors.Join(err, l.giveBack(ctx, claim.ID, ids[written:]), failed)
 	}
-	return n, err
+	return err
 }

@@ -79,7 +79,12 @@ func listen(t *testing.T, api *fakeAPI, l *listener, run func(context.Context) e
 	ctx, cancel := context.WithCancel(t.Context())
 	read, write := io.Pipe()
 	l.session = &session{out: write, errOut: write, now: time.Now}
-	l.from, l.settle = newLink(l.session, api.URL, "sk_x", ""), newLink(l.session, api.URL, "sk_x", "")
+	for _, end := range []**link{&l.from, &l.settle} {
+		var err error
+		if *end, err = (&remote{URL: api.URL}).link(l.session, "sk_x", ""); err != nil {
+			t.Fatal(err)
+		}
+	}
 	l.from.Retries = -1
 	ended := make(chan error, 1)
 	go func() {

@@ -79,7 +79,7 @@ func (b *batch) postAll(most int) error {
 		case err := <-ended:
 			return errors.Join(b.post(), err)
 		case <-b.ctx.Done():
-			return errors.New("interrupted")
+			return &failure{"interrupted", b.ctx.Err()}
 		}
 		if err != nil {
 			return err

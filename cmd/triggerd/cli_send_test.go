@@ -162,20 +162,6 @@ func TestConsume(t *testing.T) {
 	}
 }
 
-// What cannot be written is not acknowledged.
-func TestConsumeIntoNothing(t *testing.T) {
-	t.Parallel()
-	api := newFakeAPI(t, always(200, `{"claim":"c","data":[{"id":"a"}]}`))
-	env := map[string]string{"TRIGGERD_URL": api.URL, "TRIGGERD_KEY": "sk_x"}
-	_, closed := io.Pipe()
-	closed.Close()
-	s := &session{out: closed, errOut: io.Discard, now: cliNow}
-	err := runWith(t.Context(), []string{"inbox", "consume"}, func(name string) string { return env[name] }, s)
-	if err == nil || !strings.Contains(err.Error(), "cannot be written") || len(api.requests()) != 1 {
-		t.Errorf("%v after %q", err, api.requests())
-	}
-}
-
 // Of many that are not accepted, the first are named.
 func TestSendLinesNamesTheFirst(t *testing.T) {
 	t.Parallel()

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -24,10 +25,16 @@ type session struct {
 	now         func() time.Time
 }
 
+// remote is the server that a command asks.
+type remote struct {
+	URL string `name:"url" help:"The server." default:"http://127.0.0.1:5001" variable:"TRIGGERD_URL"`
+	CA  string `name:"ca" help:"A PEM file with certificates to trust beside those of the system, for a server with a certificate of your own CA." variable:"TRIGGERD_CA" type:"path"`
+}
+
 // asMember is who asks for an organization, and where.
 type asMember struct {
-	URL string `name:"url" help:"The server." default:"http://127.0.0.1:5001" variable:"TRIGGERD_URL"`
-	Key string `help:"The organization's API key, sk_…; better given by the environment, since flags can be seen." variable:"TRIGGERD_KEY"`
+	remote
+	Key string `help:"The organization's API key, sk_…; better given by the environment, since flags can be seen." variable:"TRIGGERD_KEY" secret:""`
 }
 
 // memberCommand is what most commands are.
@@ -38,8 +45,8 @@ type memberCommand struct {
 
 // operatorCommand is one that only the operator may give.
 type operatorCommand struct {
-	URL        string `name:"url" help:"The server." default:"http://127.0.0.1:5001" variable:"TRIGGERD_URL"`
-	AdminToken string `help:"The server's admin token, if it has one." variable:"ADMIN_TOKEN"`
+	remote
+	AdminToken string `help:"The server's admin token, if it has one." variable:"ADMIN_TOKEN" secret:""`
 	JSON       bool   `name:"json" help:"Write JSON as the API gives it; a list as a line for each item."`
 }
 
@@ -61,9 +68,9 @@ const commandRetries = 2
 
 func (a *asMember) open(s *session) (*link, error) {
 	if a.Key == "" {
-		return nil, errors.New("there is no key: set TRIGGERD_KEY to an API key of your organization (sk_…), or give --key; triggerd org create makes one")
+		return nil, errors.New("there is no key: set TRIGGERD_KEY, or TRIGGERD_KEY_FILE, to an API key of your organization (sk_…), or give --key; triggerd org create makes one")
 	}
-	return newLink(s, a.URL, a.Key, "is TRIGGERD_KEY, or --key, a key of this server?"), nil
+	return a.link(s, a.Key, "is TRIGGERD_KEY, or --key, a key of this server?")
 }
 
 func (c *memberCommand) open(s *session) (*link, error) {
@@ -75,29 +82,38 @@ func (c *memberCommand) open(s *session) (*link, error) {
 }
 
 func (c *operatorCommand) open(s *session) (*link, error) {
-	l := newLink(s, c.URL, c.AdminToken, "set ADMIN_TOKEN, or --admin-token, to that of the server")
-	l.json = c.JSON
-	return l, nil
+	l, err := c.link(s, c.AdminToken, "set ADMIN_TOKEN, or --admin-token, to that of the server")
+	if err == nil {
+		l.json = c.JSON
+	}
+	return l, err
 }
 
-func newLink(s *session, base, key, hint string) *link {
+// link makes a client for a key, or a token. hint says what to set when the
+// server does not know it.
+func (r *remote) link(s *session, key, hint string) (*link, error) {
+	trusted, err := authorities(r.CA)
+	if err != nil {
+		return nil, err
+	}
 	a := &answers{errOut: s.errOut, base: &http.Transport{
 		Proxy:                 http.ProxyFromEnvironment,
 		DialContext:           (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 15 * time.Second}).DialContext,
 		ForceAttemptHTTP2:     true,
+		TLSClientConfig:       &tls.Config{RootCAs: trusted},
 		TLSHandshakeTimeout:   10 * time.Second,
 		ResponseHeaderTimeout: time.Minute, // a claim waits up to 30 s
 	}}
 	return &link{
 		Client: &client.Client{
-			BaseURL: base, Key: key, Retries: commandRetries, UserAgent: "triggerd-cli/" + version,
+			BaseURL: r.URL, Key: key, Retries: commandRetries, UserAgent: "triggerd-cli/" + version,
 			HTTP: &http.Client{
 				Transport:     a,
 				CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 			},
 		},
 		answers: a, hint: hint,
-	}
+	}, nil
 }
 
 func (l *link) close() { l.answers.base.CloseIdleConnections() }
@@ -146,6 +162,7 @@ func (l *link) explain(err error) error {
 	text := strings.TrimPrefix(err.Error(), "triggerd: ")
 	problem, isProblem := errors.AsType[*client.Error](err)
 	_, isURL := errors.AsType[*url.Error](err)
+	_, distrusted := errors.AsType[*tls.CertificateVerificationError](err)
 	switch {
 	case errors.Is(err, context.Canceled):
 		text = "interrupted"
@@ -153,6 +170,8 @@ func (l *link) explain(err error) error {
 		text = "it was made, but the answer with its secret was lost: rotate it, or delete it and make another"
 	case isProblem:
 		text = l.tell(problem)
+	case distrusted:
+		text = l.BaseURL + " is not trusted: " + reasonOf(err) + "; if its certificate is of your own CA, set TRIGGERD_CA, or --ca, to a file with that CA's"
 	case isURL:
 		text = l.BaseURL + " cannot be reached: " + reasonOf(err) + "; does the server run, and is TRIGGERD_URL, or --url, right?"
 	}

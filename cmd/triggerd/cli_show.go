@@ -109,7 +109,9 @@ func gather[T any](s *session, l *link, limit int,
 			return items, true, err
 		}
 		if l.json {
-			writeItems(s.out, l.answers.last)
+			if _, err := writeItems(s.out, l.answers.last); err != nil {
+				return items, true, err
+			}
 		}
 		items, cursor = append(items, p.Data...), p.NextCursor
 		if cursor == "" || limit > 0 && len(items) >= limit {
@@ -125,18 +127,22 @@ func writeRaw(w io.Writer, answer *bytes.Buffer) {
 	}
 }
 
-// writeItems writes each item of a list as it came, but on one line.
-func writeItems(w io.Writer, answer *bytes.Buffer) {
+// writeItems writes each item of a list as it came, but on one line. It returns
+// how many were written before the first error.
+func writeItems(w io.Writer, answer *bytes.Buffer) (written int, err error) {
 	if answer == nil {
-		return
+		return 0, nil
 	}
 	var page struct{ Data []json.RawMessage }
 	if json.Unmarshal(answer.Bytes(), &page) != nil {
 		_ = json.Unmarshal(answer.Bytes(), &page.Data) // the client has decoded it: it is the one or the other
 	}
-	for _, item := range page.Data {
-		fmt.Fprintf(w, "%s\n", oneLineJSON(item))
+	for i, item := range page.Data {
+		if _, err := fmt.Fprintf(w, "%s\n", oneLineJSON(item)); err != nil {
+			return i, err
+		}
 	}
+	return len(page.Data), nil
 }
 
 // oneLineJSON takes out the space between tokens if a value is on several lines.

@@ -109,7 +109,7 @@ func (s *session) text(ctx context.Context, argument string) ([]byte, error) {
 	case all := <-read:
 		return all.text, all.err
 	case <-ctx.Done():
-		return nil, errors.New("interrupted")
+		return nil, &failure{"interrupted", ctx.Err()}
 	}
 }
 

@@ -17,20 +17,19 @@ import (
 
 // settings are what a server can be told, by flags or by the environment.
 type settings struct {
-	Listen  string `help:"Address to listen on, host:port. Default: 127.0.0.1 and the port below."`
-	Port    int    `help:"Port to listen on, where --listen is not given." default:"5001"`
+	listenSettings
 	DataDir string `help:"Folder of the embedded SQLite store." default:"./data" type:"path"`
 
-	DatabaseURL string  `name:"database-url" help:"PostgreSQL to use instead, as a URL or connection string. It wins over the DB settings."`
+	DatabaseURL string  `name:"database-url" help:"PostgreSQL to use instead, as a URL or connection string. It wins over the DB settings." secret:""`
 	DBName      *string `name:"db-name" help:"PostgreSQL database. Default: zapier_triggers, where any DB setting is given."`
 	DBUser      *string `name:"db-user" help:"PostgreSQL user. Default: postgres."`
-	DBPassword  *string `name:"db-password" help:"PostgreSQL password. Default: none."`
+	DBPassword  *string `name:"db-password" help:"PostgreSQL password. Default: none." secret:""`
 	DBHost      *string `name:"db-host" help:"PostgreSQL host. Default: localhost."`
 	DBPort      *int    `name:"db-port" help:"PostgreSQL port. Default: 5432."`
 	DBPoolSize  int     `name:"db-pool-size" help:"Connections kept to PostgreSQL, at least 2." default:"10"`
 	DBSSLMode   string  `name:"db-sslmode" help:"As PostgreSQL's sslmode." default:"prefer"`
 
-	AdminToken string `help:"Token that making organizations and reading metrics want, as Authorization: Bearer. Needed to listen beyond loopback, unless signup is open."`
+	AdminToken string `help:"Token that making organizations and reading metrics want, as Authorization: Bearer. Needed to listen beyond loopback, unless signup is open." secret:""`
 	OpenSignup bool   `help:"Let anyone make an organization and its key."`
 
 	RateLimitRPM             int  `name:"rate-limit-rpm" help:"Events an organization may post in a minute, tier free. 0: no limit." default:"1000"`
@@ -39,16 +38,16 @@ type settings struct {
 	DedupMaxSize             int  `help:"Dedup ids kept in memory." default:"10000"`
 	MaxBodyBytes             int  `help:"Largest body of a request, in bytes." default:"1048576"`
 
-	AllowedTargets  []netip.Prefix `help:"Networks that webhooks may reach beside the public internet, as CIDRs: 10.0.0.0/8,fd00::/8."`
-	TrustedProxies  []netip.Prefix `help:"Networks of reverse proxies whose X-Forwarded-For is believed, as CIDRs."`
-	RequireHTTPS    bool           `name:"require-https" help:"Refuse webhooks whose URL is not https."`
-	SecretKey       []string       `help:"Keys that secrets of webhooks are encrypted with in the database, each 32 random bytes in base64. The first encrypts, all decrypt; docs/operations.md says how to change them." placeholder:"KEY,OLD-KEY"`
-	RetrySchedule   schedule       `help:"Pauses before the retries of a delivery." default:"${retry_schedule}"`
-	DeliveryTimeout time.Duration  `help:"Time for one attempt, 1s to 30s." default:"15s"`
-	PauseAfter      days           `help:"Pause a webhook that has done nothing but fail for so long, as 5d or 36h. 0: never." default:"5d"`
-	PauseAttempts   int            `help:"Pause it only after so many attempts that failed." default:"10"`
-	Retention       days           `help:"How long events are kept, as 30d or 720h. At least the longest retry span and a day." default:"30d"`
-	DedupRetention  days           `help:"How long dedup ids are kept. 0: for ever." default:"0"`
+	AllowedTargets  []network     `help:"Networks that webhooks may reach beside the public internet, as CIDRs or addresses: 10.0.0.0/8,fd00::/8."`
+	TrustedProxies  []network     `help:"Networks of reverse proxies whose X-Forwarded-For is believed, as CIDRs or addresses."`
+	RequireHTTPS    bool          `name:"require-https" help:"Refuse webhooks whose URL is not https."`
+	SecretKey       []string      `help:"Keys that secrets of webhooks are encrypted with in the database, each 32 random bytes in base64. The first encrypts, all decrypt; docs/operations.md says how to change them." placeholder:"KEY,OLD-KEY" secret:""`
+	RetrySchedule   schedule      `help:"Pauses before the retries of a delivery." default:"${retry_schedule}"`
+	DeliveryTimeout time.Duration `help:"Time for one attempt, 1s to 30s." default:"15s"`
+	PauseAfter      days          `help:"Pause a webhook that has done nothing but fail for so long, as 5d or 36h. 0: never." default:"5d"`
+	PauseAttempts   int           `help:"Pause it only after so many attempts that failed." default:"10"`
+	Retention       days          `help:"How long events are kept, as 30d or 720h. At least the longest retry span and a day." default:"30d"`
+	DedupRetention  days          `help:"How long dedup ids are kept. 0: for ever." default:"0"`
 
 	LogLevel string `help:"Least level that is logged: debug, info, warn or error." default:"info" enum:"debug,info,warn,error"`
 	Dev      bool   `help:"For development: webhooks may reach loopback, logs are for people, and a database that does not sync is taken."`
@@ -83,13 +82,34 @@ func (d *days) UnmarshalText(text []byte) (err error) {
 	return nil
 }
 
+// network is one of a list of them.
+type network struct{ netip.Prefix }
+
+// UnmarshalText reads a CIDR or an address. An IPv4 network may be written as an
+// IPv4-mapped IPv6 one.
+func (n *network) UnmarshalText(text []byte) (err error) {
+	if p, err := netip.ParsePrefix(strings.TrimSpace(string(text))); err == nil && p.Addr().Is4In6() && p.Bits() >= 96 {
+		n.Prefix = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96).Masked()
+		return nil
+	}
+	n.Prefix, err = trigger.ParseNetwork(string(text))
+	return err
+}
+
+func prefixesOf(networks []network) []netip.Prefix {
+	prefixes := make([]netip.Prefix, len(networks))
+	for i, network := range networks {
+		prefixes[i] = network.Prefix
+	}
+	return prefixes
+}
+
 // check refuses what cannot work, with a line that says what to do.
 func (s *settings) check() error {
 	for _, number := range []struct {
 		name             string
 		is, least, limit int
 	}{
-		{"PORT", s.Port, 0, 65535},
 		{"DB_POOL_SIZE", s.DBPoolSize, 2, 1000},
 		{"DEDUP_MAX_SIZE", s.DedupMaxSize, 1, 100_000_000},
 		{"MAX_BODY_BYTES", s.MaxBodyBytes, 1 << 10, 32 << 20},
@@ -117,29 +137,15 @@ func (s *settings) check() error {
 	return s.checkListen()
 }
 
+// checkListen refuses an address that must not, or cannot, be served.
 func (s *settings) checkListen() error {
-	if _, _, err := net.SplitHostPort(s.listen()); err != nil {
-		return fmt.Errorf("LISTEN must be host:port, as 127.0.0.1:5001: %w", err)
+	if err := s.listenSettings.check(); err != nil {
+		return err
 	}
 	if !s.onLoopback() && s.AdminToken == "" && !s.OpenSignup {
 		return fmt.Errorf("to listen on %s, beyond this machine, set ADMIN_TOKEN, or OPEN_SIGNUP=true to let anyone make a key", s.listen())
 	}
 	return nil
-}
-
-func (s *settings) listen() string {
-	if s.Listen != "" {
-		return s.Listen
-	}
-	return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.Port))
-}
-
-// onLoopback judges the address by its text: a name other than localhost may
-// resolve to anything.
-func (s *settings) onLoopback() bool {
-	host, _, _ := net.SplitHostPort(s.listen())
-	addr, err := netip.ParseAddr(host)
-	return host == "localhost" || err == nil && addr.IsLoopback()
 }
 
 func (s *settings) limits() map[trigger.Tier]int {

@@ -59,7 +59,8 @@ func TestStartErrors(t *testing.T) {
 		{"RATE_LIMIT_RPM_ENTERPRISE", "-1", "RATE_LIMIT_RPM_ENTERPRISE must be"},
 		{"DEDUP_MAX_SIZE", "0", "DEDUP_MAX_SIZE must be from 1"},
 		{"MAX_BODY_BYTES", "10", "MAX_BODY_BYTES must be"},
-		{"ALLOWED_TARGETS", "10.0.0.1", "ALLOWED_TARGETS (--allowed-targets)"},
+		{"ALLOWED_TARGETS", "10.0.0.1/33", `ALLOWED_TARGETS (--allowed-targets): "10.0.0.1/33" is not a network: want a CIDR`},
+		{"TRUSTED_PROXIES", "10.0.0.1, here,::1", `TRUSTED_PROXIES (--trusted-proxies): "here" is not a network`},
 		{"RETRY_SCHEDULE", "5s,soon", "RETRY_SCHEDULE (--retry-schedule)"},
 		{"DELIVERY_TIMEOUT", "31s", "DELIVERY_TIMEOUT must be"},
 		{"RETENTION", "2d", "RETENTION must be at least"},
@@ -166,5 +167,21 @@ func TestDefaultsAndOverrides(t *testing.T) {
 	if set.listen() != "127.0.0.1:6002" || set.Retention.Duration != 45*24*time.Hour ||
 		fmt.Sprint(set.limits()) != "map[enterprise:0 free:50 professional:500]" {
 		t.Errorf("overrides %+v, limits %v", set, set.limits())
+	}
+}
+
+// A list of networks takes addresses, too, and blanks between its entries.
+func TestNetworkSettings(t *testing.T) {
+	t.Parallel()
+	set := parsed(t, map[string]string{"TRUSTED_PROXIES": " 10.1.2.3/8 , 192.0.2.1,\t::1, 2001:db8::/32 ", "ALLOWED_TARGETS": "::ffff:10.0.0.0/104, ::ffff:192.0.2.1"})
+	if got := fmt.Sprint(prefixesOf(set.TrustedProxies)); got != "[10.0.0.0/8 192.0.2.1/32 ::1/128 2001:db8::/32]" {
+		t.Errorf("the proxies are %s", got)
+	}
+	if got := fmt.Sprint(prefixesOf(set.AllowedTargets)); got != "[10.0.0.0/8 192.0.2.1/32]" {
+		t.Errorf("the targets are %s", got)
+	}
+	set = parsed(t, nil, "--trusted-proxies", "10.0.0.1", "--trusted-proxies=10.0.0.2, 10.0.0.3")
+	if got := fmt.Sprint(prefixesOf(set.TrustedProxies)); got != "[10.0.0.1/32 10.0.0.2/32 10.0.0.3/32]" {
+		t.Errorf("the proxies are %s", got)
 	}
 }

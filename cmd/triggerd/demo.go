@@ -8,8 +8,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/signal"
-	"syscall"
 	"time"
 
 	"github.com/alecthomas/kong"
@@ -43,11 +41,6 @@ func (c *demoCommand) run(ctx context.Context, out, errOut io.Writer) (err error
 		return fmt.Errorf("cannot make a temporary folder: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	signal.Ignore(syscall.SIGPIPE) // it would leave the folder behind
-	defer signal.Reset(syscall.SIGPIPE)
-	ctx, end := context.WithCancel(ctx)
-	defer end()
-	out = output{out, end}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return fmt.Errorf("cannot listen: %w", err)
@@ -96,19 +89,6 @@ type demo struct {
 	listener net.Listener // of the receiver
 	receiver http.Server
 	out      io.Writer
-}
-
-// output ends the demo when nobody reads it any more.
-type output struct {
-	io.Writer
-	end func()
-}
-
-func (o output) Write(b []byte) (n int, err error) {
-	if n, err = o.Writer.Write(b); err != nil {
-		o.end()
-	}
-	return n, err
 }
 
 // run ends when all is said, a part fails, or ctx ends. The receiver is there

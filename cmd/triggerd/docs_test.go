@@ -29,7 +29,12 @@ func TestReadmeHasTheSettings(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	told := settingsTable(t)
+	text, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	readme := string(text)
+	told := settingsTable(readme)
 	for _, flag := range parsed.Selected().Flags {
 		name := environmentName(flag.Name)
 		row, there := told[name]
@@ -37,6 +42,9 @@ func TestReadmeHasTheSettings(t *testing.T) {
 		if !there || row.flag != "--"+flag.Name {
 			t.Errorf("README.md has no row for %s with --%s: %q", name, flag.Name, row)
 			continue
+		}
+		if file := fileVariableOf(flag.Value); file != "" && !strings.Contains(readme, "`"+file+"`") {
+			t.Errorf("README.md does not name %s", file)
 		}
 		if want, isPart := defaultOf(flag); row.value != want && !(isPart && strings.Contains(row.value, want)) {
 			t.Errorf("README.md says that the default of %s is %q, and it is %q", name, row.value, want)
@@ -63,17 +71,12 @@ func defaultOf(flag *kong.Flag) (value string, isPart bool) {
 
 type settingRow struct{ flag, value string }
 
-// settingsTable reads the rows of README.md that begin with the names of an
+// settingsTable returns the rows of README.md that begin with the names of an
 // environment variable and a flag.
-func settingsTable(t *testing.T) map[string]settingRow {
-	t.Helper()
-	text, err := os.ReadFile("../../README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
+func settingsTable(readme string) map[string]settingRow {
 	rows := map[string]settingRow{}
 	row := regexp.MustCompile("(?m)^\\| `([A-Z_]+)` \\| `(--[a-z-]+)` \\| ([^|]+) \\|")
-	for _, cells := range row.FindAllStringSubmatch(string(text), -1) {
+	for _, cells := range row.FindAllStringSubmatch(readme, -1) {
 		rows[cells[1]] = settingRow{cells[2], strings.ReplaceAll(cells[3], "`", "")}
 	}
 	return rows

@@ -33,6 +33,8 @@ func main() {
 	// A second signal ends the process at once; what comes within half a second
 	// is the same one, sent to the process and to its group.
 	context.AfterFunc(ctx, func() { time.AfterFunc(time.Second/2, stop) })
+	// A write to a pipe that nobody reads fails, instead of ending the process.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	forgetPostgres()
 	if err := run(ctx, os.Args[1:], os.Getenv, os.Stdout, os.Stderr); err != nil {
 		fmt.Fprintf(os.Stderr, "triggerd: %s\n", oneLine(err))
@@ -56,6 +58,7 @@ type commands struct {
 	Version kong.VersionFlag `help:"Show the version and exit."`
 	Serve   serveCommand     `cmd:"" help:"Run the server."`
 	Demo    demoCommand      `cmd:"" help:"Post real events to a temporary server and show what arrives."`
+	Health  healthCommand    `cmd:"" help:"Ask the server on this machine whether it is ready."`
 	Check   checkCommand     `cmd:"" help:"Look through the server's database for what must never be there."`
 	Torture tortureCommand   `cmd:"" help:"Break things around temporary servers and show which promises hold."`
 	Node    nodeCommand      `cmd:"" name:"torture-node" hidden:"" help:"Run a server for the torture."`
@@ -68,8 +71,18 @@ func run(ctx context.Context, args []string, env func(string) string, out, errOu
 	return runWith(ctx, args, env, &session{in: os.Stdin, out: out, errOut: errOut, now: time.Now})
 }
 
-// runWith is run with what else a command has around it.
+// runWith is run with what else a command has around it. It fails if standard
+// output cannot be written, whatever the command is.
 func runWith(ctx context.Context, args []string, env func(string) string, s *session) error {
+	ctx, end := context.WithCancel(ctx)
+	defer end()
+	out := &output{to: s.out, end: end}
+	s.out = out
+	return out.result(dispatch(ctx, args, env, s))
+}
+
+// dispatch reads the arguments and runs the command that they name.
+func dispatch(ctx context.Context, args []string, env func(string) string, s *session) error {
 	out, errOut := s.out, s.errOut
 	var cli commands
 	exited := errors.New("exited") // by --help or --version
@@ -78,6 +91,9 @@ func runWith(ctx context.Context, args []string, env func(string) string, s *ses
 		return err
 	}
 	parsed, err := parse(parser, args, exited)
+	if failed := s.unwritten(); failed != nil { // the help
+		return failed
+	}
 	if parsed == nil {
 		return err
 	}
@@ -86,6 +102,8 @@ func runWith(ctx context.Context, args []string, env func(string) string, s *ses
 		return cli.Serve.run(ctx, errOut, time.Now)
 	case "demo":
 		return cli.Demo.run(ctx, out, errOut)
+	case "health":
+		return cli.Health.run(ctx, out)
 	case "check":
 		return cli.Check.run(ctx, out)
 	case "torture":
@@ -147,6 +165,9 @@ func parse(parser *kong.Kong, args []string, exited error) (parsed *kong.Context
 // usageError says which setting is wrong, and where its help is, as
 // "PORT (--port): … (see triggerd serve --help)".
 func usageError(err error) error {
+	if wrong, ok := errors.AsType[*variableError](err); ok {
+		return wrong
+	}
 	command := "triggerd"
 	variables := map[string]string{} // by flag
 	if wrong, ok := errors.AsType[*kong.ParseError](err); ok && wrong.Context != nil {
@@ -166,47 +187,6 @@ func usageError(err error) error {
 		return variables[flag] + " (" + flag + ")"
 	})
 	return fmt.Errorf("%s (see %s --help)", text, command)
-}
-
-// fromEnvironment gives flags their values from the environment. An empty value
-// counts as unset.
-func fromEnvironment(env func(string) string) kong.Resolver {
-	return kong.ResolverFunc(func(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
-		name := variableOf(flag.Value)
-		if name == "" {
-			return nil, nil
-		}
-		if value := env(name); value != "" {
-			return value, nil
-		}
-		return nil, nil
-	})
-}
-
-// variableOf is the environment variable that a flag's value may come from, ""
-// if there is none: DATA_DIR for --data-dir, unless the flag's tags have
-// another name, or say that there is none, or that only those which have a name
-// may, as those of the client.
-func variableOf(value *kong.Value) string {
-	switch tag := value.Tag; {
-	case tag.Get("variable") != "":
-		return tag.Get("variable")
-	case value.Name == "help" || value.Name == "version" || tag.Get("noenv") != "" || tag.Vars["environment"] == "named":
-		return ""
-	}
-	return environmentName(value.Name)
-}
-
-func environmentName(flag string) string {
-	return strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
-}
-
-// helpWithEnvironment shows where else a flag's value comes from.
-func helpWithEnvironment(value *kong.Value) string {
-	if value.Flag == nil || variableOf(value) == "" {
-		return value.Help
-	}
-	return fmt.Sprintf("%s [$%s]", value.Help, variableOf(value))
 }
 
 // oneLine keeps a message that joins several on one line.

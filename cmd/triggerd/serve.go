@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os/signal"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -43,7 +42,6 @@ type serveCommand struct {
 }
 
 func (c *serveCommand) run(ctx context.Context, errOut io.Writer, now func() time.Time) error {
-	signal.Ignore(syscall.SIGPIPE) // whoever reads the log may go away; a write then fails, and nothing else
 	lines := newLineWriter(errOut, newLog(errOut, c.settings))
 	defer lines.close()
 	log := newLog(lines, c.settings)
@@ -80,6 +78,7 @@ type server struct {
 	watcher  *deliver.ClockWatcher
 	api      *api.API
 	http     *http.Server
+	tls      *certReloader // nil: it speaks plain HTTP
 	stopping atomic.Bool
 	ballast  []byte // see ballastSize
 }
@@ -96,6 +95,13 @@ func newServer(ctx context.Context, set settings, log *slog.Logger, now func() t
 	if err := set.check(); err != nil {
 		return nil, err
 	}
+	var pair *certReloader
+	if set.TLSCert != "" {
+		var err error
+		if pair, err = newCertReloader(&set.listenSettings, log, now); err != nil {
+			return nil, err
+		}
+	}
 	listener, err := net.Listen("tcp", set.listen())
 	if errors.Is(err, syscall.EADDRINUSE) {
 		err = fmt.Errorf("the address %s is already in use: stop what listens there, or choose another with --listen", set.listen())
@@ -109,7 +115,7 @@ func newServer(ctx context.Context, set settings, log *slog.Logger, now func() t
 	if err != nil {
 		return nil, errors.Join(err, listener.Close())
 	}
-	s := &server{settings: set, log: log, listener: listener, store: st, ballast: make([]byte, ballastSize)}
+	s := &server{settings: set, log: log, listener: listener, tls: pair, store: st, ballast: make([]byte, ballastSize)}
 	if err := s.wire(now); err != nil {
 		return nil, errors.Join(err, listener.Close(), st.Close())
 	}
@@ -120,7 +126,7 @@ func newServer(ctx context.Context, set settings, log *slog.Logger, now func() t
 // wire makes the parts and connects them.
 func (s *server) wire(now func() time.Time) error {
 	metrics := telemetry.New()
-	guard := deliver.NewGuard(s.settings.AllowedTargets, s.settings.Dev)
+	guard := deliver.NewGuard(prefixesOf(s.settings.AllowedTargets), s.settings.Dev)
 	guard.RequireHTTPS = s.settings.RequireHTTPS
 	s.engine = deliver.New(deliver.Config{
 		Store: s.store, Guard: guard, Schedule: s.settings.RetrySchedule.Schedule, Timeout: s.settings.DeliveryTimeout,
@@ -138,12 +144,13 @@ func (s *server) wire(now func() time.Time) error {
 	}
 	s.watcher = &deliver.ClockWatcher{Store: s.store, Schedule: s.settings.RetrySchedule.Schedule, Metrics: metrics, Log: s.log}
 	s.api.Writer, s.api.Limits, s.api.MaxBody = s.writer, s.settings.limits(), s.settings.MaxBodyBytes
-	s.api.AdminToken, s.api.OpenSignup, s.api.Proxies = s.settings.AdminToken, s.settings.OpenSignup, s.settings.TrustedProxies
+	s.api.AdminToken, s.api.OpenSignup, s.api.Proxies = s.settings.AdminToken, s.settings.OpenSignup, prefixesOf(s.settings.TrustedProxies)
 	s.api.Ahead, s.api.Ready = s.settings.Retention.Duration-s.settings.RetrySchedule.Span(), s.ready
 	s.http = &http.Server{
 		Handler: s.api.Handler(), MaxHeaderBytes: maxHeader - 4096,
 		ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
 		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+		HTTP2:    &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
 	}
 	metrics.Gauge("database_connections_in_use", "Connections to the database in use.",
 		func() float64 { return float64(s.store.Stats().InUse) })
@@ -184,7 +191,7 @@ func (s *server) run(ctx context.Context) error {
 	working, stopWorking := context.WithCancel(base)
 	ingested := make(chan struct{})
 	group.Go(func() error {
-		if err := s.http.Serve(loudListener{s.listener, s.log}); !errors.Is(err, http.ErrServerClosed) {
+		if err := s.serve(); !errors.Is(err, http.ErrServerClosed) {
 			return err
 		}
 		return nil
@@ -218,6 +225,16 @@ func (s *server) run(ctx context.Context) error {
 	}
 	s.log.Info("stopped")
 	return errors.Join(err, s.store.Close())
+}
+
+// serve takes connections until the server is shut down.
+func (s *server) serve() error {
+	listener := loudListener{s.listener, s.log}
+	if s.tls == nil {
+		return s.http.Serve(listener)
+	}
+	s.http.TLSConfig = s.tls.config()
+	return s.http.ServeTLS(listener, "", "")
 }
 
 var errStoppedHard = errors.New("stopped hard: the database did not answer in time")

@@ -50,7 +50,7 @@ const send = async (z, bundle, method, path, { query = {}, body, missing } = {})
 const failure = (z, { status, data, getHeader }) => {
   const text = explain(status, data, getHeader('location'));
   if (status === 401) return new z.errors.ExpiredAuthError(text);
-  if (status === 429 || status === 503) {
+  if (status === 408 || status === 429 || status === 503) {
     const seconds = Number.parseInt(getHeader('retry-after'), 10);
     return new z.errors.ThrottledError(text, Number.isNaN(seconds) ? 60 : seconds);
   }

@@ -56,6 +56,8 @@ func statusOf(k trigger.Kind) int {
 		return http.StatusNotFound
 	case trigger.MethodNotAllowed:
 		return http.StatusMethodNotAllowed
+	case trigger.TimedOut:
+		return http.StatusRequestTimeout
 	case trigger.TooLarge:
 		return http.StatusRequestEntityTooLarge
 	case trigger.URITooLong:

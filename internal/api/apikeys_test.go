@@ -313,11 +313,15 @@ func TestNetworks(t *testing.T) {
 		s := newServer(t, db, withOperator, func(a *API) { a.Proxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")} })
 		direct := serveStore(t, db, s.store) // believes nobody
 		_, first := s.found(t)
-		key := s.make(t, first, client.KeyInput{Networks: []string{"10.0.0.0/8", "2001:db8::/32"}}).Key
+		key := s.make(t, first, client.KeyInput{Networks: []string{" 10.0.0.0/8", "2001:db8::/32\t"}}).Key
 		for forwarded, allowed := range map[string]bool{
 			"10.1.2.3": true, "192.0.2.1, 10.1.2.3": true, "::ffff:10.1.2.3": true, "2001:db8::7": true, "2001:db8::7%eth0": true,
 			"10.1.2.3, 127.0.0.5": true, // two proxies
-			"11.0.0.1":            false, "10.1.2.3, 11.0.0.1": false, "2001:db9::7": false, "": false, "nonsense": false, "10.1.2.3:80, x": false,
+			"10.1.2.3:567":        true, "[2001:db8::7]:80": true, "[2001:db8::7]": true, "[::ffff:10.1.2.3]:1": true, " 10.1.2.3\t": true,
+			"10.1.2.3:567,127.0.0.5:80 ,": true, "10.1.2.3, ,": true, "11.0.0.1,10.1.2.3:1": true,
+			"11.0.0.1:567": false, "10.1.2.3, 11.0.0.1:1": false, "[2001:db9::7]:80": false, `"[2001:db8::7]"`: false, "[10.1.2.3]": false,
+			"[2001:db8::7": false, "10.1.2.3:": false, "10.1.2.3:70000": false, "2001:db8::7]": false, "10.1.2.3 10.1.2.3": false, ",": false,
+			"11.0.0.1": false, "10.1.2.3, 11.0.0.1": false, "2001:db9::7": false, "": false, "nonsense": false, "10.1.2.3:80, x": false,
 		} {
 			header := "X-Forwarded-For: " + forwarded
 			r := s.ask(t, "GET", "/v1/me", key, "", header)

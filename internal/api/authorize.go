@@ -128,13 +128,35 @@ func (a *API) clientAddr(r *http.Request) netip.Addr {
 	}
 	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
 	for i := len(hops) - 1; i >= 0 && believed(addr); i-- {
-		hop, err := netip.ParseAddr(strings.TrimSpace(hops[i]))
-		if err != nil {
+		text := strings.TrimSpace(hops[i])
+		if text == "" {
+			continue // as in each list of a header (RFC 9110, section 5.6.1)
+		}
+		hop, ok := parseHop(text)
+		if !ok {
 			break
 		}
 		addr = hop.Unmap()
 	}
 	return addr
+}
+
+// parseHop reads an entry of X-Forwarded-For: an address, which some proxies
+// write with the port or, if it is IPv6, in brackets.
+func parseHop(text string) (addr netip.Addr, ok bool) {
+	if addr, err := netip.ParseAddr(text); err == nil {
+		return addr, true
+	}
+	if hop, err := netip.ParseAddrPort(text); err == nil {
+		return hop.Addr(), true
+	}
+	if inner, ok := strings.CutPrefix(text, "["); ok {
+		if inner, ok = strings.CutSuffix(inner, "]"); ok {
+			addr, err := netip.ParseAddr(inner)
+			return addr, err == nil && addr.Is6()
+		}
+	}
+	return addr, false
 }
 
 func rateLimited(limit int, wait time.Duration) error {

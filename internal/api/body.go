@@ -2,9 +2,11 @@ package api
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"mime"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 
@@ -51,7 +53,7 @@ const firstRead = 64 << 10
 
 // readJSON reads the body of a request. UnsupportedMedia if it says that it is
 // not JSON, TooLarge if it is over the limit, which is judged as early as can
-// be. free must be called when the body is no longer needed by the request.
+// be, TimedOut if it does not arrive before the deadline of the connection. free must be called when the body is no longer needed by the request.
 func (a *API) readJSON(w http.ResponseWriter, r *request) (body []byte, free func(), err error) {
 	if !isJSON(r.Header) {
 		return nil, nil, trigger.Errorf(trigger.UnsupportedMedia, "Content-Type must be JSON, without a Content-Encoding")
@@ -96,6 +98,11 @@ func (a *API) readAll(w http.ResponseWriter, r *request, limit int) (body []byte
 	w.Header().Set("Connection", "close") // else net/http waits for the rest before it answers
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return nil, nil, tooLarge(limit)
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) { // the server's ReadTimeout
+		return nil, nil, &trigger.Error{
+			Kind: trigger.TimedOut, Message: fmt.Sprintf("The body did not arrive in time: got %d bytes; send the request again", len(body)), Cause: err,
+		}
 	}
 	return nil, nil, &trigger.Error{Kind: trigger.Malformed, Message: "The body ended early", Cause: err}
 }

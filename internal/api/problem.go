@@ -38,6 +38,7 @@ func problems() []kindOfProblem {
 		{"organization_suspended", "Organization suspended", http.StatusForbidden},
 		{"not_found", "Not found", http.StatusNotFound},
 		{"method_not_allowed", "Method not allowed", http.StatusMethodNotAllowed},
+		{"request_timeout", "Request timeout", http.StatusRequestTimeout},
 		{"conflict", "Conflict", http.StatusConflict},
 		{"body_too_large", "Body too large", http.StatusRequestEntityTooLarge},
 		{"uri_too_long", "URI too long", http.StatusRequestURITooLong},
@@ -81,6 +82,8 @@ func codeOf(e *trigger.Error) string {
 		return "method_not_allowed"
 	case trigger.Conflict:
 		return "conflict"
+	case trigger.TimedOut:
+		return "request_timeout"
 	case trigger.TooLarge:
 		return "body_too_large"
 	case trigger.URITooLong:

@@ -50,16 +50,17 @@ func (k *APIKey) Allows(addr netip.Addr) bool {
 	return len(k.Networks) == 0 || slices.ContainsFunc(k.Networks, func(p netip.Prefix) bool { return p.Contains(addr) })
 }
 
-// ParseNetwork reads a network as 10.0.0.0/8, or one address. Invalid if it is
-// neither.
+// ParseNetwork reads a network, for example 10.0.0.0/8, or a single address.
+// Blanks around it are ignored. Invalid if it is neither.
 func ParseNetwork(s string) (netip.Prefix, error) {
+	s = strings.TrimSpace(s)
 	if addr, err := netip.ParseAddr(s); err == nil && addr.Zone() == "" {
 		addr = addr.Unmap()
 		return netip.PrefixFrom(addr, addr.BitLen()), nil
 	}
 	p, err := netip.ParsePrefix(s)
 	if err != nil || p.Addr().Is4In6() {
-		return p, Errorf(Invalid, "a network is an address or a CIDR as 10.0.0.0/8")
+		return netip.Prefix{}, Errorf(Invalid, "%.60q is not a network: want a CIDR, for example 10.0.0.0/8, or an address", s)
 	}
 	return p.Masked(), nil
 }

@@ -20,6 +20,7 @@ const (
 	NotFound                     // no such thing, or another organization's
 	MethodNotAllowed             // the path exists, the method does not
 	Conflict                     // not in the state that the thing is in
+	TimedOut                     // the body did not arrive before its deadline
 	TooLarge                     // the body is over its limit
 	URITooLong                   // the request target is over its limit
 	UnsupportedMedia             // the body is not of a type that is read here

@@ -38,7 +38,7 @@ test('401 asks to connect again', async (t) => {
   assert.equal(message.split('\n')[0], 'Unauthorized – The key is wrong.'); // Zapier adds what had happened
 });
 
-for (const [status, title] of [[429, 'Quota exceeded'], [503, 'Reduced capacity']]) {
+for (const [status, title] of [[408, 'Request timeout'], [429, 'Quota exceeded'], [503, 'Reduced capacity']]) {
   test(`${status} waits as long as the server says`, async (t) => {
     const { authData } = await answering(t, status, { 'retry-after': '34' }, problem(status, 'rate_limited', title));
     const inputData = { type: 'a', payload: '1' };

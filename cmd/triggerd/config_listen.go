@@ -1,0 +1,67 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+)
+
+// listenSettings say where a server listens. They are all that another command
+// needs to reach a server on this machine.
+type listenSettings struct {
+	Listen string `help:"Address to listen on, host:port. Default: 127.0.0.1 and the port below."`
+	Port   int    `help:"Port to listen on, where --listen is not given." default:"5001"`
+
+	TLSCert string `name:"tls-cert" help:"Certificate and its chain, a PEM file. With it the server speaks HTTPS. It is read again when it changes." type:"path"`
+	TLSKey  string `name:"tls-key" help:"Private key of the certificate, a PEM file." type:"path"`
+}
+
+// check refuses what is no address.
+func (s *listenSettings) check() error {
+	if s.Port < 0 || s.Port > 65535 {
+		return errors.New("PORT must be from 0 to 65535")
+	}
+	if _, _, err := net.SplitHostPort(s.listen()); err != nil {
+		return fmt.Errorf("LISTEN must be host:port, as 127.0.0.1:5001: %w", err)
+	}
+	return s.checkTLS()
+}
+
+func (s *listenSettings) listen() string {
+	if s.Listen != "" {
+		return s.Listen
+	}
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.Port))
+}
+
+// onLoopback judges the address by its text: a name other than localhost may
+// resolve to anything.
+func (s *listenSettings) onLoopback() bool {
+	host, _, _ := net.SplitHostPort(s.listen())
+	addr, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && addr.IsLoopback()
+}
+
+// url returns the URL of the server as this machine reaches it.
+func (s *listenSettings) url() (string, error) {
+	if err := s.check(); err != nil {
+		return "", err
+	}
+	host, port, _ := net.SplitHostPort(s.listen())
+	if port == "" || port == "0" {
+		return "", fmt.Errorf("the server listens on %s, which leaves its port to the system: set LISTEN, or PORT, to the port that it has", s.listen())
+	}
+	switch addr, err := netip.ParseAddr(host); {
+	case host == "" || err == nil && addr.Unmap() == netip.IPv4Unspecified():
+		host = "127.0.0.1"
+	case err == nil && addr.WithZone("") == netip.IPv6Unspecified():
+		host = "::1"
+	}
+	scheme := "http"
+	if s.TLSCert != "" {
+		scheme = "https"
+	}
+	return scheme + "://" + net.JoinHostPort(host, port), nil
+}

@@ -1,0 +1,104 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+)
+
+// healthTimeout bounds all of the health command.
+const healthTimeout = 5 * time.Second
+
+// healthCommand asks a server on this machine how it is. It needs no shell and
+// no other program, and so can be the health check of an image.
+type healthCommand struct {
+	listenSettings
+	Live bool `help:"Ask whether the process serves (/livez), and not whether it should get requests (/readyz)." noenv:"true"`
+}
+
+// Help is what stands above the flags.
+func (*healthCommand) Help() string {
+	return "It reads the settings of serve that say where the server listens, writes one line, and ends within 5 seconds. " +
+		"The exit code is 0 if the server is ready, and else 1.\n\n" +
+		examples(`HEALTHCHECK CMD ["triggerd", "health"]`, "triggerd health --live")
+}
+
+func (c *healthCommand) run(ctx context.Context, out io.Writer) error {
+	base, err := c.url()
+	if err != nil {
+		return err
+	}
+	url := base + "/readyz"
+	if c.Live {
+		url = base + "/livez"
+	}
+	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
+	defer cancel()
+	if err := askHealth(ctx, url); err != nil {
+		return fmt.Errorf("%s: %w", url, err)
+	}
+	_, err = fmt.Fprintln(out, url+": ok")
+	return err
+}
+
+// askHealth returns an error unless the answer is that of a healthy triggerd.
+func askHealth(ctx context.Context, url string) error {
+	transport := &http.Transport{ // no proxy: it is on this machine
+		DisableKeepAlives: true,
+		// Nothing secret is sent, and the certificate is not for the name that is
+		// asked here.
+		TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
+	}
+	defer transport.CloseIdleConnections()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"?verbose", nil)
+	if err != nil {
+		return err
+	}
+	res, err := transport.RoundTrip(req)
+	if err != nil {
+		return fmt.Errorf("no answer: %s; does the server run, and are LISTEN, PORT and TLS_CERT those of the server?", noAnswer(ctx, err))
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(res.Body, 64<<10))
+	if err != nil {
+		return fmt.Errorf("the answer is cut: %s", noAnswer(ctx, err))
+	}
+	var health struct {
+		Status string            `json:"status"`
+		Checks map[string]string `json:"checks"`
+	}
+	err = json.Unmarshal(body, &health)
+	switch {
+	case err != nil || health.Status == "":
+		return fmt.Errorf("status %d, and not the answer of a triggerd: does another program listen there?", res.StatusCode)
+	case res.StatusCode != http.StatusOK || health.Status != "ok":
+		return fmt.Errorf("status %d, %s", res.StatusCode, failedChecks(health.Status, health.Checks))
+	}
+	return nil
+}
+
+func noAnswer(ctx context.Context, err error) string {
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return fmt.Sprintf("it does not answer within %v", healthTimeout)
+	}
+	return reasonOf(err)
+}
+
+// failedChecks returns what is wrong in one line.
+func failedChecks(status string, checks map[string]string) string {
+	text := clean(status)
+	for _, name := range slices.Sorted(maps.Keys(checks)) {
+		if checks[name] != "ok" {
+			text += "; " + clean(name+": "+checks[name])
+		}
+	}
+	return strings.TrimSpace(text)
+}

@@ -1,0 +1,69 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"sync"
+)
+
+// output is the standard output of a command. The first write that fails ends
+// the command: for example, if the disk is full, or if the program that reads
+// the pipe has ended. Nothing is written after that.
+type output struct {
+	to  io.Writer
+	end context.CancelFunc // of the command
+
+	mu  sync.Mutex
+	err error // of the first write that failed
+}
+
+// Write implements [io.Writer].
+func (o *output) Write(b []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.err != nil {
+		return 0, o.err
+	}
+	n, err := o.to.Write(b)
+	if err != nil {
+		if path, ok := errors.AsType[*fs.PathError](err); ok {
+			err = path.Err // without the name, which says the same
+		}
+		o.err = fmt.Errorf("standard output cannot be written: %w", err)
+		o.end()
+	}
+	return n, o.err
+}
+
+// failed returns the error of the first write that failed, and nil if there is
+// none.
+func (o *output) failed() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.err
+}
+
+// result returns the error of a command that has returned err. If a write has
+// failed, that is why the command was interrupted.
+func (o *output) result(err error) error {
+	switch failed := o.failed(); {
+	case failed == nil || errors.Is(err, failed):
+		return err
+	case errors.Is(err, context.Canceled):
+		return failed
+	default:
+		return errors.Join(err, failed)
+	}
+}
+
+// unwritten returns an error if something that the command has written to its
+// standard output is not there.
+func (s *session) unwritten() error {
+	if o, ok := s.out.(*output); ok {
+		return o.failed()
+	}
+	return nil
+}
