@@ -47,6 +47,10 @@ func (c *serveCommand) run(ctx context.Context, errOut io.Writer, now func() tim
 	log := newLog(lines, c.settings)
 	quietPackages(log)
 	s, err := newServer(ctx, c.settings, log, now)
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) { // while it waited for the database
+		log.Info("stopped")
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -78,6 +82,8 @@ type server struct {
 	watcher  *deliver.ClockWatcher
 	api      *api.API
 	http     *http.Server
+	handler  *switching
+	served   chan error    // why http ended; nil: it has not begun
 	tls      *certReloader // nil: it speaks plain HTTP
 	stopping atomic.Bool
 	ballast  []byte // see ballastSize
@@ -109,18 +115,27 @@ func newServer(ctx context.Context, set settings, log *slog.Logger, now func() t
 	if err != nil {
 		return nil, fmt.Errorf("cannot listen: %w", err)
 	}
-	options := set.store(now)
-	options.Log = log
-	st, err := store.Open(ctx, options)
-	if err != nil {
-		return nil, errors.Join(err, listener.Close())
+	s := &server{settings: set, log: log, listener: listener, tls: pair, handler: &switching{}, ballast: make([]byte, ballastSize)}
+	s.http = s.newHTTP()
+	if s.store, err = s.openStore(ctx, now); err != nil {
+		return nil, errors.Join(err, s.abandon())
 	}
-	s := &server{settings: set, log: log, listener: listener, tls: pair, store: st, ballast: make([]byte, ballastSize)}
 	if err := s.wire(now); err != nil {
-		return nil, errors.Join(err, listener.Close(), st.Close())
+		return nil, errors.Join(err, s.abandon(), s.store.Close())
 	}
+	s.handler.set(s.api.Handler())
 	s.api.MeasureReadiness(context.WithoutCancel(ctx))
 	return s, nil
+}
+
+// newHTTP makes the HTTP server, whose handler may change.
+func (s *server) newHTTP() *http.Server {
+	return &http.Server{
+		Handler: s.handler, MaxHeaderBytes: maxHeader - 4096,
+		ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
+		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+		HTTP2:    &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
+	}
 }
 
 // wire makes the parts and connects them.
@@ -146,12 +161,6 @@ func (s *server) wire(now func() time.Time) error {
 	s.api.Writer, s.api.Limits, s.api.MaxBody = s.writer, s.settings.limits(), s.settings.MaxBodyBytes
 	s.api.AdminToken, s.api.OpenSignup, s.api.Proxies = s.settings.AdminToken, s.settings.OpenSignup, prefixesOf(s.settings.TrustedProxies)
 	s.api.Ahead, s.api.Ready = s.settings.Retention.Duration-s.settings.RetrySchedule.Span(), s.ready
-	s.http = &http.Server{
-		Handler: s.api.Handler(), MaxHeaderBytes: maxHeader - 4096,
-		ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
-		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
-		HTTP2:    &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
-	}
 	metrics.Gauge("database_connections_in_use", "Connections to the database in use.",
 		func() float64 { return float64(s.store.Stats().InUse) })
 	metrics.Gauge("database_connections_max", "Most connections to the database.",
@@ -190,8 +199,11 @@ func (s *server) run(ctx context.Context) error {
 	accepting, stopAccepting := context.WithCancel(base)
 	working, stopWorking := context.WithCancel(base)
 	ingested := make(chan struct{})
+	if s.served == nil {
+		s.beginServing()
+	}
 	group.Go(func() error {
-		if err := s.serve(); !errors.Is(err, http.ErrServerClosed) {
+		if err := <-s.served; !errors.Is(err, http.ErrServerClosed) {
 			return err
 		}
 		return nil

@@ -1,0 +1,152 @@
+package main
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"triggerd/internal/store/storetest"
+)
+
+// gate is an address where nobody answers until it is opened; then it leads to
+// a server.
+type gate struct {
+	address string
+	open    func()
+}
+
+func newGate(t *testing.T, to string) *gate {
+	t.Helper()
+	first, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := &gate{address: first.Addr().String()}
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	var serving sync.WaitGroup
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	t.Cleanup(func() { cancel(); serving.Wait() })
+	g.open = func() {
+		listener, err := net.Listen("tcp", g.address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		context.AfterFunc(ctx, func() { listener.Close() })
+		serving.Go(func() {
+			for {
+				client, err := listener.Accept()
+				if err != nil {
+					return
+				}
+				serving.Go(func() { relay(ctx, client, to) })
+			}
+		})
+	}
+	return g
+}
+
+// relay copies between a client and a server until one of them, or ctx, ends.
+func relay(ctx context.Context, client net.Conn, to string) {
+	defer client.Close()
+	server, err := net.Dial("tcp", to)
+	if err != nil {
+		return
+	}
+	defer server.Close()
+	defer context.AfterFunc(ctx, func() { client.Close(); server.Close() })()
+	go func() {
+		_, _ = io.Copy(server, client)
+		server.Close()
+	}()
+	_, _ = io.Copy(client, server)
+}
+
+// A server that starts before its database listens, says that it lives and is
+// not ready, and begins when the database is there. It stops in order, too.
+func TestStartBeforeDatabase(t *testing.T) {
+	t.Parallel()
+	storetest.OnPostgres(t, func(t *testing.T, db *storetest.DB) {
+		u, err := url.Parse(db.Options.PostgresURL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		database := newGate(t, u.Host)
+		u.Host = database.address
+		free, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		listen := free.Addr().String()
+		if err := free.Close(); err != nil {
+			t.Fatal(err)
+		}
+		env := map[string]string{"DATABASE_URL": u.String(), "LISTEN": listen, "LOG_LEVEL": "info"}
+		start := func() (stop func() error) {
+			ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+			ended := make(chan error, 1)
+			go func() {
+				_, err := runProgram(ctx, env, "serve")
+				ended <- err
+			}()
+			return func() error {
+				cancel()
+				return <-ended
+			}
+		}
+		stop := start()
+		untilAnswer(t, "http://"+listen+"/livez", http.StatusOK, `"ok"`)
+		untilAnswer(t, "http://"+listen+"/health", http.StatusOK, `"timestamp"`)
+		untilAnswer(t, "http://"+listen+"/readyz", http.StatusServiceUnavailable, "cannot be reached yet")
+		untilAnswer(t, "http://"+listen+"/api/inbox", http.StatusServiceUnavailable, `{"error":"Service unavailable"}`)
+		untilAnswer(t, "http://"+listen+"/v1/events", http.StatusServiceUnavailable, `"status":503`)
+		if err := stop(); err != nil {
+			t.Errorf("stopped while it waited: %v", err)
+		}
+		stop = start()
+		untilAnswer(t, "http://"+listen+"/readyz", http.StatusServiceUnavailable, "cannot be reached yet")
+		database.open()
+		untilAnswer(t, "http://"+listen+"/readyz", http.StatusOK, `"ok"`)
+		untilAnswer(t, "http://"+listen+"/v1/events", http.StatusUnauthorized, "")
+		if err := stop(); err != nil {
+			t.Errorf("stopped: %v", err)
+		}
+		u.Path = "/nowhere"
+		env["DATABASE_URL"] = u.String()
+		_, err = runProgram(t.Context(), env, "serve")
+		if err == nil || !strings.Contains(err.Error(), "PostgreSQL cannot be reached") || !strings.Contains(err.Error(), "nowhere") {
+			t.Errorf("a database that does not exist: %v", err)
+		}
+	})
+}
+
+// untilAnswer asks until the answer has a status and a part of a text.
+func untilAnswer(t *testing.T, url string, status int, part string) {
+	t.Helper()
+	client := http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
+	deadline := time.Now().Add(2 * patience)
+	for {
+		got := ""
+		resp, err := client.Get(url)
+		if err == nil {
+			body, _ := io.ReadAll(resp.Body)
+			resp.Body.Close()
+			if got = string(body); resp.StatusCode == status && strings.Contains(got, part) {
+				if status == http.StatusServiceUnavailable && resp.Header.Get("Retry-After") == "" {
+					t.Errorf("%s: 503 without Retry-After", url)
+				}
+				return
+			}
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: %v %q, want %d with %q", url, err, got, status, part)
+		}
+	}
+}

@@ -1,0 +1,37 @@
+package api
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+
+	"triggerd/internal/trigger"
+)
+
+// errStarting is why nothing can be done yet.
+var errStarting = errors.New("the database cannot be reached yet")
+
+// Starting returns what answers while there is no database yet: the process
+// lives, and is not ready, and all else is unavailable. Of the API it needs Now
+// alone.
+func (a *API) Starting() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		unavailable := trigger.NewUnavailable(errStarting, 2*time.Second)
+		switch path := r.URL.Path; {
+		case path == "/livez":
+			_ = a.getLive(w, &request{Request: r}) // never fails
+		case path == "/health":
+			_ = a.getHealth(w, &request{Request: r}) // never fails
+		case path == "/readyz":
+			w.Header().Set("Retry-After", "1")
+			answer(w, http.StatusServiceUnavailable, map[string]any{
+				"status": "unavailable", "checks": map[string]string{"database": errStarting.Error() + ": see the log"},
+			})
+		case strings.HasPrefix(path, "/v1/"):
+			answerProblem(w, unavailable)
+		default:
+			answerError(w, unavailable)
+		}
+	})
+}
