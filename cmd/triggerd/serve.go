@@ -6,8 +6,12 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
+	"slices"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -59,15 +63,15 @@ func (c *serveCommand) run(ctx context.Context, errOut io.Writer, now func() tim
 	return s.run(ctx)
 }
 
-// newLog writes JSON, or text for people.
+// newLog writes JSON, or text for people, and limits lines of one cause.
 func newLog(out io.Writer, s settings) *slog.Logger {
 	var level slog.Level
 	_ = level.UnmarshalText([]byte(s.LogLevel)) // kong has checked it
 	options := &slog.HandlerOptions{Level: level}
 	if s.Dev {
-		return slog.New(slog.NewTextHandler(out, options))
+		return slog.New(newLimitedHandler(slog.NewTextHandler(out, options)))
 	}
-	return slog.New(slog.NewJSONHandler(out, options))
+	return slog.New(newLimitedHandler(slog.NewJSONHandler(out, options)))
 }
 
 // server is everything that runs, wired together.
@@ -202,21 +206,29 @@ func (s *server) run(ctx context.Context) error {
 	if s.served == nil {
 		s.beginServing()
 	}
-	group.Go(func() error {
+	var running parts
+	part := func(name string, run func() error) {
+		running.begin(name)
+		group.Go(func() error {
+			defer running.end(name)
+			return run()
+		})
+	}
+	part("http", func() error {
 		if err := <-s.served; !errors.Is(err, http.ErrServerClosed) {
 			return err
 		}
 		return nil
 	})
-	group.Go(func() error {
+	part("ingest", func() error {
 		defer close(ingested)
 		return s.writer.Run(accepting)
 	})
-	group.Go(func() error { return s.engine.Run(claiming, working) })
-	group.Go(func() error { return s.sweeper.Run(claiming) })
-	group.Go(func() error { return s.watcher.Run(claiming) })
-	group.Go(func() error { return s.api.Run(claiming) })
-	group.Go(func() error { return s.store.Run(working) })
+	part("delivery", func() error { return s.engine.Run(claiming, working) })
+	part("sweeper", func() error { return s.sweeper.Run(claiming) })
+	part("clock", func() error { return s.watcher.Run(claiming) })
+	part("api", func() error { return s.api.Run(claiming) })
+	part("store", func() error { return s.store.Run(working) })
 	group.Go(func() error {
 		<-failed.Done()
 		s.stopping.Store(true)
@@ -230,7 +242,7 @@ func (s *server) run(ctx context.Context) error {
 	})
 	err := s.wait(group, failed)
 	if errors.Is(err, errStoppedHard) {
-		return err // whatever hangs ends with the process; what was acknowledged is committed
+		return fmt.Errorf("%w: %s", err, running.names()) // whatever hangs ends with the process; what was acknowledged is committed
 	}
 	if left := s.store.Leave(base); left != nil {
 		s.log.Warn("this node is still counted as alive for some seconds", "error", left)
@@ -249,7 +261,35 @@ func (s *server) serve() error {
 	return s.http.ServeTLS(listener, "", "")
 }
 
-var errStoppedHard = errors.New("stopped hard: the database did not answer in time")
+var errStoppedHard = fmt.Errorf("stopped hard: some parts had not ended %v after the signal, as where the database does not answer", stopTimeout)
+
+// parts are the parts of the server that have not ended.
+type parts struct {
+	mu      sync.Mutex
+	running map[string]bool
+}
+
+func (p *parts) begin(name string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.running == nil {
+		p.running = map[string]bool{}
+	}
+	p.running[name] = true
+}
+
+func (p *parts) end(name string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.running, name)
+}
+
+// names lists them.
+func (p *parts) names() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return strings.Join(slices.Sorted(maps.Keys(p.running)), ", ")
+}
 
 // wait returns when all parts have ended, or when the time to stop is over.
 func (s *server) wait(group *errgroup.Group, stopping context.Context) error {
