@@ -162,8 +162,8 @@ func (s *Store) SetReplayState(ctx context.Context, orgID, id int64, state trigg
 
 // Resend owes an event to a webhook once more, now. A failed delivery is
 // reopened, with all attempts of its schedule; one that waits is due now; and
-// else the event is sent as a replay of its own, whose number is returned, 0
-// where there is none. NotFound if there is no such event or webhook; Conflict
+// else, if it was delivered or an attempt is under way, the event is sent as a
+// replay of its own, whose number is returned, 0 where there is none. NotFound if there is no such event or webhook; Conflict
 // if the webhook is gone, or too many replays are under way.
 func (s *Store) Resend(ctx context.Context, orgID int64, eventID trigger.ID, webhookID int64, o Once) (job int64, err error) {
 	err = s.dialect.write(ctx, func(q querier) (err error) {
@@ -202,12 +202,12 @@ func (s *Store) resend(ctx context.Context, q querier, orgID int64, eventID trig
 	return job, addDelivery(ctx, q, &trigger.Delivery{DeliveryKey: key, DueAt: now})
 }
 
-// reopen makes what was owed at acceptance due now, if it is failed or waits;
-// what is under way is left alone, and counts as moved.
+// reopen makes what was owed at acceptance due now, if it is failed or waits.
+// What is under way is left alone: it may fail, and then waits by its schedule.
 func reopen(ctx context.Context, q querier, orgID int64, eventID trigger.ID, webhookID, now int64) (moved bool, err error) {
 	bucket := trigger.Bucket(orgID)
-	moved, err = affected(q.ExecContext(ctx, `UPDATE deliveries SET due_at = CASE WHEN claim = $6 THEN $5 ELSE due_at END
-		WHERE bucket = $1 AND organization_id = $2 AND state = 0 AND event_id = $3 AND webhook_id = $4 AND job = 0`,
+	moved, err = affected(q.ExecContext(ctx, `UPDATE deliveries SET due_at = $5
+		WHERE bucket = $1 AND organization_id = $2 AND state = 0 AND event_id = $3 AND webhook_id = $4 AND job = 0 AND claim = $6`,
 		bucket, orgID, eventID[:], webhookID, now, nobody()))
 	if err != nil || moved {
 		return moved, err

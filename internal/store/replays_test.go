@@ -277,6 +277,11 @@ func TestResend(t *testing.T) {
 		if diff := cmp.Diff(map[trigger.ID]int{results[1].Attempt.EventID: 0, results[2].Attempt.EventID: 1}, attempts); diff != "" {
 			t.Errorf("attempts of what is due again:\n%s", diff)
 		}
+		for range 2 { // an attempt of it is under way, and may fail: each wish is a delivery
+			if job, err := s.Resend(t.Context(), org, again[0].EventID, hook, store.Once{}); err != nil || job == 0 {
+				t.Errorf("resent while it is being sent: job %d, %v", job, err)
+			}
+		}
 		if got := statuses(t, s, org, trigger.Delivered, 10); len(got) != 1 {
 			t.Errorf("delivered: %v", got)
 		}

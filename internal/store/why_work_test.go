@@ -254,14 +254,15 @@ func (m *whyMachine) resend(t *rapid.T) {
 		return
 	}
 	row, now := m.rows[trigger.DeliveryKey{OrganizationID: h.org, EventID: e.ID, WebhookID: h.id}], [2]time.Time{before, m.store.Now()}
+	apart := row == nil || !row.failed && !row.claim.IsZero() // it was delivered, or is being sent
 	switch {
-	case (row == nil) != (job != 0):
+	case apart != (job != 0):
 		t.Fatalf("resent as job %d, though %+v is left", job, row)
-	case row == nil:
+	case apart:
 		m.replays = append(m.replays, trigger.Replay{ID: job, OrganizationID: h.org, WebhookID: h.id})
 	case row.failed:
 		*row = whyRow{due: now}
-	case row.claim.IsZero():
+	default:
 		row.due = now
 	}
 }
