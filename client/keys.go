@@ -19,7 +19,7 @@ type Key struct {
 	Name       string    `json:"name"`
 	Prefix     string    `json:"prefix"` // how it begins, to know it by
 	Scopes     []string  `json:"scopes"`
-	Networks   []string  `json:"networks"` // from where it holds, as CIDRs; none: from anywhere
+	Networks   []string  `json:"networks"` // from where it holds, as CIDRs or addresses; none: from anywhere
 	CreatedAt  time.Time `json:"created_at"`
 	ExpiresAt  time.Time `json:"expires_at,omitzero"`   // zero: never
 	LastUsedAt time.Time `json:"last_used_at,omitzero"` // to the minute; zero: never

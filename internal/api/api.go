@@ -52,6 +52,9 @@ type API struct {
 	OpenSignup bool                 // anyone may make a key
 	Ready      func() error         // why this node should get no requests, if so
 	Version    string               // of the program
+	// Admits reports whether a connection, by its remote address, may ask for
+	// more than its health. nil: each may.
+	Admits func(remoteAddr string) bool
 
 	bell  bell                        // rings when an inbox has something new
 	types *typeCache                  // event types that are validated
@@ -106,6 +109,11 @@ func (rt *route) timeout() time.Duration {
 // isNew reports a route that answers errors as problems (RFC 9457).
 func (rt *route) isNew() bool {
 	return strings.HasPrefix(rt.path, "/v1/") || strings.HasPrefix(rt.path, "/docs") || rt.path == "/openapi.yaml"
+}
+
+// isProbe reports a route by which the server's health is asked.
+func (rt *route) isProbe() bool {
+	return rt.path == "/livez" || rt.path == "/readyz" || rt.path == "/health"
 }
 
 // request is an HTTP request that was judged.
@@ -216,6 +224,12 @@ func (a *API) handle(rt route, w http.ResponseWriter, r *request) (err error) {
 	if len(r.RequestURI) > maxURL {
 		w.Header().Set("Connection", "close") // nobody reads the rest
 		return trigger.Errorf(trigger.URITooLong, "URL is over %d bytes", maxURL)
+	}
+	if a.Admits != nil && !a.Admits(r.RemoteAddr) {
+		w.Header().Set("Connection", "close")
+		if !rt.isProbe() {
+			return trigger.NewUnavailable(errors.New("there are too many connections, in all or from its address"), busyRetry)
+		}
 	}
 	if err := a.authorize(&rt, r); err != nil {
 		if trigger.KindOf(err) == trigger.Unauthorized {
