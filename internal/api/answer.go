@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
+	"sync"
 	"time"
 
 	"triggerd/internal/trigger"
@@ -15,6 +16,27 @@ type recorder struct {
 	http.ResponseWriter
 	before        func(http.Header) // adds what depends on what was done; nil: nothing does
 	status, bytes int
+
+	mu   sync.Mutex
+	last time.Time // no write deadline is later; zero: any may be
+}
+
+// SetWriteDeadline is for http.ResponseController. It keeps to endBy.
+func (w *recorder) SetWriteDeadline(deadline time.Time) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.last.IsZero() && (deadline.IsZero() || deadline.After(w.last)) {
+		deadline = w.last
+	}
+	return http.NewResponseController(w.ResponseWriter).SetWriteDeadline(deadline)
+}
+
+// endBy bounds all writes, that under way included.
+func (w *recorder) endBy(last time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.last = last
+	_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(last)
 }
 
 func (w *recorder) WriteHeader(status int) {
