@@ -246,7 +246,7 @@ func (a *API) patchWebhook(w http.ResponseWriter, r *request) error {
 			return err
 		}
 	}
-	if _, err := a.Store.SetWebhook(r.Context(), r.orgID(), id, in.apply); err != nil {
+	if _, err := a.Store.SetWebhook(r.Context(), r.orgID(), id, in.patch); err != nil {
 		return atSchedule(err)
 	}
 	a.follow(r, id)
