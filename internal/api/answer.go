@@ -14,7 +14,7 @@ import (
 // recorder notes what was answered.
 type recorder struct {
 	http.ResponseWriter
-	before        func(http.Header) // adds what depends on what was done; nil: nothing does
+	before        func(h http.Header, status int) // adds what each answer has; nil: nothing
 	status, bytes int
 
 	mu   sync.Mutex
@@ -56,7 +56,7 @@ func (w *recorder) begin(status int) {
 		return
 	}
 	if w.status = status; w.before != nil {
-		w.before(w.Header())
+		w.before(w.Header(), status)
 	}
 }
 

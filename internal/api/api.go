@@ -16,6 +16,7 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"triggerd/internal/deliver"
@@ -58,7 +59,8 @@ type API struct {
 	rates limit.Shared                // by organization
 	wrong limit.Limiter[netip.Prefix] // by address
 	keys  *keyCache
-	used  *budget // bytes of bodies
+	used  *budget  // bytes of bodies
+	tags  sync.Map // entity tags of files, by name
 }
 
 // Engine is what the delivery engine does for requests. [deliver.Engine] is
@@ -189,8 +191,11 @@ func (a *API) serve(rt route) http.Handler {
 			defer cancel()
 			req.Request = r.WithContext(ctx)
 		}
-		if rt.isNew() {
-			out.before = func(h http.Header) { a.tellLimit(h, req) }
+		out.before = func(h http.Header, status int) {
+			rt.protect(h, status)
+			if rt.isNew() {
+				a.tellLimit(h, req)
+			}
 		}
 		err := a.handle(rt, out, req)
 		switch {

@@ -59,7 +59,6 @@ func (a *API) streamInbox(w http.ResponseWriter, r *request) error {
 	}
 	_ = s.conn.SetReadDeadline(time.Time{}) // nothing more is read
 	w.Header().Set("Content-Type", "text/event-stream")
-	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("X-Accel-Buffering", "no")
 	if r.Method == http.MethodHead {
 		w.WriteHeader(http.StatusOK)
