@@ -22,7 +22,8 @@ const (
 //
 // A request that reads or waits is watched to its end: its context is
 // cancelled with the reason. One that changes something is watched until its
-// body is there, because a change that has begun must not be cut.
+// body is there, because a change that has begun must not be cut. A nil right
+// does not end.
 type right struct {
 	api    *API
 	route  *route
@@ -90,6 +91,9 @@ func (g *right) end(reason error) {
 
 // readBody says that the body is about to be read.
 func (g *right) readBody() {
+	if g == nil {
+		return
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.reading = true
@@ -98,6 +102,9 @@ func (g *right) readBody() {
 // hasBody says that the body was read, and returns why the right has ended, if
 // it has. A request that changes something is not watched any longer.
 func (g *right) hasBody() error {
+	if g == nil {
+		return nil
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.reading = false
@@ -109,6 +116,9 @@ func (g *right) hasBody() error {
 
 // ended returns why the right has ended; nil if it has not.
 func (g *right) ended() error {
+	if g == nil {
+		return nil
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.err
