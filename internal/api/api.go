@@ -16,6 +16,7 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"triggerd/internal/deliver"
@@ -61,7 +62,8 @@ type API struct {
 	rates limit.Shared                // by organization
 	wrong limit.Limiter[netip.Prefix] // by address
 	keys  *keyCache
-	used  *budget // bytes of bodies
+	used  *budget  // bytes of bodies
+	tags  sync.Map // entity tags of files, by name
 }
 
 // Engine is what the delivery engine does for requests. [deliver.Engine] is
@@ -119,7 +121,8 @@ func (rt *route) isProbe() bool {
 // request is an HTTP request that was judged.
 type request struct {
 	*http.Request
-	key trigger.APIKey // zero where the scope asks for none
+	key   trigger.APIKey // zero where the scope asks for none
+	right *right         // to it, while it lasts; nil before it is authorized
 }
 
 // orgID is the organization whose request it is.
@@ -196,8 +199,11 @@ func (a *API) serve(rt route) http.Handler {
 			defer cancel()
 			req.Request = r.WithContext(ctx)
 		}
-		if rt.isNew() {
-			out.before = func(h http.Header) { a.tellLimit(h, req) }
+		out.before = func(h http.Header, status int) {
+			rt.protect(h, status)
+			if rt.isNew() {
+				a.tellLimit(h, req)
+			}
 		}
 		err := a.handle(rt, out, req)
 		switch {
@@ -215,7 +221,7 @@ func (a *API) serve(rt route) http.Handler {
 }
 
 // handle turns a panic into an error; net/http's own way out stays open.
-func (a *API) handle(rt route, w http.ResponseWriter, r *request) (err error) {
+func (a *API) handle(rt route, w *recorder, r *request) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = &trigger.Error{Kind: trigger.Internal, Message: "Internal error", Cause: fmt.Errorf("panic: %v\n%s", p, debug.Stack())}
@@ -231,13 +237,29 @@ func (a *API) handle(rt route, w http.ResponseWriter, r *request) (err error) {
 			return trigger.NewUnavailable(errors.New("there are too many connections, in all or from its address"), busyRetry)
 		}
 	}
-	if err := a.authorize(&rt, r); err != nil {
-		if trigger.KindOf(err) == trigger.Unauthorized {
-			w.Header().Set("WWW-Authenticate", challengeOf(rt.scope))
-		}
-		return err
+	if err = a.authorize(&rt, r); err == nil {
+		err = a.handleWatched(&rt, w, r)
 	}
-	return rt.handle(w, r)
+	if trigger.KindOf(err) == trigger.Unauthorized {
+		w.Header().Set("WWW-Authenticate", challengeOf(rt.scope))
+	}
+	return err
+}
+
+// handleWatched calls a route's handler while the right to the request lasts.
+// An error after its end is that it has ended.
+func (a *API) handleWatched(rt *route, w *recorder, r *request) error {
+	r.right = a.watch(rt, w, r)
+	defer r.right.release()
+	err := rt.handle(w, r)
+	if ended := r.right.ended(); err != nil && ended != nil {
+		w.Header().Set("Connection", "close") // it has deadlines that the next request must not get
+		if trigger.KindOf(ended) == trigger.Unauthorized {
+			r.key = trigger.APIKey{} // as if it had come now
+		}
+		return ended
+	}
+	return err
 }
 
 // note counts a request and writes its line in the log, with the causes that
