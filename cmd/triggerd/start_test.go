@@ -5,7 +5,9 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -149,4 +151,33 @@ func untilAnswer(t *testing.T, url string, status int, part string) {
 			t.Fatalf("%s: %v %q, want %d with %q", url, err, got, status, part)
 		}
 	}
+}
+
+// A test of a webhook whose receiver does not answer is answered itself when the
+// server stops.
+func TestWebhookTestDuringStop(t *testing.T) {
+	t.Parallel()
+	db := storetest.SQLite(t)
+	s := startServer(t, db, nil)
+	asked, end := make(chan struct{}), make(chan struct{})
+	defer close(end)
+	receiver := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		close(asked)
+		select {
+		case <-end:
+		case <-r.Context().Done():
+		}
+	}))
+	defer receiver.Close()
+	key := s.newKey(t, "free")
+	id, _ := s.register(t, key, receiver.URL, "")
+	answered := make(chan reply, 1)
+	go func() { answered <- s.post(t, key, "/v1/webhooks/"+strconv.FormatInt(id, 10)+"/test", "{}") }()
+	<-asked
+	go s.stop()
+	if got := <-answered; got.status != http.StatusServiceUnavailable || got.header.Get("Retry-After") == "" {
+		t.Errorf("%d %s, want 503 with Retry-After", got.status, got.body)
+	}
+	s.stop()
 }

@@ -57,6 +57,8 @@ type API struct {
 	// more than its health. nil: each may.
 	Admits func(remoteAddr string) bool
 
+	stopping chan struct{} // closed when the server begins to stop
+
 	bell  bell                        // rings when an inbox has something new
 	types *typeCache                  // event types that are validated
 	rates limit.Shared                // by organization
@@ -130,6 +132,7 @@ func (r *request) orgID() int64 { return r.key.Organization.ID }
 
 // Handler serves all routes; other paths get 404, other methods 405.
 func (a *API) Handler() http.Handler {
+	a.stopping = make(chan struct{})
 	a.keys = newKeyCache(a.Store)
 	a.used = newBudget(maxBodies)
 	a.types = newTypeCache(a.Store)

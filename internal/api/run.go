@@ -17,6 +17,7 @@ func (a *API) Run(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
+			close(a.stopping)
 			a.bell.close()
 			a.noteKeys(context.WithoutCancel(ctx))
 			return nil
@@ -24,6 +25,31 @@ func (a *API) Run(ctx context.Context) error {
 			a.noteKeys(ctx)
 		}
 	}
+}
+
+// stopGrace is for how long a request that takes long goes on when the server
+// begins to stop: its answer still comes.
+const stopGrace = 4 * time.Second
+
+// untilStopped returns a context that ends stopGrace after the server has begun to
+// stop.
+func (a *API) untilStopped(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	go func() {
+		select {
+		case <-ctx.Done():
+			return
+		case <-a.stopping:
+		}
+		timer := time.NewTimer(stopGrace)
+		defer timer.Stop()
+		select {
+		case <-ctx.Done():
+		case <-timer.C:
+			cancel()
+		}
+	}()
+	return ctx, cancel
 }
 
 // noteKeys is no part of any promise: where it fails, a key looks unused for a

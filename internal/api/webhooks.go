@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"maps"
 	"math/rand/v2"
 	"net/http"
@@ -330,7 +331,12 @@ func (a *API) testWebhook(w http.ResponseWriter, r *request) error {
 	defer a.used.give(r.orgID(), size)
 	event.ID = trigger.NewID(a.Store.Now(), 0, rand.Uint64())
 	_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // that of a body is shorter than an attempt may last
-	attempt := a.Engine.Try(r.Context(), &hook, event)
+	ctx, cancel := a.untilStopped(r.Context())
+	defer cancel()
+	attempt := a.Engine.Try(ctx, &hook, event)
+	if attempt.Status == 0 && ctx.Err() != nil && r.Context().Err() == nil {
+		return trigger.NewUnavailable(errors.New("the server stops, and the receiver has not answered"), 2*time.Second)
+	}
 	if err := r.right.ended(); err != nil { // which has cut the attempt
 		return err
 	}
