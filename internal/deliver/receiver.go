@@ -22,6 +22,8 @@ type receiver struct {
 	pace    pace
 	limiter *rate.Limiter // nil: no limit
 
+	relimited chan struct{} // is closed when limiter is another, or changes
+
 	since   int64     // [trigger.Webhook.AsOf] of when it became what it is: active, with this URL
 	absent  bool      // the store has no such webhook: its organization was erased
 	stopped bool      // it has asked for no more, and the store is about to know
@@ -61,7 +63,7 @@ const (
 func (e *Engine) receiver(webhookID int64) *receiver {
 	r := e.receivers[webhookID]
 	if r == nil {
-		r = &receiver{id: webhookID, pace: newPace()}
+		r = &receiver{id: webhookID, pace: newPace(), relimited: make(chan struct{})}
 		e.receivers[webhookID] = r
 	}
 	return r
@@ -117,19 +119,28 @@ func (e *Engine) learnAbsent(r *receiver, seen time.Time) {
 	}
 }
 
-// limit keeps the webhook's rate: this node's share of it.
+// limit keeps the webhook's rate: this node's share of it. Attempts that wait by
+// another one learn of it.
 func (e *Engine) limit(r *receiver, w *trigger.Webhook) {
-	if w.Rate == 0 {
-		r.limiter = nil
+	before, after := rate.Inf, rate.Inf
+	if r.limiter != nil {
+		before = r.limiter.Limit()
+	}
+	if w.Rate != 0 {
+		after = rate.Limit(w.Rate / float64(e.Store.Nodes()))
+	}
+	switch {
+	case before == after:
 		return
+	case w.Rate == 0:
+		r.limiter = nil
+	case r.limiter == nil:
+		r.limiter = rate.NewLimiter(after, 1)
+	default:
+		r.limiter.SetLimitAt(e.Now(), after)
 	}
-	share := rate.Limit(w.Rate / float64(e.Store.Nodes()))
-	if r.limiter == nil {
-		r.limiter = rate.NewLimiter(share, 1)
-	}
-	if r.limiter.Limit() != share {
-		r.limiter.SetLimitAt(e.Now(), share)
-	}
+	close(r.relimited)
+	r.relimited = make(chan struct{})
 }
 
 // isFresh reports whether what is known of the webhook and its breaker is young
