@@ -67,16 +67,14 @@ func receiverPlants() []plant {
 			name: "an answer of 101 is read to its end",
 			edits: []edit{
 				{"internal/deliver/send.go", " || resp.StatusCode < 200 {", " {"},
-				{"internal/deliver/send.go", "	if conn != nil && *conn != nil {", "	if conn != nil && *conn != nil && resp.StatusCode >= 200 {"},
+				{"internal/deliver/send.go", "	if conn != nil { // whatever", "	if conn != nil && resp.StatusCode >= 200 { // whatever"},
 			},
 			config: torture.Config{Database: "sqlite", Faults: []string{"hang-101"}, For: 10 * time.Second},
 			finds:  []string{outlived},
 		},
 		{
-			name: "handshakes without a deadline",
-			edits: []edit{{"internal/deliver/transport.go", `	if !ok {
-		return dialer.DialContext`, `	if ok = ok && attempt == nil; !ok {
-		return dialer.DialContext`}},
+			name:   "handshakes without a deadline",
+			edits:  []edit{{"internal/deliver/transport.go", "secured.HandshakeContext(ctx)", "secured.HandshakeContext(context.WithoutCancel(ctx))"}},
 			config: torture.Config{Database: "sqlite", Faults: []string{"hang-tls"}, For: 10 * time.Second},
 			finds:  []string{outlived},
 		},
