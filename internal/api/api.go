@@ -58,6 +58,7 @@ type API struct {
 	Admits func(remoteAddr string) bool
 
 	stopping chan struct{} // closed when the server begins to stop
+	stopped  sync.Once
 
 	bell  bell                        // rings when an inbox has something new
 	types *typeCache                  // event types that are validated

@@ -17,7 +17,7 @@ func (a *API) Run(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
-			close(a.stopping)
+			a.stopped.Do(func() { close(a.stopping) })
 			a.bell.close()
 			a.noteKeys(context.WithoutCancel(ctx))
 			return nil
