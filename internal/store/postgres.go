@@ -56,7 +56,7 @@ func openPostgres(ctx context.Context, s *Store, o Options) error {
 		return err
 	}
 	p.hotDB, p.read = p.hot.open(), p.reads.open()
-	s.dialect, s.hot, s.read = p, p.hotDB, p.read
+	s.dialect, s.hot, s.hotDays, s.read = p, p.hotDB, unprepared{p.hotDB}, p.read
 	if err := p.prepare(ctx, s, o); err != nil {
 		return errors.Join(err, p.close())
 	}
