@@ -81,10 +81,10 @@ func (s *Store) nextPart(ctx context.Context, q querier, w *dayWalk) (part idRan
 	return part, nil
 }
 
-// nextIDs lists the next ids of events of a walk, up to limit. There are fewer
-// if the walk is over, or late.
-func (s *Store) nextIDs(ctx context.Context, w *dayWalk, limit int) (ids []trigger.ID, err error) {
-	for len(ids) < limit && !w.isOver() {
+// nextIDs lists the next ids of events of a walk, at least as many as least and
+// at most limit. There are fewer only if the walk is over, or late.
+func (s *Store) nextIDs(ctx context.Context, w *dayWalk, least, limit int) (ids []trigger.ID, err error) {
+	for len(ids) < least && !w.isOver() {
 		list, err := s.idsOfPart(ctx, w, limit-len(ids))
 		if err != nil {
 			return nil, err

@@ -89,7 +89,7 @@ func lastID() trigger.ID {
 
 // listAll lists the next events of a walk, newest first, with their status.
 func (s *Store) listAll(ctx context.Context, w *dayWalk, limit int) (page []EventStatus, err error) {
-	ids, err := s.nextIDs(ctx, w, limit)
+	ids, err := s.nextIDs(ctx, w, limit, limit)
 	if err != nil || len(ids) == 0 {
 		return nil, err
 	}

@@ -33,6 +33,11 @@ type postgres struct {
 	wanted       pgconn.ValidateConnectFunc // of a server, by target_session_attrs; nil: nothing
 }
 
+// postgresOptions are for tests.
+type postgresOptions struct {
+	tracer pgx.QueryTracer // of all connections; nil: none
+}
+
 func openPostgres(ctx context.Context, s *Store, o Options) error {
 	config, err := pgxpool.ParseConfig(o.PostgresURL)
 	if err != nil {
@@ -41,6 +46,7 @@ func openPostgres(ctx context.Context, s *Store, o Options) error {
 	p := &postgres{partitioning: make(chan struct{}, 1), wanted: config.ConnConfig.ValidateConnect}
 	p.server = serverWatch{epoch: &s.epoch, log: s.log, reset: p.reset}
 	p.silence.Store(int64(maxSilence))
+	config.ConnConfig.Tracer = o.postgres.tracer
 	hot := min(4, max(1, o.PoolSize/3))
 	dial := patientDial(&p.silence)
 	if p.hot, err = p.newPool(ctx, config.Copy(), dial, hot, map[string]string{

@@ -126,7 +126,7 @@ func (s *Store) findDedup(ctx context.Context, orgID int64, q *EventQuery, in id
 // of the query.
 func (s *Store) candidates(ctx context.Context, q *EventQuery, w *dayWalk, limit int) (ids []trigger.ID, err error) {
 	if q.Status != trigger.Pending && q.Status != trigger.Failed {
-		return s.nextIDs(ctx, w, limit)
+		return s.nextIDs(ctx, w, min(q.Limit, limit), limit)
 	}
 	state := trigger.DeliveryOpen
 	if q.Status == trigger.Failed {

@@ -43,7 +43,8 @@ type Options struct {
 	Now      func() time.Time
 	OwnClock bool
 
-	sqlite sqliteOptions // for tests
+	sqlite   sqliteOptions   // for tests
+	postgres postgresOptions // for tests
 }
 
 // Store is the database, whichever it is. Make one with [Open].
