@@ -118,7 +118,7 @@ func (s *Store) checkDeliveries(ctx context.Context, orgID int64, after trigger.
 		return trigger.ID{}, 0, err
 	}
 	last = page[len(page)-1]
-	there, err := rowsAmong(ctx, s, s.read, orgID, page, scanID, `SELECT id FROM events WHERE bucket = $1`+s.among("id"))
+	there, err := rowsAmong(ctx, s, byIDs{s.read, orgID, page}, scanID, `SELECT id FROM events WHERE bucket = $1`+s.among("id"))
 	if err != nil {
 		return trigger.ID{}, 0, err
 	}

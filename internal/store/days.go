@@ -122,13 +122,18 @@ func (s *Store) amongArgs(orgID int64, ids []trigger.ID, more ...any) []any {
 	return append([]any{trigger.Bucket(orgID), orgID, from[:], to[:], s.dialect.ids(ids)}, more...)
 }
 
-// rowsAmong is rowsOf for a statement that asks for ids by among. It runs once
-// for each group of ids.
-func rowsAmong[T any](ctx context.Context, s *Store, q querier, orgID int64, ids []trigger.ID,
-	scan func(row) (T, error), text string, more ...any,
-) (list []T, err error) {
-	for _, group := range s.dialect.groups(ids) {
-		some, err := rowsOf(ctx, q, scan, text, s.amongArgs(orgID, group, more...)...)
+// byIDs are ids of events of an organization, to be read by q.
+type byIDs struct {
+	q     querier
+	orgID int64
+	ids   []trigger.ID
+}
+
+// rowsAmong is rowsOf for a statement that selects ids by among. It runs once
+// for each group of them.
+func rowsAmong[T any](ctx context.Context, s *Store, of byIDs, scan func(row) (T, error), text string, more ...any) (list []T, err error) {
+	for _, group := range s.dialect.groups(of.ids) {
+		some, err := rowsOf(ctx, of.q, scan, text, s.amongArgs(of.orgID, group, more...)...)
 		if err != nil {
 			return nil, err
 		}

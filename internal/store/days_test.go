@@ -196,8 +196,15 @@ func (h *history) reads(t *testing.T, s *store.Store) {
 	}
 	even := evenTypes(t)
 	for _, q := range []store.EventQuery{
-		{}, {Oldest: true}, {Types: even}, {OfWebhook: true, WebhookID: h.hook}, {OfWebhook: true, WebhookID: h.hook, Oldest: true},
-		{Status: trigger.Pending}, {Status: trigger.Failed}, {Status: trigger.Delivered}, {Since: s.Now().Add(-3000 * time.Hour)},
+		{},
+		{Oldest: true},
+		{Types: even},
+		{OfWebhook: true, WebhookID: h.hook},
+		{OfWebhook: true, WebhookID: h.hook, Oldest: true},
+		{Status: trigger.Pending},
+		{Status: trigger.Failed},
+		{Status: trigger.Delivered},
+		{Since: s.Now().Add(-3000 * time.Hour)},
 	} {
 		for _, limit := range []int{10, 1000} {
 			q.Limit = limit

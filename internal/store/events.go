@@ -141,7 +141,7 @@ func (s *Store) Events(ctx context.Context, orgID int64, ids []trigger.ID) (map[
 }
 
 func (s *Store) readEvents(ctx context.Context, q querier, orgID int64, ids []trigger.ID) (map[trigger.ID]*trigger.Event, error) {
-	list, err := rowsAmong(ctx, s, q, orgID, ids, func(r row) (*trigger.Event, error) {
+	list, err := rowsAmong(ctx, s, byIDs{q, orgID, ids}, func(r row) (*trigger.Event, error) {
 		e := &trigger.Event{OrganizationID: orgID}
 		var extra string
 		if err := r.Scan((*dbID)(&e.ID), &e.Type, &e.Payload, &e.DedupID, &e.Version, &extra); err != nil {

@@ -131,10 +131,13 @@ func (s *Store) AckInbox(ctx context.Context, orgID int64, claim trigger.ID, ids
 		if _, err := q.ExecContext(ctx, `DELETE FROM deliveries WHERE bucket = $1`+s.inboxRows(), bucket, orgID, claim[:], list); err != nil {
 			return err
 		}
-		noted, err := rowsAmong(ctx, s, q, orgID, ids, scanID, `SELECT event_id FROM attempts
+		noted, err := rowsAmong(ctx, s, byIDs{q, orgID, ids}, scanID, `SELECT event_id FROM attempts
 			WHERE bucket = $1`+s.among("event_id")+` AND webhook_id = 0 AND job = 0 AND claim = $6`, claim[:])
+		if err != nil {
+			return err
+		}
 		done = setOf(noted)
-		return err
+		return nil
 	})
 	return wrapped("acknowledge", done, err)
 }

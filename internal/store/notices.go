@@ -60,7 +60,7 @@ func (s *Store) noticesAmong(ctx context.Context, q querier, orgID int64, lost [
 	for i, l := range lost {
 		ids[i] = l.EventID
 	}
-	list, err := rowsAmong(ctx, s, q, orgID, ids, func(r row) (id trigger.ID, err error) {
+	list, err := rowsAmong(ctx, s, byIDs{q, orgID, ids}, func(r row) (id trigger.ID, err error) {
 		var e trigger.Event
 		if err = r.Scan((*dbID)(&e.ID), &e.Type, &e.DedupID); err == nil && !e.IsNotice() {
 			err = errSkip

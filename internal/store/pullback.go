@@ -282,7 +282,7 @@ func timesOf(list []idTime) map[trigger.ID]time.Time {
 
 // deliverAtOf reads when events are to be delivered: those that have a time.
 func (s *Store) deliverAtOf(ctx context.Context, l *pullLane, ids []trigger.ID) (map[trigger.ID]time.Time, error) {
-	list, err := rowsAmong(ctx, s, s.read, l.organizationID, ids, func(r row) (t idTime, err error) {
+	list, err := rowsAmong(ctx, s, byIDs{s.read, l.organizationID, ids}, func(r row) (t idTime, err error) {
 		var extra string
 		var e trigger.Event
 		if err = r.Scan((*dbID)(&t.id), &extra); err == nil {
@@ -296,7 +296,7 @@ func (s *Store) deliverAtOf(ctx context.Context, l *pullLane, ids []trigger.ID) 
 
 // lastTried reads when the last attempts of deliveries have ended.
 func (s *Store) lastTried(ctx context.Context, l *pullLane, ids []trigger.ID) (map[trigger.ID]time.Time, error) {
-	list, err := rowsAmong(ctx, s, s.read, l.organizationID, ids, func(r row) (t idTime, err error) {
+	list, err := rowsAmong(ctx, s, byIDs{s.read, l.organizationID, ids}, func(r row) (t idTime, err error) {
 		var at int64
 		err = r.Scan((*dbID)(&t.id), &at)
 		t.at = fromMicros(at)

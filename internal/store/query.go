@@ -182,7 +182,7 @@ func (s *Store) pickEvents(ctx context.Context, orgID int64, q *EventQuery, ids 
 }
 
 func (s *Store) ofType(ctx context.Context, orgID int64, f trigger.Filter, ids []trigger.ID) ([]trigger.ID, error) {
-	list, err := rowsAmong(ctx, s, s.read, orgID, ids, func(r row) (id trigger.ID, err error) {
+	list, err := rowsAmong(ctx, s, byIDs{s.read, orgID, ids}, func(r row) (id trigger.ID, err error) {
 		var eventType string
 		if err = r.Scan((*dbID)(&id), &eventType); err == nil && !f.Match(eventType, nil) {
 			err = errSkip
@@ -203,7 +203,7 @@ func (s *Store) ofWebhook(ctx context.Context, orgID, webhookID int64, ids []tri
 	if err != nil {
 		return nil, err
 	}
-	list, err := rowsAmong(ctx, s, s.read, orgID, ids, scanID,
+	list, err := rowsAmong(ctx, s, byIDs{s.read, orgID, ids}, scanID,
 		`SELECT event_id FROM attempts WHERE bucket = $1`+s.among("event_id")+` AND webhook_id = $6`, webhookID)
 	if err != nil {
 		return nil, err
