@@ -18,8 +18,8 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// lockCounter runs each statement in a transaction, as a part of which it counts
-// the partitions that the statement has locked. It must not be used for batches.
+// lockCounter runs each statement in a transaction, and counts the partitions
+// that the statement has locked there. It does not see the statements of batches.
 type lockCounter struct {
 	t     *testing.T
 	clock *storetest.Clock
