@@ -150,7 +150,9 @@ func newHistory(t *testing.T, s *store.Store) *history {
 			list = append(list, e)
 		}
 	}
-	add(t, s, list, trigger.InboxID, h.hook)
+	for batch := range slices.Chunk(list, 16) { // those of a server are of one moment
+		add(t, s, batch, trigger.InboxID, h.hook)
+	}
 	for _, e := range list {
 		h.ids = append(h.ids, e.ID)
 	}
