@@ -36,18 +36,17 @@ func (s *Store) Check(ctx context.Context, forgets bool) (Contradictions, error)
 		c.Damaged++
 		c.Example = damage
 	}
-	var after trigger.ID
 	err = s.eachOrganization(ctx, func(orgID int64) (done bool, err error) {
-		last, n, err := s.checkEvents(ctx, orgID, after, forgets, &c)
-		if err != nil || n < checkPage {
-			last = trigger.ID{}
+		w := dayWalk{orgID: orgID, table: "events", left: allIDs()}
+		for err == nil && !w.isOver() {
+			err = s.checkEvents(ctx, &w, forgets, &c)
 		}
-		after = last
-		return n < checkPage, err
+		return true, err
 	})
 	if err != nil {
 		return Contradictions{}, wrap("check events", err)
 	}
+	var after trigger.ID
 	err = s.eachOrganization(ctx, func(orgID int64) (done bool, err error) {
 		last, n, err := s.checkDeliveries(ctx, orgID, after, &c)
 		if err != nil || n < checkPage {
@@ -59,14 +58,18 @@ func (s *Store) Check(ctx context.Context, forgets bool) (Contradictions, error)
 	return wrapped("check deliveries", c, err)
 }
 
-// checkEvents looks at one page of an organization's events. Each has a
-// delivery that is open or failed, or an attempt that succeeded.
-func (s *Store) checkEvents(ctx context.Context, orgID int64, after trigger.ID, forgets bool, c *Contradictions) (last trigger.ID, n int, err error) {
+// checkEvents looks at the next page of a walk over an organization's events.
+// Each has a delivery that is open or failed, or an attempt that succeeded.
+func (s *Store) checkEvents(ctx context.Context, w *dayWalk, forgets bool, c *Contradictions) error {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
 	type checked struct {
 		id                      trigger.ID
 		owed, succeeded, double bool
+	}
+	part, err := s.nextPart(ctx, s.read, w)
+	if err != nil {
+		return err
 	}
 	page, err := rowsOf(ctx, s.read, func(r row) (e checked, err error) {
 		err = r.Scan((*dbID)(&e.id), &e.owed, &e.succeeded, &e.double)
@@ -75,27 +78,29 @@ func (s *Store) checkEvents(ctx context.Context, orgID int64, after trigger.ID, 
 		EXISTS (SELECT 1 FROM deliveries d WHERE d.bucket = $1 AND d.organization_id = $2
 			AND d.state IN (0, 1) AND d.event_id = e.id),
 		EXISTS (SELECT 1 FROM attempts a WHERE a.bucket = $1 AND a.organization_id = $2
-			AND a.event_id = e.id AND a.outcome = 'success'),
+			AND a.event_id >= $3 AND a.event_id < $4 AND a.event_id = e.id AND a.outcome = 'success'),
 		e.dedup_id <> '' AND NOT EXISTS (SELECT 1 FROM dedup u WHERE u.bucket = $1 AND u.organization_id = $2
 			AND u.dedup_id = e.dedup_id AND u.event_id = e.id)
-		FROM events e WHERE e.bucket = $1 AND e.organization_id = $2 AND e.id > $3 ORDER BY e.id LIMIT $4`,
-		trigger.Bucket(orgID), orgID, after[:], checkPage)
+		FROM events e WHERE e.bucket = $1 AND e.organization_id = $2 AND e.id >= $3 AND e.id < $4 ORDER BY e.id LIMIT $5`,
+		trigger.Bucket(w.orgID), w.orgID, part.from[:], part.before[:], checkPage)
 	if err != nil {
-		return trigger.ID{}, 0, err
+		return err
 	}
 	for _, e := range page {
-		last = e.id
 		c.Examined++
 		if !e.owed && !e.succeeded {
 			c.Silent++
-			c.Example = "event " + last.String() + " was owed, and neither is nor was delivered"
+			c.Example = "event " + e.id.String() + " was owed, and neither is nor was delivered"
 		}
 		if e.double && !forgets {
 			c.Doubles++
-			c.Example = "event " + last.String() + " has the dedup id of another event"
+			c.Example = "event " + e.id.String() + " has the dedup id of another event"
 		}
 	}
-	return last, len(page), nil
+	if len(page) == checkPage {
+		w.goOnAfter(page[checkPage-1].id)
+	}
+	return nil
 }
 
 // checkDeliveries looks at one page of the events that an organization's open
@@ -103,25 +108,32 @@ func (s *Store) checkEvents(ctx context.Context, orgID int64, after trigger.ID, 
 func (s *Store) checkDeliveries(ctx context.Context, orgID int64, after trigger.ID, c *Contradictions) (last trigger.ID, n int, err error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
-	type checked struct {
-		eventID trigger.ID
-		there   bool
+	open := func(above, upTo trigger.ID) ([]trigger.ID, error) {
+		return rowsOf(ctx, s.read, scanID, `SELECT DISTINCT event_id FROM deliveries
+			WHERE bucket = $1 AND organization_id = $2 AND state = 0 AND event_id > $3 AND event_id <= $4 ORDER BY event_id LIMIT $5`,
+			trigger.Bucket(orgID), orgID, above[:], upTo[:], checkPage)
 	}
-	page, err := rowsOf(ctx, s.read, func(r row) (d checked, err error) {
-		err = r.Scan((*dbID)(&d.eventID), &d.there)
-		return d, err
-	}, `SELECT DISTINCT d.event_id, EXISTS (SELECT 1 FROM events e
-			WHERE e.bucket = $1 AND e.organization_id = $2 AND e.id = d.event_id)
-		FROM deliveries d WHERE d.bucket = $1 AND d.organization_id = $2 AND d.state = 0 AND d.event_id > $3
-		ORDER BY d.event_id LIMIT $4`,
-		trigger.Bucket(orgID), orgID, after[:], checkPage)
+	page, err := open(after, lastID())
+	if err != nil || len(page) == 0 {
+		return trigger.ID{}, 0, err
+	}
+	last = page[len(page)-1]
+	there, err := rowsAmong(ctx, s, byIDs{s.read, orgID, page}, scanID, `SELECT id FROM events WHERE bucket = $1`+s.among("id"))
 	if err != nil {
 		return trigger.ID{}, 0, err
 	}
-	for _, d := range page {
-		if last = d.eventID; !d.there {
+	if len(there) == len(page) {
+		return last, len(page), nil
+	}
+	still, err := open(after, last) // some may have ended meanwhile, and their events have gone
+	if err != nil {
+		return trigger.ID{}, 0, err
+	}
+	found, isOpen := setOf(there), setOf(still)
+	for _, id := range page {
+		if !found[id] && isOpen[id] {
 			c.Orphans++
-			c.Example = "an open delivery is of event " + last.String() + ", which is not there"
+			c.Example = "an open delivery is of event " + id.String() + ", which is not there"
 		}
 	}
 	return last, len(page), nil

@@ -122,7 +122,7 @@ func (s *Store) EventsOf(ctx context.Context, ds []trigger.Delivery, maxBytes in
 		for i := range ids {
 			ids[i] = ds[i].EventID
 		}
-		events, err := s.readEvents(ctx, s.hot, ds[0].OrganizationID, ids)
+		events, err := s.readEvents(ctx, s.hotDays, ds[0].OrganizationID, ids)
 		if err != nil && len(found) > 0 {
 			return found, ds, nil
 		}

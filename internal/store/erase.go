@@ -31,24 +31,17 @@ func (s *Store) erase(ctx context.Context, orgID int64) error {
 	if err := s.eraseEvents(ctx, orgID); err != nil {
 		return err
 	}
+	if err := s.eraseAttempts(ctx, orgID); err != nil {
+		return err
+	}
 	for _, text := range []string{ // what is left of events that have gone before
 		`DELETE FROM deliveries WHERE bucket = $1 AND organization_id = $2 AND event_id IN (SELECT event_id FROM deliveries
-			WHERE bucket = $1 AND organization_id = $2 LIMIT $3)`,
-		`DELETE FROM attempts WHERE bucket = $1 AND organization_id = $2 AND event_id IN (SELECT event_id FROM attempts
 			WHERE bucket = $1 AND organization_id = $2 LIMIT $3)`,
 		`DELETE FROM dedup WHERE bucket = $1 AND organization_id = $2 AND dedup_id IN (SELECT dedup_id FROM dedup
 			WHERE bucket = $1 AND organization_id = $2 LIMIT $3)`,
 	} {
-		for more := true; more; {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			if err := s.dialect.writeQuietly(ctx, func(q querier) (err error) {
-				more, err = affected(q.ExecContext(ctx, text, trigger.Bucket(orgID), orgID, slice))
-				return err
-			}); err != nil {
-				return err
-			}
+		if err := s.eraseSlices(ctx, text, trigger.Bucket(orgID), orgID, slice); err != nil {
+			return err
 		}
 	}
 	return s.dialect.writeQuietly(ctx, func(q querier) error {
@@ -71,31 +64,77 @@ func (s *Store) erase(ctx context.Context, orgID int64) error {
 	})
 }
 
-// eraseEvents removes events with all that belongs to them, each in one
-// transaction, so that nothing looks lost meanwhile.
-func (s *Store) eraseEvents(ctx context.Context, orgID int64) error {
-	for {
-		ids, err := s.idsBetween(ctx, orgID, trigger.ID{}, lastID(), "ASC", slice)
-		if err != nil || len(ids) == 0 {
+// eraseSlices runs a statement that deletes some rows until there are none.
+func (s *Store) eraseSlices(ctx context.Context, text string, args ...any) error {
+	for more := true; more; {
+		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := s.dialect.writeQuietly(ctx, func(q querier) error {
-			of, is := s.in("event_id", "$5", listOfIDs), s.in("id", "$5", listOfIDs)
-			for _, text := range []string{
-				`DELETE FROM deliveries WHERE bucket = $1 AND organization_id = $2 AND event_id >= $3 AND event_id <= $4
-					AND state IN (0, 1, 3) AND ` + of,
-				`DELETE FROM attempts WHERE bucket = $1 AND organization_id = $2 AND event_id >= $3 AND event_id <= $4 AND ` + of,
-				`DELETE FROM dedup WHERE bucket = $1 AND organization_id = $2 AND dedup_id IN (SELECT dedup_id FROM events
-					WHERE bucket = $1 AND organization_id = $2 AND id >= $3 AND id <= $4 AND dedup_id <> '' AND ` + is + `)`,
-				`DELETE FROM events WHERE bucket = $1 AND organization_id = $2 AND id >= $3 AND id <= $4 AND ` + is,
-			} {
-				if _, err := q.ExecContext(ctx, text, s.amongArgs(orgID, ids)...); err != nil {
-					return err
-				}
-			}
-			return nil
+		if err := s.dialect.writeQuietly(ctx, func(q querier) (err error) {
+			more, err = affected(q.ExecContext(ctx, text, args...))
+			return err
 		}); err != nil {
 			return err
 		}
 	}
+	return nil
+}
+
+// eraseAttempts removes what is left of events that have gone before.
+func (s *Store) eraseAttempts(ctx context.Context, orgID int64) error {
+	for w := (dayWalk{orgID: orgID, table: "attempts", left: allIDs()}); !w.isOver(); {
+		part, err := s.nextPart(ctx, s.read, &w)
+		if err != nil {
+			return err
+		}
+		if err := s.eraseSlices(ctx, `DELETE FROM attempts
+			WHERE bucket = $1 AND organization_id = $2 AND event_id >= $4 AND event_id < $5 AND event_id IN (SELECT event_id FROM attempts
+				WHERE bucket = $1 AND organization_id = $2 AND event_id >= $4 AND event_id < $5 LIMIT $3)`,
+			trigger.Bucket(orgID), orgID, slice, part.from[:], part.before[:]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// eraseEvents removes events with all that belongs to them, each in one
+// transaction, so that nothing looks lost meanwhile. It walks until it finds
+// none.
+func (s *Store) eraseEvents(ctx context.Context, orgID int64) error {
+	for found := true; found; {
+		found = false
+		for w := (dayWalk{orgID: orgID, table: "events", left: allIDs()}); !w.isOver(); {
+			ids, err := s.idsOfPart(ctx, &w, slice)
+			if err != nil {
+				return err
+			}
+			if len(ids) == 0 {
+				continue
+			}
+			if err := s.eraseThese(ctx, orgID, ids); err != nil {
+				return err
+			}
+			found = true
+		}
+	}
+	return nil
+}
+
+// eraseThese removes events of a few days.
+func (s *Store) eraseThese(ctx context.Context, orgID int64, ids []trigger.ID) error {
+	of, is := s.among("event_id"), s.among("id")
+	return s.dialect.writeQuietly(ctx, func(q querier) error {
+		for _, text := range []string{
+			`DELETE FROM deliveries WHERE bucket = $1` + of + ` AND state IN (0, 1, 3)`,
+			`DELETE FROM attempts WHERE bucket = $1` + of,
+			`DELETE FROM dedup WHERE bucket = $1 AND organization_id = $2 AND dedup_id IN (SELECT dedup_id FROM events
+				WHERE bucket = $1` + is + ` AND dedup_id <> '')`,
+			`DELETE FROM events WHERE bucket = $1` + is,
+		} {
+			if _, err := q.ExecContext(ctx, text, s.amongArgs(orgID, ids)...); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }

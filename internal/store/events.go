@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"encoding/binary"
-	"time"
 
 	"triggerd/internal/trigger"
 )
@@ -14,11 +13,6 @@ type EventStatus struct {
 	ID     trigger.ID
 	Status trigger.Status
 }
-
-// recentDays is how far back the newest events are looked for before all the
-// others are: most pages need no more, and a query over every day's partition
-// takes a lock on each.
-const recentDays = 2 * 24 * time.Hour
 
 // walk is how many events are looked at in one step in search of delivered
 // ones, which leave no rows to be listed by.
@@ -37,7 +31,8 @@ func (s *Store) ListEvents(ctx context.Context, orgID int64, status trigger.Stat
 	case trigger.Delivered:
 		page, err = s.listDelivered(ctx, orgID, limit)
 	default:
-		page, err = s.listAll(ctx, orgID, lastID(), limit)
+		all := dayWalk{orgID: orgID, table: "events", left: allIDs(), newest: true}
+		page, err = s.listAll(ctx, &all, limit)
 	}
 	return wrapped("list events", page, err)
 }
@@ -62,8 +57,9 @@ func (s *Store) listOwed(ctx context.Context, orgID int64, status trigger.Status
 // listDelivered walks the events and leaves out those that are still owed.
 // The steps are bounded; so is their sum, by the caller's deadline.
 func (s *Store) listDelivered(ctx context.Context, orgID int64, limit int) (page []EventStatus, err error) {
-	for before := lastID(); ; {
-		step, err := s.listAll(ctx, orgID, before, walk)
+	all := dayWalk{orgID: orgID, table: "events", left: allIDs(), newest: true}
+	for !all.isOver() {
+		step, err := s.listAll(ctx, &all, walk)
 		if err != nil {
 			return nil, err
 		}
@@ -75,12 +71,12 @@ func (s *Store) listDelivered(ctx context.Context, orgID int64, limit int) (page
 				return page, nil
 			}
 		}
-		if len(step) < walk {
-			return page, nil
-		}
-		before = step[len(step)-1].ID
 	}
+	return page, nil
 }
+
+// allIDs are those of all events.
+func allIDs() idRange { return idRange{before: lastID()} }
 
 // lastID is above every event's id.
 func lastID() trigger.ID {
@@ -91,24 +87,13 @@ func lastID() trigger.ID {
 	return id
 }
 
-// listAll lists the events below an id, newest first, with their status.
-func (s *Store) listAll(ctx context.Context, orgID int64, before trigger.ID, limit int) (page []EventStatus, err error) {
-	recent := trigger.MinID(s.Now().Add(-recentDays))
-	ids, err := s.idsBetween(ctx, orgID, recent, before, "DESC", limit)
-	if err != nil {
+// listAll lists the next events of a walk, newest first, with their status.
+func (s *Store) listAll(ctx context.Context, w *dayWalk, limit int) (page []EventStatus, err error) {
+	ids, err := s.nextIDs(ctx, w, limit, limit)
+	if err != nil || len(ids) == 0 {
 		return nil, err
 	}
-	if len(ids) < limit {
-		older, err := s.idsBetween(ctx, orgID, trigger.ID{}, minID(recent, before), "DESC", limit-len(ids))
-		if err != nil {
-			return nil, err
-		}
-		ids = append(ids, older...)
-	}
-	if len(ids) == 0 {
-		return nil, nil
-	}
-	states, err := s.statuses(ctx, orgID, ids[len(ids)-1], ids[0])
+	states, err := s.statuses(ctx, w.orgID, ids[len(ids)-1], ids[0])
 	if err != nil {
 		return nil, err
 	}
@@ -120,18 +105,6 @@ func (s *Store) listAll(ctx context.Context, orgID int64, before trigger.ID, lim
 		page = append(page, EventStatus{id, status})
 	}
 	return page, nil
-}
-
-func minID(a, b trigger.ID) trigger.ID {
-	if string(a[:]) < string(b[:]) {
-		return a
-	}
-	return b
-}
-
-func (s *Store) idsBetween(ctx context.Context, orgID int64, from, before trigger.ID, order string, limit int) ([]trigger.ID, error) {
-	return rowsOf(ctx, s.read, scanID, `SELECT id FROM events WHERE bucket = $1 AND organization_id = $2 AND id >= $3 AND id < $4
-		ORDER BY id `+order+` LIMIT $5`, trigger.Bucket(orgID), orgID, from[:], before[:], limit)
 }
 
 // statuses are those of the events between two ids that are not delivered, all
@@ -168,11 +141,7 @@ func (s *Store) Events(ctx context.Context, orgID int64, ids []trigger.ID) (map[
 }
 
 func (s *Store) readEvents(ctx context.Context, q querier, orgID int64, ids []trigger.ID) (map[trigger.ID]*trigger.Event, error) {
-	if len(ids) == 0 {
-		return map[trigger.ID]*trigger.Event{}, nil
-	}
-	from, to := bounds(ids)
-	list, err := rowsOf(ctx, q, func(r row) (*trigger.Event, error) {
+	list, err := rowsAmong(ctx, s, byIDs{q, orgID, ids}, func(r row) (*trigger.Event, error) {
 		e := &trigger.Event{OrganizationID: orgID}
 		var extra string
 		if err := r.Scan((*dbID)(&e.ID), &e.Type, &e.Payload, &e.DedupID, &e.Version, &extra); err != nil {
@@ -180,8 +149,7 @@ func (s *Store) readEvents(ctx context.Context, q querier, orgID int64, ids []tr
 		}
 		return e, applyExtra(e, extra)
 	}, `SELECT id, type, payload, dedup_id, version, extra FROM events
-		WHERE bucket = $1 AND organization_id = $2 AND id >= $3 AND id <= $4 AND `+s.in("id", "$5", listOfIDs),
-		trigger.Bucket(orgID), orgID, from[:], to[:], s.dialect.ids(ids))
+		WHERE bucket = $1`+s.among("id"))
 	if err != nil {
 		return nil, err
 	}

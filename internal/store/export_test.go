@@ -8,6 +8,10 @@ import (
 	"io/fs"
 	"slices"
 	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"triggerd/internal/trigger"
 )
 
 // SetMaxSilence makes a silence shorter than a test's patience noticed.
@@ -46,6 +50,19 @@ func (o Options) WithSQLite(by driver.Driver, pages int64) Options {
 	o.sqlite = sqliteOptions{by, pages}
 	return o
 }
+
+// WithTracer returns options by which each connection to PostgreSQL is traced.
+func (o Options) WithTracer(tracer pgx.QueryTracer) Options {
+	o.postgres.tracer = tracer
+	return o
+}
+
+// DaysPerStatement, GroupByDays and ResultsByDays are those of PostgreSQL.
+const DaysPerStatement = daysPerStatement
+
+func GroupByDays(ids []trigger.ID) [][]trigger.ID { return groupByDays(ids) }
+
+func ResultsByDays(results []Result) [][]Result { return resultsByDays(results) }
 
 // MakePrivate is makePrivate, with another chmod.
 func MakePrivate(path string, chmod func(string, fs.FileMode) error) (warning string) {

@@ -119,19 +119,25 @@ func (s *Store) AckInbox(ctx context.Context, orgID int64, claim trigger.ID, ids
 		if _, err := q.ExecContext(ctx, `UPDATE deliveries SET claim = claim WHERE bucket = $1`+s.inboxRows(), bucket, orgID, claim[:], list); err != nil {
 			return err
 		}
-		if _, err := q.ExecContext(ctx, `INSERT INTO attempts
-			(bucket, organization_id, event_id, webhook_id, job, claim, number, at, took, outcome, status, error, response)
-			SELECT bucket, organization_id, event_id, webhook_id, job, claim, attempts, CAST($5 AS bigint), 0, 'success', 0, '', $6
-			FROM deliveries WHERE bucket = $1`+s.inboxRows()+` ON CONFLICT DO NOTHING`, bucket, orgID, claim[:], list, micros(s.Now()), []byte{}); err != nil {
-			return err
+		for _, group := range s.dialect.groups(ids) {
+			if _, err := q.ExecContext(ctx, `INSERT INTO attempts
+				(bucket, organization_id, event_id, webhook_id, job, claim, number, at, took, outcome, status, error, response)
+				SELECT bucket, organization_id, event_id, webhook_id, job, claim, attempts, CAST($5 AS bigint), 0, 'success', 0, '', $6
+				FROM deliveries WHERE bucket = $1`+s.inboxRows()+` ON CONFLICT DO NOTHING`,
+				bucket, orgID, claim[:], s.dialect.ids(group), micros(s.Now()), []byte{}); err != nil {
+				return err
+			}
 		}
 		if _, err := q.ExecContext(ctx, `DELETE FROM deliveries WHERE bucket = $1`+s.inboxRows(), bucket, orgID, claim[:], list); err != nil {
 			return err
 		}
-		done, err = idSet(ctx, q, `SELECT event_id FROM attempts
-			WHERE bucket = $1 AND organization_id = $2 AND webhook_id = 0 AND job = 0 AND claim = $3
-			AND `+s.in("event_id", "$4", listOfIDs), bucket, orgID, claim[:], list)
-		return err
+		noted, err := rowsAmong(ctx, s, byIDs{q, orgID, ids}, scanID, `SELECT event_id FROM attempts
+			WHERE bucket = $1`+s.among("event_id")+` AND webhook_id = 0 AND job = 0 AND claim = $6`, claim[:])
+		if err != nil {
+			return err
+		}
+		done = setOf(noted)
+		return nil
 	})
 	return wrapped("acknowledge", done, err)
 }

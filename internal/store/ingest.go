@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"time"
 
 	"triggerd/internal/trigger"
 )
@@ -56,15 +55,11 @@ func (b *Batch) versions() (orgs, versions []int64) {
 	return orgs, versions
 }
 
-// days are the first and last moment of the batch's ids.
-func (b *Batch) days() (from, to time.Time) {
-	from, to = b.Events[0].ID.Time(), b.Events[0].ID.Time()
-	for _, e := range b.Events {
-		if t := e.ID.Time(); t.Before(from) {
-			from = t
-		} else if t.After(to) {
-			to = t
-		}
+// bounds are the lowest and the highest of the batch's ids.
+func (b *Batch) bounds() (low, high trigger.ID) {
+	ids := make([]trigger.ID, len(b.Events))
+	for i, e := range b.Events {
+		ids[i] = e.ID
 	}
-	return from, to
+	return bounds(ids)
 }

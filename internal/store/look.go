@@ -16,39 +16,54 @@ const (
 	lookTime = 2 * time.Second
 )
 
-// part is a part of an organization's events, by their ids.
-type part struct {
-	orgID        int64
-	from, before trigger.ID
-	newest       bool // first
-	payloads     bool // else they are empty
-	limit        int
+// eventWalk is a walk that looks at events.
+type eventWalk struct {
+	dayWalk
+	payloads bool // else they are empty
+	limit    int
 }
 
-// look returns what see makes of the next events of a part. see gets each for
-// the call only, because none is kept. whole says that there are no more.
-func look[T any](ctx context.Context, q querier, p *part, see func(*trigger.Event) T) (seen []T, whole bool, err error) {
-	payload, order, size, stopped := `''`, "ASC", 0, false
-	if p.payloads {
+// look returns what see makes of the next events of a walk. see gets each for
+// the call only, because none is kept. Days without events are passed, until
+// the walk is late.
+func look[T any](ctx context.Context, s *Store, q querier, w *eventWalk, see func(*trigger.Event) T) (seen []T, err error) {
+	for len(seen) == 0 && !w.isOver() {
+		if seen, err = lookAtPart(ctx, s, q, w, see); err != nil || s.isLate(&w.dayWalk) {
+			return seen, err
+		}
+	}
+	return seen, nil
+}
+
+// lookAtPart is look for the days of one statement.
+func lookAtPart[T any](ctx context.Context, s *Store, q querier, w *eventWalk, see func(*trigger.Event) T) (seen []T, err error) {
+	part, err := s.nextPart(ctx, q, &w.dayWalk)
+	if err != nil {
+		return nil, err
+	}
+	payload, size, stopped := `''`, 0, false
+	if w.payloads {
 		payload = `payload`
 	}
-	if p.newest {
-		order = "DESC"
-	}
+	var last trigger.ID
 	seen, err = rowsOf(ctx, q, func(r row) (v T, err error) {
 		if stopped = size > lookBytes; stopped {
 			return v, errEnough
 		}
-		e := trigger.Event{OrganizationID: p.orgID}
+		e := trigger.Event{OrganizationID: w.orgID}
 		if err := r.Scan((*dbID)(&e.ID), &e.Type, &e.DedupID, &e.Payload); err != nil {
 			return v, err
 		}
 		size += len(e.Payload)
+		last = e.ID
 		return see(&e), nil
 	}, `SELECT id, type, dedup_id, `+payload+` FROM events
-		WHERE bucket = $1 AND organization_id = $2 AND id >= $3 AND id < $4 ORDER BY id `+order+` LIMIT $5`,
-		trigger.Bucket(p.orgID), p.orgID, p.from[:], p.before[:], p.limit)
-	return seen, err == nil && !stopped && len(seen) < p.limit, err
+		WHERE bucket = $1 AND organization_id = $2 AND id >= $3 AND id < $4 ORDER BY id `+w.order()+` LIMIT $5`,
+		trigger.Bucket(w.orgID), w.orgID, part.from[:], part.before[:], w.limit)
+	if err == nil && (stopped || len(seen) == w.limit) {
+		w.goOnAfter(last)
+	}
+	return seen, err
 }
 
 // Span picks the events of an organization that were accepted in some time.
@@ -65,24 +80,21 @@ type Span struct {
 func (s *Store) LookBack(ctx context.Context, orgID int64, span Span, see func(*trigger.Event)) (all bool, err error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
-	p := part{
-		orgID: orgID, from: trigger.MinID(span.Since), before: trigger.MinID(span.Until),
-		newest: true, payloads: span.Payloads,
-	}
+	w := eventWalk{payloads: span.Payloads, dayWalk: dayWalk{
+		orgID: orgID, table: "events", left: idRange{trigger.MinID(span.Since), trigger.MinID(span.Until)},
+		newest: true, until: s.clock.monotonic().Add(lookTime),
+	}}
 	seen := 0
-	for begun := s.clock.monotonic(); !all && seen <= span.Limit && s.clock.monotonic().Sub(begun) < lookTime; {
-		p.limit = min(lookPage, span.Limit+1-seen) // one more, to see whether there is one
-		_, whole, err := look(ctx, s.read, &p, func(e *trigger.Event) struct{} {
+	for !w.isOver() && seen <= span.Limit && !s.isLate(&w.dayWalk) {
+		w.limit = min(lookPage, span.Limit+1-seen) // one more, to see whether there is one
+		if _, err := look(ctx, s, s.read, &w, func(e *trigger.Event) struct{} {
 			if seen++; seen <= span.Limit {
-				p.before = e.ID
 				see(e)
 			}
 			return struct{}{}
-		})
-		if err != nil {
+		}); err != nil {
 			return false, wrap("look at events", err)
 		}
-		all = whole && seen <= span.Limit
 	}
-	return all, nil
+	return w.isOver() && seen <= span.Limit, nil
 }

@@ -60,15 +60,13 @@ func (s *Store) noticesAmong(ctx context.Context, q querier, orgID int64, lost [
 	for i, l := range lost {
 		ids[i] = l.EventID
 	}
-	sortIDs(ids)
-	list, err := rowsOf(ctx, q, func(r row) (id trigger.ID, err error) {
+	list, err := rowsAmong(ctx, s, byIDs{q, orgID, ids}, func(r row) (id trigger.ID, err error) {
 		var e trigger.Event
 		if err = r.Scan((*dbID)(&e.ID), &e.Type, &e.DedupID); err == nil && !e.IsNotice() {
 			err = errSkip
 		}
 		return e.ID, err
-	}, `SELECT id, type, dedup_id FROM events WHERE bucket = $1 AND organization_id = $2 AND id >= $3 AND id <= $4
-		AND `+s.in("id", "$5", listOfIDs), trigger.Bucket(orgID), orgID, ids[0][:], ids[len(ids)-1][:], s.dialect.ids(ids))
+	}, `SELECT id, type, dedup_id FROM events WHERE bucket = $1`+s.among("id"))
 	if err != nil {
 		return nil, err
 	}

@@ -34,6 +34,11 @@ type postgres struct {
 	wanted       pgconn.ValidateConnectFunc // of a server, by target_session_attrs; nil: nothing
 }
 
+// postgresOptions are for tests.
+type postgresOptions struct {
+	tracer pgx.QueryTracer // of all connections; nil: none
+}
+
 func openPostgres(ctx context.Context, s *Store, o Options) error {
 	config, err := pgxpool.ParseConfig(o.PostgresURL)
 	if err != nil {
@@ -42,6 +47,7 @@ func openPostgres(ctx context.Context, s *Store, o Options) error {
 	p := &postgres{partitioning: make(chan struct{}, 1), wanted: config.ConnConfig.ValidateConnect, monotonic: s.clock.monotonic}
 	p.server = serverWatch{epoch: &s.epoch, log: s.log, reset: p.reset}
 	p.silence.Store(int64(maxSilence))
+	config.ConnConfig.Tracer = o.postgres.tracer
 	hot := min(4, max(1, o.PoolSize/3))
 	dial := patientDial(&p.silence)
 	if p.hot, err = p.newPool(ctx, config.Copy(), dial, hot, map[string]string{
@@ -57,7 +63,7 @@ func openPostgres(ctx context.Context, s *Store, o Options) error {
 		return err
 	}
 	p.hotDB, p.read = p.hot.open(), p.reads.open()
-	s.dialect, s.hot, s.read = p, p.hotDB, p.read
+	s.dialect, s.hot, s.hotDays, s.read = p, p.hotDB, unprepared{p.hotDB}, p.read
 	if err := p.prepare(ctx, s, o); err != nil {
 		return errors.Join(err, p.close())
 	}

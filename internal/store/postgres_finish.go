@@ -96,7 +96,14 @@ func (p *postgres) finish(ctx context.Context, results []Result, replayed bool) 
 	missed := 0
 	err := p.onConn(ctx, func(ctx context.Context, conn *pgx.Conn) error {
 		batch := &pgx.Batch{} // one round trip, one transaction
-		batch.Queue(finishText(replayed), finishArgs(results)...).QueryRow(func(row pgx.Row) error { return row.Scan(&missed) })
+		for _, group := range resultsByDays(results) {
+			batch.Queue(finishText(replayed), finishArgs(group)...).QueryRow(func(row pgx.Row) error {
+				var some int
+				err := row.Scan(&some)
+				missed += some
+				return err
+			})
+		}
 		queueHealth(batch, results)
 		return conn.SendBatch(ctx, batch).Close()
 	})
@@ -112,6 +119,22 @@ func (p *postgres) finish(ctx context.Context, results []Result, replayed bool) 
 		err = &pgconn.PgError{SeverityUnlocalized: "ERROR", Code: "40001", Message: "deliveries have changed meanwhile"}
 	}
 	return err
+}
+
+// resultsByDays divides results, in their order, into those of events of few
+// days: each statement inserts into few partitions.
+func resultsByDays(results []Result) (groups [][]Result) {
+	from, days := 0, make(map[time.Time]bool)
+	for i := range results {
+		d := dayOf(results[i].Attempt.EventID)
+		if !days[d] && len(days) == daysPerStatement {
+			groups = append(groups, results[from:i])
+			from = i
+			clear(days)
+		}
+		days[d] = true
+	}
+	return append(groups, results[from:])
 }
 
 // sqlHealthFine and sqlHealthBack of many webhooks.

@@ -71,8 +71,8 @@ func (p *postgres) addEvents(ctx context.Context, b *Batch, again bool) ([]trigg
 		return secondLook(ctx, conn, b, verdicts)
 	})
 	if isCode(err, "23514") {
-		from, to := b.days()
-		if made := p.makeDays(ctx, from, to); made != nil {
+		low, high := b.bounds()
+		if made := p.makeDays(ctx, low.Time(), high.Time()); made != nil {
 			return nil, made
 		}
 	}
@@ -158,7 +158,8 @@ const sqlFound = `
 	), found AS (
 		SELECT place, d.event_id FROM loser JOIN dedup d USING (bucket, organization_id, dedup_id) WHERE dedup_id <> ''
 		UNION ALL
-		SELECT place, id FROM loser JOIN events e USING (bucket, organization_id, id) WHERE loser.dedup_id = ''
+		SELECT place, id FROM loser JOIN events e USING (bucket, organization_id, id)
+		WHERE loser.dedup_id = '' AND e.id >= $6 AND e.id <= $7
 	)
 	SELECT place, event_id, (` + sqlBarrier + `) FROM found`
 
@@ -179,8 +180,8 @@ func secondLook(ctx context.Context, conn *pgx.Conn, b *Batch, verdicts []trigge
 			orgs, dedupIDs, ids = append(orgs, e.OrganizationID), append(dedupIDs, e.DedupID), append(ids, e.ID)
 		}
 	}
-	rows, err := conn.Query(ctx, sqlFound,
-		places, buckets, orgs, dedupIDs, ids)
+	low, high := b.bounds()
+	rows, err := conn.Query(ctx, sqlFound, unpreparedMode, places, buckets, orgs, dedupIDs, ids, [16]byte(low), [16]byte(high))
 	if err != nil {
 		return err
 	}

@@ -280,22 +280,9 @@ func timesOf(list []idTime) map[trigger.ID]time.Time {
 	return times
 }
 
-// bounds are the lowest and the highest of some ids, so that a statement reads
-// the partitions of these days alone.
-func bounds(ids []trigger.ID) (low, high trigger.ID) {
-	low, high = ids[0], ids[0]
-	for _, id := range ids[1:] {
-		if low = minID(low, id); minID(high, id) == high {
-			high = id
-		}
-	}
-	return low, high
-}
-
 // deliverAtOf reads when events are to be delivered: those that have a time.
 func (s *Store) deliverAtOf(ctx context.Context, l *pullLane, ids []trigger.ID) (map[trigger.ID]time.Time, error) {
-	low, high := bounds(ids)
-	list, err := rowsOf(ctx, s.read, func(r row) (t idTime, err error) {
+	list, err := rowsAmong(ctx, s, byIDs{s.read, l.organizationID, ids}, func(r row) (t idTime, err error) {
 		var extra string
 		var e trigger.Event
 		if err = r.Scan((*dbID)(&t.id), &extra); err == nil {
@@ -303,23 +290,19 @@ func (s *Store) deliverAtOf(ctx context.Context, l *pullLane, ids []trigger.ID) 
 		}
 		t.at = e.DeliverAt
 		return t, err
-	}, `SELECT id, extra FROM events WHERE bucket = $1 AND organization_id = $2 AND id >= $3 AND id <= $4 AND extra <> ''
-		AND `+s.in("id", "$5", listOfIDs), trigger.Bucket(l.organizationID), l.organizationID, low[:], high[:], s.dialect.ids(ids))
+	}, `SELECT id, extra FROM events WHERE bucket = $1`+s.among("id")+` AND extra <> ''`)
 	return timesOf(list), err
 }
 
 // lastTried reads when the last attempts of deliveries have ended.
 func (s *Store) lastTried(ctx context.Context, l *pullLane, ids []trigger.ID) (map[trigger.ID]time.Time, error) {
-	low, high := bounds(ids)
-	list, err := rowsOf(ctx, s.read, func(r row) (t idTime, err error) {
+	list, err := rowsAmong(ctx, s, byIDs{s.read, l.organizationID, ids}, func(r row) (t idTime, err error) {
 		var at int64
 		err = r.Scan((*dbID)(&t.id), &at)
 		t.at = fromMicros(at)
 		return t, err
-	}, `SELECT event_id, max(at + took) FROM attempts WHERE bucket = $1 AND organization_id = $2
-		AND event_id >= $3 AND event_id <= $4 AND `+s.in("event_id", "$5", listOfIDs)+`
-		AND webhook_id = $6 AND job = $7 GROUP BY event_id`,
-		trigger.Bucket(l.organizationID), l.organizationID, low[:], high[:], s.dialect.ids(ids), l.webhookID, l.job)
+	}, `SELECT event_id, max(at + took) FROM attempts WHERE bucket = $1`+s.among("event_id")+`
+		AND webhook_id = $6 AND job = $7 GROUP BY event_id`, l.webhookID, l.job)
 	return timesOf(list), err
 }
 

@@ -43,17 +43,16 @@ func (s *Store) FindEvents(ctx context.Context, orgID int64, q EventQuery) (page
 }
 
 func (s *Store) findEvents(ctx context.Context, orgID int64, q *EventQuery) (page []EventStatus, next trigger.ID, err error) {
-	from, before := s.rangeOf(q)
+	w := dayWalk{orgID: orgID, table: "events", left: s.rangeOf(q), newest: !q.Oldest, until: s.clock.monotonic().Add(queryTime)}
 	if q.DedupID != "" {
-		return s.findDedup(ctx, orgID, q, from, before)
+		return s.findDedup(ctx, orgID, q, w.left)
 	}
-	begun := s.clock.monotonic()
 	step := queryStep
 	if q.isPlain() {
 		step = q.Limit + 1
 	}
-	for {
-		ids, err := s.candidates(ctx, orgID, q, from, before, step)
+	for !w.isOver() {
+		ids, err := s.candidates(ctx, q, &w, step)
 		if err != nil {
 			return nil, next, err
 		}
@@ -63,20 +62,17 @@ func (s *Store) findEvents(ctx context.Context, orgID int64, q *EventQuery) (pag
 		}
 		for i, e := range picked {
 			if page = append(page, e); len(page) == q.Limit {
-				if last := ids[len(ids)-1]; i < len(picked)-1 || e.ID != last || len(ids) == step {
+				if last := ids[len(ids)-1]; i < len(picked)-1 || e.ID != last || !w.isOver() {
 					next = e.ID
 				}
 				return page, next, nil
 			}
 		}
-		if len(ids) < step {
-			return page, trigger.ID{}, nil
-		}
-		next = ids[len(ids)-1]
-		if from, before = narrow(q, from, before, next); s.clock.monotonic().Sub(begun) > queryTime {
-			return page, next, nil
+		if !w.isOver() && s.isLate(&w) {
+			return page, w.place(), nil
 		}
 	}
+	return page, trigger.ID{}, nil
 }
 
 // isPlain reports whether every event of the range is picked.
@@ -84,49 +80,32 @@ func (q *EventQuery) isPlain() bool {
 	return q.Status == "" && !q.OfWebhook && len(q.Types) == 0
 }
 
-// rangeOf are the ids of a page: from, and before.
-func (s *Store) rangeOf(q *EventQuery) (from, before trigger.ID) {
-	before = lastID()
+// rangeOf are the ids of a page.
+func (s *Store) rangeOf(q *EventQuery) idRange {
+	ids := allIDs()
 	if !q.Since.IsZero() {
-		from = trigger.MinID(q.Since)
+		ids.from = trigger.MinID(q.Since)
 	}
 	if !q.Until.IsZero() {
-		before = trigger.MinID(q.Until)
+		ids.before = trigger.MinID(q.Until)
 	}
 	if q.Oldest {
-		before = minID(before, trigger.MinID(s.Now().Add(-settleTime)))
+		ids.before = minID(ids.before, trigger.MinID(s.Now().Add(-settleTime)))
 	}
-	if !q.After.IsZero() && !(q.Oldest && s.IsAhead(q.After)) {
-		from, before = narrow(q, from, before, q.After)
+	switch {
+	case q.After.IsZero() || q.Oldest && s.IsAhead(q.After):
+	case q.Oldest:
+		ids.from = maxID(ids.from, nextID(q.After))
+	default:
+		ids.before = minID(ids.before, q.After)
 	}
-	return from, before
-}
-
-// narrow leaves what comes after an id, in the order of the query.
-func narrow(q *EventQuery, from, before, after trigger.ID) (trigger.ID, trigger.ID) {
-	if !q.Oldest {
-		return from, minID(before, after)
-	}
-	if least := nextID(after); minID(from, least) == from {
-		from = least
-	}
-	return from, before
-}
-
-// nextID is the lowest id above an id.
-func nextID(id trigger.ID) trigger.ID {
-	for i := len(id) - 1; i >= 0; i-- {
-		if id[i]++; id[i] != 0 {
-			break
-		}
-	}
-	return id
+	return ids
 }
 
 // findDedup looks for the one event that has a dedup id.
-func (s *Store) findDedup(ctx context.Context, orgID int64, q *EventQuery, from, before trigger.ID) (page []EventStatus, next trigger.ID, err error) {
+func (s *Store) findDedup(ctx context.Context, orgID int64, q *EventQuery, in idRange) (page []EventStatus, next trigger.ID, err error) {
 	found, err := idSet(ctx, s.read, `SELECT event_id FROM dedup WHERE bucket = $1 AND organization_id = $2 AND dedup_id = $3
-		AND event_id >= $4 AND event_id < $5`, trigger.Bucket(orgID), orgID, q.DedupID, from[:], before[:])
+		AND event_id >= $4 AND event_id < $5`, trigger.Bucket(orgID), orgID, q.DedupID, in.from[:], in.before[:])
 	if err != nil {
 		return nil, next, err
 	}
@@ -143,29 +122,28 @@ func (s *Store) findDedup(ctx context.Context, orgID int64, q *EventQuery, from,
 	return page, next, nil
 }
 
-// candidates lists the next ids that may be picked, in the order of the query.
-func (s *Store) candidates(ctx context.Context, orgID int64, q *EventQuery, from, before trigger.ID, limit int) (ids []trigger.ID, err error) {
-	order := "DESC"
-	if q.Oldest {
-		order = "ASC"
-	}
+// candidates lists the next ids that may be picked, up to limit, in the order
+// of the query.
+func (s *Store) candidates(ctx context.Context, q *EventQuery, w *dayWalk, limit int) (ids []trigger.ID, err error) {
 	if q.Status != trigger.Pending && q.Status != trigger.Failed {
-		if recent := trigger.MinID(s.Now().Add(-recentDays)); !q.Oldest && minID(from, recent) == from && minID(recent, before) == recent {
-			if ids, err = s.idsBetween(ctx, orgID, recent, before, order, limit); err != nil || len(ids) == limit {
-				return ids, err
-			}
-			before = recent
-		}
-		older, err := s.idsBetween(ctx, orgID, from, before, order, limit-len(ids))
-		return orZero(append(ids, older...), err)
+		return s.nextIDs(ctx, w, min(q.Limit, limit), limit)
 	}
 	state := trigger.DeliveryOpen
 	if q.Status == trigger.Failed {
 		state = trigger.DeliveryFailed
 	}
-	return rowsOf(ctx, s.read, scanID, fmt.Sprintf(`SELECT DISTINCT event_id FROM deliveries WHERE bucket = $1 AND organization_id = $2 AND state = %d
-		AND event_id >= $3 AND event_id < $4 AND job = 0 ORDER BY event_id %s LIMIT $5`, state, order),
-		trigger.Bucket(orgID), orgID, from[:], before[:], limit)
+	ids, err = rowsOf(ctx, s.read, scanID, fmt.Sprintf(`SELECT DISTINCT event_id FROM deliveries WHERE bucket = $1 AND organization_id = $2 AND state = %d
+		AND event_id >= $3 AND event_id < $4 AND job = 0 ORDER BY event_id %s LIMIT $5`, state, w.order()),
+		trigger.Bucket(w.orgID), w.orgID, w.left.from[:], w.left.before[:], limit)
+	switch {
+	case err != nil:
+		return nil, err
+	case len(ids) == limit:
+		w.goOnAfter(ids[limit-1])
+	default:
+		w.end()
+	}
+	return ids, nil
 }
 
 // pickEvents keeps those of the ids, which stand in an order, that the query picks.
@@ -203,33 +181,14 @@ func (s *Store) pickEvents(ctx context.Context, orgID int64, q *EventQuery, ids 
 	return page, nil
 }
 
-func maxID(a, b trigger.ID) trigger.ID {
-	if minID(a, b) == a {
-		return b
-	}
-	return a
-}
-
-// among is the condition that an id is one of some, with bounds for the
-// planner, behind bucket = $1: $2 to $5 are organization, least, greatest, and
-// all.
-func (s *Store) among(column string) string {
-	return ` AND organization_id = $2 AND ` + column + ` >= $3 AND ` + column + ` <= $4 AND ` + s.in(column, "$5", listOfIDs)
-}
-
-func (s *Store) amongArgs(orgID int64, ids []trigger.ID, more ...any) []any {
-	from, to := minID(ids[0], ids[len(ids)-1]), maxID(ids[0], ids[len(ids)-1])
-	return append([]any{trigger.Bucket(orgID), orgID, from[:], to[:], s.dialect.ids(ids)}, more...)
-}
-
 func (s *Store) ofType(ctx context.Context, orgID int64, f trigger.Filter, ids []trigger.ID) ([]trigger.ID, error) {
-	list, err := rowsOf(ctx, s.read, func(r row) (id trigger.ID, err error) {
+	list, err := rowsAmong(ctx, s, byIDs{s.read, orgID, ids}, func(r row) (id trigger.ID, err error) {
 		var eventType string
 		if err = r.Scan((*dbID)(&id), &eventType); err == nil && !f.Match(eventType, nil) {
 			err = errSkip
 		}
 		return id, err
-	}, `SELECT id, type FROM events WHERE bucket = $1`+s.among("id"), s.amongArgs(orgID, ids)...)
+	}, `SELECT id, type FROM events WHERE bucket = $1`+s.among("id"))
 	if err != nil {
 		return nil, err
 	}
@@ -244,10 +203,11 @@ func (s *Store) ofWebhook(ctx context.Context, orgID, webhookID int64, ids []tri
 	if err != nil {
 		return nil, err
 	}
-	tried, err := idSet(ctx, s.read, `SELECT event_id FROM attempts WHERE bucket = $1`+s.among("event_id")+` AND webhook_id = $6`,
-		s.amongArgs(orgID, ids, webhookID)...)
+	list, err := rowsAmong(ctx, s, byIDs{s.read, orgID, ids}, scanID,
+		`SELECT event_id FROM attempts WHERE bucket = $1`+s.among("event_id")+` AND webhook_id = $6`, webhookID)
 	if err != nil {
 		return nil, err
 	}
+	tried := setOf(list)
 	return slices.DeleteFunc(slices.Clone(ids), func(id trigger.ID) bool { return !owed[id] && !tried[id] }), nil
 }

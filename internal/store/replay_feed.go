@@ -80,7 +80,7 @@ func (s *Store) nextOf(ctx context.Context, r *trigger.Replay, w *trigger.Webhoo
 		before = end
 	}
 	for range pages {
-		page, whole, err := s.replayPage(ctx, s.hot, r, w, before)
+		page, place, err := s.replayPage(ctx, s.hotDays, r, w, before)
 		if err != nil {
 			return nil, err
 		}
@@ -92,10 +92,13 @@ func (s *Store) nextOf(ctx context.Context, r *trigger.Replay, w *trigger.Webhoo
 				ids = append(ids, e.id)
 			}
 		}
-		if whole {
-			if before == end {
-				r.Cursor = lastID()
-			}
+		switch {
+		case place != lastID():
+			r.Cursor = place
+		case before == end:
+			r.Cursor = place
+			return ids, nil
+		default: // there will be more
 			return ids, nil
 		}
 	}
@@ -111,13 +114,16 @@ func (s *Store) oweAgain(ctx context.Context, r *trigger.Replay, seen trigger.ID
 		if err != nil || !moved || len(ids) == 0 {
 			return err
 		}
-		_, err = q.ExecContext(ctx, `
-			INSERT INTO deliveries (bucket, organization_id, state, event_id, webhook_id, job, attempts, due_at, claim, reason)
-			SELECT bucket, organization_id, 3, id, $6, $7, 0, $8, $9, '' FROM events
-			WHERE bucket = $1 AND organization_id = $2 AND id >= $3 AND id <= $4 AND `+s.in("id", "$5", listOfIDs)+`
-			ON CONFLICT DO NOTHING`, trigger.Bucket(r.OrganizationID), r.OrganizationID, ids[0][:], ids[len(ids)-1][:],
-			s.dialect.ids(ids), r.WebhookID, r.ID, micros(s.Now()), nobody())
-		return err
+		for _, group := range s.dialect.groups(ids) {
+			if _, err = q.ExecContext(ctx, `
+				INSERT INTO deliveries (bucket, organization_id, state, event_id, webhook_id, job, attempts, due_at, claim, reason)
+				SELECT bucket, organization_id, 3, id, $6, $7, 0, $8, $9, '' FROM events
+				WHERE bucket = $1`+s.among("id")+` ON CONFLICT DO NOTHING`,
+				s.amongArgs(r.OrganizationID, group, r.WebhookID, r.ID, micros(s.Now()), nobody())...); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 }
 
@@ -128,20 +134,24 @@ type looked struct {
 }
 
 // replayPage looks at the next events of a replay, at payloads only where the
-// filter asks for them; no payload is kept. whole says that there are no more.
-func (s *Store) replayPage(ctx context.Context, q querier, r *trigger.Replay, w *trigger.Webhook, before trigger.ID) (page []looked, whole bool, err error) {
-	p := part{
-		orgID: r.OrganizationID, from: nextID(r.Cursor), before: before,
-		payloads: w.Filter.Content != nil, limit: lookPage,
-	}
-	page, whole, err = look(ctx, q, &p, func(e *trigger.Event) looked { return looked{e.ID, r.Picks(w, e)} })
+// filter asks for them; no payload is kept. They are of as many days as one
+// statement reads. place is the cursor behind them, which is lastID if there
+// are no more.
+func (s *Store) replayPage(ctx context.Context, q querier, r *trigger.Replay, w *trigger.Webhook, before trigger.ID) (page []looked, place trigger.ID, err error) {
+	events := eventWalk{payloads: w.Filter.Content != nil, limit: lookPage, dayWalk: dayWalk{
+		orgID: r.OrganizationID, table: "events", left: idRange{nextID(r.Cursor), before}, until: s.clock.monotonic().Add(queryTime),
+	}}
+	page, err = look(ctx, s, q, &events, func(e *trigger.Event) looked { return looked{e.ID, r.Picks(w, e)} })
 	if err == nil {
 		err = s.pick(ctx, q, r, page)
 	}
 	if err != nil {
-		return nil, false, err
+		return nil, place, err
 	}
-	return page, whole, nil
+	if events.isOver() {
+		return page, lastID(), nil
+	}
+	return page, events.place(), nil
 }
 
 // pick leaves out those events of a page that do not have the status which the
@@ -209,14 +219,14 @@ func (s *Store) PreviewReplay(ctx context.Context, orgID int64, r trigger.Replay
 		return p, wrap("preview a replay", err)
 	}
 	for begun := s.clock.monotonic(); !p.All && s.clock.monotonic().Sub(begun) < lookTime; {
-		page, all, err := s.replayPage(ctx, s.read, &r, &w, trigger.MinID(r.Until))
+		page, place, err := s.replayPage(ctx, s.read, &r, &w, trigger.MinID(r.Until))
 		if err != nil {
 			return Preview{}, wrap("preview a replay", err)
 		}
-		p.All = all
+		r.Cursor, p.All = place, place == lastID()
 		p.Scanned += len(page)
 		for _, e := range page {
-			if r.Cursor = e.id; e.picked {
+			if e.picked {
 				p.Matched++
 				p.Newest = append(p.Newest, e.id)
 			}

@@ -61,7 +61,7 @@ func openSQLite(ctx context.Context, s *Store, o Options) error {
 	if err := e.open(ctx, s, o); err != nil {
 		return errors.Join(cannotOpen(o, err), e.close())
 	}
-	s.read, s.hot = e.read, e.hot
+	s.read, s.hot, s.hotDays = e.read, e.hot, e.hot
 	if err := e.freeLeases(ctx, s); err != nil {
 		return errors.Join(err, e.close())
 	}
@@ -197,6 +197,18 @@ func (e *embedded) now(_ context.Context, local func() time.Time) (reading, erro
 func (e *embedded) makeDays(context.Context, time.Time, time.Time) error { return nil }
 
 func (e *embedded) cutoff(before time.Time) time.Time { return before }
+
+// part and groups: all days are one table.
+func (e *embedded) part(_ context.Context, _ querier, w *dayWalk) (idRange, error) {
+	return w.left, nil
+}
+
+func (e *embedded) groups(ids []trigger.ID) [][]trigger.ID {
+	if len(ids) == 0 {
+		return nil
+	}
+	return [][]trigger.ID{ids}
+}
 
 // dropSlice is how long one slice of deletions may hold the writer.
 const dropSlice = 5 * time.Millisecond

@@ -43,7 +43,8 @@ type Options struct {
 	Now      func() time.Time
 	OwnClock bool
 
-	sqlite sqliteOptions // for tests
+	sqlite   sqliteOptions   // for tests
+	postgres postgresOptions // for tests
 }
 
 // Store is the database, whichever it is. Make one with [Open].
@@ -53,6 +54,7 @@ type Store struct {
 
 	read    *sql.DB // requests and everything that is not hot
 	hot     *sql.DB // the few connections of ingest and the engine
+	hotDays querier // the same, for statements that read events or attempts
 	dialect dialect
 	clock   *clock
 	log     *slog.Logger
@@ -105,6 +107,11 @@ type dialect interface {
 	// when there are more.
 	makeDays(ctx context.Context, from, to time.Time) error
 	cutoff(before time.Time) time.Time
+	// part is the next range of a walk that one statement may read: all that is
+	// left of it, or some days. groups divides ids into those that one statement
+	// may ask for.
+	part(ctx context.Context, q querier, w *dayWalk) (idRange, error)
+	groups(ids []trigger.ID) [][]trigger.ID
 	dropDays(ctx context.Context, before time.Time) (done bool, err error)
 
 	// beat looks at the database as a node shows that it lives, beside its row;

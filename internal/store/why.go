@@ -165,30 +165,47 @@ type AttemptFilter struct {
 func (s *Store) ListAttempts(ctx context.Context, orgID int64, f AttemptFilter, before trigger.ID, limit int) (page []trigger.Attempt, next trigger.ID, err error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
-	if before.IsZero() {
-		before = lastID()
+	w := dayWalk{orgID: orgID, table: "attempts", left: allIDs(), newest: true, until: s.clock.monotonic().Add(readTimeout / 2)}
+	if !before.IsZero() {
+		w.left.before = before
 	}
-	for begun := s.clock.monotonic(); len(page) < limit && s.clock.monotonic().Sub(begun) < readTimeout/2; {
-		part, err := rowsOf(ctx, s.read, func(r row) (trigger.Attempt, error) { return scanAttempt(r, orgID) },
-			`SELECT `+attemptColumns+` FROM attempts WHERE bucket = $1 AND organization_id = $2 AND event_id < $3
-			AND event_id >= (SELECT event_id FROM (SELECT event_id FROM attempts
-				WHERE bucket = $1 AND organization_id = $2 AND event_id < $3 ORDER BY event_id DESC LIMIT $4) e
-				ORDER BY event_id LIMIT 1)
-			ORDER BY event_id DESC, at DESC`, trigger.Bucket(orgID), orgID, before[:], limit)
+	for len(page) < limit && !w.isOver() {
+		list, err := s.nextAttempts(ctx, &w, limit)
 		if err != nil {
 			return nil, trigger.ID{}, wrap("list attempts", err)
 		}
-		if len(part) == 0 {
-			return page, trigger.ID{}, nil
-		}
-		for i := range part {
-			if f.picks(&part[i]) {
-				page = append(page, part[i])
+		for i := range list {
+			if f.picks(&list[i]) {
+				page = append(page, list[i])
 			}
 		}
-		before = part[len(part)-1].EventID
+		if s.isLate(&w) {
+			break
+		}
 	}
-	return page, before, nil
+	if !w.isOver() {
+		next = w.place()
+	}
+	return page, next, nil
+}
+
+// nextAttempts lists the attempts at the next events of a walk, as many as give
+// limit attempts, all of each: fewer if the days of a statement have no more.
+func (s *Store) nextAttempts(ctx context.Context, w *dayWalk, limit int) ([]trigger.Attempt, error) {
+	part, err := s.nextPart(ctx, s.read, w)
+	if err != nil {
+		return nil, err
+	}
+	list, err := rowsOf(ctx, s.read, func(r row) (trigger.Attempt, error) { return scanAttempt(r, w.orgID) },
+		`SELECT `+attemptColumns+` FROM attempts WHERE bucket = $1 AND organization_id = $2 AND event_id >= $3 AND event_id < $4
+		AND event_id >= (SELECT event_id FROM (SELECT event_id FROM attempts
+			WHERE bucket = $1 AND organization_id = $2 AND event_id >= $3 AND event_id < $4 ORDER BY event_id DESC LIMIT $5) e
+			ORDER BY event_id LIMIT 1)
+		ORDER BY event_id DESC, at DESC`, trigger.Bucket(w.orgID), w.orgID, part.from[:], part.before[:], limit)
+	if err == nil && len(list) >= limit {
+		w.goOnAfter(list[len(list)-1].EventID)
+	}
+	return list, err
 }
 
 func (f *AttemptFilter) picks(a *trigger.Attempt) bool {
