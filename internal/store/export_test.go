@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"slices"
 	"time"
+
+	"modernc.org/sqlite"
 )
 
 // SetMaxSilence makes a silence shorter than a test's patience noticed.
@@ -43,7 +45,14 @@ func (s *Store) InWrite(ctx context.Context, fn func(exec func(text string) erro
 // WithSQLite returns options by which SQLite is called through another driver,
 // and its log is copied into triggerd.db when it has this many pages.
 func (o Options) WithSQLite(by driver.Driver, pages int64) Options {
-	o.sqlite = sqliteOptions{by, pages}
+	o.sqlite = sqliteOptions{by, pages, emptyAfter}
+	return o
+}
+
+// WithEmptyLog returns options by which SQLite's log is emptied so long after
+// a commit.
+func (o Options) WithEmptyLog(after time.Duration) Options {
+	o.sqlite = sqliteOptions{&sqlite.Driver{}, checkpointPages, after}
 	return o
 }
 

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"sync"
+	"time"
 )
 
 // writer owns SQLite's one writing connection. Whatever is ready when the last
@@ -15,7 +16,8 @@ type writer struct {
 	db   *sql.DB
 	conn *sql.Conn
 
-	files *dataFiles
+	files    *dataFiles
+	scrubber scrubber // used by the loop alone
 
 	stmts map[string]*sql.Stmt // used by the loop alone
 	jobs  chan *writeJob
@@ -43,6 +45,8 @@ func newWriter(ctx context.Context, db *sql.DB, files *dataFiles) (*writer, erro
 		db: db, conn: conn, files: files, stmts: map[string]*sql.Stmt{},
 		jobs: make(chan *writeJob, writesPerCommit), ended: make(chan struct{}),
 	}
+	w.scrubber.timer = time.NewTimer(files.options.emptyAfter)
+	w.scrubber.armed = true
 	if err := w.checkpointAtStart(context.WithoutCancel(ctx)); err != nil {
 		return nil, errors.Join(err, w.closeFiles())
 	}
@@ -78,6 +82,7 @@ func (w *writer) close() error {
 }
 
 func (w *writer) closeFiles() error {
+	w.scrubber.timer.Stop()
 	var errs []error
 	for _, stmt := range w.stmts { // while one is open, so is the file
 		errs = append(errs, stmt.Close())
@@ -88,9 +93,13 @@ func (w *writer) closeFiles() error {
 func (w *writer) run(ctx context.Context) {
 	defer close(w.ended)
 	for {
-		jobs, open := w.gather()
-		if len(jobs) > 0 {
+		jobs, open, empty := w.gather()
+		switch {
+		case len(jobs) > 0:
 			w.commit(ctx, jobs)
+			w.arm(w.files.options.emptyAfter)
+		case empty:
+			w.emptyLog(ctx)
 		}
 		if !open {
 			w.leave(ctx)
@@ -100,23 +109,31 @@ func (w *writer) run(ctx context.Context) {
 }
 
 // leave says that a log which is missing from now on was not deleted. It
-// empties the log, if another file has the place of triggerd.db: at the
-// next start SQLite would write the log into that file. Nothing else needs it:
-// SQLite itself leaves the log of a file that was moved, and empties the others.
+// empties the log, also if another file has the place of triggerd.db: at the
+// next start SQLite would write the log into that file. SQLite itself leaves
+// the log of a file that was moved.
 func (w *writer) leave(ctx context.Context) {
 	if w.files.replaced() {
 		_ = w.exec(ctx, "PRAGMA wal_checkpoint(TRUNCATE)") // into the file that was replaced
+	} else if err := w.tryEmptyLog(ctx); err != nil {
+		w.files.log.Debug("the log cannot be emptied", "error", err)
 	}
 	w.files.noteClosed()
 }
 
 // gather waits for a job and takes all that are ready. open is false when the
-// writer is to end after them.
-func (w *writer) gather() (jobs []*writeJob, open bool) {
-	job := <-w.jobs
+// writer is to end after them, and empty is true when the log is to be emptied
+// instead.
+func (w *writer) gather() (jobs []*writeJob, open, empty bool) {
+	var job *writeJob
+	select {
+	case job = <-w.jobs:
+	case <-w.scrubber.timer.C:
+		return nil, true, true
+	}
 	for {
 		if job == nil {
-			return jobs, false
+			return jobs, false, false
 		}
 		if err := job.ctx.Err(); err != nil {
 			job.done <- err
@@ -124,12 +141,12 @@ func (w *writer) gather() (jobs []*writeJob, open bool) {
 			jobs = append(jobs, job)
 		}
 		if len(jobs) == writesPerCommit {
-			return jobs, true
+			return jobs, true, false
 		}
 		select {
 		case job = <-w.jobs:
 		default:
-			return jobs, true
+			return jobs, true, false
 		}
 	}
 }

@@ -1,0 +1,174 @@
+package store_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"triggerd/internal/store"
+	"triggerd/internal/store/storetest"
+	"triggerd/internal/trigger"
+)
+
+// The words in what is deleted, and in what stays.
+const (
+	forgotten  = "FORGOTTEN"
+	remembered = "REMEMBERED"
+)
+
+// countBytes counts a text in all files of a data folder.
+func countBytes(t *testing.T, dir, text string) (n int) {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, entry := range entries {
+		data, err := os.ReadFile(filepath.Join(dir, entry.Name()))
+		if errors.Is(err, fs.ErrNotExist) { // the note's file, before it got its name
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		n += bytes.Count(data, []byte(text))
+	}
+	return n
+}
+
+// worded makes an event that has the word in its payload, type and headers, and
+// in the answer that Finish keeps.
+func worded(s *store.Store, r *rand.Rand, orgID int64, word string) *trigger.Event {
+	e := event(s, orgID, "")
+	filler := bytes.Repeat([]byte{'x'}, r.IntN(200)<<r.IntN(7)) // up to some overflow pages
+	e.Type = word + ".created"
+	e.Payload = fmt.Appendf(nil, `{"a":%q,"b":"%s","c":%[1]q}`, word, filler)
+	return e
+}
+
+// fill stores events of an organization, some with the word forgotten, and
+// attempts with answers for all. It returns the ids of the forgotten ones.
+func fill(t *testing.T, s *store.Store, r *rand.Rand, orgID int64) (ids []trigger.ID) {
+	t.Helper()
+	hook := newWebhook(t, s, orgID, "")
+	for range 6 {
+		var batch []*trigger.Event
+		for range 100 {
+			word := remembered
+			if r.IntN(3) > 0 {
+				word = forgotten
+			}
+			e := worded(s, r, orgID, word)
+			if word == forgotten {
+				ids = append(ids, e.ID)
+			}
+			batch = append(batch, e)
+		}
+		add(t, s, batch, hook)
+		gone := map[trigger.ID]bool{}
+		for _, id := range ids {
+			gone[id] = true
+		}
+		var results []store.Result
+		for _, d := range claimAll(t, s, orgID, hook, time.Minute) {
+			result := result(s, d, []trigger.Outcome{trigger.Success, trigger.Permanent}[r.IntN(2)])
+			word := remembered
+			if gone[d.EventID] {
+				word = forgotten
+			}
+			result.Attempt.Response = bytes.Repeat([]byte(word+" "), 1+r.IntN(20)<<r.IntN(5))
+			results = append(results, result)
+		}
+		if err := s.Finish(t.Context(), results); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return ids
+}
+
+// awaitNone waits until a text is in no file of a data folder.
+func awaitNone(t *testing.T, db *storetest.DB, text string) {
+	t.Helper()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(10 * time.Second); ; <-tick.C {
+		n := countBytes(t, db.Options.DataDir, text)
+		if n == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d times in the files of a running server", n)
+		}
+	}
+}
+
+// deletions are the ways by which events go.
+func deletions() map[string]func(t *testing.T, db *storetest.DB, s *store.Store, orgID int64, ids []trigger.ID) {
+	return map[string]func(t *testing.T, db *storetest.DB, s *store.Store, orgID int64, ids []trigger.ID){
+		"deleted one by one": func(t *testing.T, _ *storetest.DB, s *store.Store, orgID int64, ids []trigger.ID) {
+			for _, id := range ids {
+				if err := s.DeleteEvent(t.Context(), orgID, id); err != nil {
+					t.Fatal(err)
+				}
+			}
+		},
+		"erased with the organization": func(t *testing.T, db *storetest.DB, s *store.Store, orgID int64, _ []trigger.ID) {
+			if err := s.DeleteOrganization(t.Context(), orgID); err != nil {
+				t.Fatal(err)
+			}
+			db.Clock.Advance(2 * time.Minute)
+			if err := s.Erase(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"older than the retention": func(t *testing.T, db *storetest.DB, s *store.Store, _ int64, _ []trigger.ID) {
+			db.Clock.Advance(48 * time.Hour)
+			if err := s.DropBefore(t.Context(), s.Now().Add(-24*time.Hour)); err != nil {
+				t.Fatal(err)
+			}
+		},
+	}
+}
+
+// Nothing of what was deleted is in the files: neither soon after, while the
+// server runs, nor when it has stopped.
+func TestNothingDeletedIsLeft(t *testing.T) {
+	t.Parallel()
+	for name, remove := range deletions() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for seed := range uint64(3) {
+				r := rand.New(rand.NewPCG(seed, 0))
+				db := storetest.SQLite(t)
+				db.Options = db.Options.WithEmptyLog(50 * time.Millisecond)
+				s := db.Open(t)
+				org := storetest.NewOrganization(t, s)
+				ids := fill(t, s, r, org)
+				r.Shuffle(len(ids), func(i, j int) { ids[i], ids[j] = ids[j], ids[i] })
+				if countBytes(t, db.Options.DataDir, forgotten) == 0 {
+					t.Fatal("nothing is in the files, so this test cannot see that it goes")
+				}
+				remove(t, db, s, org, ids)
+				awaitNone(t, db, forgotten)
+				if c, err := s.Check(t.Context(), false); err != nil || c.Sum() != 0 {
+					t.Errorf("seed %d: %+v, %v", seed, c, err)
+				}
+				if err := s.Close(); err != nil {
+					t.Fatal(err)
+				}
+				if n := countBytes(t, db.Options.DataDir, forgotten); n != 0 {
+					t.Errorf("seed %d: %d times in the files of a stopped server", seed, n)
+				}
+				if name == "deleted one by one" && countBytes(t, db.Options.DataDir, remembered) == 0 {
+					t.Error("what was not deleted has gone, too")
+				}
+			}
+		})
+	}
+}
