@@ -268,6 +268,10 @@ func (p *postgres) now(ctx context.Context, local func() time.Time) (r reading, 
 	return orZero(r, err)
 }
 
+// notePlain does nothing, and so does forgetPlain.
+func (p *postgres) notePlain(context.Context, querier) error { return nil }
+func (p *postgres) forgetPlain(context.Context) error        { return nil }
+
 // damage is for pg_amcheck to find, which comes with PostgreSQL.
 func (p *postgres) damage(context.Context) (string, error) { return "", nil }
 

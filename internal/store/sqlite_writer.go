@@ -21,6 +21,7 @@ type writer struct {
 
 	stmts map[string]*sql.Stmt // used by the loop alone
 	jobs  chan *writeJob
+	apart chan func() // between transactions
 	ended chan struct{}
 	once  sync.Once
 }
@@ -43,7 +44,7 @@ func newWriter(ctx context.Context, db *sql.DB, files *dataFiles) (*writer, erro
 	}
 	w := &writer{
 		db: db, conn: conn, files: files, stmts: map[string]*sql.Stmt{},
-		jobs: make(chan *writeJob, writesPerCommit), ended: make(chan struct{}),
+		jobs: make(chan *writeJob, writesPerCommit), apart: make(chan func()), ended: make(chan struct{}),
 	}
 	w.scrubber.timer = time.NewTimer(files.options.emptyAfter)
 	w.scrubber.armed = true
@@ -68,6 +69,19 @@ func (w *writer) do(ctx context.Context, fn func(querier) error) error {
 	select {
 	case err := <-job.done:
 		return err
+	case <-w.ended:
+		return errClosed
+	}
+}
+
+// alone runs fn in the loop, outside of any transaction.
+func (w *writer) alone(ctx context.Context, fn func() error) error {
+	done := make(chan error, 1)
+	select {
+	case w.apart <- func() { done <- fn() }:
+		return <-done
+	case <-ctx.Done():
+		return ctx.Err()
 	case <-w.ended:
 		return errClosed
 	}
@@ -128,6 +142,9 @@ func (w *writer) gather() (jobs []*writeJob, open, empty bool) {
 	var job *writeJob
 	select {
 	case job = <-w.jobs:
+	case fn := <-w.apart:
+		fn()
+		return nil, true, false
 	case <-w.scrubber.timer.C:
 		return nil, true, true
 	}
