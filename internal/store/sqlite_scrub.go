@@ -25,8 +25,8 @@ import (
 const (
 	// emptyAfter is the time from a commit until the log is emptied.
 	emptyAfter = 30 * time.Second
-	// emptyAgain is the time until the next try, if readers use the log.
-	emptyAgain = 5 * time.Second
+	// emptyTries is how often it is tried in that time, if readers use the log.
+	emptyTries = 6
 	// emptyPatience is how long one try may wait for readers. No commit can be
 	// made meanwhile.
 	emptyPatience = 20 * time.Millisecond
@@ -54,7 +54,7 @@ func (w *writer) emptyLog(ctx context.Context) {
 	w.scrubber.armed = false
 	if err := w.tryEmptyLog(ctx); err != nil {
 		w.files.log.Debug("the log cannot be emptied yet", "error", err)
-		w.arm(emptyAgain)
+		w.arm(w.files.options.emptyAfter / emptyTries)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -170,5 +171,64 @@ func TestNothingDeletedIsLeft(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// told takes lines of a log, and tells of those that say that the log of the
+// database cannot be emptied yet.
+type told chan struct{}
+
+func (c told) Write(line []byte) (int, error) {
+	if bytes.Contains(line, []byte("cannot be emptied yet")) {
+		select {
+		case c <- struct{}{}:
+		default:
+		}
+	}
+	return len(line), nil
+}
+
+// A reader that another program keeps open holds up no commit. What was deleted
+// goes when it ends.
+func TestDeletedIsGoneAfterAReader(t *testing.T) {
+	t.Parallel()
+	db := storetest.SQLite(t)
+	db.Options = db.Options.WithEmptyLog(20 * time.Millisecond)
+	tried := make(told, 1)
+	db.Options.Log = slog.New(slog.NewTextHandler(tried, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	s := db.Open(t)
+	org := storetest.NewOrganization(t, s)
+	e := worded(s, rand.New(rand.NewPCG(1, 1)), org, forgotten)
+	add(t, s, []*trigger.Event{e}, trigger.InboxID)
+	raw := db.SQL(t)
+	reader, err := raw.BeginTx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var n int
+	if err := reader.QueryRowContext(t.Context(), "SELECT count(*) FROM events").Scan(&n); err != nil || n != 1 {
+		t.Fatal(n, err)
+	}
+	if err := s.DeleteEvent(t.Context(), org, e.ID); err != nil {
+		t.Fatal(err)
+	}
+	for range 20 {
+		add(t, s, events(s, org, 1), trigger.InboxID)
+	}
+	if err := reader.QueryRowContext(t.Context(), "SELECT count(*) FROM events").Scan(&n); err != nil || n != 1 {
+		t.Errorf("the reader sees %d events, %v", n, err)
+	}
+	if countBytes(t, db.Options.DataDir, forgotten) == 0 {
+		t.Error("the reader's event is in no file")
+	}
+	for range 2 { // the first may be from before the last commit
+		<-tried
+	}
+	if err := reader.Rollback(); err != nil {
+		t.Fatal(err)
+	}
+	awaitNone(t, db, forgotten)
+	if c, err := s.Check(t.Context(), false); err != nil || c.Sum() != 0 || c.Examined != 20 {
+		t.Errorf("%+v, %v", c, err)
 	}
 }
