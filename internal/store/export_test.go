@@ -106,3 +106,9 @@ func LogStamps(path string) ([]uint32, error) {
 	}
 	return numbers, err
 }
+
+// Rewrite rewrites the file of a store on SQLite, and empties its log.
+func (s *Store) Rewrite(ctx context.Context) error {
+	w := s.dialect.(*embedded).writer
+	return w.alone(ctx, func() error { return w.rewrite(ctx) })
+}

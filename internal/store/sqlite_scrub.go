@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"context"
+	"database/sql"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -141,7 +142,11 @@ func (w *writer) scrub(ctx context.Context) error {
 
 func (w *writer) scrubPage(ctx context.Context, number int64) error {
 	var page []byte
-	if err := w.QueryRowContext(ctx, `SELECT data FROM sqlite_dbpage WHERE pgno = $1`, number).Scan(&page); err != nil {
+	err := w.QueryRowContext(ctx, `SELECT data FROM sqlite_dbpage WHERE pgno = $1`, number).Scan(&page)
+	if errors.Is(err, sql.ErrNoRows) { // the file has become shorter since
+		return nil
+	}
+	if err != nil {
 		return err
 	}
 	unused := unusedSpace(number, page)
@@ -149,7 +154,7 @@ func (w *writer) scrubPage(ctx context.Context, number int64) error {
 		return nil
 	}
 	clear(unused)
-	_, err := w.ExecContext(ctx, `UPDATE sqlite_dbpage SET data = $2 WHERE pgno = $1`, number, page)
+	_, err = w.ExecContext(ctx, `UPDATE sqlite_dbpage SET data = $2 WHERE pgno = $1`, number, page)
 	return err
 }
 

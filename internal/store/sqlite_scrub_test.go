@@ -232,3 +232,38 @@ func TestDeletedIsGoneAfterAReader(t *testing.T) {
 		t.Errorf("%+v, %v", c, err)
 	}
 }
+
+// A page that was written with bytes in its unused space, and is no longer in
+// the file when the log is scrubbed, is left out.
+func TestScrubOfAShorterFile(t *testing.T) {
+	t.Parallel()
+	var log bytes.Buffer
+	db := storetest.SQLite(t)
+	db.Options.Log = slog.New(slog.NewTextHandler(&log, nil))
+	s := db.Open(t)
+	if err := s.InWrite(t.Context(), func(exec func(string) error) error {
+		for _, text := range []string{
+			"CREATE TABLE filler AS SELECT zeroblob(4000000) AS v",
+			"CREATE TABLE last (v TEXT)",
+			"UPDATE sqlite_dbpage SET data = CAST(substr(data, 1, 100) || x'AA' || substr(data, 102) AS BLOB)" +
+				" WHERE pgno = (SELECT rootpage FROM sqlite_schema WHERE name = 'last')",
+			"DROP TABLE filler",
+		} {
+			if err := exec(text); err != nil {
+				return err
+			}
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Rewrite(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if c, err := s.Check(t.Context(), false); err != nil || c.Sum() != 0 {
+		t.Errorf("%+v, %v", c, err)
+	}
+	if err := s.Close(); err != nil || log.Len() > 0 {
+		t.Errorf("%v; logged %s", err, log.String())
+	}
+}
