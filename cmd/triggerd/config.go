@@ -199,14 +199,16 @@ func (s *settings) postgresURL() string {
 	if s.DBPassword != nil {
 		user = url.UserPassword(or(s.DBUser, "postgres"), *s.DBPassword)
 	}
-	if strings.HasPrefix(or(s.DBHost, ""), "/") { // the folder of a socket
+	path := "/" + or(s.DBName, "zapier_triggers")
+	rawPath := "/" + strings.ReplaceAll(url.PathEscape(path[1:]), "@", "%40") // an @ in a name is not that after the user
+	if strings.HasPrefix(or(s.DBHost, ""), "/") {                             // the folder of a socket
 		query := url.Values{"host": {*s.DBHost}, "port": {strconv.Itoa(port)}, "sslmode": {"disable"}}
-		return (&url.URL{Scheme: "postgres", User: user, Path: "/" + or(s.DBName, "zapier_triggers"), RawQuery: query.Encode()}).String()
+		return (&url.URL{Scheme: "postgres", User: user, Path: path, RawPath: rawPath, RawQuery: query.Encode()}).String()
 	}
 	u := url.URL{
 		Scheme: "postgres", User: user,
-		Host:     net.JoinHostPort(or(s.DBHost, "localhost"), strconv.Itoa(port)),
-		Path:     "/" + or(s.DBName, "zapier_triggers"),
+		Host: net.JoinHostPort(or(s.DBHost, "localhost"), strconv.Itoa(port)),
+		Path: path, RawPath: rawPath,
 		RawQuery: url.Values{"sslmode": {s.DBSSLMode}}.Encode(),
 	}
 	return u.String()

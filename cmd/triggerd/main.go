@@ -36,6 +36,7 @@ func main() {
 	// A write to a pipe that nobody reads fails, instead of ending the process.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	forgetPostgres()
+	keepPrivate()
 	if err := run(ctx, os.Args[1:], os.Getenv, os.Stdout, os.Stderr); err != nil {
 		fmt.Fprintf(os.Stderr, "triggerd: %s\n", oneLine(err))
 		os.Exit(1)

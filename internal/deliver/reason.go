@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+
+	"triggerd/internal/trigger"
 )
 
 // reason says in a few words why there was no answer, and names no address.
@@ -113,13 +115,14 @@ func reasonOfTLS(err error) string {
 // shownLocation is how much of a Location is shown, in bytes.
 const shownLocation = 200
 
-// redirectTo says where a redirect leads, which is not followed; "" if the
-// answer is none.
-func redirectTo(resp *http.Response) string {
+// redirectTo says where a redirect leads, which is not followed, without the
+// credentials of the webhook; "" if the answer is none.
+func redirectTo(resp *http.Response, w *trigger.Webhook) string {
 	to := resp.Header.Get("Location")
 	if resp.StatusCode < 300 || resp.StatusCode > 399 || to == "" {
 		return ""
 	}
+	to = newRedactor(w, len(to)).text(to)
 	if len(to) > shownLocation {
 		to = to[:shownLocation] + "…"
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"io"
+	"math"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptrace"
@@ -242,11 +243,12 @@ func (e *Engine) post(ctx context.Context, watch *stopwatch, it *item, w *trigge
 	a.Status = resp.StatusCode
 	a.RetryAfter = trigger.ParseRetryAfter(strings.Join(resp.Header.Values("Retry-After"), ","), at)
 	a.Directive = trigger.ParseDirective(strings.Join(resp.Header.Values("Webhook-Delivery"), ","))
-	watch.leadsTo = redirectTo(resp)
+	watch.leadsTo = redirectTo(resp, w)
 	if watch.conn != nil {
 		watch.conn.keptAlive(strings.Join(resp.Header.Values("Keep-Alive"), ","), e.Now())
 	}
-	a.Response = readAnswer(ctx, resp, watch.conn)
+	answer, cut := readAnswer(ctx, resp, watch.conn)
+	a.Response = keptOf(answer, cut, w)
 	return ""
 }
 
@@ -277,17 +279,32 @@ func (e *Engine) target(w *trigger.Webhook) (*url.URL, error) {
 }
 
 // readAnswer returns the beginning of an answer's body, as far as it comes in
-// time. After 101 the connection speaks something else, and net/http no longer
-// ends it with the request: there is no body.
-func readAnswer(ctx context.Context, resp *http.Response, conn *receiverConn) []byte {
+// time, and whether there was more of it. After 101 the connection speaks
+// something else, and net/http no longer ends it with the request: there is no
+// body.
+func readAnswer(ctx context.Context, resp *http.Response, conn *receiverConn) (answer []byte, cut bool) {
 	if resp.Body == http.NoBody || resp.StatusCode < 200 {
-		return nil
+		return nil, false
 	}
 	if conn != nil { // whatever net/http does, the deadline ends the reading
 		stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 		defer stop()
 	}
-	answer, _ := io.ReadAll(io.LimitReader(resp.Body, maxAnswer)) // what came is the answer
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer)) // what came is the answer
+	return answer, err != nil || len(answer) == maxAnswer
+}
+
+// keptOf returns what is kept of an answer: its beginning, without the
+// credentials of the webhook.
+func keptOf(answer []byte, cut bool, w *trigger.Webhook) []byte {
+	if len(answer) == 0 {
+		return answer
+	}
+	most := len(answer)
+	if cut { // it may end in a part of a credential
+		most = math.MaxInt
+	}
+	answer = newRedactor(w, most).answer(answer, cut)
 	return bytes.Clone(answer[:min(len(answer), keptAnswer)])
 }
 

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"modernc.org/sqlite"
 
 	"triggerd/internal/trigger"
 )
@@ -47,7 +48,14 @@ func (s *Store) InWrite(ctx context.Context, fn func(exec func(text string) erro
 // WithSQLite returns options by which SQLite is called through another driver,
 // and its log is copied into triggerd.db when it has this many pages.
 func (o Options) WithSQLite(by driver.Driver, pages int64) Options {
-	o.sqlite = sqliteOptions{by, pages}
+	o.sqlite = sqliteOptions{by, pages, emptyAfter}
+	return o
+}
+
+// WithEmptyLog returns options by which SQLite's log is emptied so long after
+// a commit.
+func (o Options) WithEmptyLog(after time.Duration) Options {
+	o.sqlite = sqliteOptions{&sqlite.Driver{}, checkpointPages, after}
 	return o
 }
 
@@ -113,4 +121,10 @@ func LogStamps(path string) ([]uint32, error) {
 		numbers = append(numbers, uint32(s))
 	}
 	return numbers, err
+}
+
+// Rewrite rewrites the file of a store on SQLite, and empties its log.
+func (s *Store) Rewrite(ctx context.Context) error {
+	w := s.dialect.(*embedded).writer
+	return w.alone(ctx, func() error { return w.rewrite(ctx) })
 }

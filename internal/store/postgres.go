@@ -40,9 +40,9 @@ type postgresOptions struct {
 }
 
 func openPostgres(ctx context.Context, s *Store, o Options) error {
-	config, err := pgxpool.ParseConfig(o.PostgresURL)
+	config, err := parseConnString(o.PostgresURL)
 	if err != nil {
-		return fmt.Errorf("the PostgreSQL settings cannot be read, check DATABASE_URL or the DB_* variables: %w", redactConfig(err))
+		return fmt.Errorf("the PostgreSQL settings cannot be read, check DATABASE_URL or the DB_* variables: %w", err)
 	}
 	p := &postgres{partitioning: make(chan struct{}, 1), wanted: config.ConnConfig.ValidateConnect, monotonic: s.clock.monotonic}
 	p.server = serverWatch{epoch: &s.epoch, log: s.log, reset: p.reset}
@@ -68,15 +68,6 @@ func openPostgres(ctx context.Context, s *Store, o Options) error {
 		return errors.Join(err, p.close())
 	}
 	return nil
-}
-
-// redactConfig keeps the connection string, which may hold a password, out of
-// the message.
-func redactConfig(err error) error {
-	if _, ok := errors.AsType[*pgconn.ParseConfigError](err); ok {
-		return errors.New("not a PostgreSQL connection string")
-	}
-	return err
 }
 
 func (p *postgres) newPool(ctx context.Context, c *pgxpool.Config, dial pgconn.DialFunc, size int, settings map[string]string) (*patientPool, error) {
@@ -286,6 +277,10 @@ func (p *postgres) now(ctx context.Context, local func() time.Time) (r reading, 
 	r.answered, r.theirs = local(), fromMicros(us)
 	return orZero(r, err)
 }
+
+// notePlain does nothing, and so does forgetPlain.
+func (p *postgres) notePlain(context.Context, querier) error { return nil }
+func (p *postgres) forgetPlain(context.Context) error        { return nil }
 
 // damage is for pg_amcheck to find, which comes with PostgreSQL.
 func (p *postgres) damage(context.Context) (string, error) { return "", nil }

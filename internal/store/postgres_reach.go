@@ -37,7 +37,7 @@ func (p *postgres) reach(ctx context.Context) error {
 		return fmt.Errorf("this is no PostgreSQL, but a pooler such as PgBouncer: connect to PostgreSQL directly: %w", err)
 	}
 	if err != nil {
-		return fmt.Errorf("PostgreSQL cannot be reached, check that it runs and that DATABASE_URL or the DB_* variables are right: %w", err)
+		return fmt.Errorf("PostgreSQL cannot be reached, check that it runs and that DATABASE_URL or the DB_* variables are right: %w", redactSetting(err))
 	}
 	return nil
 }

@@ -62,6 +62,9 @@ func openSQLite(ctx context.Context, s *Store, o Options) error {
 		return errors.Join(cannotOpen(o, err), e.close())
 	}
 	s.read, s.hot, s.hotDays = e.read, e.hot, e.hot
+	if err := e.learnPlain(ctx); err != nil {
+		return errors.Join(err, e.close())
+	}
 	if err := e.freeLeases(ctx, s); err != nil {
 		return errors.Join(err, e.close())
 	}

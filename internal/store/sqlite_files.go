@@ -24,10 +24,11 @@ import (
 // files that were opened: before and after each commit, at each new connection,
 // and every lookFilesEvery.
 type dataFiles struct {
-	path string   // of triggerd.db, as the operator has named it
-	note string   // the path of the logNote
-	lock *os.File // of the folder in which triggerd.db is, if it is a link to one in another; else nil
-	log  *slog.Logger
+	path   string   // of triggerd.db, as the operator has named it
+	target string   // where that leads to, if it is a link
+	note   string   // the path of the logNote
+	lock   *os.File // of the folder in which triggerd.db is, if it is a link to one in another; else nil
+	log    *slog.Logger
 
 	options sqliteOptions
 
@@ -64,7 +65,7 @@ func newDataFiles(s *Store, o Options, lock *os.File) (*dataFiles, error) {
 		stop: make(chan struct{}), stopped: make(chan struct{}),
 	}
 	if d.options.driver == nil {
-		d.options = sqliteOptions{&sqlite.Driver{}, checkpointPages}
+		d.options = sqliteOptions{&sqlite.Driver{}, checkpointPages, emptyAfter}
 	}
 	locked, err := lock.Stat()
 	if err != nil {
@@ -81,7 +82,7 @@ func newDataFiles(s *Store, o Options, lock *os.File) (*dataFiles, error) {
 	if d.lock, err = lockTarget(target, o.DataDir); err != nil {
 		return nil, err
 	}
-	d.note = target + noteSuffix
+	d.target, d.note = target, target+noteSuffix
 	if lostLog(target) {
 		d.log.Error("events that were acknowledged may be missing", "error", filepath.Base(target)+"-wal is gone, although the server did not stop "+
 			"in order: if another program has written it into triggerd.db, or a backup was restored, all is well; else restore both files, or see what triggerd check says")
@@ -233,7 +234,7 @@ func makePrivate(path string, chmod func(string, fs.FileMode) error) (warning st
 
 // openWriter returns the connection that writes.
 func (d *dataFiles) openWriter() *sql.DB {
-	db := d.pool("journal_mode(WAL)", "synchronous(FULL)", "wal_autocheckpoint(0)", "journal_size_limit(67108864)")
+	db := d.pool("journal_mode(WAL)", "synchronous(FULL)", "wal_autocheckpoint(0)", "journal_size_limit(67108864)", "secure_delete(ON)")
 	db.SetMaxOpenConns(1)
 	return db
 }
@@ -263,13 +264,16 @@ func (d *dataFiles) openReaders(ctx context.Context) (_ *sql.DB, err error) {
 func (d *dataFiles) pool(pragmas ...string) *sql.DB {
 	settings := url.Values{
 		"mode":    {"rw"}, // SQLite never makes the file: makeDatabase has
-		"_pragma": append(pragmas, "busy_timeout(5000)", "foreign_keys(1)", "cache_size(-16384)"),
+		"_pragma": append(pragmas, fmt.Sprintf("busy_timeout(%d)", busyTimeout.Milliseconds()), "foreign_keys(1)", "cache_size(-16384)"),
 	}
 	return sql.OpenDB(&connector{
 		files: d, driver: d.options.driver,
 		source: "file:" + (&url.URL{Path: d.path}).EscapedPath() + "?" + settings.Encode(),
 	})
 }
+
+// busyTimeout is how long a connection waits for another program's.
+const busyTimeout = 5 * time.Second
 
 // connector opens connections to the files that are watched, and no others.
 type connector struct {

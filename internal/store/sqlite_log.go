@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"time"
 )
 
 // A stamp ties triggerd.db to its log. It is the database's user_version, so it
@@ -124,10 +125,11 @@ func (d *dataFiles) noteClosed() {
 const checkpointPages = 2000
 
 // sqliteOptions are what tests change. The zero value stands for SQLite's own
-// driver, and checkpointPages.
+// driver, checkpointPages and emptyAfter.
 type sqliteOptions struct {
 	driver          driver.Driver
 	checkpointPages int64
+	emptyAfter      time.Duration
 }
 
 // logState is how the next transaction meets the log.
@@ -163,9 +165,12 @@ func (w *writer) begin(ctx context.Context, state logState) (n logNote, err erro
 	return n, err
 }
 
-// checkpoint copies what it can of the log into triggerd.db. It waits for
-// nobody; what remains is copied after one of the next commits.
+// checkpoint scrubs the log, and copies what it can of it into triggerd.db. It
+// waits for nobody; what remains is copied after one of the next commits.
 func (w *writer) checkpoint(ctx context.Context) error {
+	if err := w.scrub(ctx); err != nil { // no reason to let the log grow
+		w.files.log.Warn("bytes of deleted rows may be left in the database file", "error", err)
+	}
 	return w.exec(ctx, "PRAGMA wal_checkpoint(PASSIVE)")
 }
 

@@ -387,7 +387,10 @@ func TestTornLog(t *testing.T) {
 	t.Parallel()
 	_, all, org := life(t)
 	const frame = 24 + 4096
-	m := all[slices.IndexFunc(all, func(m moment) bool { return strings.HasPrefix(m.disk[logFile][32+4:], "\x00\x00\x00\x00") })]
+	m := all[slices.IndexFunc(all, func(m moment) bool {
+		began := strings.HasPrefix(m.disk[noteFile], fmt.Sprintf("1 open %08x ", m.disk[dbFile][60:64])) // none of it is copied yet
+		return began && strings.HasPrefix(m.disk[logFile][32+4:], "\x00\x00\x00\x00")
+	})]
 	log := m.disk[logFile] // whose first commit has several pages
 	torn := map[string]string{"first page zero": log[:32+24] + strings.Repeat("\x00", frame-24) + log[32+frame:]}
 	for _, size := range []int{1, 31, 32, 40, 32 + 24, 32 + frame/2, 32 + frame, len(log) / 2, len(log) - 1} {

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"sync"
+	"time"
 )
 
 // writer owns SQLite's one writing connection. Whatever is ready when the last
@@ -15,10 +16,12 @@ type writer struct {
 	db   *sql.DB
 	conn *sql.Conn
 
-	files *dataFiles
+	files    *dataFiles
+	scrubber scrubber // used by the loop alone
 
 	stmts map[string]*sql.Stmt // used by the loop alone
 	jobs  chan *writeJob
+	apart chan func() // between transactions
 	ended chan struct{}
 	once  sync.Once
 }
@@ -41,8 +44,10 @@ func newWriter(ctx context.Context, db *sql.DB, files *dataFiles) (*writer, erro
 	}
 	w := &writer{
 		db: db, conn: conn, files: files, stmts: map[string]*sql.Stmt{},
-		jobs: make(chan *writeJob, writesPerCommit), ended: make(chan struct{}),
+		jobs: make(chan *writeJob, writesPerCommit), apart: make(chan func()), ended: make(chan struct{}),
 	}
+	w.scrubber.timer = time.NewTimer(files.options.emptyAfter)
+	w.scrubber.armed = true
 	if err := w.checkpointAtStart(context.WithoutCancel(ctx)); err != nil {
 		return nil, errors.Join(err, w.closeFiles())
 	}
@@ -69,6 +74,19 @@ func (w *writer) do(ctx context.Context, fn func(querier) error) error {
 	}
 }
 
+// alone runs fn in the loop, outside of any transaction.
+func (w *writer) alone(ctx context.Context, fn func() error) error {
+	done := make(chan error, 1)
+	select {
+	case w.apart <- func() { done <- fn() }:
+		return <-done
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-w.ended:
+		return errClosed
+	}
+}
+
 // close ends the loop after the jobs it has taken. It must be the last to close
 // the files.
 func (w *writer) close() error {
@@ -78,6 +96,7 @@ func (w *writer) close() error {
 }
 
 func (w *writer) closeFiles() error {
+	w.scrubber.timer.Stop()
 	var errs []error
 	for _, stmt := range w.stmts { // while one is open, so is the file
 		errs = append(errs, stmt.Close())
@@ -88,9 +107,13 @@ func (w *writer) closeFiles() error {
 func (w *writer) run(ctx context.Context) {
 	defer close(w.ended)
 	for {
-		jobs, open := w.gather()
-		if len(jobs) > 0 {
+		jobs, open, empty := w.gather()
+		switch {
+		case len(jobs) > 0:
 			w.commit(ctx, jobs)
+			w.arm(w.files.options.emptyAfter)
+		case empty:
+			w.emptyLog(ctx)
 		}
 		if !open {
 			w.leave(ctx)
@@ -100,23 +123,34 @@ func (w *writer) run(ctx context.Context) {
 }
 
 // leave says that a log which is missing from now on was not deleted. It
-// empties the log, if another file has the place of triggerd.db: at the
-// next start SQLite would write the log into that file. Nothing else needs it:
-// SQLite itself leaves the log of a file that was moved, and empties the others.
+// empties the log, also if another file has the place of triggerd.db: at the
+// next start SQLite would write the log into that file. SQLite itself leaves
+// the log of a file that was moved.
 func (w *writer) leave(ctx context.Context) {
 	if w.files.replaced() {
 		_ = w.exec(ctx, "PRAGMA wal_checkpoint(TRUNCATE)") // into the file that was replaced
+	} else if err := w.tryEmptyLog(ctx); err != nil {
+		w.files.log.Debug("the log cannot be emptied", "error", err)
 	}
 	w.files.noteClosed()
 }
 
 // gather waits for a job and takes all that are ready. open is false when the
-// writer is to end after them.
-func (w *writer) gather() (jobs []*writeJob, open bool) {
-	job := <-w.jobs
+// writer is to end after them, and empty is true when the log is to be emptied
+// instead.
+func (w *writer) gather() (jobs []*writeJob, open, empty bool) {
+	var job *writeJob
+	select {
+	case job = <-w.jobs:
+	case fn := <-w.apart:
+		fn()
+		return nil, true, false
+	case <-w.scrubber.timer.C:
+		return nil, true, true
+	}
 	for {
 		if job == nil {
-			return jobs, false
+			return jobs, false, false
 		}
 		if err := job.ctx.Err(); err != nil {
 			job.done <- err
@@ -124,12 +158,12 @@ func (w *writer) gather() (jobs []*writeJob, open bool) {
 			jobs = append(jobs, job)
 		}
 		if len(jobs) == writesPerCommit {
-			return jobs, true
+			return jobs, true, false
 		}
 		select {
 		case job = <-w.jobs:
 		default:
-			return jobs, true
+			return jobs, true, false
 		}
 	}
 }

@@ -117,6 +117,10 @@ type dialect interface {
 	// beat looks at the database as a node shows that it lives, beside its row;
 	// thorough is for when commits have failed. id is one of this moment.
 	beat(ctx context.Context, id trigger.ID, thorough bool) error
+	// notePlain remembers, and forgetPlain removes what is left of, secrets that
+	// were stored plain. On PostgreSQL VACUUM removes it in time.
+	notePlain(ctx context.Context, q querier) error
+	forgetPlain(ctx context.Context) error
 	// damage says what is wrong with the database's own files; "": nothing, as
 	// far as the database tells.
 	damage(ctx context.Context) (string, error)
@@ -186,6 +190,9 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	}
 	if err == nil {
 		_, err = s.Reseal(ctx)
+	}
+	if err == nil {
+		err = s.forgetPlain(ctx)
 	}
 	if err != nil {
 		return nil, errors.Join(withStarting(err, o), s.Close())

@@ -56,6 +56,9 @@ func (s *Store) addWebhook(ctx context.Context, q querier, w *trigger.Webhook, v
 		return 0, err
 	}
 	w.ID = id
+	if err := s.notePlain(ctx, q); err != nil {
+		return 0, err
+	}
 	return id, s.addVersion(ctx, q, w, version, now)
 }
 
@@ -187,6 +190,9 @@ func (s *Store) updateSettings(ctx context.Context, q querier, w *trigger.Webhoo
 	}
 	_, err = q.ExecContext(ctx, `UPDATE webhooks SET url = $3, filter = $4, secret = $5, config = $6, sealed = $7
 		WHERE organization_id = $1 AND id = $2`, w.OrganizationID, w.ID, w.URL, c.filter, c.secret, c.config, c.sealed)
+	if err == nil {
+		err = s.notePlain(ctx, q)
+	}
 	return err
 }
 

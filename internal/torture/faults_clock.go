@@ -70,6 +70,9 @@ func (r *run) setClock(ahead time.Duration) error {
 	if err := os.WriteFile(next, fmt.Appendf(nil, "+%d\n", int(ahead.Seconds())), 0o644); err != nil {
 		return err
 	}
+	if err := os.Chmod(next, 0o644); err != nil { // PostgreSQL may run as another user
+		return err
+	}
 	return os.Rename(next, r.clockFile())
 }
 

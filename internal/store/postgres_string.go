@@ -1,0 +1,77 @@
+package store
+
+import (
+	"errors"
+	"regexp"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// A connection string whose password has a character with a meaning, for
+// example postgres://user:pa@ss@host/db, may be read so that a part of the
+// password becomes the name of a host, of a user or of a setting. Such names
+// are in the messages of the driver and of the server. So parseConnString refuses
+// strings in which they look like that, and no error has any part of the string.
+
+var errSettings = errors.New("not a PostgreSQL connection string")
+
+var errSettingsAmbiguous = errors.New("the PostgreSQL connection string may be read in two ways: in a URL write the characters " +
+	"@ : / ? # & % and spaces of a password as %40 and so on, for example postgres://user:pa%40ss@host/database; " +
+	"otherwise put the password in quotes, for example host=localhost password='pa ss'")
+
+var (
+	hostPattern    = regexp.MustCompile(`^[A-Za-z0-9._:%-]*$`)
+	settingPattern = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.]*$`)
+)
+
+// parseConnString reads a connection string. Its errors have nothing of it.
+func parseConnString(text string) (*pgxpool.Config, error) {
+	config, err := pgxpool.ParseConfig(text)
+	if err != nil {
+		return nil, errSettings
+	}
+	c := config.ConnConfig
+	hosts := []string{c.Host}
+	for _, other := range c.Fallbacks {
+		hosts = append(hosts, other.Host)
+	}
+	for _, host := range hosts {
+		if !strings.HasPrefix(host, "/") && !hostPattern.MatchString(host) {
+			return nil, errSettingsAmbiguous
+		}
+	}
+	for name := range c.RuntimeParams {
+		if !settingPattern.MatchString(name) {
+			return nil, errSettingsAmbiguous
+		}
+	}
+	if hasStrayAt(text) || c.Password == "" && strings.Contains(c.User, ":") {
+		return nil, errSettingsAmbiguous
+	}
+	return config, nil
+}
+
+// hasStrayAt reports whether a URL has an @ besides the one after the user and
+// the password.
+func hasStrayAt(text string) bool {
+	scheme, rest, ok := strings.Cut(text, "://")
+	if !ok || scheme != "postgres" && scheme != "postgresql" {
+		return false
+	}
+	if i := strings.IndexAny(rest, "@/"); i >= 0 && rest[i] == '@' {
+		rest = rest[i+1:]
+	}
+	return strings.Contains(rest, "@")
+}
+
+// redactSetting hides what the server says about a setting in the connection
+// string that it does not take: the setting may be a part of the password.
+func redactSetting(err error) error {
+	refused, ok := errors.AsType[*pgconn.PgError](err)
+	if !ok || !isCode(err, "42704", "22023", "42601", "42602", "55P02", "42501") {
+		return err
+	}
+	return errors.New("the server does not take a setting in the connection string (SQLSTATE " + refused.Code + ")")
+}
