@@ -48,6 +48,8 @@ func TestStartErrors(t *testing.T) {
 		{"LISTEN", "here", "LISTEN must be host:port"},
 		{"LISTEN", "0.0.0.0:0", "set ADMIN_TOKEN"},
 		{"LISTEN", ":0", "set ADMIN_TOKEN"},
+		{"LISTEN", ":0", "triggerd token new"},
+		{"LISTEN", ":0", "OPEN_SIGNUP=true"},
 		{"LISTEN", busy, "already in use"},
 		{"DATA_DIR", file, "--data-dir"},
 		{"DATABASE_URL", "nonsense password=hidden", "not a PostgreSQL connection string"},

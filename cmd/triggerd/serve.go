@@ -124,9 +124,14 @@ func newServer(ctx context.Context, set settings, log *slog.Logger, now func() t
 	if s.store, err = s.openStore(ctx, now); err != nil {
 		return nil, errors.Join(err, s.abandon())
 	}
-	if err := s.wire(now); err != nil {
+	token, err := s.findToken(ctx)
+	if err == nil {
+		err = s.wire(now)
+	}
+	if err != nil {
 		return nil, errors.Join(err, s.abandon(), s.store.Close())
 	}
+	s.api.MadeToken = token
 	s.handler.set(s.api.Handler())
 	s.api.MeasureReadiness(context.WithoutCancel(ctx))
 	return s, nil
@@ -164,6 +169,7 @@ func (s *server) wire(now func() time.Time) error {
 	s.watcher = &deliver.ClockWatcher{Store: s.store, Schedule: s.settings.RetrySchedule.Schedule, Metrics: metrics, Log: s.log}
 	s.api.Writer, s.api.Limits, s.api.MaxBody = s.writer, s.settings.limits(), s.settings.MaxBodyBytes
 	s.api.AdminToken, s.api.OpenSignup, s.api.Proxies = s.settings.AdminToken, s.settings.OpenSignup, prefixesOf(s.settings.TrustedProxies)
+	s.api.Loopback = s.settings.onLoopback()
 	s.api.Ahead, s.api.Ready = s.settings.Retention.Duration-s.settings.RetrySchedule.Span(), s.ready
 	metrics.Gauge("database_connections_in_use", "Connections to the database in use.",
 		func() float64 { return float64(s.store.Stats().InUse) })

@@ -48,7 +48,9 @@ type API struct {
 	MaxBody    int                  // bytes
 	Ahead      time.Duration        // how far ahead a deliver_at may lie
 	Proxies    []netip.Prefix       // whose X-Forwarded-For is believed
-	AdminToken string               // "": there is none, and what needs it is open
+	AdminToken string               // the operator's token that people have set, ADMIN_TOKEN; "": one that was made counts
+	MadeToken  string               // the operator's token in the data folder; "": its hash is in the database, if there is one
+	Loopback   bool                 // the server listens on loopback alone
 	OpenSignup bool                 // anyone may make a key
 	Ready      func() error         // why this node should get no requests, if so
 	Version    string               // of the program
@@ -58,7 +60,10 @@ type API struct {
 	rates limit.Shared                // by organization
 	wrong limit.Limiter[netip.Prefix] // by address
 	keys  *keyCache
+	token *tokenCache
 	used  *budget // bytes of bodies
+
+	guesses limit.Limiter[netip.Prefix] // wrong operator tokens, by address
 }
 
 // Engine is what the delivery engine does for requests. [deliver.Engine] is
@@ -77,13 +82,14 @@ type scope int
 
 // The scopes. There is none by default: a route without one does not start.
 const (
-	scopePublic scope = iota + 1
-	scopeKey          // whoever has an API key, of a suspended organization too
-	scopeIngest       // whose key may post events
-	scopeRead         // whose key may read
-	scopeManage       // whose key may change things
-	scopeSignup       // whoever may make an organization
-	scopeAdmin        // whoever has the admin token, or anyone if there is none
+	scopePublic  scope = iota + 1
+	scopeKey           // whoever has an API key, of a suspended organization too
+	scopeIngest        // whose key may post events
+	scopeRead          // whose key may read
+	scopeManage        // whose key may change things
+	scopeSignup        // whoever may make an organization
+	scopeAdmin         // whoever has the operator's token
+	scopeMetrics       // the same; anyone on loopback if there is no ADMIN_TOKEN
 )
 
 type route struct {
@@ -120,6 +126,7 @@ func (r *request) orgID() int64 { return r.key.Organization.ID }
 // Handler serves all routes; other paths get 404, other methods 405.
 func (a *API) Handler() http.Handler {
 	a.keys = newKeyCache(a.Store)
+	a.token = newTokenCache(a.Store)
 	a.used = newBudget(maxBodies)
 	a.types = newTypeCache(a.Store)
 	a.rates.Nodes, a.rates.Take = a.Store.Nodes, a.Store.TakePermits

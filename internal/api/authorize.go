@@ -1,8 +1,6 @@
 package api
 
 import (
-	"crypto/sha256"
-	"crypto/subtle"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -20,13 +18,8 @@ func (a *API) authorize(rt *route, r *request) (err error) {
 	switch s {
 	case scopePublic:
 		return nil
-	case scopeSignup:
-		if !a.OpenSignup {
-			err = a.admin(r)
-		}
-		return err
-	case scopeAdmin:
-		return a.admin(r)
+	case scopeSignup, scopeMetrics, scopeAdmin:
+		return a.authorizeOperator(s, r)
 	}
 	if r.key, err = a.authenticate(r, rt.isNew()); err != nil {
 		r.key = trigger.APIKey{}
@@ -63,7 +56,7 @@ func scopeOf(s scope) trigger.Scopes {
 
 // challengeOf says how to ask with the right to it (RFC 9110, section 11.6.1).
 func challengeOf(s scope) string {
-	if s == scopeAdmin || s == scopeSignup {
+	if s == scopeAdmin || s == scopeMetrics || s == scopeSignup {
 		return `Bearer realm="triggerd"`
 	}
 	return `ApiKey realm="triggerd"`
@@ -76,18 +69,6 @@ func bearer(h http.Header) string {
 		return ""
 	}
 	return strings.TrimSpace(token)
-}
-
-// admin wants the admin token, where there is one.
-func (a *API) admin(r *request) error {
-	if a.AdminToken == "" {
-		return nil
-	}
-	given, want := sha256.Sum256([]byte(bearer(r.Header))), sha256.Sum256([]byte(a.AdminToken))
-	if subtle.ConstantTimeCompare(given[:], want[:]) == 0 {
-		return trigger.Errorf(trigger.Unauthorized, "Missing or wrong admin token")
-	}
-	return nil
 }
 
 // authenticate finds the key of a request: X-Api-Key, or a Bearer token where
