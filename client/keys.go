@@ -19,7 +19,7 @@ type Key struct {
 	Name       string    `json:"name"`
 	Prefix     string    `json:"prefix"` // how it begins, to know it by
 	Scopes     []string  `json:"scopes"`
-	Networks   []string  `json:"networks"` // from where it holds, as CIDRs; none: from anywhere
+	Networks   []string  `json:"networks"` // from where it holds, as CIDRs or addresses; none: from anywhere
 	CreatedAt  time.Time `json:"created_at"`
 	ExpiresAt  time.Time `json:"expires_at,omitzero"`   // zero: never
 	LastUsedAt time.Time `json:"last_used_at,omitzero"` // to the minute; zero: never
@@ -32,8 +32,8 @@ type Key struct {
 type KeyInput struct {
 	Name      string    `json:"name,omitzero"`
 	Scopes    []string  `json:"scopes,omitzero"`     // nil: all that the caller has
-	ExpiresAt time.Time `json:"expires_at,omitzero"` // zero: never
-	Networks  []string  `json:"networks,omitzero"`   // nil: any
+	ExpiresAt time.Time `json:"expires_at,omitzero"` // zero: with the caller, or never
+	Networks  []string  `json:"networks,omitzero"`   // nil: those of the caller, or any
 }
 
 const keysPath = "/v1/keys"
@@ -54,15 +54,18 @@ func (c *Client) KeyByID(ctx context.Context, id int64) (Key, error) {
 	return get[Key](ctx, c, under(keysPath, id))
 }
 
-// CreateKey makes a key. Its Key is shown this once; [ErrSecretLost] if the
-// answer that had it was lost.
+// CreateKey makes a key, which has no other scopes than the caller's key, no
+// wider networks and no later end: otherwise CodeMissingScope or
+// CodeValidationFailed. It outlives the caller's key. Its Key is shown this once;
+// [ErrSecretLost] if the answer that had it was lost.
 func (c *Client) CreateKey(ctx context.Context, in KeyInput) (Key, error) {
 	return c.newKey(ctx, keysPath, in)
 }
 
-// RotateKey makes a new key with the name, scopes and networks of another, which
-// goes on holding for the overlap: 0 to 2592000 s, and nil is a day. [ErrSecretLost]
-// if the answer with the new key was lost.
+// RotateKey makes a new key with the name, scopes, networks and end of another,
+// which must not be more than those of the caller's key. The other one goes on
+// holding for the overlap: 0 to 2592000 s, and nil is a day. [ErrSecretLost] if
+// the answer with the new key was lost.
 func (c *Client) RotateKey(ctx context.Context, id int64, overlapSeconds *float64) (Key, error) {
 	in := struct {
 		OverlapSeconds *float64 `json:"overlap_seconds,omitzero"`

@@ -36,11 +36,16 @@ func ParseDelivery(body []byte) (Delivery, error) {
 }
 
 // Middleware lets those requests through to next alone that Verify finds
-// genuine, with the body to be read again. It answers others with 401, those
-// with a body over MaxDelivery with 413, and those whose body does not come
-// to its end with 400.
+// genuine, with the body to be read again. It answers others with 401, before
+// their body is read where the headers or the age are wrong; those with a body
+// over MaxDelivery with 413, and those whose body does not come to its end with
+// 400.
 func (v *Verifier) Middleware(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := v.verifyHeader(r.Header); err != nil {
+			http.Error(w, "not a genuine delivery", http.StatusUnauthorized)
+			return
+		}
 		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxDelivery))
 		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 			http.Error(w, "the body is over 10 MiB", http.StatusRequestEntityTooLarge)

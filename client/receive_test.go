@@ -87,9 +87,37 @@ func TestMiddlewareRefusesBodies(t *testing.T) {
 	h := verifierAt(t, at.Unix(), exampleSecret).Middleware(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("called") }))
 	diff(t, "too large", deliver(t, h, exampleSecret, strings.Repeat("a", MaxDelivery+1)).Code, 413)
 	r := httptest.NewRequest(http.MethodPost, "/", iotest.ErrReader(io.ErrUnexpectedEOF))
+	r.Header = headers("e", strconv.FormatInt(at.Unix(), 10), "v1,AAAA")
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, r)
 	diff(t, "cut", w.Code, 400)
+}
+
+// Whoever sends no headers, or old ones, is not read.
+func TestMiddlewareReadsNoBodyForNothing(t *testing.T) {
+	t.Parallel()
+	h := verifierAt(t, at.Unix(), exampleSecret).Middleware(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("called") }))
+	now := strconv.FormatInt(at.Unix(), 10)
+	for name, header := range map[string]http.Header{
+		"none": {}, "old": headers("e", strconv.FormatInt(at.Unix()-301, 10), "v1,AAAA"), "ahead": headers("e", strconv.FormatInt(at.Unix()+301, 10), "v1,AAAA"),
+		"a dot": headers("e.1", now, "v1,AAAA"), "no signature": headers("e", now, ""), "no digits": headers("e", "1e9", "v1,AAAA"),
+	} {
+		body := &countedBody{}
+		r := httptest.NewRequest(http.MethodPost, "/", body)
+		r.Header = header
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		diff(t, name, w.Code, 401)
+		diff(t, name+": reads", body.reads, 0)
+	}
+}
+
+// countedBody is an endless body that counts what is read of it.
+type countedBody struct{ reads int }
+
+func (b *countedBody) Read(p []byte) (int, error) {
+	b.reads++
+	return len(p), nil
 }
 
 func TestParseDelivery(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"strconv"
 	"strings"
 	"time"
@@ -29,9 +30,14 @@ var (
 // Webhooks 1.0, "Signature scheme"): over its webhook-id, its webhook-timestamp,
 // which is at in whole Unix seconds, and the very bytes of its body. A secret
 // whsec_… gives "v1," and HMAC-SHA256, a private key whsk_… gives "v1a," and
-// ed25519, both in base64. An error if the secret is neither.
+// ed25519, both in base64. An error if the secret is neither, if the id is empty
+// or has a dot, or if the time is before 1970: no receiver may take that.
 func Sign(secret, id string, at time.Time, body []byte) (string, error) {
-	content := signed(id, strconv.FormatInt(at.Unix(), 10), body)
+	timestamp := strconv.FormatInt(at.Unix(), 10)
+	if !signable(id, timestamp) {
+		return "", fmt.Errorf("triggerd: a webhook-id must not be empty or have a dot, and a webhook-timestamp must be digits; got %.64q and %s", id, timestamp)
+	}
+	content := signed(id, timestamp, body)
 	switch {
 	case strings.HasPrefix(secret, symmetricPrefix):
 		key, err := symmetricKey(secret)
@@ -49,7 +55,14 @@ func Sign(secret, id string, at time.Time, body []byte) (string, error) {
 	return "", errSign
 }
 
-// signed is what a signature is made over.
+// signable reports whether what is signed can be read in one way: the id ends
+// at the first dot, and the timestamp, which is plain digits, at the second.
+func signable(id, timestamp string) bool {
+	digits := timestamp != "" && strings.Trim(timestamp, "0123456789") == "" && (timestamp[0] != '0' || timestamp == "0")
+	return digits && id != "" && !strings.Contains(id, ".")
+}
+
+// signed is what a signature is made over. Its parts must be signable.
 func signed(id, timestamp string, body []byte) []byte {
 	return append([]byte(id+"."+timestamp+"."), body...)
 }

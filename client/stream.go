@@ -30,7 +30,8 @@ var (
 // is cut, or nothing was heard on it for 45 s, not even a heartbeat, another one
 // begins where it was; only as long as there never was a connection, this is
 // tried as often as any call. So the stream ends with the loop, or with an error,
-// which comes last: the context's, or one that another try does not help against.
+// which comes last: the context's, or one that another try does not help against,
+// for example CodeUnauthorized within 5 s of the key's end.
 func (c *Client) StreamInbox(ctx context.Context, lastEventID string) iter.Seq2[InboxEvent, error] {
 	return func(yield func(InboxEvent, error) bool) {
 		s := stream{client: c, last: lastEventID}

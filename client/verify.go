@@ -74,19 +74,14 @@ func NewVerifier(secrets ...string) (*Verifier, error) {
 // Verify tells whether body, as it came, was signed for these headers not over
 // 5 minutes ago: nil if one of the signatures matches one of the secrets.
 // Otherwise it is ErrMissingHeaders, ErrTooOld, ErrTooNew or ErrBadSignature.
+//
+// A signature is over id.timestamp.body. So that it is good for one delivery
+// alone, an id with a dot is refused, and a timestamp that is not plain digits.
 func (v *Verifier) Verify(header http.Header, body []byte) error {
-	id, timestamp, signatures := header.Get(HeaderID), header.Get(HeaderTimestamp), header.Get(HeaderSignature)
-	at, err := strconv.ParseInt(timestamp, 10, 64)
-	if id == "" || signatures == "" || err != nil || strconv.FormatInt(at, 10) != timestamp {
-		return ErrMissingHeaders
+	if err := v.verifyHeader(header); err != nil {
+		return err
 	}
-	switch now := clock(v.now).Unix(); {
-	case at < now-tolerance:
-		return ErrTooOld
-	case at > now+tolerance:
-		return ErrTooNew
-	}
-	content := signed(id, timestamp, body)
+	content, signatures := signed(header.Get(HeaderID), header.Get(HeaderTimestamp), body), header.Get(HeaderSignature)
 	digests := make([][]byte, len(v.symmetric))
 	for i, key := range v.symmetric {
 		digests[i] = digest(key, content)
@@ -97,6 +92,26 @@ func (v *Verifier) Verify(header http.Header, body []byte) error {
 		}
 	}
 	return ErrBadSignature
+}
+
+// verifyHeader tells what is wrong with a delivery whatever its body is.
+func (v *Verifier) verifyHeader(header http.Header) error {
+	id, timestamp := header.Get(HeaderID), header.Get(HeaderTimestamp)
+	once := len(header.Values(HeaderID)) == 1 && len(header.Values(HeaderTimestamp)) == 1 // else another reader may take another one
+	if !once || header.Get(HeaderSignature) == "" || !signable(id, timestamp) {
+		return ErrMissingHeaders
+	}
+	at, err := strconv.ParseInt(timestamp, 10, 64)
+	if err != nil {
+		return ErrMissingHeaders
+	}
+	switch now := clock(v.now).Unix(); {
+	case at < now-tolerance:
+		return ErrTooOld
+	case at > now+tolerance:
+		return ErrTooNew
+	}
+	return nil
 }
 
 // matches judges one signature, in a time that does not tell how near it is.

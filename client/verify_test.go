@@ -120,7 +120,12 @@ func TestVerify(t *testing.T) {
 		{"with a zero", both, exampleID, "0" + now, exampleBody, exampleSignature, ErrMissingHeaders},
 		{"huge", both, exampleID, "99999999999999999999", exampleBody, exampleSignature, ErrMissingHeaders},
 		{"far", both, exampleID, "9223372036854775807", exampleBody, exampleSignature, ErrTooNew},
-		{"long ago", both, exampleID, "-9223372036854775808", exampleBody, exampleSignature, ErrTooOld},
+		{"before 1970", both, exampleID, "-1", exampleBody, exampleSignature, ErrMissingHeaders},
+		{"long ago", both, exampleID, "0", exampleBody, exampleSignature, ErrTooOld},
+		{"no digits alone", both, exampleID, now + ".0", exampleBody, exampleSignature, ErrMissingHeaders},
+		{"digits of elsewhere", both, exampleID, "١٦١٤٢٦٥٣٣٠", exampleBody, exampleSignature, ErrMissingHeaders},
+		{"a dot in the id", both, "a.b", now, exampleBody, exampleSignature, ErrMissingHeaders},
+		{"a dot as the id", both, ".", now, exampleBody, exampleSignature, ErrMissingHeaders},
 	}
 	for _, tt := range tests {
 		v := verifierAt(t, exampleTime, tt.secrets...)
@@ -135,6 +140,96 @@ func TestTolerance(t *testing.T) {
 		v := verifierAt(t, exampleTime+late, exampleSecret)
 		diff(t, strconv.FormatInt(late, 10), v.Verify(headers(exampleID, "1614265330", exampleSignature), []byte(exampleBody)), want)
 	}
+}
+
+// A payload that begins like a timestamp must not make an old signature young:
+// what was signed as id.old.young.rest is no delivery of the id id.old.
+func TestOldSignatureStaysOld(t *testing.T) {
+	t.Parallel()
+	const old, young = exampleTime - 3*3600, exampleTime
+	body := strconv.Itoa(young) + ".25" // a number is a payload
+	signature, err := Sign(exampleSecret, exampleID, time.Unix(old, 0), []byte(body))
+	diff(t, "sign", err, nil)
+	v := verifierAt(t, exampleTime, exampleSecret)
+	diff(t, "as it came", v.Verify(headers(exampleID, strconv.Itoa(old), signature), []byte(body)), ErrTooOld)
+	h := headers(exampleID+"."+strconv.Itoa(old), strconv.Itoa(young), signature)
+	diff(t, "as another", v.Verify(h, []byte("25")), ErrMissingHeaders)
+}
+
+// What two readers of one header could read in two ways is refused.
+func TestHeadersThatAreThereTwice(t *testing.T) {
+	t.Parallel()
+	v := verifierAt(t, exampleTime, exampleSecret)
+	for _, name := range []string{HeaderID, HeaderTimestamp} {
+		h := headers(exampleID, "1614265330", exampleSignature)
+		h.Add(name, "1")
+		diff(t, name, v.Verify(h, []byte(exampleBody)), ErrMissingHeaders)
+	}
+}
+
+func TestSignRefuses(t *testing.T) {
+	t.Parallel()
+	for _, id := range []string{"", ".", "a.1614265330", "a."} {
+		if got, err := Sign(exampleSecret, id, time.Unix(exampleTime, 0), nil); err == nil || !strings.Contains(err.Error(), strconv.Quote(id)) {
+			t.Errorf("%q is signed as %s: %v", id, got, err)
+		}
+	}
+	if got, err := Sign(exampleSecret, "id", time.Unix(-1, 0), nil); err == nil {
+		t.Errorf("a time before 1970 is signed as %s", got)
+	}
+}
+
+// accepted lists the deliveries that one signature, of content, is good for,
+// each at its own time: every id, timestamp and body that content can be cut
+// into.
+func accepted(t testing.TB, content []byte) (ids []string) {
+	t.Helper()
+	key, err := symmetricKey(exampleSecret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signature := "v1," + base64.StdEncoding.EncodeToString(digest(key, content))
+	for i, first := range content {
+		if first != '.' {
+			continue
+		}
+		for j := i + 1; j < len(content); j++ {
+			if content[j] != '.' {
+				continue
+			}
+			id, timestamp, body := string(content[:i]), string(content[i+1:j]), content[j+1:]
+			at, _ := strconv.ParseInt(timestamp, 10, 64) // whatever is no time is refused
+			if verifierAt(t, at, exampleSecret).Verify(headers(id, timestamp, signature), body) == nil {
+				ids = append(ids, id+" "+timestamp)
+			}
+		}
+	}
+	return ids
+}
+
+// No signature is good for two deliveries.
+func TestOneSignatureIsOfOneDelivery(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(rt *rapid.T) {
+		content := []byte(rapid.StringMatching(`[a.0-9]{0,4}\.[0-9]{1,3}\.[a.0-9]{0,12}`).Draw(rt, "content"))
+		if ids := accepted(t, content); len(ids) > 1 {
+			rt.Fatalf("%q is taken as %q", content, ids)
+		}
+	})
+}
+
+func FuzzOneSignatureIsOfOneDelivery(f *testing.F) {
+	f.Add([]byte("a.1.2.b"))
+	f.Add([]byte("a..1.2."))
+	f.Add([]byte(exampleID + ".1614265330." + exampleBody))
+	f.Fuzz(func(t *testing.T, content []byte) {
+		if len(content) > 200 {
+			return // each cut costs
+		}
+		if ids := accepted(t, content); len(ids) > 1 {
+			t.Errorf("%q is taken as %q", content, ids)
+		}
+	})
 }
 
 // By the real clock, and by the official library.
@@ -163,9 +258,9 @@ func TestSignAndVerifyAgree(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
 		raw := rapid.SliceOfN(rapid.Byte(), 24, 64).Draw(rt, "secret")
-		id := rapid.StringMatching(`[!-~]{1,40}`).Draw(rt, "id")
+		id := rapid.StringMatching(`[!-\-/-~]{1,40}`).Draw(rt, "id") // no dot
 		body := rapid.SliceOf(rapid.Byte()).Draw(rt, "body")
-		unix := rapid.Int64Range(-1<<40, 1<<40).Draw(rt, "time")
+		unix := rapid.Int64Range(0, 1<<40).Draw(rt, "time")
 		signing, verifying := secret(raw), secret(raw)
 		if rapid.Bool().Draw(rt, "ed25519") {
 			signing, verifying = examplePrivate, examplePublic

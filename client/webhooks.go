@@ -177,7 +177,9 @@ func (c *Client) CreateWebhook(ctx context.Context, in WebhookInput) (Webhook, e
 	return webhook, err
 }
 
-// UpdateWebhook changes a webhook.
+// UpdateWebhook changes a webhook. A URL with another scheme, host or port is
+// CodeValidationFailed if the webhook has Auth or Headers that are not given
+// anew, or as [Null], beside it.
 func (c *Client) UpdateWebhook(ctx context.Context, id int64, in WebhookPatch) (Webhook, error) {
 	return call[Webhook](ctx, c, request{method: http.MethodPatch, path: under(webhooksPath, id)}, in)
 }

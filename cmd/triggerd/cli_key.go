@@ -14,8 +14,8 @@ import (
 type keyFlags struct {
 	Name    string   `help:"What the key is called."`
 	Scope   []string `help:"What it may do: ingest, read, manage; again, or with commas between. Default: all that the caller may."`
-	Expires *moment  `help:"When it ends: a time, or a span from now, as 90d. Default: never."`
-	Network []string `help:"From where it holds, as a CIDR; again, or with commas between. Default: from anywhere."`
+	Expires *moment  `help:"When it ends: a time, or a span from now, as 90d. Default: with the caller's key, if that ends."`
+	Network []string `help:"From where it holds, as a CIDR or an address; again, or with commas between. Default: as the caller's key."`
 }
 
 func (f *keyFlags) input(now time.Time) client.KeyInput {

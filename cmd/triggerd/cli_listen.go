@@ -73,7 +73,7 @@ func (c *listenCommand) listener(s *session) (*listener, error) {
 	if c.Secret == "" {
 		c.Secret = newSecret()
 	}
-	if _, err := client.Sign(c.Secret, "", time.Time{}, nil); err != nil {
+	if _, err := client.Sign(c.Secret, "id", time.Unix(0, 0), nil); err != nil {
 		return nil, errors.New("--secret must be whsec_ or whsk_, and go on in base64")
 	}
 	from, err := c.open(s)

@@ -259,3 +259,22 @@ func TestRefusedFlags(t *testing.T) {
 		t.Errorf("it asked for %q", got)
 	}
 }
+
+// Where a webhook is moved and its credentials are kept back, the message names
+// the flags.
+func TestMoveNamesItsFlags(t *testing.T) {
+	t.Parallel()
+	const refused = `{"code":"validation_failed","title":"Validation failed","status":422,"detail":"url moves","errors":[` +
+		`{"pointer":"#/auth","detail":"url moves"},{"pointer":"#/headers","detail":"url moves"}]}`
+	api := newFakeAPI(t, always(422, refused))
+	api.run(t, "", "webhook", "set", "1", "--to", "https://b.example").
+		failsWith(t, "url moves; with --to give --bearer, --basic or --reset auth; with --to give --header or --reset header")
+	got := api.run(t, "", "webhook", "set", "1", "--to", "https://b.example", "--header", "A: b", "--bearer", "t")
+	if got.failsWith(t, "url moves (#/auth; #/headers)"); strings.Contains(got.err.Error(), "--to") {
+		t.Errorf("%v", got.err) // it is about what was given
+	}
+	got = api.run(t, "", "webhook", "set", "1", "--rate", "1")
+	if got.failsWith(t, "url moves"); strings.Contains(got.err.Error(), "--to") {
+		t.Errorf("%v", got.err)
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"triggerd/client"
@@ -130,7 +131,33 @@ func (c *webhookSet) Run(ctx context.Context, s *session) error {
 	if body, err := json.Marshal(patch); err == nil && string(body) == "{}" {
 		return errNothingToSet
 	}
-	return c.show(s, func(api *client.Client) (client.Webhook, error) { return api.UpdateWebhook(ctx, c.ID, patch) })
+	return c.show(s, func(api *client.Client) (client.Webhook, error) {
+		webhook, err := api.UpdateWebhook(ctx, c.ID, patch)
+		return webhook, explainMove(err, patch)
+	})
+}
+
+// explainMove says which flags go with --to where the server keeps stored
+// credentials from going elsewhere.
+func explainMove(err error, patch client.WebhookPatch) error {
+	e, ok := errors.AsType[*client.Error](err)
+	if !ok || patch.URL.IsZero() {
+		return err
+	}
+	told := *e
+	for _, flag := range []struct {
+		pointer, hint string
+		given         bool
+	}{
+		{"#/auth", "--bearer, --basic or --reset auth", !patch.Auth.IsZero()},
+		{"#/headers", "--header or --reset header", !patch.Headers.IsZero()},
+	} {
+		if !flag.given && slices.ContainsFunc(e.Errors, func(f client.FieldError) bool { return f.Pointer == flag.pointer }) {
+			told.Detail += "; with --to give " + flag.hint
+			told.Errors = nil // the flags say it better than the members
+		}
+	}
+	return &told
 }
 
 type webhookCreate struct {

@@ -28,6 +28,8 @@ type settings struct {
 	DedupMaxSize             int  `help:"Dedup ids kept in memory." default:"10000"`
 	MaxBodyBytes             int  `help:"Largest body of a request, in bytes." default:"1048576"`
 
+	IdleTimeout time.Duration `help:"Time after which a connection of a client without a request is closed, 1s to 24h. Longer than that of a load balancer in front." default:"620s"`
+
 	AllowedTargets  []network     `help:"Networks that webhooks may reach beside the public internet, as CIDRs or addresses: 10.0.0.0/8,fd00::/8."`
 	TrustedProxies  []network     `help:"Networks of reverse proxies whose X-Forwarded-For is believed, as CIDRs or addresses."`
 	RequireHTTPS    bool          `name:"require-https" help:"Refuse webhooks whose URL is not https."`
@@ -40,6 +42,8 @@ type settings struct {
 
 	LogLevel string `help:"Least level that is logged: debug, info, warn or error." default:"info" enum:"debug,info,warn,error"`
 	Dev      bool   `help:"For development: webhooks may reach loopback, logs are for people, and a database that does not sync is taken."`
+
+	Descriptors int `kong:"-"` // that connections are bounded by; 0: those that the process may have
 }
 
 // schedule and days are settings in the forms that people write.
@@ -113,6 +117,9 @@ func (s *settings) check() error {
 	}
 	if s.DeliveryTimeout < time.Second || s.DeliveryTimeout > 30*time.Second {
 		return errors.New("DELIVERY_TIMEOUT must be from 1s to 30s")
+	}
+	if s.IdleTimeout < time.Second || s.IdleTimeout > 24*time.Hour {
+		return fmt.Errorf("IDLE_TIMEOUT must be from 1s to 24h, for example 620s; got %v", s.IdleTimeout)
 	}
 	if s.DedupRetention.Duration != 0 && s.DedupRetention.Duration < time.Hour {
 		return errors.New("DEDUP_RETENTION must be 0, for ever, or at least 1h")

@@ -204,6 +204,7 @@ func TestDemoReceiver(t *testing.T) {
 		{"from the future", "e1", body, -6 * time.Minute, nil, badlySigned},
 		{"not signed", "e1", body, 0, func(h http.Header) { h.Del(standardwebhooks.HeaderWebhookSignature) }, badlySigned},
 		{"another's id", "e1", body, 0, func(h http.Header) { h.Set(standardwebhooks.HeaderWebhookID, "e2") }, badlySigned},
+		{"a dot in the id", "e1.2", strings.Replace(body, "e1", "e1.2", 1), 0, nil, badlySigned},
 		{"another event", "e2", strings.Replace(body, "e1", "e2", 1), 0, nil, unknown},
 	}
 	for _, tt := range tests {

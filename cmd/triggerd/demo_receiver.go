@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"strings"
 	"time"
 
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
@@ -32,7 +33,7 @@ func receive(webhook *standardwebhooks.Webhook, l *ledger) http.HandlerFunc {
 // readArrival checks signature and timestamp, and takes the body apart.
 func readArrival(webhook *standardwebhooks.Webhook, header http.Header, body []byte) arrival {
 	a := arrival{eventID: header.Get(standardwebhooks.HeaderWebhookID), size: len(body)}
-	if webhook.Verify(body, header) != nil {
+	if strings.Contains(a.eventID, ".") || webhook.Verify(body, header) != nil { // the library takes dots
 		a.trouble = badlySigned
 		return a
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -37,7 +38,6 @@ const (
 	headerTimeout = 5 * time.Second
 	readTimeout   = headerTimeout + 15*time.Second // header and body
 	writeTimeout  = 60 * time.Second
-	idleTimeout   = 60 * time.Second
 	maxHeader     = 16 << 10 // bytes; net/http allows 4 KiB more
 )
 
@@ -87,7 +87,8 @@ type server struct {
 	api      *api.API
 	http     *http.Server
 	handler  *switching
-	served   chan error    // why http ended; nil: it has not begun
+	served   chan error // why http ended; nil: it has not begun
+	conns    *connections
 	tls      *certReloader // nil: it speaks plain HTTP
 	stopping atomic.Bool
 	ballast  []byte // see ballastSize
@@ -120,6 +121,7 @@ func newServer(ctx context.Context, set settings, log *slog.Logger, now func() t
 		return nil, fmt.Errorf("cannot listen: %w", err)
 	}
 	s := &server{settings: set, log: log, listener: listener, tls: pair, handler: &switching{}, ballast: make([]byte, ballastSize)}
+	s.conns = newConnections(cmp.Or(set.Descriptors, allowedDescriptors()), prefixesOf(set.TrustedProxies))
 	s.http = s.newHTTP()
 	if s.store, err = s.openStore(ctx, now); err != nil {
 		return nil, errors.Join(err, s.abandon())
@@ -141,9 +143,10 @@ func newServer(ctx context.Context, set settings, log *slog.Logger, now func() t
 func (s *server) newHTTP() *http.Server {
 	return &http.Server{
 		Handler: s.handler, MaxHeaderBytes: maxHeader - 4096,
-		ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
-		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
-		HTTP2:    &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
+		ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: s.settings.IdleTimeout,
+		ErrorLog:  slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+		ConnState: s.conns.changed,
+		HTTP2:     &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
 	}
 }
 
@@ -171,6 +174,13 @@ func (s *server) wire(now func() time.Time) error {
 	s.api.AdminToken, s.api.OpenSignup, s.api.Proxies = s.settings.AdminToken, s.settings.OpenSignup, prefixesOf(s.settings.TrustedProxies)
 	s.api.Loopback = s.settings.onLoopback()
 	s.api.Ahead, s.api.Ready = s.settings.Retention.Duration-s.settings.RetrySchedule.Span(), s.ready
+	s.api.Admits = s.conns.admits
+	s.measure(metrics)
+	return nil
+}
+
+// measure adds the metrics that are read off the parts.
+func (s *server) measure(metrics *telemetry.Metrics) {
 	metrics.Gauge("database_connections_in_use", "Connections to the database in use.",
 		func() float64 { return float64(s.store.Stats().InUse) })
 	metrics.Gauge("database_connections_max", "Most connections to the database.",
@@ -183,7 +193,11 @@ func (s *server) wire(now func() time.Time) error {
 		b := s.engine.Backlog()
 		return b.Open, b.Oldest
 	})
-	return nil
+	metrics.Gauge("http_connections", "Open connections of clients.", func() float64 { return float64(s.conns.count()) })
+	metrics.Counter("http_idle_closed_total", "Idle connections of clients that were closed to make room.",
+		func() float64 { return float64(s.conns.evicted.Load()) })
+	metrics.Counter("http_connections_limited_total", "Connections of clients that could only ask for /livez and /readyz.",
+		func() float64 { return float64(s.conns.limitedSoFar.Load()) })
 }
 
 func (s *server) ready() error {
@@ -259,7 +273,7 @@ func (s *server) run(ctx context.Context) error {
 
 // serve takes connections until the server is shut down.
 func (s *server) serve() error {
-	listener := loudListener{s.listener, s.log}
+	listener := loudListener{s.listener, s.log, s.conns.relieve}
 	if s.tls == nil {
 		return s.http.Serve(listener)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
+	"sync"
 	"time"
 
 	"triggerd/internal/trigger"
@@ -13,8 +14,29 @@ import (
 // recorder notes what was answered.
 type recorder struct {
 	http.ResponseWriter
-	before        func(http.Header) // adds what depends on what was done; nil: nothing does
+	before        func(h http.Header, status int) // adds what each answer has; nil: nothing
 	status, bytes int
+
+	mu   sync.Mutex
+	last time.Time // no write deadline is later; zero: any may be
+}
+
+// SetWriteDeadline is for http.ResponseController. It keeps to endBy.
+func (w *recorder) SetWriteDeadline(deadline time.Time) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.last.IsZero() && (deadline.IsZero() || deadline.After(w.last)) {
+		deadline = w.last
+	}
+	return http.NewResponseController(w.ResponseWriter).SetWriteDeadline(deadline)
+}
+
+// endBy bounds all writes, that under way included.
+func (w *recorder) endBy(last time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.last = last
+	_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(last)
 }
 
 func (w *recorder) WriteHeader(status int) {
@@ -34,7 +56,7 @@ func (w *recorder) begin(status int) {
 		return
 	}
 	if w.status = status; w.before != nil {
-		w.before(w.Header())
+		w.before(w.Header(), status)
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"triggerd/internal/deliver"
@@ -54,6 +55,9 @@ type API struct {
 	OpenSignup bool                 // anyone may make a key
 	Ready      func() error         // why this node should get no requests, if so
 	Version    string               // of the program
+	// Admits reports whether a connection, by its remote address, may ask for
+	// more than its health. nil: each may.
+	Admits func(remoteAddr string) bool
 
 	bell  bell                        // rings when an inbox has something new
 	types *typeCache                  // event types that are validated
@@ -61,7 +65,8 @@ type API struct {
 	wrong limit.Limiter[netip.Prefix] // by address
 	keys  *keyCache
 	token *tokenCache
-	used  *budget // bytes of bodies
+	used  *budget  // bytes of bodies
+	tags  sync.Map // entity tags of files, by name
 
 	guesses limit.Limiter[netip.Prefix] // wrong operator tokens, by address
 }
@@ -114,10 +119,16 @@ func (rt *route) isNew() bool {
 	return strings.HasPrefix(rt.path, "/v1/") || strings.HasPrefix(rt.path, "/docs") || rt.path == "/openapi.yaml"
 }
 
+// isProbe reports a route by which the server's health is asked.
+func (rt *route) isProbe() bool {
+	return rt.path == "/livez" || rt.path == "/readyz" || rt.path == "/health"
+}
+
 // request is an HTTP request that was judged.
 type request struct {
 	*http.Request
-	key trigger.APIKey // zero where the scope asks for none
+	key   trigger.APIKey // zero where the scope asks for none
+	right *right         // to it, while it lasts; nil before it is authorized
 }
 
 // orgID is the organization whose request it is.
@@ -195,8 +206,11 @@ func (a *API) serve(rt route) http.Handler {
 			defer cancel()
 			req.Request = r.WithContext(ctx)
 		}
-		if rt.isNew() {
-			out.before = func(h http.Header) { a.tellLimit(h, req) }
+		out.before = func(h http.Header, status int) {
+			rt.protect(h, status)
+			if rt.isNew() {
+				a.tellLimit(h, req)
+			}
 		}
 		err := a.handle(rt, out, req)
 		switch {
@@ -214,7 +228,7 @@ func (a *API) serve(rt route) http.Handler {
 }
 
 // handle turns a panic into an error; net/http's own way out stays open.
-func (a *API) handle(rt route, w http.ResponseWriter, r *request) (err error) {
+func (a *API) handle(rt route, w *recorder, r *request) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = &trigger.Error{Kind: trigger.Internal, Message: "Internal error", Cause: fmt.Errorf("panic: %v\n%s", p, debug.Stack())}
@@ -224,13 +238,35 @@ func (a *API) handle(rt route, w http.ResponseWriter, r *request) (err error) {
 		w.Header().Set("Connection", "close") // nobody reads the rest
 		return trigger.Errorf(trigger.URITooLong, "URL is over %d bytes", maxURL)
 	}
-	if err := a.authorize(&rt, r); err != nil {
-		if trigger.KindOf(err) == trigger.Unauthorized {
-			w.Header().Set("WWW-Authenticate", challengeOf(rt.scope))
+	if a.Admits != nil && !a.Admits(r.RemoteAddr) {
+		w.Header().Set("Connection", "close")
+		if !rt.isProbe() {
+			return trigger.NewUnavailable(errors.New("there are too many connections, in all or from its address"), busyRetry)
 		}
-		return err
 	}
-	return rt.handle(w, r)
+	if err = a.authorize(&rt, r); err == nil {
+		err = a.handleWatched(&rt, w, r)
+	}
+	if trigger.KindOf(err) == trigger.Unauthorized {
+		w.Header().Set("WWW-Authenticate", challengeOf(rt.scope))
+	}
+	return err
+}
+
+// handleWatched calls a route's handler while the right to the request lasts.
+// An error after its end is that it has ended.
+func (a *API) handleWatched(rt *route, w *recorder, r *request) error {
+	r.right = a.watch(rt, w, r)
+	defer r.right.release()
+	err := rt.handle(w, r)
+	if ended := r.right.ended(); err != nil && ended != nil {
+		w.Header().Set("Connection", "close") // it has deadlines that the next request must not get
+		if trigger.KindOf(ended) == trigger.Unauthorized {
+			r.key = trigger.APIKey{} // as if it had come now
+		}
+		return ended
+	}
+	return err
 }
 
 // note counts a request and writes its line in the log, with the causes that

@@ -56,11 +56,11 @@ type keyInput struct {
 	Networks  opt[[]string] `json:"networks"`
 }
 
-// apply sets what was asked for. most are the scopes that may be given, and
-// are where none were asked for. Forbidden if there are others; Invalid, with a
+// apply sets what was asked for. What was not is as it is of the key that asks.
+// Forbidden or Invalid if that key must not make this one; Invalid, with a
 // pointer, if something is not as it must be.
-func (in *keyInput) apply(k *trigger.APIKey, most trigger.Scopes, now time.Time) error {
-	k.Name, k.Scopes = in.Name.or(""), most
+func (in *keyInput) apply(k, asks *trigger.APIKey, now time.Time) error {
+	k.Name, k.Scopes, k.Networks, k.ExpiresAt = in.Name.or(""), asks.Scopes, asks.Networks, asks.ExpiresAt
 	if in.Scopes.Given && !in.Scopes.Null {
 		k.Scopes = 0
 		for i, name := range in.Scopes.Value {
@@ -70,6 +70,9 @@ func (in *keyInput) apply(k *trigger.APIKey, most trigger.Scopes, now time.Time)
 			}
 			k.Scopes |= scope
 		}
+	}
+	if in.Networks.Given && !in.Networks.Null {
+		k.Networks = nil
 	}
 	for i, text := range in.Networks.or(nil) {
 		network, err := trigger.ParseNetwork(text)
@@ -87,10 +90,7 @@ func (in *keyInput) apply(k *trigger.APIKey, most trigger.Scopes, now time.Time)
 	if err := k.Check(); err != nil { // of the name alone it does not say where it is
 		return trigger.AtMember(err, "#/name")
 	}
-	if lacking := k.Scopes &^ most; lacking != 0 {
-		return forbidden("missing_scope", "The key lacks the scope "+lacking.String()+", and cannot give it")
-	}
-	return nil
+	return asks.MayMake(k)
 }
 
 // expiry reads when a key is to end.
@@ -106,7 +106,7 @@ func expiry(text string, now time.Time) (time.Time, error) {
 }
 
 func (a *API) postAPIKey(w http.ResponseWriter, r *request) error {
-	return a.makeKey(w, r, r.orgID(), r.key.Scopes)
+	return a.makeKey(w, r, r.orgID(), &r.key)
 }
 
 func (a *API) postOrganizationKey(w http.ResponseWriter, r *request) error {
@@ -114,11 +114,12 @@ func (a *API) postOrganizationKey(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	return a.makeKey(w, r, orgID, trigger.AllScopes)
+	return a.makeKey(w, r, orgID, &trigger.APIKey{Scopes: trigger.AllScopes})
 }
 
-// makeKey makes a key of an organization, with some scopes at most.
-func (a *API) makeKey(w http.ResponseWriter, r *request, orgID int64, most trigger.Scopes) error {
+// makeKey makes a key of an organization, which may do no more than one that
+// asks.
+func (a *API) makeKey(w http.ResponseWriter, r *request, orgID int64, asks *trigger.APIKey) error {
 	var in keyInput
 	body, err := a.readBody(w, r, &in)
 	if err != nil {
@@ -129,7 +130,7 @@ func (a *API) makeKey(w http.ResponseWriter, r *request, orgID int64, most trigg
 		return err
 	}
 	shown, key := drawKey()
-	if err := in.apply(&key, most, a.Store.Now()); err != nil {
+	if err := in.apply(&key, asks, a.Store.Now()); err != nil {
 		return err
 	}
 	id, err := a.Store.AddAPIKey(r.Context(), orgID, key, o)
@@ -227,7 +228,7 @@ func (a *API) rotateKey(w http.ResponseWriter, r *request) error {
 		return err
 	}
 	shown, next := drawKey()
-	next.Scopes = r.key.Scopes
+	next.Scopes, next.Networks, next.ExpiresAt = r.key.Scopes, r.key.Networks, r.key.ExpiresAt
 	nextID, err := a.Store.RotateAPIKey(r.Context(), r.orgID(), id, next, overlap, o)
 	if err == nil {
 		a.keys.forget()

@@ -22,13 +22,14 @@ func (s *server) makings(t *testing.T) map[string]making {
 	t.Helper()
 	org, key := s.found(t)
 	id := s.make(t, key, client.KeyInput{Name: "to rotate"}).ID
+	itself := s.make(t, key, client.KeyInput{Name: "rotates itself"}) // and then has an end
 	return map[string]making{
 		"an organization":      {"/v1/organizations", operator, `{"name":"Once"}`, `{"name":"Once","tier":"free"}`},
 		"a key":                {"/v1/keys", key, `{"name":"once"}`, `{"name":"Once"}`},
 		"a key, of nothing":    {"/v1/keys", key, ``, `{"name":"x"}`},
 		"a key, by operator":   {fmt.Sprintf("/v1/organizations/%d/keys", org.ID), operator, `{"name":"once"}`, `{"name":"Once"}`},
 		"a key, for another":   {fmt.Sprintf("/v1/keys/%d/rotate", id), key, `{"overlap_seconds":0}`, `{"overlap_seconds":1}`},
-		"a key, in time again": {fmt.Sprintf("/v1/keys/%d/rotate", s.keyOf(t, key).ID), key, ``, `{"overlap_seconds":1}`},
+		"a key, in time again": {fmt.Sprintf("/v1/keys/%d/rotate", itself.ID), itself.Key, ``, `{"overlap_seconds":1}`},
 	}
 }
 

@@ -307,6 +307,61 @@ func TestKeysGiveNoMoreThanTheyHave(t *testing.T) {
 	})
 }
 
+// A key makes none that comes from elsewhere or outlasts it, whichever way it
+// makes one. What is not asked for is as it is of the key that asks.
+func TestKeysGiveNoLongerAndNoFurther(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, db *storetest.DB) {
+		s := newServer(t, db, withOperator)
+		_, first := s.found(t)
+		now := s.store.Now().Truncate(time.Millisecond)
+		ends := now.Add(time.Hour)
+		near := s.make(t, first, client.KeyInput{Networks: []string{"127.0.0.0/8", "10.1.0.0/16"}, ExpiresAt: ends})
+		for body, at := range map[string]string{
+			`{"networks":[]}`: "#/networks", `{"networks":["0.0.0.0/0"]}`: "#/networks/0", `{"networks":["127.0.0.1","10.0.0.0/8"]}`: "#/networks/1",
+			`{"networks":["::1"]}`: "#/networks/0", `{"expires_at":"` + ends.Add(time.Millisecond).Format(time.RFC3339Nano) + `"}`: "#/expires_at",
+		} {
+			r := s.ask(t, "POST", "/v1/keys", near.Key, body)
+			r.wantsProblem(t, body, 422, "validation_failed", at)
+			for _, part := range []string{strings.TrimPrefix(at[:min(len(at), len("#/networks"))], "#/"), "this key"} {
+				r.wants(t, body, 422, part)
+			}
+		}
+		for _, body := range []string{``, `{"networks":null,"expires_at":null}`} { // the same is the default
+			var made client.Key
+			r := s.ask(t, "POST", "/v1/keys", near.Key, body)
+			if err := json.Unmarshal([]byte(r.body), &made); err != nil || !made.ExpiresAt.Equal(ends) || !slices.Equal(made.Networks, near.Networks) {
+				t.Errorf("%q: %s: %v", body, r.body, err)
+			}
+		}
+		inner := s.make(t, near.Key, client.KeyInput{Networks: []string{"127.1.0.0/16", "127.0.0.1", "10.1.0.0/16"}, ExpiresAt: now.Add(time.Minute)})
+		if len(inner.Networks) != 3 || !inner.ExpiresAt.Equal(now.Add(time.Minute)) {
+			t.Errorf("made %+v", inner)
+		}
+		endless := s.make(t, first, client.KeyInput{Networks: []string{"127.0.0.1"}})
+		anywhere := s.make(t, first, client.KeyInput{ExpiresAt: now.Add(time.Minute)})
+		for what, id := range map[string]int64{"the first": s.keyOf(t, first).ID, "an endless one": endless.ID, "one from anywhere": anywhere.ID} {
+			s.ask(t, "POST", fmt.Sprintf("/v1/keys/%d/rotate", id), near.Key, `{"overlap_seconds":0}`).wantsProblem(t, "rotate "+what, 422, "validation_failed", "")
+		}
+		for _, key := range []string{first, endless.Key, anywhere.Key} {
+			if !s.knows(t, key) {
+				t.Error("a refused rotation has ended a key")
+			}
+		}
+		again, err := s.as(near.Key).RotateKey(t.Context(), near.ID, nil)
+		if err != nil || !again.ExpiresAt.Equal(ends) || !slices.Equal(again.Networks, near.Networks) {
+			t.Errorf("it rotates itself to %+v: %v", again, err)
+		}
+		sure(s.as(near.Key).RotateKey(t.Context(), inner.ID, nil))(t)
+		if err := s.as(first).DeleteKey(t.Context(), again.ID); err != nil { // children outlive it
+			t.Fatal(err)
+		}
+		if !s.knows(t, inner.Key) {
+			t.Error("a key has ended with the one that has made it")
+		}
+	})
+}
+
 func TestNetworks(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, db *storetest.DB) {

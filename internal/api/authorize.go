@@ -25,18 +25,40 @@ func (a *API) authorize(rt *route, r *request) (err error) {
 		r.key = trigger.APIKey{}
 		return err
 	}
-	org := &r.key.Organization
+	return a.allows(&r.key, s, r)
+}
+
+// allows returns an error that says why a key may not make a request; nil if it
+// may.
+func (a *API) allows(key *trigger.APIKey, s scope, r *request) error {
 	switch {
-	case len(r.key.Networks) > 0 && !r.key.Allows(a.clientAddr(r.Request)):
+	case len(key.Networks) > 0 && !key.Allows(a.clientAddr(r.Request)):
 		return forbidden("address_not_allowed", "The key is not allowed from this address")
 	case s == scopeKey:
 		return nil
-	case org.Suspended:
+	case key.Organization.Suspended:
 		return forbidden("organization_suspended", "The organization is suspended")
-	case r.key.Scopes&scopeOf(s) == 0:
+	case key.Scopes&scopeOf(s) == 0:
 		return forbidden("missing_scope", "The key lacks the scope "+scopeOf(s).String())
 	}
 	return nil
+}
+
+// stillMay is authorize for a request that was authorized before and has a key.
+// It changes nothing of the request.
+func (a *API) stillMay(rt *route, r *request) error {
+	given, err := keyOf(r, rt.isNew())
+	if err != nil {
+		return err
+	}
+	key, err := a.keys.find(r.Context(), given, a.Now())
+	switch {
+	case err == nil:
+		return a.allows(&key, rt.scope, r)
+	case trigger.KindOf(err) == trigger.NotFound:
+		return trigger.Errorf(trigger.Unauthorized, "Invalid API key")
+	}
+	return err
 }
 
 func forbidden(code, message string) error {
@@ -71,10 +93,9 @@ func bearer(h http.Header) string {
 	return strings.TrimSpace(token)
 }
 
-// authenticate finds the key of a request: X-Api-Key, or a Bearer token where
-// the route takes one. A database that cannot be asked is an Unavailable, never
-// a wrong key.
-func (a *API) authenticate(r *request, takesBearer bool) (trigger.APIKey, error) {
+// keyOf returns the text of a request's key: X-Api-Key, or a Bearer token where
+// the route takes one.
+func keyOf(r *request, takesBearer bool) (string, error) {
 	given, token := r.Header.Get("X-Api-Key"), ""
 	if takesBearer {
 		token = bearer(r.Header)
@@ -83,10 +104,20 @@ func (a *API) authenticate(r *request, takesBearer bool) (trigger.APIKey, error)
 		given = token
 	}
 	if given == "" {
-		return trigger.APIKey{}, trigger.Errorf(trigger.Unauthorized, "Missing API key")
+		return "", trigger.Errorf(trigger.Unauthorized, "Missing API key")
 	}
 	if token != "" && token != given {
-		return trigger.APIKey{}, trigger.Errorf(trigger.Unauthorized, "Invalid API key")
+		return "", trigger.Errorf(trigger.Unauthorized, "Invalid API key")
+	}
+	return given, nil
+}
+
+// authenticate finds the key of a request. A database that cannot be asked is
+// an Unavailable, never a wrong key.
+func (a *API) authenticate(r *request, takesBearer bool) (trigger.APIKey, error) {
+	given, err := keyOf(r, takesBearer)
+	if err != nil {
+		return trigger.APIKey{}, err
 	}
 	key, err := a.keys.find(r.Context(), given, a.Now())
 	if trigger.KindOf(err) != trigger.NotFound || err == nil {

@@ -74,6 +74,7 @@ func (a *API) readAll(w http.ResponseWriter, r *request, limit int) (body []byte
 	orgID, taken := r.key.Organization.ID, 0
 	free = func() { a.used.give(orgID, taken) }
 	in := http.MaxBytesReader(w, r.Body, int64(limit))
+	r.right.readBody()
 	for {
 		if err := a.used.take(orgID, size-taken); err != nil {
 			free()
@@ -91,7 +92,8 @@ func (a *API) readAll(w http.ResponseWriter, r *request, limit int) (body []byte
 		}
 		size *= 2
 	}
-	if err == io.EOF {
+	ended := r.right.hasBody()
+	if err == io.EOF && ended == nil {
 		return body, free, nil
 	}
 	free()

@@ -14,8 +14,8 @@ const docsPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 // getOpenAPI gives the description of /v1.
-func (a *API) getOpenAPI(w http.ResponseWriter, _ *request) error {
-	return answerFile(w, "openapi.yaml")
+func (a *API) getOpenAPI(w http.ResponseWriter, r *request) error {
+	return a.answerFile(w, r, "openapi.yaml")
 }
 
 // getDocs gives the pages for people, and what they are made of.
@@ -24,21 +24,30 @@ func (a *API) getDocs(w http.ResponseWriter, r *request) error {
 	w.Header().Set("Referrer-Policy", "no-referrer")
 	switch file := r.PathValue("file"); {
 	case file != "":
-		return answerFile(w, path.Join("docs", path.Base(file)))
+		return a.answerFile(w, r, path.Join("docs", path.Base(file)))
 	case r.URL.Path == "/docs":
-		return answerFile(w, "docs/index.html")
+		return a.answerFile(w, r, "docs/index.html")
 	}
-	return answerFile(w, "docs/problems.html")
+	return a.answerFile(w, r, "docs/problems.html")
 }
 
-func answerFile(w http.ResponseWriter, name string) error {
+// answerFile gives a file, or says that the client has it already.
+func (a *API) answerFile(w http.ResponseWriter, r *request, name string) error {
 	body, err := files.ReadFile(name)
 	if err != nil {
 		return notFound()
 	}
+	tag, known := a.tags.Load(name)
+	if !known {
+		tag = etagOf(body)
+		a.tags.Store(name, tag)
+	}
+	w.Header().Set("ETag", tag.(string))
+	if hasCurrent(r.Header, tag.(string)) {
+		w.WriteHeader(http.StatusNotModified)
+		return nil
+	}
 	w.Header().Set("Content-Type", contentTypeOf(name))
-	w.Header().Set("X-Content-Type-Options", "nosniff")
-	w.Header().Set("Cache-Control", "no-cache")
 	w.WriteHeader(http.StatusOK)
 	_, _ = w.Write(body) // a client that is gone needs no answer
 	return nil

@@ -94,7 +94,9 @@ type noRoom struct{}
 func (noRoom) Reserve(int64, int) bool                                            { return false }
 func (noRoom) Return(int64, int)                                                  {}
 func (noRoom) Take(trigger.Delivery, *trigger.Event, *trigger.Webhook, time.Time) {}
-func (noRoom) Wake()                                                              {}
+
+func (noRoom) Expect(trigger.Delivery, *trigger.Webhook, time.Time) {}
+func (noRoom) Wake()                                                {}
 
 // engine is a delivery engine that delivers nothing.
 type engine struct {

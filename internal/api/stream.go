@@ -35,7 +35,8 @@ type stream struct {
 	kept int                      // how much of it the last look at it has left
 }
 
-// streamInbox sends events of the inbox as they come, until the client goes.
+// streamInbox sends events of the inbox as they come, until the client goes or
+// its right ends. Then the stream just ends: a client that comes back is told.
 func (a *API) streamInbox(w http.ResponseWriter, r *request) error {
 	q, err := parameters(r, "last_event_id")
 	if err != nil {
@@ -58,7 +59,6 @@ func (a *API) streamInbox(w http.ResponseWriter, r *request) error {
 	}
 	_ = s.conn.SetReadDeadline(time.Time{}) // nothing more is read
 	w.Header().Set("Content-Type", "text/event-stream")
-	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("X-Accel-Buffering", "no")
 	if r.Method == http.MethodHead {
 		w.WriteHeader(http.StatusOK)
@@ -82,7 +82,9 @@ func (s *stream) run() error {
 		rung, open := s.api.bell.wait(s.r.orgID()) // before the look, so that nothing comes between
 		for more := true; more; {
 			var err error
-			if more, err = s.look(); err != nil {
+			if more, err = s.look(); s.r.Context().Err() != nil {
+				return nil // the client has gone, or the right to it
+			} else if err != nil {
 				return err
 			}
 		}

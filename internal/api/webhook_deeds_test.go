@@ -357,3 +357,57 @@ func TestFollowMayFail(t *testing.T) {
 type deafEngine struct{ *engine }
 
 func (deafEngine) Follow(context.Context, int64) error { return errors.New("no answer") }
+
+// What is stored of a webhook's credentials stays with the receiver that it was
+// given for: with another origin it must be given anew, or dropped.
+func TestCredentialsStayWithTheirOrigin(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, db *storetest.DB) {
+		o := newServer(t, db).newOwner(t)
+		const there = "https://example.com/hook"
+		stored := map[string]client.WebhookInput{
+			"auth":    {URL: there, Auth: &client.WebhookAuth{Type: client.AuthBearer, Token: "t0ken"}},
+			"headers": {URL: there, Headers: map[string]string{"X-Secret": "s3cret"}},
+			"both": {
+				URL: there, Auth: &client.WebhookAuth{Type: client.AuthBasic, User: "u", Password: "pass-word"},
+				Headers: map[string]string{"X-Secret": "s3cret"},
+			},
+			"none": {URL: there},
+		}
+		const elsewhere = `"url":"https://other.example/hook"`
+		for _, c := range []struct{ patch, auth, headers, both string }{ // where it is refused
+			{`{` + elsewhere + `}`, "#/auth", "#/headers", "#/auth #/headers"},
+			{`{"url":"https://example.com:8443/hook"}`, "#/auth", "#/headers", "#/auth #/headers"},
+			{`{"url":"http://example.com/hook"}`, "#/auth", "#/headers", "#/auth #/headers"},
+			{`{` + elsewhere + `,"auth":null}`, "", "#/headers", "#/headers"},
+			{`{` + elsewhere + `,"headers":{}}`, "#/auth", "", "#/auth"},
+			{`{` + elsewhere + `,"auth":null,"headers":null}`, "", "", ""},
+			{`{` + elsewhere + `,"auth":{"type":"bearer","token":"n3w"},"headers":{"X-New":"1"}}`, "", "", ""},
+			{`{"url":"https://EXAMPLE.com:443/other?a=b"}`, "", "", ""},
+			{`{"rate":1}`, "", "", ""},
+		} {
+			for name, want := range map[string]string{"auth": c.auth, "headers": c.headers, "both": c.both, "none": ""} {
+				hook := sure(o.CreateWebhook(t.Context(), stored[name]))(t)
+				r := o.ask(t, "PATCH", webhookPath(hook.ID, ""), c.patch)
+				var p client.Error
+				_ = json.Unmarshal([]byte(r.body), &p) // a webhook has no errors
+				var at []string
+				for _, field := range p.Errors {
+					at = append(at, field.Pointer)
+				}
+				if got := strings.Join(at, " "); got != want || (r.status == 422) != (want != "") || want == "" && r.status != 200 {
+					t.Errorf("%s is stored, %s: %d at %q, want it at %q: %s", name, c.patch, r.status, got, want, r.body)
+				}
+				if now := sure(o.Webhook(t.Context(), hook.ID))(t); want != "" && now.URL != there {
+					t.Errorf("%s is stored, %s: it is at %s", name, c.patch, now.URL)
+				}
+				if strings.Contains(r.body, "t0ken") || strings.Contains(r.body, "s3cret") || strings.Contains(r.body, "pass-word") {
+					t.Errorf("%s: %s", c.patch, r.body)
+				}
+				if err := o.DeleteWebhook(t.Context(), hook.ID); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	})
+}

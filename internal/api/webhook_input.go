@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"strconv"
+	"strings"
 
 	"github.com/tidwall/gjson"
 
@@ -74,6 +75,30 @@ func (in *webhookInput) checkPatch() error {
 		return invalid("#/url", "url must not be null")
 	}
 	return nil
+}
+
+// patch is apply for a webhook that is there already. Invalid if its url gets
+// another origin, but auth or headers stay what they were: whoever may change a
+// webhook must not learn by a receiver of their own what cannot be read.
+func (in *webhookInput) patch(w *trigger.Webhook) error {
+	from, to := trigger.Origin(w.URL), trigger.Origin(in.URL.Value)
+	moves := in.URL.Given && (from != to || from == "")
+	var kept []string
+	if w.Auth != (trigger.Auth{}) && !in.Auth.Given {
+		kept = append(kept, "auth")
+	}
+	if len(w.Headers) > 0 && !in.Headers.Given {
+		kept = append(kept, "headers")
+	}
+	if !moves || kept == nil {
+		return in.apply(w)
+	}
+	err := trigger.Errorf(trigger.Invalid, "url moves from %s to %s: give %s anew, or null to drop what is stored, which is sent to its own origin alone",
+		from, to, strings.Join(kept, " and "))
+	for _, name := range kept {
+		err = err.At("#/" + name)
+	}
+	return err
 }
 
 // apply sets what is given of a webhook; null is the default again.

@@ -246,7 +246,7 @@ func (a *API) patchWebhook(w http.ResponseWriter, r *request) error {
 			return err
 		}
 	}
-	if _, err := a.Store.SetWebhook(r.Context(), r.orgID(), id, in.apply); err != nil {
+	if _, err := a.Store.SetWebhook(r.Context(), r.orgID(), id, in.patch); err != nil {
 		return atSchedule(err)
 	}
 	a.follow(r, id)
@@ -331,6 +331,9 @@ func (a *API) testWebhook(w http.ResponseWriter, r *request) error {
 	event.ID = trigger.NewID(a.Store.Now(), 0, rand.Uint64())
 	_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // that of a body is shorter than an attempt may last
 	attempt := a.Engine.Try(r.Context(), &hook, event)
+	if err := r.right.ended(); err != nil { // which has cut the attempt
+		return err
+	}
 	attempt.DeliveryKey = trigger.DeliveryKey{OrganizationID: r.orgID(), EventID: event.ID, WebhookID: id}
 	attempt.Number = 1
 	answer(w, http.StatusOK, showAttempt(&attempt))

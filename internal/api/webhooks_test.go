@@ -144,7 +144,7 @@ func TestWebhookSettings(t *testing.T) {
 			change func()
 		}{
 			{"nothing", patch{}, func() {}},
-			{"url", patch{URL: client.Set("http://example.com/")}, func() { want.URL = "http://example.com/" }},
+			{"url", patch{URL: client.Set("https://example.com/")}, func() { want.URL = "https://example.com/" }},
 			{"types", patch{Types: client.Set([]string{"a*"})}, func() { want.Types = []string{"a*"} }},
 			{"types by null", patch{Types: client.Null[[]string]()}, func() { want.Types = []string{} }},
 			{"content", patch{Content: client.Set(json.RawMessage(`{"path":"/b","exists":true}`))}, func() { want.Content = json.RawMessage(`{"path":"/b","exists":true}`) }},

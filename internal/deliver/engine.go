@@ -287,7 +287,7 @@ func (e *Engine) measure(ctx context.Context) {
 		if b, err := e.Store.Backlog(ctx); err == nil {
 			e.backlog.Store(&b)
 		}
-		timer.Reset(max(backlogEvery, e.restAfter(begun)))
+		timer.Reset(max(backlogEvery, restAfter(elapsed(e.Now(), begun))))
 	}
 }
 

@@ -166,6 +166,18 @@ func (e *Engine) Take(d trigger.Delivery, event *trigger.Event, w *trigger.Webho
 	e.add(l, &item{d, event, claimedAt, e.LeaseOf(w)}, false)
 }
 
+// Expect implements ingest's hand-off: a delivery of a webhook, which was read at
+// the given time, is in the store. The webhook is looked at when it comes due,
+// however long a look at all webhooks takes.
+func (e *Engine) Expect(d trigger.Delivery, w *trigger.Webhook, readAt time.Time) {
+	e.mu.Lock()
+	e.learn(e.receiver(w.ID), w, readAt)
+	e.mu.Unlock()
+	if wait := d.DueAt.Sub(e.Store.Now()); wait > 0 && wait < lookEvery {
+		e.Wake()
+	}
+}
+
 // add puts a delivery, whose room was promised, into its lane. While the
 // breaker is open it must be one that the probe has found.
 func (e *Engine) add(l *lane, it *item, found bool) {

@@ -19,6 +19,9 @@ const (
 	// overdue is how long after it is due a delivery may become visible, for
 	// its commit took that long, and still be seen by a look at what is due.
 	overdue = 3 * time.Second
+	// quickLook: parts of a look at all webhooks follow each other at once for so
+	// long.
+	quickLook = 200 * time.Millisecond
 )
 
 // look claims due deliveries until ctx ends: when woken, when the next one
@@ -71,14 +74,24 @@ type view struct {
 	after store.Lane           // where the next look at all goes on
 	begun time.Time            // when the first part of it began, in the database's time
 	next  time.Time            // when it may go on, by the process's clock
+	spent time.Duration        // on its parts since the last rest
 	lanes map[int64]store.Lane // by webhook; DueAt: what was due first, zero if that was claimed
 	until time.Time            // what was due by then has been seen, in the database's time
 }
 
-// restAfter is how long after its beginning a look at all webhooks, which has
-// ended now, may begin again.
-func (e *Engine) restAfter(begun time.Time) time.Duration {
-	return min(lookShare*elapsed(e.Now(), begun), time.Minute)
+// restAfter is how long after its beginning a look at all webhooks, which took
+// so long, may begin again.
+func restAfter(took time.Duration) time.Duration { return min(lookShare*took, time.Minute) }
+
+// rest decides when the look at all webhooks goes on, of which a part began at
+// some time and has ended now. more says that this is at once.
+func (v *view) rest(now, begun time.Time) (more bool) {
+	v.spent += elapsed(now, begun)
+	if v.after != (store.Lane{}) && v.spent < quickLook {
+		return true
+	}
+	v.next, v.spent = begun.Add(restAfter(v.spent)), 0
+	return v.after != store.Lane{}
 }
 
 // round looks once at up to 1000 webhooks that have open deliveries, and claims
@@ -90,11 +103,15 @@ func (e *Engine) round(ctx context.Context, v *view) (next time.Duration, err er
 		*v = view{lanes: map[int64]store.Lane{}}
 	}
 	var lanes []store.Lane
-	if begun.Before(v.next) {
-		lanes, err = e.lookAtDue(ctx, v, now)
-	} else if lanes, err = e.lookAtAll(ctx, v, now); err == nil {
-		v.next = begun.Add(e.restAfter(begun))
-		more = more || v.after != store.Lane{}
+	all := false // of the webhooks are in lanes
+	if !begun.Before(v.next) {
+		first := v.after == store.Lane{}
+		lanes, err = e.lookAtAll(ctx, v, now)
+		all = first && v.after == store.Lane{}
+		more = v.rest(e.Now(), begun) || more
+	}
+	if err == nil && !all {
+		lanes, err = e.lookAtDue(ctx, v, now, lanes)
 	}
 	if err != nil {
 		return 0, err
@@ -159,19 +176,31 @@ func compareLanes(a, b store.Lane) int {
 
 // lookAtDue looks at up to 1000 of the webhooks that are known to have work: at
 // what has come due since they were looked at. What was due then, and has not
-// been claimed, still is.
-func (e *Engine) lookAtDue(ctx context.Context, v *view, now time.Time) (lanes []store.Lane, err error) {
-	e.mu.Lock()
-	for id, r := range e.receivers {
-		if _, known := v.lanes[id]; !known && r.webhook != nil {
-			v.lanes[id] = store.Lane{Bucket: trigger.Bucket(r.webhook.OrganizationID), WebhookID: id}
-		}
+// been claimed, still is. Webhooks that get nothing now, since they are paused or
+// their breaker is open, are left out: many of them would hold up the others. A
+// look at all finds them when that has changed. The lanes that have just been
+// seen come first, and are not asked again.
+func (e *Engine) lookAtDue(ctx context.Context, v *view, now time.Time, seen []store.Lane) (lanes []store.Lane, err error) {
+	serves := e.serving(v, now)
+	known := make(map[int64]bool, len(seen))
+	for _, l := range seen {
+		known[l.WebhookID] = true
 	}
-	e.mu.Unlock()
 	from := v.until.Add(-overdue)
 	var ask []store.Lane
-	for _, l := range v.lanes { // others come first the next time
-		if len(lanes)+len(ask) == lookLanes {
+	whole := true
+	for id, l := range v.lanes { // others come first the next time
+		switch {
+		case known[id]:
+			continue
+		case !serves[id]:
+			if l.DueAt.IsZero() || l.DueAt.After(now) { // something may come due until it is asked again
+				l.DueAt = now
+				v.lanes[id] = l
+			}
+			continue
+		}
+		if whole = len(lanes)+len(ask) < lookLanes; !whole {
 			break
 		}
 		if !l.DueAt.IsZero() && l.DueAt.Before(from) {
@@ -187,8 +216,26 @@ func (e *Engine) lookAtDue(ctx context.Context, v *view, now time.Time) (lanes [
 	for _, l := range found {
 		v.lanes[l.WebhookID] = l
 	}
-	if len(lanes)+len(ask) == len(v.lanes) {
+	if whole {
 		v.until = now
 	}
-	return append(lanes, found...), nil
+	return append(append(seen, lanes...), found...), nil
+}
+
+// serving adds the webhooks that this node knows to a view, and says which of
+// all get something now, or may in a moment.
+func (e *Engine) serving(v *view, now time.Time) map[int64]bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for id, r := range e.receivers {
+		if _, known := v.lanes[id]; !known && r.webhook != nil {
+			v.lanes[id] = store.Lane{Bucket: trigger.Bucket(r.webhook.OrganizationID), WebhookID: id}
+		}
+	}
+	serves := make(map[int64]bool, len(v.lanes))
+	for id := range v.lanes {
+		r := e.receivers[id]
+		serves[id] = r == nil || r.wants() && !r.held.After(now.Add(lookEvery))
+	}
+	return serves
 }

@@ -3,6 +3,7 @@ package deliver_test
 import (
 	"context"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -88,5 +89,107 @@ func TestLooksAfterStepBack(t *testing.T) {
 		}
 		db.Clock.Advance(-dayLong)
 		r.wait(t, 2)
+	})
+}
+
+// watched is a store that notes of which webhooks it is asked what is due.
+type watched struct {
+	*slowLooks
+	mu    sync.Mutex
+	asked map[int64]int // by webhook
+}
+
+func (s *watched) DueLanes(ctx context.Context, of []store.Lane, from, until time.Time) ([]store.Lane, error) {
+	s.mu.Lock()
+	for _, l := range of {
+		s.asked[l.WebhookID]++
+	}
+	s.mu.Unlock()
+	return s.slowLooks.DueLanes(ctx, of, from, until)
+}
+
+// Webhooks that get nothing now, since they are paused or their breaker is open,
+// are not looked at between two looks at all: what comes due of others is found
+// as fast as without them. When one is resumed, what it is owed comes at once.
+func TestLooksWithoutPausedWebhooks(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, db *storetest.DB) {
+		var took atomic.Int64
+		r := newReceiver(t, nil)
+		s := &watched{slowLooks: &slowLooks{Store: db.Open(t), took: &took}, asked: map[int64]int{}}
+		org := storetest.NewOrganization(t, s.Store)
+		var idle []*trigger.Webhook
+		for range 10 {
+			w := newWebhook(t, s.Store, org, r.URL+"/paused")
+			post(t, s.Store, w, 1)
+			if err := s.SetWebhookState(t.Context(), org, w.ID, trigger.Paused); err != nil {
+				t.Fatal(err)
+			}
+			idle = append(idle, w)
+		}
+		busy := newWebhook(t, s.Store, org, r.URL)
+		post(t, s.Store, busy, 1)
+		n := startNode(t, db, s.Store, func(c *deliver.Config) {
+			c.Store = s
+			c.Now = func() time.Time { return db.Clock.Now().Add(time.Duration(took.Load())) }
+		})
+		r.wait(t, 1)
+		post(t, s.Store, idle[0], 1) // while it is paused
+		asked := func(id int64) int {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			return s.asked[id]
+		}
+		before := asked(busy.ID)
+		until(t, "the busy webhook is asked for ten times", func() bool { n.Wake(); return asked(busy.ID) >= before+10 })
+		for _, w := range idle {
+			if got := asked(w.ID); got > 0 {
+				t.Errorf("a paused webhook is asked for %d times, want none", got)
+			}
+		}
+		if err := s.SetWebhookState(t.Context(), org, idle[0].ID, trigger.Active); err != nil {
+			t.Fatal(err)
+		}
+		if err := n.Follow(t.Context(), idle[0].ID); err != nil {
+			t.Fatal(err)
+		}
+		n.Wake()
+		r.wait(t, 3)
+		if looks := s.looks.Load(); looks != 1 {
+			t.Errorf("%d looks at all lanes, want 1", looks)
+		}
+	})
+}
+
+// An event for later is sent when it comes due by the node that has accepted it,
+// though a look at all webhooks is not made for long.
+func TestExpectedDelivery(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, db *storetest.DB) {
+		var took atomic.Int64
+		r := newReceiver(t, nil)
+		s := &slowLooks{Store: db.Open(t), took: &took}
+		org := storetest.NewOrganization(t, s.Store)
+		first, later := newWebhook(t, s.Store, org, r.URL), newWebhook(t, s.Store, org, r.URL+"/later")
+		post(t, s.Store, first, 1)
+		n := startNode(t, db, s.Store, func(c *deliver.Config) {
+			c.Store = s
+			c.Now = func() time.Time { return db.Clock.Now().Add(time.Duration(took.Load())) }
+		})
+		r.wait(t, 1)
+		e := &trigger.Event{OrganizationID: org, ID: trigger.NewID(s.Now(), 0, 1), Type: "t", Payload: []byte("1")}
+		d := trigger.Delivery{DeliveryKey: trigger.DeliveryKey{OrganizationID: org, EventID: e.ID, WebhookID: later.ID}, DueAt: s.Now().Add(300 * time.Millisecond)}
+		if _, err := s.AddEvents(t.Context(), &store.Batch{Events: []*trigger.Event{e}, Deliveries: [][]trigger.Delivery{{d}}}, false); err != nil {
+			t.Fatal(err)
+		}
+		read, err := s.WebhooksByID(t.Context(), []int64{later.ID})
+		if err != nil {
+			t.Fatal(err)
+		}
+		n.Expect(d, read[later.ID], db.Clock.Now().Add(time.Duration(took.Load())))
+		r.wait(t, 2)
+		if looks := s.looks.Load(); looks != 1 {
+			t.Errorf("%d looks at all lanes, want 1", looks)
+		}
 	})
 }

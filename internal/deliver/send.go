@@ -208,7 +208,7 @@ func (e *Engine) post(ctx context.Context, watch *stopwatch, it *item, w *trigge
 	}
 	id, at := it.event.ID.String(), e.Store.Now()
 	req.Header = e.header(it, w, id, at)
-	req.Header["Webhook-Signature"] = []string{w.Secrets.Sign(id, at, body)}
+	req.Header["Webhook-Signature"] = []string{w.Secrets.Sign(it.event.ID, at, body)}
 	resp, err := e.roundTrip(req, body, watch)
 	if err != nil {
 		return reason(err, watch.certificateWanted.Load())

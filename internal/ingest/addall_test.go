@@ -220,6 +220,14 @@ func TestInboxGetsEverything(t *testing.T) {
 			}
 			taken[d.WebhookID]++
 		}
+		for _, d := range f.lanes.expected {
+			if d.EventID != got[2].EventID {
+				t.Errorf("told of %+v", d)
+			}
+		}
+		if n := len(f.lanes.expected); n != len(hooks) {
+			t.Errorf("told of %d deliveries for later, want %d", n, len(hooks))
+		}
 		for _, hook := range hooks {
 			if taken[hook] != 1 {
 				t.Errorf("webhook %d was handed %d deliveries", hook, taken[hook])

@@ -226,11 +226,15 @@ func (w *Writer) conclude(e *entry, view seenView) (unjudged []*waiting) {
 func (e *entry) isAccepted() bool { return e.err == nil && e.verdict == e.event.ID }
 
 // handOff brings the claimed deliveries of an accepted event to the engine,
-// which judges whether their lease still allows to send them.
+// which judges whether their lease still allows to send them, and tells it of
+// the others.
 func (w *Writer) handOff(e *entry, claimedAt time.Time) {
 	for i, d := range e.owed {
-		if !d.Claim.IsZero() {
+		switch {
+		case !d.Claim.IsZero():
 			w.HandOff.Take(d, e.event, e.webhooks[i], claimedAt)
+		case i < len(e.webhooks):
+			w.HandOff.Expect(d, e.webhooks[i], claimedAt)
 		}
 		if d.WebhookID == trigger.InboxID && w.Arrived != nil {
 			w.Arrived(d.OrganizationID)

@@ -25,6 +25,7 @@ type lanes struct {
 	room     int
 	reserved int
 	taken    []trigger.Delivery
+	expected []trigger.Delivery
 }
 
 func (l *lanes) Reserve(int64, int) bool {
@@ -50,6 +51,14 @@ func (l *lanes) Take(d trigger.Delivery, _ *trigger.Event, _ *trigger.Webhook, _
 	defer l.mu.Unlock()
 	l.reserved--
 	l.taken = append(l.taken, d)
+}
+
+func (l *lanes) Expect(d trigger.Delivery, w *trigger.Webhook, _ time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if d.WebhookID == w.ID { // else nobody may rely on it
+		l.expected = append(l.expected, d)
+	}
 }
 
 // fixture is a running writer with an organization that has one webhook.

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"strings"
 	"time"
@@ -155,8 +156,9 @@ func (s *Store) addKey(ctx context.Context, q querier, orgID int64, key *trigger
 
 // RotateAPIKey stores a new key with the settings of another one, which ends
 // after the overlap, or when it would have. It returns the new key's id. The
-// scopes of next are those that may be given: Forbidden if the other key has
-// more. NotFound if the organization has no such key, or it has ended.
+// scopes, networks and end of next are those of the key that asks: Forbidden or
+// Invalid if it must not make the other key, see [trigger.APIKey.MayMake].
+// NotFound if the organization has no such key, or it has ended.
 func (s *Store) RotateAPIKey(ctx context.Context, orgID, id int64, next trigger.APIKey, overlap time.Duration, o Once) (nextID int64, err error) {
 	err = s.dialect.write(ctx, func(q querier) (err error) {
 		if err := lockOrganization(ctx, q, orgID); err != nil {
@@ -167,8 +169,8 @@ func (s *Store) RotateAPIKey(ctx context.Context, orgID, id int64, next trigger.
 			if err != nil {
 				return 0, err
 			}
-			if lacking := old.Scopes &^ next.Scopes; lacking != 0 { // else whoever may only manage would get all of it
-				return 0, trigger.Errorf(trigger.Forbidden, "The key lacks the scope %s, and cannot give it", lacking)
+			if err := mayRotate(&next, &old); err != nil {
+				return 0, err
 			}
 			next.Name, next.Scopes, next.Networks, next.ExpiresAt = old.Name, old.Scopes, old.Networks, old.ExpiresAt
 			until := s.Now().Add(overlap)
@@ -187,6 +189,17 @@ func (s *Store) RotateAPIKey(ctx context.Context, orgID, id int64, next trigger.
 		return err
 	})
 	return wrapped("rotate key", nextID, err)
+}
+
+// mayRotate returns an error unless the key that asks may make the other one:
+// otherwise a key that may only manage would get all scopes. What is wrong is
+// the key that is there, no member of the request.
+func mayRotate(asks, other *trigger.APIKey) error {
+	err := asks.MayMake(other)
+	if e, ok := errors.AsType[*trigger.Error](err); ok {
+		e.Message, e.Fields = "The key to rotate: "+e.Message, nil
+	}
+	return err
 }
 
 // RevokeAPIKey makes a key useless. NotFound if the organization has no such

@@ -162,6 +162,17 @@ func TestRotateKey(t *testing.T) {
 		_, err = s.RotateAPIKey(t.Context(), org, old.ID, next, time.Hour, store.Once{})
 		isKind(t, "by whoever has less", err, trigger.Forbidden)
 		next.Scopes = trigger.AllScopes
+		for what, asks := range map[string]trigger.APIKey{
+			"of elsewhere":      {Networks: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/9")}},
+			"that ends earlier": {ExpiresAt: ends.Add(-time.Second)},
+		} {
+			next.Networks, next.ExpiresAt = asks.Networks, asks.ExpiresAt
+			_, err = s.RotateAPIKey(t.Context(), org, old.ID, next, 0, store.Once{})
+			if isKind(t, "by one "+what, err, trigger.Invalid); !isGood(t, s, old) {
+				t.Errorf("by one %s: the key has ended", what)
+			}
+		}
+		next.Networks, next.ExpiresAt = nil, time.Time{}
 		next = rotate(old, next, time.Hour)
 		last := rotate(next, newKey(), 20*time.Hour) // longer than it has
 		if !isGood(t, s, old) || !isGood(t, s, next) || !isGood(t, s, last) {

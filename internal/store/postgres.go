@@ -28,8 +28,9 @@ type postgres struct {
 	hot, reads   *patientPool
 	server       serverWatch
 	hotDB, read  *sql.DB
-	partitioning chan struct{}              // one at a time in this process
-	silence      atomic.Int64               // maxSilence, or less in a test
+	partitioning chan struct{} // one at a time in this process
+	silence      atomic.Int64  // maxSilence, or less in a test
+	monotonic    func() time.Time
 	wanted       pgconn.ValidateConnectFunc // of a server, by target_session_attrs; nil: nothing
 }
 
@@ -38,7 +39,7 @@ func openPostgres(ctx context.Context, s *Store, o Options) error {
 	if err != nil {
 		return fmt.Errorf("the PostgreSQL settings cannot be read, check DATABASE_URL or the DB_* variables: %w", redactConfig(err))
 	}
-	p := &postgres{partitioning: make(chan struct{}, 1), wanted: config.ConnConfig.ValidateConnect}
+	p := &postgres{partitioning: make(chan struct{}, 1), wanted: config.ConnConfig.ValidateConnect, monotonic: s.clock.monotonic}
 	p.server = serverWatch{epoch: &s.epoch, log: s.log, reset: p.reset}
 	p.silence.Store(int64(maxSilence))
 	hot := min(4, max(1, o.PoolSize/3))
@@ -96,7 +97,7 @@ func (p *postgres) newPool(ctx context.Context, c *pgxpool.Config, dial pgconn.D
 	conn.RuntimeParams["application_name"] = "triggerd"
 	conn.ValidateConnect = p.validate(conn, ours)
 	pool, err := pgxpool.NewWithConfig(ctx, c)
-	return &patientPool{Pool: pool}, err
+	return &patientPool{Pool: pool, now: p.monotonic}, err
 }
 
 // validate judges each new connection, of one host after the other where there
@@ -113,7 +114,10 @@ func (p *postgres) validate(c *pgx.ConnConfig, ours map[string]string) pgconn.Va
 				return err
 			}
 		}
-		return p.server.identify(ctx, conn, lost)
+		if err := checkOurSettings(ctx, conn, lost); err != nil {
+			return err
+		}
+		return p.server.identify(ctx, conn)
 	}
 }
 

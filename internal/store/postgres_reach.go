@@ -115,7 +115,8 @@ const (
 // patientPool is a pool of connections that waits while the server has no more.
 type patientPool struct {
 	*pgxpool.Pool
-	asked atomic.Int64 // when the server was asked last, though it was full: by the wall clock, in ns
+	now   func() time.Time
+	asked atomic.Int64 // when the server was asked last, though it was full: in ns
 }
 
 // open makes a [sql.DB] over the pool.
@@ -150,7 +151,7 @@ func taken[T any](ctx context.Context, p *patientPool, take func(context.Context
 	wait, cancel := context.WithTimeout(ctx, fullWait)
 	defer cancel()
 	for isFull(err) && pause(wait, fullPoll) == nil {
-		now, asked := time.Now().UnixNano(), p.asked.Load()
+		now, asked := p.now().UnixNano(), p.asked.Load()
 		if p.Stat().IdleConns() > 0 || now-asked >= int64(fullRetry) && p.asked.CompareAndSwap(asked, now) {
 			conn, err = take(ctx)
 		}

@@ -51,14 +51,10 @@ type serverWatch struct {
 // connState is what a connection's CustomData remembers.
 const connState = "server"
 
-// identify asks a new connection for the names of settings that it has lost, by
-// the statement lost, and which server it leads to. It returns an error if the
-// connection must not be used.
-func (w *serverWatch) identify(ctx context.Context, conn *pgconn.PgConn, lost string) error {
-	results, err := conn.Exec(ctx, lost+";"+sqlServer).ReadAll()
-	if len(results) > 0 && len(results[0].Rows) == 1 && len(results[0].Rows[0][0]) > 0 {
-		return &lostSettingsError{names: string(results[0].Rows[0][0])}
-	}
+// identify asks a new connection which server it leads to. It returns an error
+// if the connection must not be used.
+func (w *serverWatch) identify(ctx context.Context, conn *pgconn.PgConn) error {
+	results, err := conn.Exec(ctx, sqlServer).ReadAll()
 	if isCode(err, "42501", "42883", "0A000") { // not permitted, unknown, not supported
 		w.unidentified(err)
 		return nil
@@ -66,7 +62,7 @@ func (w *serverWatch) identify(ctx context.Context, conn *pgconn.PgConn, lost st
 	if err != nil {
 		return fmt.Errorf("identify the server: %w", err)
 	}
-	id, err := parseServer(results[1:])
+	id, err := parseServer(results)
 	if err != nil {
 		return err
 	}
@@ -74,6 +70,19 @@ func (w *serverWatch) identify(ctx context.Context, conn *pgconn.PgConn, lost st
 		return err
 	}
 	conn.CustomData()[connState] = id
+	return nil
+}
+
+// checkOurSettings asks a new connection for those of our settings that it has lost,
+// by the statement lost.
+func checkOurSettings(ctx context.Context, conn *pgconn.PgConn, lost string) error {
+	results, err := conn.Exec(ctx, lost).ReadAll()
+	if err != nil {
+		return fmt.Errorf("read the settings of the connection: %w", err)
+	}
+	if names := string(results[0].Rows[0][0]); names != "" {
+		return &lostSettingsError{names}
+	}
 	return nil
 }
 

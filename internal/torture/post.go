@@ -75,7 +75,7 @@ func (c *client) readOne(e *event, f form, got *reply, err error) answer {
 	switch {
 	case err != nil:
 		return answer{note: err.Error()}
-	case got.status == http.StatusServiceUnavailable:
+	case got.isUndone():
 		return a
 	case e.refused && bad:
 		a.kind = refusal
@@ -164,7 +164,7 @@ func (c *client) readBatch(b *batch, got *reply, err error) []answer {
 		answers[i].note = got.String()
 	}
 	switch {
-	case err != nil || got.status == http.StatusServiceUnavailable:
+	case err != nil || got.isUndone():
 		return answers
 	case b.cut && got.status == http.StatusBadRequest:
 		for i := range answers {

@@ -36,6 +36,7 @@ func TestReadBatch(t *testing.T) {
 		{"in disorder", true, true, 200, rejected + "\n" + accepted + "\n", []kind{unanswered, unanswered}, true},
 		{"an array", true, false, 207, `{"data":[` + accepted + `,` + rejected + `]}`, []kind{acknowledgment, refusal}, false},
 		{"an array with the wrong status", true, false, 200, `{"data":[` + accepted + `,` + rejected + `]}`, []kind{acknowledgment, refusal}, true},
+		{"too slow", false, true, 408, ``, []kind{unanswered, unanswered}, false},
 		{"nothing", false, true, 503, ``, []kind{unanswered, unanswered}, false},
 	}
 	for _, tt := range tests {
@@ -55,6 +56,10 @@ func TestReadBatch(t *testing.T) {
 	b := &batch{events: []*event{{tenant: &tenant{}}}}
 	if got := poster().readBatch(b, &reply{}, io.ErrUnexpectedEOF)[0].kind; got != unanswered {
 		t.Errorf("no answer is %v", got)
+	}
+	c := poster()
+	if a := c.readOne(b.events[0], original, &reply{status: 408}, nil); a.kind != unanswered || c.report.broken() != nil {
+		t.Errorf("408 is %v, %v", a.kind, c.report.Breaches)
 	}
 }
 

@@ -31,6 +31,12 @@ type reply struct {
 
 func (a *reply) String() string { return fmt.Sprintf("status %d: %.200s", a.status, a.body) }
 
+// isUndone reports an answer which says that nothing was done, because of the
+// server's state or because it was too slow to get the body.
+func (a *reply) isUndone() bool {
+	return a.status == http.StatusServiceUnavailable || a.status == http.StatusRequestTimeout
+}
+
 // send makes one request. A request that has begun is not cut by the end of
 // the run: its answer counts.
 func (c *client) send(ctx context.Context, n *node, q request) (a reply, err error) {
@@ -81,7 +87,7 @@ func (c *client) ask(ctx context.Context, n *node, q request, good ...int) (repl
 	switch {
 	case err == nil && slices.Contains(good, a.status):
 		return a, nil
-	case err == nil && a.status < 500:
+	case err == nil && a.status < 500 && !a.isUndone():
 		c.report.breach(wrongAnswer, "%s: %v", what, &a)
 		return a, errRefused
 	case err == nil && a.status == http.StatusInternalServerError:

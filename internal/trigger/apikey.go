@@ -7,6 +7,7 @@ import (
 	"math/big"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -48,6 +49,50 @@ func (k *APIKey) Check() error {
 func (k *APIKey) Allows(addr netip.Addr) bool {
 	addr = addr.Unmap().WithZone("")
 	return len(k.Networks) == 0 || slices.ContainsFunc(k.Networks, func(p netip.Prefix) bool { return p.Contains(addr) })
+}
+
+// MayMake reports whether whoever has this key may have another one: it has no
+// other scopes, comes from no other networks, and ends no later. Otherwise the
+// error is Forbidden for the scopes, and Invalid, with a pointer, for the rest.
+func (k *APIKey) MayMake(other *APIKey) error {
+	if lacking := other.Scopes &^ k.Scopes; lacking != 0 {
+		e := Errorf(Forbidden, "scopes has %s, and this key has %s alone: a key gives no scope that it lacks", lacking, k.Scopes)
+		e.Code = "missing_scope"
+		return e
+	}
+	if err := k.mayComeFrom(other.Networks); err != nil {
+		return err
+	}
+	switch {
+	case k.ExpiresAt.IsZero():
+		return nil
+	case other.ExpiresAt.IsZero():
+		return Errorf(Invalid, "expires_at is never, and this key ends at %s: a key makes none that outlasts it", AppendTime(nil, k.ExpiresAt)).At("#/expires_at")
+	case other.ExpiresAt.After(k.ExpiresAt):
+		return Errorf(Invalid, "expires_at is %s, and this key ends at %s: a key makes none that outlasts it",
+			AppendTime(nil, other.ExpiresAt), AppendTime(nil, k.ExpiresAt)).At("#/expires_at")
+	}
+	return nil
+}
+
+// mayComeFrom returns an error if some of the networks are not within those
+// of the key.
+func (k *APIKey) mayComeFrom(networks []netip.Prefix) error {
+	switch {
+	case len(k.Networks) == 0:
+		return nil
+	case len(networks) == 0:
+		return Errorf(Invalid, "networks is empty, which is anywhere, and this key has %s: each must lie within one of them", k.Networks).At("#/networks")
+	}
+	for i, inner := range networks {
+		if !slices.ContainsFunc(k.Networks, func(outer netip.Prefix) bool {
+			return outer.Bits() <= inner.Bits() && outer.Contains(inner.Addr())
+		}) {
+			return Errorf(Invalid, "networks has %s, and this key has %s: each must lie within one of them", inner, k.Networks).
+				At("#/networks/" + strconv.Itoa(i))
+		}
+	}
+	return nil
 }
 
 // ParseNetwork reads a network, for example 10.0.0.0/8, or a single address.

@@ -89,27 +89,33 @@ func TestRotateAndSign(t *testing.T) {
 			at = want[i].until.Add(time.Duration(rapid.IntRange(-1, 1).Draw(t, "around the end")))
 		}
 		want = slices.DeleteFunc(want, func(i issued) bool { return !i.until.IsZero() && !at.Before(i.until) })
-		checkHeader(t, ever, want, at, secrets.Sign(exampleID, at, []byte(exampleBody)))
+		checkHeader(t, ever, want, delivered{trigger.MinID(now), at}, secrets.Sign(trigger.MinID(now), at, []byte(exampleBody)))
 	})
+}
+
+// delivered is which event was signed, and when.
+type delivered struct {
+	id trigger.ID
+	at time.Time
 }
 
 // checkHeader takes a header for what its receivers see: each part verifies
 // with one of all secrets there ever were, the newest first.
-func checkHeader(t *rapid.T, ever []trigger.Secret, want []issued, at time.Time, header string) {
+func checkHeader(t *rapid.T, ever []trigger.Secret, want []issued, d delivered, header string) {
 	parts := strings.Split(header, " ")
 	if len(parts) != len(want) {
 		t.Fatalf("%d signatures of %d secrets: %s", len(parts), len(want), header)
 	}
 	for i, part := range parts {
 		for _, secret := range ever {
-			err := verify(secret, exampleID, at, []byte(exampleBody), part)
+			err := verify(secret, d.id.String(), d.at, []byte(exampleBody), part)
 			if fits := secret.Reveal() == want[i].secret.Reveal(); fits != (err == nil) {
 				t.Fatalf("part %d, %s, against %s: %v", i, part, secret.Reveal(), err)
 			}
 		}
 	}
 	for _, w := range want {
-		if err := verify(w.secret, exampleID, at, []byte(exampleBody), header); err != nil {
+		if err := verify(w.secret, d.id.String(), d.at, []byte(exampleBody), header); err != nil {
 			t.Fatalf("a receiver with %s does not take %s: %v", w.secret.Reveal(), header, err)
 		}
 	}
@@ -144,9 +150,9 @@ func TestOverlapEndsOnTime(t *testing.T) {
 		var want []string
 		for n := range strings.FieldsSeq(tt.want) {
 			secret := numbered(int(n[0]-'0'), n == "2")
-			want = append(want, secret.Sign("id", tt.at, nil))
+			want = append(want, secret.Sign(trigger.ID{}.String(), tt.at, nil))
 		}
-		if got := tt.secrets.Sign("id", tt.at, nil); got != strings.Join(want, " ") {
+		if got := tt.secrets.Sign(trigger.ID{}, tt.at, nil); got != strings.Join(want, " ") {
 			t.Errorf("%s: signed %q, want %q", tt.name, got, want)
 		}
 	}
@@ -162,7 +168,7 @@ func TestRotateTwiceIsOnce(t *testing.T) {
 	for range 9 {
 		again = again.Rotate(numbered(2, true), now, time.Hour)
 	}
-	if got, want := again.Sign("id", now, nil), secrets.Sign("id", now, nil); got != want {
+	if got, want := again.Sign(trigger.ID{}, now, nil), secrets.Sign(trigger.ID{}, now, nil); got != want {
 		t.Errorf("signed %q, want %q", got, want)
 	}
 	back := secrets.Rotate(numbered(1, false), now, time.Minute)

@@ -110,8 +110,13 @@ func ParseSecret(shown string) (Secret, error) {
 
 // Sign makes the webhook-signature of one attempt over id, timestamp (Unix
 // seconds) and the very bytes of the body, with dots between: "v1," and the
-// base64 of HMAC-SHA256, or "v1a," and that of ed25519.
+// base64 of HMAC-SHA256, or "v1a," and that of ed25519. An id with a dot, or a
+// time before 1970, gets no signature, "": it would be good for a part of the
+// body as the timestamp, too.
 func (s Secret) Sign(id string, at time.Time, body []byte) string {
+	if id == "" || strings.Contains(id, ".") || at.Unix() < 0 {
+		return ""
+	}
 	head := id + "." + strconv.FormatInt(at.Unix(), 10) + "."
 	if s.ed25519 {
 		return "v1a," + base64.StdEncoding.EncodeToString(ed25519.Sign(s.key, append([]byte(head), body...)))
@@ -165,9 +170,10 @@ func (s Secrets) Rotate(next Secret, now time.Time, overlap time.Duration) Secre
 	return rotated
 }
 
-// Sign makes the webhook-signature of one attempt: those of all secrets that
-// are valid then, with spaces between.
-func (s Secrets) Sign(id string, at time.Time, body []byte) string {
+// Sign makes the webhook-signature of one attempt to deliver the event with the
+// given id: those of all secrets that are valid then, with spaces between.
+func (s Secrets) Sign(event ID, at time.Time, body []byte) string {
+	id := event.String() // has no dot
 	var signatures []string
 	for _, secret := range s {
 		if secret.Until.IsZero() || secret.Until.After(at) {

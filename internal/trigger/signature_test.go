@@ -287,3 +287,26 @@ func FuzzParseSecret(f *testing.F) {
 		}
 	})
 }
+
+// What is signed can be read in one way: no id that would carry the separator
+// gets a signature, and no event has such an id.
+func TestNoSignatureOfAnIDWithADot(t *testing.T) {
+	t.Parallel()
+	at := time.Unix(exampleTime, 0)
+	for _, secret := range []trigger.Secret{trigger.NewSecret([32]byte{1}), trigger.NewKeyPair([32]byte{1})} {
+		for _, id := range []string{"", ".", "a.b", "msg.1614265330", "a."} {
+			if got := secret.Sign(id, at, nil); got != "" {
+				t.Errorf("%q is signed as %s", id, got)
+			}
+		}
+		if got := secret.Sign("id", time.Unix(-1, 0), nil); got != "" {
+			t.Errorf("a time before 1970 is signed as %s", got)
+		}
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		id := trigger.ID(rapid.SliceOfN(rapid.Byte(), 16, 16).Draw(t, "id"))
+		if strings.Contains(id.String(), ".") {
+			t.Errorf("%v has a dot", id)
+		}
+	})
+}

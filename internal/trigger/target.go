@@ -2,6 +2,7 @@ package trigger
 
 import (
 	"cmp"
+	"net"
 	"net/netip"
 	"net/url"
 	"strconv"
@@ -54,6 +55,21 @@ func ParseTarget(raw string) (*url.URL, error) {
 	}
 	u.RawPath, u.RawQuery = path, encode(u.RawQuery)
 	return u, nil
+}
+
+// Origin returns the scheme, host and port of a URL in one form, for example
+// "https://example.com:443": two URLs that differ in it may lead to different
+// receivers (RFC 6454, section 4). It is "" for a URL that ParseTarget refuses.
+func Origin(raw string) string {
+	u, err := ParseTarget(raw)
+	if err != nil {
+		return ""
+	}
+	port := u.Port()
+	if port == "" {
+		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
+	}
+	return u.Scheme + "://" + net.JoinHostPort(strings.ToLower(u.Hostname()), port)
 }
 
 // checkHost judges a host's name.

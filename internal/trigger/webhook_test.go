@@ -289,3 +289,26 @@ func FuzzParseTarget(f *testing.F) {
 		}
 	})
 }
+
+func TestOrigin(t *testing.T) {
+	t.Parallel()
+	for raw, want := range map[string]string{
+		"https://Example.com/a?b":    "https://example.com:443",
+		"HTTPS://example.com:443":    "https://example.com:443",
+		"https://example.com:8443/":  "https://example.com:8443",
+		"http://example.com":         "http://example.com:80",
+		"http://example.com:443":     "http://example.com:443",
+		"https://example.com./":      "https://example.com.:443", // another name for TLS
+		"https://[2001:DB8::1]/x":    "https://[2001:db8::1]:443",
+		"https://a.example.com":      "https://a.example.com:443",
+		"https://u@example.com/":     "",
+		"ftp://example.com/":         "",
+		"//example.com/":             "",
+		"":                           "",
+		"https://example.com:0443/a": "https://example.com:0443",
+	} {
+		if got := trigger.Origin(raw); got != want {
+			t.Errorf("Origin(%q) = %q, want %q", raw, got, want)
+		}
+	}
+}

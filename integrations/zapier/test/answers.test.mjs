@@ -166,7 +166,10 @@ test('a delivery that triggerd did not sign is halted', async () => {
     assert.deepEqual(await perform(request(good)), [event]);
   }
   const changed = content.replace('"n":1', '"n":2');
+  const cut = sign(7, '01a2', 1795327386, `1795327387.${content}`); // a payload of its own, cut elsewhere
   for (const forged of [
+    request(`v1,${cut}`, content, { 'webhook-id': '01a2.1795327386', 'webhook-timestamp': '1795327387' }),
+    request(`v1,${cut}`, content, { 'webhook-timestamp': '1795327386.1795327387' }),
     request(`v1,${other}`), request(`v1a,${right}`), request(right), request('v1'), request('v1,'), request(''),
     request(`v1,${right}`, changed), request(`v1,${right}`, `${content} `),
     request(`v1,${right}`, content, { 'webhook-id': '01a3' }), request(`v1,${right}`, content, { 'webhook-timestamp': '1795327387' }),
