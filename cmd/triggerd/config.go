@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -20,7 +21,8 @@ type settings struct {
 	databaseSettings
 
 	AdminToken string `help:"The operator's token, at least 32 characters, sent as Authorization: Bearer. Where it is not set, a token that was made counts: see triggerd token. It, PostgreSQL's token or open signup is needed to listen beyond loopback." secret:""`
-	OpenSignup bool   `help:"Let anyone make an organization and its key."`
+	OpenSignup bool   `help:"Let anyone make an organization of tier free and its key, 20 an hour for each address."`
+	PublicURL  string `name:"public-url" help:"URL by which people reach the server, for example https://triggerd.example.com. With it, signup is not open on loopback."`
 
 	RateLimitRPM             int  `name:"rate-limit-rpm" help:"Events an organization may post in a minute, tier free. 0: no limit." default:"1000"`
 	RateLimitRPMProfessional *int `name:"rate-limit-rpm-professional" help:"The same, tier professional. Default: 10 times that of free."`
@@ -130,7 +132,22 @@ func (s *settings) check() error {
 	if strings.TrimSpace(s.AdminToken) != s.AdminToken {
 		return errors.New("ADMIN_TOKEN must be without white space around it")
 	}
+	if err := checkPublicURL(s.PublicURL); err != nil {
+		return err
+	}
 	return s.checkListen()
+}
+
+// checkPublicURL refuses what is set and not the URL of a server.
+func checkPublicURL(text string) error {
+	if text == "" {
+		return nil
+	}
+	u, err := url.Parse(text)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.ForceQuery || strings.Contains(text, "#") {
+		return errors.New("PUBLIC_URL must be an absolute http or https URL without user, query and fragment, for example https://triggerd.example.com")
+	}
+	return nil
 }
 
 // checkListen refuses an address that must not, or cannot, be served.

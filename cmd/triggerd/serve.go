@@ -172,7 +172,7 @@ func (s *server) wire(now func() time.Time) error {
 	s.watcher = &deliver.ClockWatcher{Store: s.store, Schedule: s.settings.RetrySchedule.Schedule, Metrics: metrics, Log: s.log}
 	s.api.Writer, s.api.Limits, s.api.MaxBody = s.writer, s.settings.limits(), s.settings.MaxBodyBytes
 	s.api.AdminToken, s.api.OpenSignup, s.api.Proxies = s.settings.AdminToken, s.settings.OpenSignup, prefixesOf(s.settings.TrustedProxies)
-	s.api.Loopback = s.settings.onLoopback()
+	s.api.Loopback, s.api.PublicURL = s.settings.onLoopback(), s.settings.PublicURL
 	s.api.Ahead, s.api.Ready = s.settings.Retention.Duration-s.settings.RetrySchedule.Span(), s.ready
 	s.api.Admits = s.conns.admits
 	s.measure(metrics)

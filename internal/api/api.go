@@ -52,7 +52,8 @@ type API struct {
 	AdminToken string               // the operator's token that people have set, ADMIN_TOKEN; "": one that was made counts
 	MadeToken  string               // the operator's token in the data folder; "": its hash is in the database, if there is one
 	Loopback   bool                 // the server listens on loopback alone
-	OpenSignup bool                 // anyone may make a key
+	OpenSignup bool                 // anyone may make an organization, of tier free
+	PublicURL  string               // where people reach the server; "": nobody has said
 	Ready      func() error         // why this node should get no requests, if so
 	Version    string               // of the program
 	// Admits reports whether a connection, by its remote address, may ask for
@@ -69,6 +70,7 @@ type API struct {
 	tags  sync.Map // entity tags of files, by name
 
 	guesses limit.Limiter[netip.Prefix] // wrong operator tokens, by address
+	signups limit.Limiter[netip.Prefix] // organizations that open signup has made, by address
 }
 
 // Engine is what the delivery engine does for requests. [deliver.Engine] is
@@ -129,6 +131,8 @@ type request struct {
 	*http.Request
 	key   trigger.APIKey // zero where the scope asks for none
 	right *right         // to it, while it lasts; nil before it is authorized
+
+	tokenErr error // why it is open signup's, and not the operator's
 }
 
 // orgID is the organization whose request it is.
@@ -138,6 +142,7 @@ func (r *request) orgID() int64 { return r.key.Organization.ID }
 func (a *API) Handler() http.Handler {
 	a.keys = newKeyCache(a.Store)
 	a.token = newTokenCache(a.Store)
+	a.signups.Window = signupWindow
 	a.used = newBudget(maxBodies)
 	a.types = newTypeCache(a.Store)
 	a.rates.Nodes, a.rates.Take = a.Store.Nodes, a.Store.TakePermits

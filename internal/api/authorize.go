@@ -8,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"triggerd/internal/limit"
 	"triggerd/internal/trigger"
 )
 
@@ -18,7 +17,9 @@ func (a *API) authorize(rt *route, r *request) (err error) {
 	switch s {
 	case scopePublic:
 		return nil
-	case scopeSignup, scopeMetrics, scopeAdmin:
+	case scopeSignup:
+		return a.authorizeSignup(r)
+	case scopeMetrics, scopeAdmin:
 		return a.authorizeOperator(s, r)
 	}
 	if r.key, err = a.authenticate(r, rt.isNew()); err != nil {
@@ -123,8 +124,7 @@ func (a *API) authenticate(r *request, takesBearer bool) (trigger.APIKey, error)
 	if trigger.KindOf(err) != trigger.NotFound || err == nil {
 		return key, err
 	}
-	addr := a.clientAddr(r.Request)
-	if ok, wait := a.wrong.Allow(limit.Address(netip.AddrPortFrom(addr, 0).String()), wrongKeys, 1, a.Now()); !ok {
+	if ok, wait := a.wrong.Allow(a.limitedAddr(r), wrongKeys, 1, a.Now()); !ok {
 		return key, rateLimited(wrongKeys, wait)
 	}
 	return key, trigger.Errorf(trigger.Unauthorized, "Invalid API key")

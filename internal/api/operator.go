@@ -4,22 +4,19 @@ import (
 	"cmp"
 	"context"
 	"crypto/subtle"
-	"net/netip"
 	"time"
 
 	"golang.org/x/sync/singleflight"
 
-	"triggerd/internal/limit"
 	"triggerd/internal/store"
 	"triggerd/internal/trigger"
 )
 
-// authorizeOperator judges a request of a route that wants the operator's
-// token, but for what is open on loopback as long as people have set none.
+// authorizeOperator decides about a request of a route that wants the
+// operator's token. The metrics are open on loopback as long as people have
+// set none.
 func (a *API) authorizeOperator(s scope, r *request) error {
-	open := a.Loopback && a.AdminToken == ""
-	switch {
-	case s == scopeSignup && (open || a.OpenSignup), s == scopeMetrics && open:
+	if s == scopeMetrics && a.Loopback && a.AdminToken == "" {
 		return nil
 	}
 	return a.operator(r)
@@ -42,8 +39,7 @@ func (a *API) operator(r *request) error {
 	if err == nil && subtle.ConstantTimeCompare(hash[:], want[:]) == 1 {
 		return nil
 	}
-	addr := limit.Address(netip.AddrPortFrom(a.clientAddr(r.Request), 0).String())
-	if ok, wait := a.guesses.Allow(addr, wrongKeys, 1, a.Now()); !ok {
+	if ok, wait := a.guesses.Allow(a.limitedAddr(r), wrongKeys, 1, a.Now()); !ok {
 		return rateLimited(wrongKeys, wait)
 	}
 	return errNoToken()
