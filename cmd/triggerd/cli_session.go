@@ -27,9 +27,15 @@ type session struct {
 
 // remote is the server that a command asks.
 type remote struct {
-	URL string `name:"url" help:"The server." default:"http://127.0.0.1:5001" variable:"TRIGGERD_URL"`
+	URL string `name:"url" help:"The server. Default: http://127.0.0.1:5001." variable:"TRIGGERD_URL"`
 	CA  string `name:"ca" help:"A PEM file with certificates to trust beside those of the system, for a server with a certificate of your own CA." variable:"TRIGGERD_CA" type:"path"`
 }
+
+// defaultURL is where a server listens that is told nothing.
+const defaultURL = "http://127.0.0.1:5001"
+
+// server is the URL of the server.
+func (r *remote) server() string { return cmp.Or(r.URL, defaultURL) }
 
 // asMember is who asks for an organization, and where.
 type asMember struct {
@@ -46,7 +52,8 @@ type memberCommand struct {
 // operatorCommand is one that only the operator may give.
 type operatorCommand struct {
 	remote
-	AdminToken string `help:"The server's admin token, if it has one." variable:"ADMIN_TOKEN" secret:""`
+	AdminToken string `help:"The operator's token. Without it and --url, the socket in the server's data folder is used." variable:"ADMIN_TOKEN" secret:""`
+	DataDir    string `help:"Data folder of the server on this machine." default:"./data" variable:"DATA_DIR" type:"path"`
 	JSON       bool   `name:"json" help:"Write JSON as the API gives it; a list as a line for each item."`
 }
 
@@ -56,6 +63,7 @@ type link struct {
 	*client.Client
 	answers *answers
 	json    bool
+	server  string // for people
 	hint    string // what to set when the server does not know who asks
 }
 
@@ -82,12 +90,42 @@ func (c *memberCommand) open(s *session) (*link, error) {
 }
 
 func (c *operatorCommand) open(s *session) (*link, error) {
-	l, err := c.link(s, c.AdminToken, "set ADMIN_TOKEN, or --admin-token, to that of the server")
-	if err == nil {
-		l.json = c.JSON
+	l, err := c.link(s, c.AdminToken, "set ADMIN_TOKEN, or --admin-token, to the operator's token of that server")
+	if err != nil {
+		return nil, err
 	}
-	return l, err
+	l.json = c.JSON
+	if c.URL == "" && c.AdminToken == "" {
+		l.useSocket((&databaseSettings{DataDir: c.DataDir}).socketPath())
+	}
+	return l, nil
 }
+
+// useSocket has the calls of a link go over the operator's socket.
+func (l *link) useSocket(path string) {
+	l.server, l.BaseURL = path, "http://localhost"
+	l.answers.base.Proxy = nil
+	l.answers.base.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+		conn, err := new(net.Dialer).DialContext(ctx, "unix", path)
+		if err != nil {
+			return nil, &noSocketError{path, err}
+		}
+		return conn, nil
+	}
+}
+
+// noSocketError says that the operator's socket cannot be used, and what to do.
+type noSocketError struct {
+	path  string
+	cause error
+}
+
+func (e *noSocketError) Error() string {
+	return fmt.Sprintf("the operator's socket %s cannot be used: %s; does the server run, on SQLite and as this user, and is DATA_DIR, or --data-dir, its data folder? "+
+		"For another server set TRIGGERD_URL and ADMIN_TOKEN", e.path, reasonOf(e.cause))
+}
+
+func (e *noSocketError) Unwrap() error { return e.cause }
 
 // link makes a client for a key, or a token. hint says what to set when the
 // server does not know it.
@@ -106,13 +144,13 @@ func (r *remote) link(s *session, key, hint string) (*link, error) {
 	}}
 	return &link{
 		Client: &client.Client{
-			BaseURL: r.URL, Key: key, Retries: commandRetries, UserAgent: "triggerd-cli/" + version,
+			BaseURL: r.server(), Key: key, Retries: commandRetries, UserAgent: "triggerd-cli/" + version,
 			HTTP: &http.Client{
 				Transport:     a,
 				CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 			},
 		},
-		answers: a, hint: hint,
+		answers: a, server: r.server(), hint: hint,
 	}, nil
 }
 
@@ -162,6 +200,7 @@ func (l *link) explain(err error) error {
 	text := strings.TrimPrefix(err.Error(), "triggerd: ")
 	problem, isProblem := errors.AsType[*client.Error](err)
 	_, isURL := errors.AsType[*url.Error](err)
+	absent, isLocal := errors.AsType[*noSocketError](err)
 	_, distrusted := errors.AsType[*tls.CertificateVerificationError](err)
 	switch {
 	case errors.Is(err, context.Canceled):
@@ -170,10 +209,12 @@ func (l *link) explain(err error) error {
 		text = "it was made, but the answer with its secret was lost: rotate it, or delete it and make another"
 	case isProblem:
 		text = l.tell(problem)
+	case isLocal:
+		text = absent.Error()
 	case distrusted:
-		text = l.BaseURL + " is not trusted: " + reasonOf(err) + "; if its certificate is of your own CA, set TRIGGERD_CA, or --ca, to a file with that CA's"
+		text = l.server + " is not trusted: " + reasonOf(err) + "; if its certificate is of your own CA, set TRIGGERD_CA, or --ca, to a file with that CA's"
 	case isURL:
-		text = l.BaseURL + " cannot be reached: " + reasonOf(err) + "; does the server run, and is TRIGGERD_URL, or --url, right?"
+		text = l.server + " cannot be reached: " + reasonOf(err) + "; does the server run, and is TRIGGERD_URL, or --url, right?"
 	}
 	return &failure{text, err}
 }
@@ -185,7 +226,7 @@ func (l *link) tell(e *client.Error) string {
 	case e.Code == client.CodeUnauthorized:
 		text += "; " + l.hint
 	case e.Code == "" && e.Detail == "":
-		text = fmt.Sprintf("%s answered %d %s: is that a triggerd?", l.BaseURL, e.Status, cmp.Or(e.Title, "without a word"))
+		text = fmt.Sprintf("%s answered %d %s: is that a triggerd?", l.server, e.Status, cmp.Or(e.Title, "without a word"))
 	case e.RetryAfter > 0:
 		text += fmt.Sprintf("; it may work again in %v", e.RetryAfter.Round(time.Second))
 	}

@@ -89,7 +89,8 @@ type server struct {
 	handler  *switching
 	served   chan error // why http ended; nil: it has not begun
 	conns    *connections
-	tls      *certReloader // nil: it speaks plain HTTP
+	tls      *certReloader   // nil: it speaks plain HTTP
+	socket   *operatorSocket // nil: there is none
 	stopping atomic.Bool
 	ballast  []byte // see ballastSize
 }
@@ -135,6 +136,7 @@ func newServer(ctx context.Context, set settings, log *slog.Logger, now func() t
 	}
 	s.api.MadeToken = token
 	s.handler.set(s.api.Handler())
+	s.socket = s.openSocket(ctx, s.api.OperatorHandler())
 	s.api.MeasureReadiness(context.WithoutCancel(ctx))
 	return s, nil
 }
@@ -240,6 +242,9 @@ func (s *server) run(ctx context.Context) error {
 		}
 		return nil
 	})
+	if s.socket != nil {
+		part("socket", s.socket.serve)
+	}
 	part("ingest", func() error {
 		defer close(ingested)
 		return s.writer.Run(accepting)
@@ -334,8 +339,13 @@ func (s *server) wait(group *errgroup.Group, stopping context.Context) error {
 func (s *server) shutdown(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, drainTimeout)
 	defer cancel()
-	if err := s.http.Shutdown(ctx); err != nil {
-		return s.http.Close()
-	}
-	return nil
+	var ended errgroup.Group
+	ended.Go(func() error { return s.socket.shutdown(ctx) })
+	ended.Go(func() error {
+		if err := s.http.Shutdown(ctx); err != nil {
+			return s.http.Close()
+		}
+		return nil
+	})
+	return ended.Wait()
 }

@@ -14,6 +14,7 @@ import (
 	"net/netip"
 	"path"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -132,7 +133,8 @@ type request struct {
 	key   trigger.APIKey // zero where the scope asks for none
 	right *right         // to it, while it lasts; nil before it is authorized
 
-	tokenErr error // why it is open signup's, and not the operator's
+	isOperator bool  // by the way that it came
+	tokenErr   error // why it is open signup's, and not the operator's
 }
 
 // orgID is the organization whose request it is.
@@ -146,22 +148,37 @@ func (a *API) Handler() http.Handler {
 	a.used = newBudget(maxBodies)
 	a.types = newTypeCache(a.Store)
 	a.rates.Nodes, a.rates.Take = a.Store.Nodes, a.Store.TakePermits
+	return a.serveAll(a.routes(), false)
+}
+
+// OperatorHandler serves what belongs to the operator to whoever reaches it,
+// without a token, and /readyz. Call Handler before.
+func (a *API) OperatorHandler() http.Handler {
+	routes := slices.DeleteFunc(a.routes(), func(rt route) bool {
+		return rt.scope != scopeAdmin && rt.scope != scopeMetrics && rt.path != "/readyz"
+	})
+	return a.serveAll(routes, true)
+}
+
+// serveAll serves routes, as to the operator or not; other paths get 404, other
+// methods 405.
+func (a *API) serveAll(routes []route, operator bool) http.Handler {
 	mux := http.NewServeMux()
-	for _, r := range a.routes() {
+	for _, r := range routes {
 		if r.scope == 0 {
 			panic("route without a scope: " + r.path)
 		}
-		mux.Handle(r.method+" "+r.path, a.serve(r))
+		mux.Handle(r.method+" "+r.path, a.serveAs(r, operator))
 	}
 	unknown := func(prefix string) http.Handler {
-		return a.serve(route{path: prefix + "unknown", scope: scopePublic, handle: func(http.ResponseWriter, *request) error {
+		return a.serveAs(route{path: prefix + "unknown", scope: scopePublic, handle: func(http.ResponseWriter, *request) error {
 			return trigger.Errorf(trigger.NotFound, "Not found")
-		}})
+		}}, operator)
 	}
 	original, newer := unknown("/"), unknown("/v1/")
-	mux.Handle("/", a.orNotAllowed(mux, original))
+	mux.Handle("/", a.orNotAllowed(mux, original, operator))
 	mux.Handle("/v1", original) // else ServeMux would redirect it to the next
-	mux.Handle("/v1/", a.orNotAllowed(mux, newer))
+	mux.Handle("/v1/", a.orNotAllowed(mux, newer, operator))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch p := r.URL.EscapedPath(); {
 		case p == path.Clean("/"+p): // else ServeMux would redirect, or refuse "*" by itself
@@ -177,7 +194,7 @@ func (a *API) Handler() http.Handler {
 // orNotAllowed serves what no route has taken: 405, with the methods that its
 // path has, or unknown if it has none. (ServeMux takes no pattern for a path's
 // other methods where another route's pattern has that path, too.)
-func (a *API) orNotAllowed(mux *http.ServeMux, unknown http.Handler) http.Handler {
+func (a *API) orNotAllowed(mux *http.ServeMux, unknown http.Handler, operator bool) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var methods []string
 		at := ""
@@ -193,19 +210,20 @@ func (a *API) orNotAllowed(mux *http.ServeMux, unknown http.Handler) http.Handle
 			unknown.ServeHTTP(w, r)
 			return
 		}
-		a.serve(route{path: at, scope: scopePublic, handle: func(w http.ResponseWriter, _ *request) error {
+		a.serveAs(route{path: at, scope: scopePublic, handle: func(w http.ResponseWriter, _ *request) error {
 			w.Header().Set("Allow", strings.Join(methods, ", "))
 			return trigger.Errorf(trigger.MethodNotAllowed, "Method not allowed")
-		}}).ServeHTTP(w, r)
+		}}, operator).ServeHTTP(w, r)
 	})
 }
 
-// serve judges requests of a route and answers them.
-func (a *API) serve(rt route) http.Handler {
+// serveAs judges requests of a route, which are the operator's by the way that
+// they came or not, and answers them.
+func (a *API) serveAs(rt route, operator bool) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		begun := a.Now()
 		out := &recorder{ResponseWriter: w}
-		req := &request{Request: r}
+		req := &request{Request: r, isOperator: operator}
 		if timeout := rt.timeout(); timeout > 0 {
 			ctx, cancel := context.WithTimeout(r.Context(), timeout)
 			defer cancel()
@@ -243,7 +261,7 @@ func (a *API) handle(rt route, w *recorder, r *request) (err error) {
 		w.Header().Set("Connection", "close") // nobody reads the rest
 		return trigger.Errorf(trigger.URITooLong, "URL is over %d bytes", maxURL)
 	}
-	if a.Admits != nil && !a.Admits(r.RemoteAddr) {
+	if a.Admits != nil && !r.isOperator && !a.Admits(r.RemoteAddr) {
 		w.Header().Set("Connection", "close")
 		if !rt.isProbe() {
 			return trigger.NewUnavailable(errors.New("there are too many connections, in all or from its address"), busyRetry)

@@ -200,3 +200,6 @@ func (s *server) keyOf(t *testing.T, key string) trigger.APIKey {
 	}
 	return stored
 }
+
+// serve is a route for requests over the network.
+func (a *API) serve(rt route) http.Handler { return a.serveAs(rt, false) }
