@@ -40,7 +40,15 @@ func (r *remote) server() string { return cmp.Or(r.URL, defaultURL) }
 // asMember is who asks for an organization, and where.
 type asMember struct {
 	remote
+	asOperator
+	Org *int64 `help:"Act in this organization, as the operator: with the operator's token or socket instead of a key."`
 	Key string `help:"The organization's API key, sk_…; better given by the environment, since flags can be seen." variable:"TRIGGERD_KEY" secret:""`
+}
+
+// asOperator is how the operator is known.
+type asOperator struct {
+	AdminToken string `help:"The operator's token. Without it and --url, the operator uses the socket in the data folder." variable:"ADMIN_TOKEN" secret:""`
+	DataDir    string `help:"Data folder of the server on this machine, for the operator." default:"./data" variable:"DATA_DIR" type:"path"`
 }
 
 // memberCommand is what most commands are.
@@ -52,9 +60,8 @@ type memberCommand struct {
 // operatorCommand is one that only the operator may give.
 type operatorCommand struct {
 	remote
-	AdminToken string `help:"The operator's token. Without it and --url, the socket in the server's data folder is used." variable:"ADMIN_TOKEN" secret:""`
-	DataDir    string `help:"Data folder of the server on this machine." default:"./data" variable:"DATA_DIR" type:"path"`
-	JSON       bool   `name:"json" help:"Write JSON as the API gives it; a list as a line for each item."`
+	asOperator
+	JSON bool `name:"json" help:"Write JSON as the API gives it; a list as a line for each item."`
 }
 
 // link is a client and what a command does with its answers. It is closed after
@@ -75,10 +82,19 @@ type opener interface{ open(*session) (*link, error) }
 const commandRetries = 2
 
 func (a *asMember) open(s *session) (*link, error) {
-	if a.Key == "" {
+	switch {
+	case a.Org != nil && *a.Org < 1:
+		return nil, fmt.Errorf("--org must be the id of an organization, for example 42; got %d", *a.Org)
+	case a.Org != nil:
+		l, err := a.asOperator.link(s, &a.remote)
+		if err == nil {
+			l.OrganizationID = *a.Org
+		}
+		return l, err
+	case a.Key == "":
 		return nil, errors.New("there is no key: set TRIGGERD_KEY, or TRIGGERD_KEY_FILE, to an API key of your organization (sk_…), or give --key; triggerd org create makes one")
 	}
-	return a.link(s, a.Key, "is TRIGGERD_KEY, or --key, a key of this server?")
+	return a.remote.link(s, a.Key, "is TRIGGERD_KEY, or --key, a key of this server?")
 }
 
 func (c *memberCommand) open(s *session) (*link, error) {
@@ -90,15 +106,21 @@ func (c *memberCommand) open(s *session) (*link, error) {
 }
 
 func (c *operatorCommand) open(s *session) (*link, error) {
-	l, err := c.link(s, c.AdminToken, "set ADMIN_TOKEN, or --admin-token, to the operator's token of that server")
-	if err != nil {
-		return nil, err
+	l, err := c.asOperator.link(s, &c.remote)
+	if err == nil {
+		l.json = c.JSON
 	}
-	l.json = c.JSON
-	if c.URL == "" && c.AdminToken == "" {
+	return l, err
+}
+
+// link makes a client for the operator: over the socket, unless a server or a
+// token is given.
+func (c *asOperator) link(s *session, to *remote) (*link, error) {
+	l, err := to.link(s, c.AdminToken, "set ADMIN_TOKEN, or --admin-token, to the operator's token of that server")
+	if err == nil && to.URL == "" && c.AdminToken == "" {
 		l.useSocket((&databaseSettings{DataDir: c.DataDir}).socketPath())
 	}
-	return l, nil
+	return l, err
 }
 
 // useSocket has the calls of a link go over the operator's socket.

@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"testing"
 
+	"triggerd/client"
 	"triggerd/internal/store/storetest"
 )
 
@@ -174,4 +175,40 @@ func TestCLIOverSocket(t *testing.T) {
 	s.stop()
 	c.env = map[string]string{"DATA_DIR": db.Options.DataDir}
 	c.run(t, "", "org", "list").failsWith(t, "does the server run")
+}
+
+// --org acts in an organization, over the socket or with the token, and never
+// with the key that is there, too.
+func TestCLIActs(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, db *storetest.DB) {
+		s := startServer(t, db, nil)
+		c := newCommandLine(t, s)
+		second := newCommandLine(t, s)
+		second.do(t, "send", "a", `"of the second"`)
+		ways := []map[string]string{{"TRIGGERD_URL": s.URL, "ADMIN_TOKEN": s.operatorToken(t), "TRIGGERD_KEY": c.env["TRIGGERD_KEY"]}}
+		if !db.IsPostgres() {
+			ways = append(ways, map[string]string{"DATA_DIR": db.Options.DataDir, "TRIGGERD_KEY": c.env["TRIGGERD_KEY"]})
+		}
+		for _, env := range ways {
+			operator := &commandLine{env}
+			me := operator.do(t, "me", "--org", "2")
+			has(t, "me", me, "organization 2")
+			if strings.Contains(me, "scopes") {
+				t.Errorf("me shows a key: %s", me)
+			}
+			if events := lines[client.Event](t, operator, "event", "list", "--org", "2"); len(events) != 1 {
+				t.Errorf("%d events of the second", len(events))
+			}
+			if events := lines[client.Event](t, operator, "event", "list", "--org", "1"); len(events) != 0 {
+				t.Errorf("%d events of the first", len(events))
+			}
+			operator.run(t, "", "me", "--org", "9").failsWith(t, "Not found")
+			operator.run(t, "", "me", "--org", "0").failsWith(t, "--org must be the id of an organization")
+			operator.run(t, "", "me", "--org=-1").failsWith(t, "--org must be the id of an organization")
+		}
+		c.env["ADMIN_TOKEN"] = "wrong"
+		c.run(t, "", "me", "--org", "2").failsWith(t, "set ADMIN_TOKEN")
+		has(t, "me", c.do(t, "me"), "organization 1")
+	})
 }

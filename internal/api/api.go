@@ -130,10 +130,11 @@ func (rt *route) isProbe() bool {
 // request is an HTTP request that was judged.
 type request struct {
 	*http.Request
-	key   trigger.APIKey // zero where the scope asks for none
+	key   trigger.APIKey // zero where the scope asks for none; without an id if the operator acts
 	right *right         // to it, while it lasts; nil before it is authorized
 
 	isOperator bool  // by the way that it came
+	acts       bool  // the operator does, in the organization of key
 	tokenErr   error // why it is open signup's, and not the operator's
 }
 
@@ -152,10 +153,11 @@ func (a *API) Handler() http.Handler {
 }
 
 // OperatorHandler serves what belongs to the operator to whoever reaches it,
-// without a token, and /readyz. Call Handler before.
+// without a token, and /readyz; of an organization what names it by its header.
+// Call Handler before.
 func (a *API) OperatorHandler() http.Handler {
 	routes := slices.DeleteFunc(a.routes(), func(rt route) bool {
-		return rt.scope != scopeAdmin && rt.scope != scopeMetrics && rt.path != "/readyz"
+		return rt.scope != scopeAdmin && rt.scope != scopeMetrics && rt.path != "/readyz" && !(rt.isNew() && rt.needsKey())
 	})
 	return a.serveAll(routes, true)
 }
@@ -307,7 +309,7 @@ func (a *API) note(rt route, r *request, out *recorder, err error, took time.Dur
 		slog.String("method", r.Method), slog.String("route", rt.path), slog.Int("status", out.status),
 		slog.Duration("took", took), slog.Int64("bytes_in", max(0, r.ContentLength)), slog.Int("bytes_out", out.bytes),
 	}
-	if r.key.ID != 0 {
+	if r.orgID() != 0 {
 		attrs = append(attrs, slog.Int64("organization_id", r.key.Organization.ID))
 	}
 	if err != nil {

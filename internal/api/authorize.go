@@ -22,6 +22,9 @@ func (a *API) authorize(rt *route, r *request) (err error) {
 	case scopeMetrics, scopeAdmin:
 		return a.authorizeOperator(s, r)
 	}
+	if rt.isNew() && (r.isOperator || r.Header[organizationHeader] != nil) {
+		return a.authorizeAct(rt, r)
+	}
 	if r.key, err = a.authenticate(r, rt.isNew()); err != nil {
 		r.key = trigger.APIKey{}
 		return err
@@ -45,9 +48,13 @@ func (a *API) allows(key *trigger.APIKey, s scope, r *request) error {
 	return nil
 }
 
-// stillMay is authorize for a request that was authorized before and has a key.
+// stillMay is authorize for a request that was authorized before and is an
+// organization's.
 // It changes nothing of the request.
 func (a *API) stillMay(rt *route, r *request) error {
+	if r.acts {
+		return a.stillActs(rt, r)
+	}
 	given, err := keyOf(r, rt.isNew())
 	if err != nil {
 		return err

@@ -22,12 +22,23 @@ func (a *API) authorizeOperator(s scope, r *request) error {
 	return a.operator(r)
 }
 
-// operator returns nil if the request carries the operator's token, or came by
-// the operator's socket, and
-// Unauthorized otherwise: RateLimited instead after too many wrong ones from
-// one address. There is always a token to be right: if none was made, every
-// one is wrong.
+// operator is checkToken, which limits guesses: after too many wrong tokens from
+// one address, the next is RateLimited.
 func (a *API) operator(r *request) error {
+	err := a.checkToken(r)
+	if trigger.KindOf(err) != trigger.Unauthorized || bearer(r.Header) == "" {
+		return err
+	}
+	if ok, wait := a.guesses.Allow(a.limitedAddr(r), wrongKeys, 1, a.Now()); !ok {
+		return rateLimited(wrongKeys, wait)
+	}
+	return err
+}
+
+// checkToken returns nil if the request carries the operator's token, or came by
+// the operator's socket, and Unauthorized otherwise. There is always a token to
+// be right: if none was made, every one is wrong.
+func (a *API) checkToken(r *request) error {
 	if r.isOperator {
 		return nil
 	}
@@ -42,9 +53,6 @@ func (a *API) operator(r *request) error {
 	hash := trigger.HashOperatorToken(given)
 	if err == nil && subtle.ConstantTimeCompare(hash[:], want[:]) == 1 {
 		return nil
-	}
-	if ok, wait := a.guesses.Allow(a.limitedAddr(r), wrongKeys, 1, a.Now()); !ok {
-		return rateLimited(wrongKeys, wait)
 	}
 	return errNoToken()
 }

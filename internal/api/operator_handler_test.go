@@ -9,25 +9,41 @@ import (
 )
 
 // The operator's handler has the operator's routes, without a token and
-// whatever is set, and none but those and /readyz.
+// whatever is set, those of an organization that a header names, /readyz, and
+// no others.
 func TestOperatorHandler(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, storetest.SQLite(t), withOperator, func(a *API) {
 		a.Admits = func(address string) bool { return address != "@" }
 	})
 	handler := s.api.OperatorHandler()
-	for _, rt := range s.api.routes() {
-		req := httptest.NewRequestWithContext(t.Context(), rt.method, filled(rt.path), strings.NewReader(`{"name":"O"}`))
+	org, key := s.found(t)
+	ask := func(rt route, headers ...string) reply {
+		req := httptest.NewRequestWithContext(t.Context(), rt.method, s.harmless(rt), strings.NewReader(`{}`))
 		req.RemoteAddr = "@"
+		for _, line := range headers {
+			name, value, _ := strings.Cut(line, ": ")
+			req.Header.Add(name, value)
+		}
 		out := httptest.NewRecorder()
 		handler.ServeHTTP(out, req)
-		served := rt.scope == scopeAdmin || rt.scope == scopeMetrics || rt.path == "/readyz"
-		unknown := out.Code == 404 && strings.Contains(out.Body.String(), `"Not found"`)
+		return reply{out.Code, out.Header(), out.Body.String()}
+	}
+	for _, rt := range s.api.routes() {
+		r, name := ask(rt), rt.method+" "+rt.path
 		switch {
-		case served && (out.Code == 401 || out.Code >= 500):
-			t.Errorf("%s %s: %d %s", rt.method, rt.path, out.Code, out.Body)
-		case !served && !unknown && out.Code != 405:
-			t.Errorf("%s %s is served: %d %s", rt.method, rt.path, out.Code, out.Body)
+		case rt.isNew() && rt.needsKey():
+			r.wants(t, name, 400, "must be there once")
+			ask(rt, "X-Api-Key: "+key).wants(t, name+" with a key", 400, "goes with the operator's token alone")
+			if r := ask(rt, inOrganization(org.ID)); r.status == 401 || r.status >= 500 || strings.Contains(r.body, organizationHeader) {
+				t.Errorf("%s in an organization: %d %s", name, r.status, r.body)
+			}
+		case rt.scope == scopeAdmin || rt.scope == scopeMetrics || rt.path == "/readyz":
+			if r.status == 401 || r.status >= 500 {
+				t.Errorf("%s: %d %s", name, r.status, r.body)
+			}
+		case r.status != 405 && !(r.status == 404 && strings.Contains(r.body, `"Not found"`)):
+			t.Errorf("%s is served: %d %s", name, r.status, r.body)
 		}
 	}
 }
