@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"unicode"
 )
@@ -185,6 +186,9 @@ func (c *Client) build(ctx context.Context, req request) (*http.Request, error) 
 	}
 	if c.Key != "" {
 		r.Header.Set("Authorization", "Bearer "+c.Key)
+	}
+	if c.OrganizationID != 0 {
+		r.Header.Set("Triggerd-Organization", strconv.FormatInt(c.OrganizationID, 10))
 	}
 	for name, values := range req.header {
 		r.Header[name] = values

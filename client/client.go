@@ -49,9 +49,14 @@ type Client struct {
 	// and a path before /v1 if a proxy adds one.
 	BaseURL string
 
-	// Key is an organization's API key (sk_…), or the operator's admin token.
+	// Key is an organization's API key (sk_…), or the operator's token.
 	// It is sent as Authorization: Bearer; nothing is sent if it is empty.
 	Key string
+
+	// OrganizationID is the id of the organization in which the operator acts, if
+	// Key is the operator's token; 0 for none. It is sent as the header
+	// Triggerd-Organization, which the operator's own routes ignore.
+	OrganizationID int64
 
 	// HTTP sends the requests. Nil is one of the client's own: it follows no
 	// redirects, and waits 10 s for a connection and 60 s for the head of an

@@ -112,7 +112,7 @@ func (c *Client) CreateOrganizationKey(ctx context.Context, id int64, in KeyInpu
 // Me says whose key it is that asks.
 type Me struct {
 	Organization Organization `json:"organization"`
-	Key          Key          `json:"key"`
+	Key          Key          `json:"key"`                 // zero if the operator acts in the organization
 	RateLimit    *RateLimit   `json:"rate_limit,omitzero"` // nil: no limit
 }
 

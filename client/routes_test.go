@@ -257,3 +257,20 @@ func TestContentTypes(t *testing.T) {
 	}
 	diff(t, "not tried", len(want), 0)
 }
+
+// The operator names the organization in which it acts, and nobody else does.
+func TestOrganizationID(t *testing.T) {
+	t.Parallel()
+	for id, want := range map[int64]string{0: "", 42: "42"} {
+		var got http.Header
+		c := fake(func(r *http.Request) (*http.Response, error) {
+			got = r.Header
+			return reply("200", "{}"), nil
+		}).client()
+		c.OrganizationID = id
+		if _, err := c.Me(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		diff(t, "Triggerd-Organization", got.Get("Triggerd-Organization"), want)
+	}
+}

@@ -153,7 +153,8 @@ type orgCommands struct {
 
 // Help is what stands above the flags.
 func (*orgCommands) Help() string {
-	return "These want the server's ADMIN_TOKEN, if it has one.\n\n" + examples(
+	return "On the machine of a server with SQLite, these use the socket in its data folder, and no token. " +
+		"For another server set TRIGGERD_URL and ADMIN_TOKEN.\n\n" + examples(
 		"export TRIGGERD_KEY=$(triggerd org create Example --only-key)",
 		"triggerd org set 1 --tier professional --reset rate-limit",
 	)

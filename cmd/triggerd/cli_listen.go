@@ -47,7 +47,7 @@ func (c *listenCommand) Run(ctx context.Context, s *session) error {
 	if c.Type != "" {
 		from += " of type " + c.Type
 	}
-	fmt.Fprintf(s.out, "%s at %s go to %s; Ctrl-C ends it\n", from, c.URL, c.Forward)
+	fmt.Fprintf(s.out, "%s at %s go to %s; Ctrl-C ends it\n", from, c.server(), c.Forward)
 	fmt.Fprintf(s.out, "the receiver verifies them by the secret %s\n\n", l.to.secret)
 	if c.Inbox {
 		err = l.work(ctx)

@@ -37,8 +37,10 @@ func writeMe(w io.Writer, me client.Me) {
 		limit = fmt.Sprintf("%d events in %s", me.RateLimit.Limit, duration(me.RateLimit.WindowSeconds))
 	}
 	writeFields(w, append(organizationFields(me.Organization), "limit", limit)...)
-	fmt.Fprintln(w)
-	writeKey(w, me.Key)
+	if me.Key.ID != 0 { // else the operator acts
+		fmt.Fprintln(w)
+		writeKey(w, me.Key)
+	}
 }
 
 type orgCreate struct {

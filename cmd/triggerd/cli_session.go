@@ -27,14 +27,28 @@ type session struct {
 
 // remote is the server that a command asks.
 type remote struct {
-	URL string `name:"url" help:"The server." default:"http://127.0.0.1:5001" variable:"TRIGGERD_URL"`
+	URL string `name:"url" help:"The server. Default: http://127.0.0.1:5001." variable:"TRIGGERD_URL"`
 	CA  string `name:"ca" help:"A PEM file with certificates to trust beside those of the system, for a server with a certificate of your own CA." variable:"TRIGGERD_CA" type:"path"`
 }
+
+// defaultURL is where a server listens that is told nothing.
+const defaultURL = "http://127.0.0.1:5001"
+
+// server is the URL of the server.
+func (r *remote) server() string { return cmp.Or(r.URL, defaultURL) }
 
 // asMember is who asks for an organization, and where.
 type asMember struct {
 	remote
+	asOperator
+	Org *int64 `help:"Act in this organization, as the operator: with the operator's token or socket instead of a key."`
 	Key string `help:"The organization's API key, sk_…; better given by the environment, since flags can be seen." variable:"TRIGGERD_KEY" secret:""`
+}
+
+// asOperator is how the operator is known.
+type asOperator struct {
+	AdminToken string `help:"The operator's token. Without it and --url, the operator uses the socket in the data folder." variable:"ADMIN_TOKEN" secret:""`
+	DataDir    string `help:"Data folder of the server on this machine, for the operator." default:"./data" variable:"DATA_DIR" type:"path"`
 }
 
 // memberCommand is what most commands are.
@@ -46,8 +60,8 @@ type memberCommand struct {
 // operatorCommand is one that only the operator may give.
 type operatorCommand struct {
 	remote
-	AdminToken string `help:"The server's admin token, if it has one." variable:"ADMIN_TOKEN" secret:""`
-	JSON       bool   `name:"json" help:"Write JSON as the API gives it; a list as a line for each item."`
+	asOperator
+	JSON bool `name:"json" help:"Write JSON as the API gives it; a list as a line for each item."`
 }
 
 // link is a client and what a command does with its answers. It is closed after
@@ -56,6 +70,7 @@ type link struct {
 	*client.Client
 	answers *answers
 	json    bool
+	server  string // for people
 	hint    string // what to set when the server does not know who asks
 }
 
@@ -67,10 +82,19 @@ type opener interface{ open(*session) (*link, error) }
 const commandRetries = 2
 
 func (a *asMember) open(s *session) (*link, error) {
-	if a.Key == "" {
+	switch {
+	case a.Org != nil && *a.Org < 1:
+		return nil, fmt.Errorf("--org must be the id of an organization, for example 42; got %d", *a.Org)
+	case a.Org != nil:
+		l, err := a.asOperator.link(s, &a.remote)
+		if err == nil {
+			l.OrganizationID = *a.Org
+		}
+		return l, err
+	case a.Key == "":
 		return nil, errors.New("there is no key: set TRIGGERD_KEY, or TRIGGERD_KEY_FILE, to an API key of your organization (sk_…), or give --key; triggerd org create makes one")
 	}
-	return a.link(s, a.Key, "is TRIGGERD_KEY, or --key, a key of this server?")
+	return a.remote.link(s, a.Key, "is TRIGGERD_KEY, or --key, a key of this server?")
 }
 
 func (c *memberCommand) open(s *session) (*link, error) {
@@ -82,12 +106,48 @@ func (c *memberCommand) open(s *session) (*link, error) {
 }
 
 func (c *operatorCommand) open(s *session) (*link, error) {
-	l, err := c.link(s, c.AdminToken, "set ADMIN_TOKEN, or --admin-token, to that of the server")
+	l, err := c.asOperator.link(s, &c.remote)
 	if err == nil {
 		l.json = c.JSON
 	}
 	return l, err
 }
+
+// link makes a client for the operator: over the socket, unless a server or a
+// token is given.
+func (c *asOperator) link(s *session, to *remote) (*link, error) {
+	l, err := to.link(s, c.AdminToken, "set ADMIN_TOKEN, or --admin-token, to the operator's token of that server")
+	if err == nil && to.URL == "" && c.AdminToken == "" {
+		l.useSocket((&databaseSettings{DataDir: c.DataDir}).socketPath())
+	}
+	return l, err
+}
+
+// useSocket has the calls of a link go over the operator's socket.
+func (l *link) useSocket(path string) {
+	l.server, l.BaseURL = path, "http://localhost"
+	l.answers.base.Proxy = nil
+	l.answers.base.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+		conn, err := new(net.Dialer).DialContext(ctx, "unix", path)
+		if err != nil {
+			return nil, &noSocketError{path, err}
+		}
+		return conn, nil
+	}
+}
+
+// noSocketError says that the operator's socket cannot be used, and what to do.
+type noSocketError struct {
+	path  string
+	cause error
+}
+
+func (e *noSocketError) Error() string {
+	return fmt.Sprintf("the operator's socket %s cannot be used: %s; does the server run, on SQLite and as this user, and is DATA_DIR, or --data-dir, its data folder? "+
+		"For another server set TRIGGERD_URL and ADMIN_TOKEN", e.path, reasonOf(e.cause))
+}
+
+func (e *noSocketError) Unwrap() error { return e.cause }
 
 // link makes a client for a key, or a token. hint says what to set when the
 // server does not know it.
@@ -106,13 +166,13 @@ func (r *remote) link(s *session, key, hint string) (*link, error) {
 	}}
 	return &link{
 		Client: &client.Client{
-			BaseURL: r.URL, Key: key, Retries: commandRetries, UserAgent: "triggerd-cli/" + version,
+			BaseURL: r.server(), Key: key, Retries: commandRetries, UserAgent: "triggerd-cli/" + version,
 			HTTP: &http.Client{
 				Transport:     a,
 				CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 			},
 		},
-		answers: a, hint: hint,
+		answers: a, server: r.server(), hint: hint,
 	}, nil
 }
 
@@ -162,6 +222,7 @@ func (l *link) explain(err error) error {
 	text := strings.TrimPrefix(err.Error(), "triggerd: ")
 	problem, isProblem := errors.AsType[*client.Error](err)
 	_, isURL := errors.AsType[*url.Error](err)
+	absent, isLocal := errors.AsType[*noSocketError](err)
 	_, distrusted := errors.AsType[*tls.CertificateVerificationError](err)
 	switch {
 	case errors.Is(err, context.Canceled):
@@ -170,10 +231,12 @@ func (l *link) explain(err error) error {
 		text = "it was made, but the answer with its secret was lost: rotate it, or delete it and make another"
 	case isProblem:
 		text = l.tell(problem)
+	case isLocal:
+		text = absent.Error()
 	case distrusted:
-		text = l.BaseURL + " is not trusted: " + reasonOf(err) + "; if its certificate is of your own CA, set TRIGGERD_CA, or --ca, to a file with that CA's"
+		text = l.server + " is not trusted: " + reasonOf(err) + "; if its certificate is of your own CA, set TRIGGERD_CA, or --ca, to a file with that CA's"
 	case isURL:
-		text = l.BaseURL + " cannot be reached: " + reasonOf(err) + "; does the server run, and is TRIGGERD_URL, or --url, right?"
+		text = l.server + " cannot be reached: " + reasonOf(err) + "; does the server run, and is TRIGGERD_URL, or --url, right?"
 	}
 	return &failure{text, err}
 }
@@ -185,7 +248,7 @@ func (l *link) tell(e *client.Error) string {
 	case e.Code == client.CodeUnauthorized:
 		text += "; " + l.hint
 	case e.Code == "" && e.Detail == "":
-		text = fmt.Sprintf("%s answered %d %s: is that a triggerd?", l.BaseURL, e.Status, cmp.Or(e.Title, "without a word"))
+		text = fmt.Sprintf("%s answered %d %s: is that a triggerd?", l.server, e.Status, cmp.Or(e.Title, "without a word"))
 	case e.RetryAfter > 0:
 		text += fmt.Sprintf("; it may work again in %v", e.RetryAfter.Round(time.Second))
 	}

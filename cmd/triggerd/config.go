@@ -4,12 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"net"
 	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"triggerd/internal/store"
 	"triggerd/internal/trigger"
@@ -18,19 +18,11 @@ import (
 // settings are what a server can be told, by flags or by the environment.
 type settings struct {
 	listenSettings
-	DataDir string `help:"Folder of the embedded SQLite store." default:"./data" type:"path"`
+	databaseSettings
 
-	DatabaseURL string  `name:"database-url" help:"PostgreSQL to use instead, as a URL or connection string. It wins over the DB settings." secret:""`
-	DBName      *string `name:"db-name" help:"PostgreSQL database. Default: zapier_triggers, where any DB setting is given."`
-	DBUser      *string `name:"db-user" help:"PostgreSQL user. Default: postgres."`
-	DBPassword  *string `name:"db-password" help:"PostgreSQL password. Default: none." secret:""`
-	DBHost      *string `name:"db-host" help:"PostgreSQL host. Default: localhost."`
-	DBPort      *int    `name:"db-port" help:"PostgreSQL port. Default: 5432."`
-	DBPoolSize  int     `name:"db-pool-size" help:"Connections kept to PostgreSQL, at least 2." default:"10"`
-	DBSSLMode   string  `name:"db-sslmode" help:"As PostgreSQL's sslmode." default:"prefer"`
-
-	AdminToken string `help:"Token that making organizations and reading metrics want, as Authorization: Bearer. Needed to listen beyond loopback, unless signup is open." secret:""`
-	OpenSignup bool   `help:"Let anyone make an organization and its key."`
+	AdminToken string `help:"The operator's token, at least 32 characters, sent as Authorization: Bearer. Where it is not set, a token that was made counts: see triggerd token. It, PostgreSQL's token or open signup is needed to listen beyond loopback." secret:""`
+	OpenSignup bool   `help:"Let anyone make an organization of tier free and its key, 20 an hour for each address."`
+	PublicURL  string `name:"public-url" help:"URL by which people reach the server, for example https://triggerd.example.com. With it, signup is not open on loopback."`
 
 	RateLimitRPM             int  `name:"rate-limit-rpm" help:"Events an organization may post in a minute, tier free. 0: no limit." default:"1000"`
 	RateLimitRPMProfessional *int `name:"rate-limit-rpm-professional" help:"The same, tier professional. Default: 10 times that of free."`
@@ -43,7 +35,6 @@ type settings struct {
 	AllowedTargets  []network     `help:"Networks that webhooks may reach beside the public internet, as CIDRs or addresses: 10.0.0.0/8,fd00::/8."`
 	TrustedProxies  []network     `help:"Networks of reverse proxies whose X-Forwarded-For is believed, as CIDRs or addresses."`
 	RequireHTTPS    bool          `name:"require-https" help:"Refuse webhooks whose URL is not https."`
-	SecretKey       []string      `help:"Keys that secrets of webhooks are encrypted with in the database, each 32 random bytes in base64. The first encrypts, all decrypt; docs/operations.md says how to change them." placeholder:"KEY,OLD-KEY" secret:""`
 	RetrySchedule   schedule      `help:"Pauses before the retries of a delivery." default:"${retry_schedule}"`
 	DeliveryTimeout time.Duration `help:"Time for one attempt, 1s to 30s." default:"15s"`
 	PauseAfter      days          `help:"Pause a webhook that has done nothing but fail for so long, as 5d or 36h. 0: never." default:"5d"`
@@ -141,7 +132,22 @@ func (s *settings) check() error {
 	if strings.TrimSpace(s.AdminToken) != s.AdminToken {
 		return errors.New("ADMIN_TOKEN must be without white space around it")
 	}
+	if err := checkPublicURL(s.PublicURL); err != nil {
+		return err
+	}
 	return s.checkListen()
+}
+
+// checkPublicURL refuses what is set and not the URL of a server.
+func checkPublicURL(text string) error {
+	if text == "" {
+		return nil
+	}
+	u, err := url.Parse(text)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.ForceQuery || strings.Contains(text, "#") {
+		return errors.New("PUBLIC_URL must be an absolute http or https URL without user, query and fragment, for example https://triggerd.example.com")
+	}
+	return nil
 }
 
 // checkListen refuses an address that must not, or cannot, be served.
@@ -149,10 +155,31 @@ func (s *settings) checkListen() error {
 	if err := s.listenSettings.check(); err != nil {
 		return err
 	}
-	if !s.onLoopback() && s.AdminToken == "" && !s.OpenSignup {
-		return fmt.Errorf("to listen on %s, beyond this machine, set ADMIN_TOKEN, or OPEN_SIGNUP=true to let anyone make a key", s.listen())
+	if s.onLoopback() {
+		return nil
+	}
+	if s.AdminToken == "" && !s.OpenSignup && s.postgresURL() == "" { // PostgreSQL is asked for a token when it is open
+		return s.errNobody()
+	}
+	if s.shortToken() {
+		return fmt.Errorf("ADMIN_TOKEN must have at least %d characters to listen on %s, beyond this machine; it has %d: make one with openssl rand -hex 32",
+			leastToken, s.listen(), utf8.RuneCountInString(s.AdminToken))
 	}
 	return nil
+}
+
+// leastToken is how many characters an ADMIN_TOKEN should have.
+const leastToken = 32
+
+// shortToken reports whether ADMIN_TOKEN is set and could be guessed.
+func (s *settings) shortToken() bool {
+	return s.AdminToken != "" && utf8.RuneCountInString(s.AdminToken) < leastToken
+}
+
+// errNobody returns why an address beyond loopback is not served: nobody could
+// make an organization there.
+func (s *settings) errNobody() error {
+	return fmt.Errorf("to listen on %s, beyond this machine, set ADMIN_TOKEN, or make a token in a PostgreSQL database with triggerd token new, or set OPEN_SIGNUP=true to let anyone make a key", s.listen())
 }
 
 func (s *settings) limits() map[trigger.Tier]int {
@@ -176,40 +203,4 @@ func (s *settings) store(now func() time.Time) store.Options {
 		PostgresURL: s.postgresURL(), PoolSize: s.DBPoolSize, DataDir: s.DataDir, SecretKeys: s.SecretKey,
 		Retention: s.Retention.Duration, Unsafe: s.Dev, Now: now,
 	}
-}
-
-func (s *settings) postgresURL() string {
-	if s.DatabaseURL != "" {
-		return s.DatabaseURL
-	}
-	if s.DBName == nil && s.DBUser == nil && s.DBPassword == nil && s.DBHost == nil && s.DBPort == nil {
-		return ""
-	}
-	or := func(value *string, fallback string) string {
-		if value == nil {
-			return fallback
-		}
-		return *value
-	}
-	port := 5432
-	if s.DBPort != nil {
-		port = *s.DBPort
-	}
-	user := url.User(or(s.DBUser, "postgres"))
-	if s.DBPassword != nil {
-		user = url.UserPassword(or(s.DBUser, "postgres"), *s.DBPassword)
-	}
-	path := "/" + or(s.DBName, "zapier_triggers")
-	rawPath := "/" + strings.ReplaceAll(url.PathEscape(path[1:]), "@", "%40") // an @ in a name is not that after the user
-	if strings.HasPrefix(or(s.DBHost, ""), "/") {                             // the folder of a socket
-		query := url.Values{"host": {*s.DBHost}, "port": {strconv.Itoa(port)}, "sslmode": {"disable"}}
-		return (&url.URL{Scheme: "postgres", User: user, Path: path, RawPath: rawPath, RawQuery: query.Encode()}).String()
-	}
-	u := url.URL{
-		Scheme: "postgres", User: user,
-		Host: net.JoinHostPort(or(s.DBHost, "localhost"), strconv.Itoa(port)),
-		Path: path, RawPath: rawPath,
-		RawQuery: url.Values{"sslmode": {s.DBSSLMode}}.Encode(),
-	}
-	return u.String()
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"triggerd/internal/store/storetest"
+	"triggerd/internal/trigger"
 )
 
 // patience is for how long a test waits for what must come.
@@ -70,6 +72,20 @@ func startServer(t *testing.T, db *storetest.DB, change func(*settings)) *testSe
 	})
 	t.Cleanup(s.stop)
 	return s
+}
+
+// operatorToken returns the token that the server's operator has. On PostgreSQL
+// it is made now, unless it was.
+func (s *testServer) operatorToken(t *testing.T) string {
+	t.Helper()
+	if token := cmp.Or(s.server.settings.AdminToken, s.server.api.MadeToken); token != "" {
+		return token
+	}
+	token := trigger.NewOperatorToken([32]byte{7})
+	if err := s.server.store.SetOperatorToken(t.Context(), trigger.HashOperatorToken(token)); err != nil {
+		t.Fatal(err)
+	}
+	return token
 }
 
 // reply is an answer of the server.

@@ -61,6 +61,7 @@ type commands struct {
 	Demo    demoCommand      `cmd:"" help:"Post real events to a temporary server and show what arrives."`
 	Health  healthCommand    `cmd:"" help:"Ask the server on this machine whether it is ready."`
 	Check   checkCommand     `cmd:"" help:"Look through the server's database for what must never be there."`
+	Token   tokenCommands    `cmd:"" help:"The operator's token, which the operator's routes want."`
 	Torture tortureCommand   `cmd:"" help:"Break things around temporary servers and show which promises hold."`
 	Node    nodeCommand      `cmd:"" name:"torture-node" hidden:"" help:"Run a server for the torture."`
 

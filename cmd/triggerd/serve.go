@@ -89,7 +89,8 @@ type server struct {
 	handler  *switching
 	served   chan error // why http ended; nil: it has not begun
 	conns    *connections
-	tls      *certReloader // nil: it speaks plain HTTP
+	tls      *certReloader   // nil: it speaks plain HTTP
+	socket   *operatorSocket // nil: there is none
 	stopping atomic.Bool
 	ballast  []byte // see ballastSize
 }
@@ -126,10 +127,16 @@ func newServer(ctx context.Context, set settings, log *slog.Logger, now func() t
 	if s.store, err = s.openStore(ctx, now); err != nil {
 		return nil, errors.Join(err, s.abandon())
 	}
-	if err := s.wire(now); err != nil {
+	token, err := s.findToken(ctx)
+	if err == nil {
+		err = s.wire(now)
+	}
+	if err != nil {
 		return nil, errors.Join(err, s.abandon(), s.store.Close())
 	}
+	s.api.MadeToken = token
 	s.handler.set(s.api.Handler())
+	s.socket = s.openSocket(ctx, s.api.OperatorHandler())
 	s.api.MeasureReadiness(context.WithoutCancel(ctx))
 	return s, nil
 }
@@ -167,6 +174,7 @@ func (s *server) wire(now func() time.Time) error {
 	s.watcher = &deliver.ClockWatcher{Store: s.store, Schedule: s.settings.RetrySchedule.Schedule, Metrics: metrics, Log: s.log}
 	s.api.Writer, s.api.Limits, s.api.MaxBody = s.writer, s.settings.limits(), s.settings.MaxBodyBytes
 	s.api.AdminToken, s.api.OpenSignup, s.api.Proxies = s.settings.AdminToken, s.settings.OpenSignup, prefixesOf(s.settings.TrustedProxies)
+	s.api.Loopback, s.api.PublicURL = s.settings.onLoopback(), s.settings.PublicURL
 	s.api.Ahead, s.api.Ready = s.settings.Retention.Duration-s.settings.RetrySchedule.Span(), s.ready
 	s.api.Admits = s.conns.admits
 	s.measure(metrics)
@@ -234,6 +242,9 @@ func (s *server) run(ctx context.Context) error {
 		}
 		return nil
 	})
+	if s.socket != nil {
+		part("socket", s.socket.serve)
+	}
 	part("ingest", func() error {
 		defer close(ingested)
 		return s.writer.Run(accepting)
@@ -328,8 +339,13 @@ func (s *server) wait(group *errgroup.Group, stopping context.Context) error {
 func (s *server) shutdown(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, drainTimeout)
 	defer cancel()
-	if err := s.http.Shutdown(ctx); err != nil {
-		return s.http.Close()
-	}
-	return nil
+	var ended errgroup.Group
+	ended.Go(func() error { return s.socket.shutdown(ctx) })
+	ended.Go(func() error {
+		if err := s.http.Shutdown(ctx); err != nil {
+			return s.http.Close()
+		}
+		return nil
+	})
+	return ended.Wait()
 }

@@ -127,7 +127,7 @@ func (s *server) rows(t *testing.T, table string) (n int) {
 
 // rawRequest writes a request with a key; each header is "Name: value".
 func rawRequest(method, target, key, body string, headers ...string) string {
-	head := method + " " + target + " HTTP/1.1\r\nHost: example.com\r\n"
+	head := method + " " + target + " HTTP/1.1\r\nHost: localhost\r\n"
 	if key != "" {
 		head += "X-Api-Key: " + key + "\r\n"
 	}

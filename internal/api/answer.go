@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -106,7 +107,8 @@ func answerError(w http.ResponseWriter, err error) {
 		Window string `json:"window,omitzero"`
 	}{Error: e.Message}
 	if e.Kind == trigger.RateLimited {
-		body.Limit, body.Window = e.Limit, "60 seconds"
+		window := cmp.Or(e.Window, time.Minute)
+		body.Limit, body.Window = e.Limit, strconv.Itoa(int(window/time.Second))+" seconds"
 	}
 	tellRetry(w, e)
 	answer(w, statusOf(e.Kind), body)

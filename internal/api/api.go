@@ -14,6 +14,7 @@ import (
 	"net/netip"
 	"path"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -49,8 +50,11 @@ type API struct {
 	MaxBody    int                  // bytes
 	Ahead      time.Duration        // how far ahead a deliver_at may lie
 	Proxies    []netip.Prefix       // whose X-Forwarded-For is believed
-	AdminToken string               // "": there is none, and what needs it is open
-	OpenSignup bool                 // anyone may make a key
+	AdminToken string               // the operator's token that people have set, ADMIN_TOKEN; "": one that was made counts
+	MadeToken  string               // the operator's token in the data folder; "": its hash is in the database, if there is one
+	Loopback   bool                 // the server listens on loopback alone
+	OpenSignup bool                 // anyone may make an organization, of tier free
+	PublicURL  string               // where people reach the server; "": nobody has said
 	Ready      func() error         // why this node should get no requests, if so
 	Version    string               // of the program
 	// Admits reports whether a connection, by its remote address, may ask for
@@ -65,8 +69,12 @@ type API struct {
 	rates limit.Shared                // by organization
 	wrong limit.Limiter[netip.Prefix] // by address
 	keys  *keyCache
+	token *tokenCache
 	used  *budget  // bytes of bodies
 	tags  sync.Map // entity tags of files, by name
+
+	guesses limit.Limiter[netip.Prefix] // wrong operator tokens, by address
+	signups limit.Limiter[netip.Prefix] // organizations that open signup has made, by address
 }
 
 // Engine is what the delivery engine does for requests. [deliver.Engine] is
@@ -85,13 +93,14 @@ type scope int
 
 // The scopes. There is none by default: a route without one does not start.
 const (
-	scopePublic scope = iota + 1
-	scopeKey          // whoever has an API key, of a suspended organization too
-	scopeIngest       // whose key may post events
-	scopeRead         // whose key may read
-	scopeManage       // whose key may change things
-	scopeSignup       // whoever may make an organization
-	scopeAdmin        // whoever has the admin token, or anyone if there is none
+	scopePublic  scope = iota + 1
+	scopeKey           // whoever has an API key, of a suspended organization too
+	scopeIngest        // whose key may post events
+	scopeRead          // whose key may read
+	scopeManage        // whose key may change things
+	scopeSignup        // whoever may make an organization
+	scopeAdmin         // whoever has the operator's token
+	scopeMetrics       // the same; anyone on loopback if there is no ADMIN_TOKEN
 )
 
 type route struct {
@@ -124,8 +133,12 @@ func (rt *route) isProbe() bool {
 // request is an HTTP request that was judged.
 type request struct {
 	*http.Request
-	key   trigger.APIKey // zero where the scope asks for none
+	key   trigger.APIKey // zero where the scope asks for none; without an id if the operator acts
 	right *right         // to it, while it lasts; nil before it is authorized
+
+	isOperator bool  // by the way that it came
+	acts       bool  // the operator does, in the organization of key
+	tokenErr   error // why it is open signup's, and not the operator's
 }
 
 // orgID is the organization whose request it is.
@@ -135,25 +148,43 @@ func (r *request) orgID() int64 { return r.key.Organization.ID }
 func (a *API) Handler() http.Handler {
 	a.stopping = make(chan struct{})
 	a.keys = newKeyCache(a.Store)
+	a.token = newTokenCache(a.Store)
+	a.signups.Window = signupWindow
 	a.used = newBudget(maxBodies)
 	a.types = newTypeCache(a.Store)
 	a.rates.Nodes, a.rates.Take = a.Store.Nodes, a.Store.TakePermits
+	return a.serveAll(a.routes(), false)
+}
+
+// OperatorHandler serves what belongs to the operator to whoever reaches it,
+// without a token, and /readyz; of an organization what names it by its header.
+// Call Handler before.
+func (a *API) OperatorHandler() http.Handler {
+	routes := slices.DeleteFunc(a.routes(), func(rt route) bool {
+		return rt.scope != scopeAdmin && rt.scope != scopeMetrics && rt.path != "/readyz" && !(rt.isNew() && rt.needsKey())
+	})
+	return a.serveAll(routes, true)
+}
+
+// serveAll serves routes, as to the operator or not; other paths get 404, other
+// methods 405.
+func (a *API) serveAll(routes []route, operator bool) http.Handler {
 	mux := http.NewServeMux()
-	for _, r := range a.routes() {
+	for _, r := range routes {
 		if r.scope == 0 {
 			panic("route without a scope: " + r.path)
 		}
-		mux.Handle(r.method+" "+r.path, a.serve(r))
+		mux.Handle(r.method+" "+r.path, a.serveAs(r, operator))
 	}
 	unknown := func(prefix string) http.Handler {
-		return a.serve(route{path: prefix + "unknown", scope: scopePublic, handle: func(http.ResponseWriter, *request) error {
+		return a.serveAs(route{path: prefix + "unknown", scope: scopePublic, handle: func(http.ResponseWriter, *request) error {
 			return trigger.Errorf(trigger.NotFound, "Not found")
-		}})
+		}}, operator)
 	}
 	original, newer := unknown("/"), unknown("/v1/")
-	mux.Handle("/", a.orNotAllowed(mux, original))
+	mux.Handle("/", a.orNotAllowed(mux, original, operator))
 	mux.Handle("/v1", original) // else ServeMux would redirect it to the next
-	mux.Handle("/v1/", a.orNotAllowed(mux, newer))
+	mux.Handle("/v1/", a.orNotAllowed(mux, newer, operator))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch p := r.URL.EscapedPath(); {
 		case p == path.Clean("/"+p): // else ServeMux would redirect, or refuse "*" by itself
@@ -169,7 +200,7 @@ func (a *API) Handler() http.Handler {
 // orNotAllowed serves what no route has taken: 405, with the methods that its
 // path has, or unknown if it has none. (ServeMux takes no pattern for a path's
 // other methods where another route's pattern has that path, too.)
-func (a *API) orNotAllowed(mux *http.ServeMux, unknown http.Handler) http.Handler {
+func (a *API) orNotAllowed(mux *http.ServeMux, unknown http.Handler, operator bool) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var methods []string
 		at := ""
@@ -185,19 +216,20 @@ func (a *API) orNotAllowed(mux *http.ServeMux, unknown http.Handler) http.Handle
 			unknown.ServeHTTP(w, r)
 			return
 		}
-		a.serve(route{path: at, scope: scopePublic, handle: func(w http.ResponseWriter, _ *request) error {
+		a.serveAs(route{path: at, scope: scopePublic, handle: func(w http.ResponseWriter, _ *request) error {
 			w.Header().Set("Allow", strings.Join(methods, ", "))
 			return trigger.Errorf(trigger.MethodNotAllowed, "Method not allowed")
-		}}).ServeHTTP(w, r)
+		}}, operator).ServeHTTP(w, r)
 	})
 }
 
-// serve judges requests of a route and answers them.
-func (a *API) serve(rt route) http.Handler {
+// serveAs judges requests of a route, which are the operator's by the way that
+// they came or not, and answers them.
+func (a *API) serveAs(rt route, operator bool) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		begun := a.Now()
 		out := &recorder{ResponseWriter: w}
-		req := &request{Request: r}
+		req := &request{Request: r, isOperator: operator}
 		if timeout := rt.timeout(); timeout > 0 {
 			ctx, cancel := context.WithTimeout(r.Context(), timeout)
 			defer cancel()
@@ -235,7 +267,7 @@ func (a *API) handle(rt route, w *recorder, r *request) (err error) {
 		w.Header().Set("Connection", "close") // nobody reads the rest
 		return trigger.Errorf(trigger.URITooLong, "URL is over %d bytes", maxURL)
 	}
-	if a.Admits != nil && !a.Admits(r.RemoteAddr) {
+	if a.Admits != nil && !r.isOperator && !a.Admits(r.RemoteAddr) {
 		w.Header().Set("Connection", "close")
 		if !rt.isProbe() {
 			return trigger.NewUnavailable(errors.New("there are too many connections, in all or from its address"), busyRetry)
@@ -281,7 +313,7 @@ func (a *API) note(rt route, r *request, out *recorder, err error, took time.Dur
 		slog.String("method", r.Method), slog.String("route", rt.path), slog.Int("status", out.status),
 		slog.Duration("took", took), slog.Int64("bytes_in", max(0, r.ContentLength)), slog.Int("bytes_out", out.bytes),
 	}
-	if r.key.ID != 0 {
+	if r.orgID() != 0 {
 		attrs = append(attrs, slog.Int64("organization_id", r.key.Organization.ID))
 	}
 	if err != nil {

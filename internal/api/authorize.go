@@ -1,8 +1,6 @@
 package api
 
 import (
-	"crypto/sha256"
-	"crypto/subtle"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -10,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"triggerd/internal/limit"
 	"triggerd/internal/trigger"
 )
 
@@ -21,12 +18,12 @@ func (a *API) authorize(rt *route, r *request) (err error) {
 	case scopePublic:
 		return nil
 	case scopeSignup:
-		if !a.OpenSignup {
-			err = a.admin(r)
-		}
-		return err
-	case scopeAdmin:
-		return a.admin(r)
+		return a.authorizeSignup(r)
+	case scopeMetrics, scopeAdmin:
+		return a.authorizeOperator(s, r)
+	}
+	if rt.isNew() && (r.isOperator || r.Header[organizationHeader] != nil) {
+		return a.authorizeAct(rt, r)
 	}
 	if r.key, err = a.authenticate(r, rt.isNew()); err != nil {
 		r.key = trigger.APIKey{}
@@ -51,9 +48,13 @@ func (a *API) allows(key *trigger.APIKey, s scope, r *request) error {
 	return nil
 }
 
-// stillMay is authorize for a request that was authorized before and has a key.
+// stillMay is authorize for a request that was authorized before and is an
+// organization's.
 // It changes nothing of the request.
 func (a *API) stillMay(rt *route, r *request) error {
+	if r.acts {
+		return a.stillActs(rt, r)
+	}
 	given, err := keyOf(r, rt.isNew())
 	if err != nil {
 		return err
@@ -85,7 +86,7 @@ func scopeOf(s scope) trigger.Scopes {
 
 // challengeOf says how to ask with the right to it (RFC 9110, section 11.6.1).
 func challengeOf(s scope) string {
-	if s == scopeAdmin || s == scopeSignup {
+	if s == scopeAdmin || s == scopeMetrics || s == scopeSignup {
 		return `Bearer realm="triggerd"`
 	}
 	return `ApiKey realm="triggerd"`
@@ -98,18 +99,6 @@ func bearer(h http.Header) string {
 		return ""
 	}
 	return strings.TrimSpace(token)
-}
-
-// admin wants the admin token, where there is one.
-func (a *API) admin(r *request) error {
-	if a.AdminToken == "" {
-		return nil
-	}
-	given, want := sha256.Sum256([]byte(bearer(r.Header))), sha256.Sum256([]byte(a.AdminToken))
-	if subtle.ConstantTimeCompare(given[:], want[:]) == 0 {
-		return trigger.Errorf(trigger.Unauthorized, "Missing or wrong admin token")
-	}
-	return nil
 }
 
 // keyOf returns the text of a request's key: X-Api-Key, or a Bearer token where
@@ -142,8 +131,7 @@ func (a *API) authenticate(r *request, takesBearer bool) (trigger.APIKey, error)
 	if trigger.KindOf(err) != trigger.NotFound || err == nil {
 		return key, err
 	}
-	addr := a.clientAddr(r.Request)
-	if ok, wait := a.wrong.Allow(limit.Address(netip.AddrPortFrom(addr, 0).String()), wrongKeys, 1, a.Now()); !ok {
+	if ok, wait := a.wrong.Allow(a.limitedAddr(r), wrongKeys, 1, a.Now()); !ok {
 		return key, rateLimited(wrongKeys, wait)
 	}
 	return key, trigger.Errorf(trigger.Unauthorized, "Invalid API key")

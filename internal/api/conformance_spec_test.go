@@ -247,7 +247,7 @@ func TestDescriptionIsWhole(t *testing.T) {
 	t.Parallel()
 	d := description()
 	names := map[scope]string{
-		scopePublic: "public", scopeKey: "any", scopeIngest: "ingest", scopeRead: "read", scopeManage: "manage", scopeAdmin: "operator",
+		scopePublic: "public", scopeKey: "any", scopeIngest: "ingest", scopeRead: "read", scopeManage: "manage", scopeAdmin: "operator", scopeMetrics: "operator",
 	}
 	served := map[string]bool{}
 	for _, rt := range new(API).routes() {

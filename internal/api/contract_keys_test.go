@@ -97,17 +97,6 @@ func TestWhoMayGenerateKeys(t *testing.T) {
 	})
 }
 
-func TestOpenSignup(t *testing.T) {
-	t.Parallel()
-	const body = `{"organization_name":"O"}`
-	storetest.Each(t, func(t *testing.T, db *storetest.DB) {
-		s := newServer(t, db, func(a *API) { a.AdminToken, a.OpenSignup = "token", true })
-		s.do(t, "POST", "/api/keys/generate", "", body).wants(t, "open signup", 200, "sk_")
-		s.do(t, "POST", "/api/keys/generate", "", body, "Authorization: Bearer wrong").wants(t, "open signup", 200, "sk_")
-		s.do(t, "GET", "/metrics", "", "").wants(t, "metrics stay closed", 401, "")
-	})
-}
-
 // A key is shown once and stored only as a hash. SQLite's files are read as
 // they lie there; what PostgreSQL holds is the same rows.
 func TestKeyIsNotStored(t *testing.T) {

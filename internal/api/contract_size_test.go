@@ -60,7 +60,7 @@ func TestTooLargeIsSaidEarly(t *testing.T) {
 	s := newServer(t, storetest.SQLite(t), func(a *API) { a.MaxBody = 5000 })
 	key := s.newKey(t, "free")
 	for path := range map[string]string{"/api/events": "", "/api/keys/generate": "", "/api/webhook/register": ""} {
-		head := "POST " + path + " HTTP/1.1\r\nHost: x\r\nX-Api-Key: " + key + "\r\n"
+		head := "POST " + path + " HTTP/1.1\r\nHost: localhost\r\nX-Api-Key: " + key + "\r\n"
 		for name, rest := range map[string]string{
 			"no body":         "Content-Length: 5001\r\n\r\n",
 			"huge, no body":   "Content-Length: 9000000000000000000\r\n\r\n",

@@ -25,7 +25,7 @@ var withoutDatabase = map[string]struct {
 	"GET /livez":                 {"", 200},
 	"GET /readyz":                {"", 503},
 	"GET /metrics":               {"", 200},
-	"GET /debug/pprof/{profile}": {"", 404}, // without a token
+	"GET /debug/pprof/{profile}": {"", 401}, // without a token
 	"GET /api/inbox":             {"", 503},
 	"POST /api/events":           {`{"type":"t","payload":1,"dedup_id":"down"}`, 503},
 	"POST /api/keys/generate":    {`{"organization_name":"O"}`, 503},
@@ -82,9 +82,9 @@ func (s *server) checkNewDown(t *testing.T, rt route, key string) {
 	t.Helper()
 	name := rt.method + " " + rt.path
 	body := description().operations[name].example()
-	wants := func(key string, status int, part string) {
+	wants := func(key string, status int, part string, headers ...string) {
 		t.Helper()
-		s.do(t, rt.method, filled(rt.path), key, body).wants(t, name, status, part)
+		s.do(t, rt.method, filled(rt.path), key, body, headers...).wants(t, name, status, part)
 	}
 	switch {
 	case rt.method == "OPTIONS":
@@ -92,7 +92,8 @@ func (s *server) checkNewDown(t *testing.T, rt route, key string) {
 	case rt.scope == scopePublic:
 		wants("", 200, "")
 	case rt.scope == scopeAdmin:
-		wants("", 503, `"code":"unavailable"`)
+		wants("", 401, `"code":"unauthorized"`)
+		wants("", 503, `"code":"unavailable"`, adminToken) // nobody can know whether it is right
 	case name == "GET /v1/me": // all of it is cached
 		wants(key, 200, `"organization":`)
 		wants(newWrongKey(), 503, `"code":"unavailable"`)

@@ -79,12 +79,15 @@ func TestEveryAnswerIsProtected(t *testing.T) {
 // What goes wrong within the server, and a stream, are protected as well.
 func TestPanicsAndStreamsAreProtected(t *testing.T) {
 	t.Parallel()
-	s := newServer(t, storetest.SQLite(t), ticking)
+	s := newServer(t, storetest.SQLite(t), ticking, func(a *API) { a.MadeToken = madeToken() })
 	key := s.newKey(t, "free")
 	for _, rt := range s.api.routes() {
 		rt.handle = func(http.ResponseWriter, *request) error { panic("on purpose") }
 		req := httptest.NewRequestWithContext(t.Context(), rt.method, "/", nil)
 		req.Header.Set("X-Api-Key", key)
+		if !rt.needsKey() {
+			req.Header.Set("Authorization", "Bearer "+madeToken())
+		}
 		out := httptest.NewRecorder()
 		s.api.serve(rt).ServeHTTP(out, req)
 		if out.Code != http.StatusInternalServerError {

@@ -47,6 +47,9 @@ func (a *API) postKey(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
+	if err := a.countSignup(r, org.Tier); err != nil {
+		return err
+	}
 	shown, key := drawKey()
 	if _, err := a.Store.AddOrganization(r.Context(), org, key, store.Once{}); err != nil {
 		return err

@@ -47,11 +47,16 @@ func (a *API) answerMe(w http.ResponseWriter, r *request) {
 	if most := a.limitOf(&r.key.Organization); most > 0 {
 		rate = &rateView{most, int(time.Minute / time.Second)}
 	}
+	var key *keyView
+	if !r.acts {
+		shown := showKey(&r.key)
+		key = &shown
+	}
 	answer(w, http.StatusOK, struct {
 		Organization orgView   `json:"organization"`
-		Key          keyView   `json:"key"`
+		Key          *keyView  `json:"key"`
 		RateLimit    *rateView `json:"rate_limit"`
-	}{showOrganization(&r.key.Organization), showKey(&r.key), rate})
+	}{showOrganization(&r.key.Organization), key, rate})
 }
 
 func (a *API) patchMe(w http.ResponseWriter, r *request) error {

@@ -100,6 +100,7 @@ func TestOrganizationsAreTheOperators(t *testing.T) {
 				continue
 			}
 			target := strings.Replace(rt.path, "{organization_id}", fmt.Sprint(org.ID), 1)
+			s.clock.Advance(minute) // guesses are limited
 			for _, token := range []string{"", key, operator + "x", operator[1:]} {
 				r := s.ask(t, rt.method, target, token, `{"name":"O"}`)
 				r.wantsProblem(t, rt.path, 401, "unauthorized", "")
@@ -113,10 +114,6 @@ func TestOrganizationsAreTheOperators(t *testing.T) {
 					s.ask(t, rt.method, target, operator, `{}`).wantsProblem(t, target, 404, "not_found", "")
 				}
 			}
-		}
-		open := serveStore(t, db, s.store)
-		if got, err := open.as("").Organization(t.Context(), org.ID); err != nil || got.ID != org.ID {
-			t.Errorf("without a token of the operator: %+v, %v", got, err)
 		}
 	})
 }

@@ -18,7 +18,7 @@ func (a *API) oldRoutes() []route {
 		// the operator's
 		{"GET", "/livez", scopePublic, a.getLive},
 		{"GET", "/readyz", scopePublic, a.getReady},
-		{"GET", "/metrics", scopeAdmin, a.getMetrics},
+		{"GET", "/metrics", scopeMetrics, a.getMetrics},
 		{"GET", "/debug/pprof/{profile}", scopeAdmin, a.getProfile},
 	}
 }

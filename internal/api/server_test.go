@@ -63,7 +63,7 @@ func serveStore(t *testing.T, db *storetest.DB, st *store.Store, set ...func(*AP
 		Store: st, Writer: writer, Engine: s.engine, Guard: guard, Ahead: 20 * 24 * time.Hour, Metrics: metrics, Now: s.clock.Now, MaxBody: 1 << 20,
 		Log:    slog.New(slog.NewJSONHandler(s.log, nil)),
 		Limits: map[trigger.Tier]int{trigger.Free: 1000, trigger.Professional: 10_000, trigger.Enterprise: 100_000},
-		Ready:  func() error { return nil },
+		Ready:  func() error { return nil }, Loopback: true,
 	}
 	for _, f := range set {
 		f(s.api)
@@ -200,3 +200,6 @@ func (s *server) keyOf(t *testing.T, key string) trigger.APIKey {
 	}
 	return stored
 }
+
+// serve is a route for requests over the network.
+func (a *API) serve(rt route) http.Handler { return a.serveAs(rt, false) }

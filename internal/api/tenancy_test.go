@@ -424,13 +424,13 @@ func TestStoppedKeys(t *testing.T) {
 // The operator asks for organizations that are not there.
 func TestUnknownOrganizations(t *testing.T) {
 	t.Parallel()
-	s := newServer(t, storetest.SQLite(t))
+	s := newServer(t, storetest.SQLite(t), func(a *API) { a.AdminToken = "token" })
 	for _, rt := range s.api.newRoutes() {
 		if rt.scope != scopeAdmin || !strings.Contains(rt.path, "{") {
 			continue
 		}
 		for _, id := range []string{"1", "0", "-1", "01", "+1", "1.0", "999999999", "9223372036854775808", "x", "%20"} {
-			r := s.do(t, rt.method, strings.Replace(rt.path, "{organization_id}", id, 1), "", `{"name":"O"}`)
+			r := s.do(t, rt.method, strings.Replace(rt.path, "{organization_id}", id, 1), "", `{"name":"O"}`, adminToken)
 			r.wants(t, rt.method+" "+rt.path+" "+id, 404, `"code":"not_found"`)
 		}
 	}

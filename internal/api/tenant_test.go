@@ -115,7 +115,7 @@ func TestScopes(t *testing.T) {
 			if public := rt.scope == scopePublic; public != (r.status != 401) {
 				t.Errorf("%s %s: %d for anyone", rt.method, rt.path, r.status)
 			}
-			if rt.scope == scopeSignup || rt.scope == scopeAdmin {
+			if rt.scope == scopeSignup || rt.scope == scopeAdmin || rt.scope == scopeMetrics {
 				r := s.do(t, rt.method, rt.path, "", "", "Authorization: Bearer token")
 				if r.status == 401 {
 					t.Errorf("%s %s: 401 for the operator", rt.method, rt.path)

@@ -1,8 +1,8 @@
 // Package limit counts what people ask for, and says when it is too much.
 //
-// A [Limiter] keeps a sliding window of a minute for each of its keys: an
-// organization that sends events, or an address (by [Address]) that tries API
-// keys. All of it is in memory, nothing runs in the background, and the time
+// A [Limiter] keeps a sliding window, of a minute unless told otherwise, for
+// each of its keys: an organization that sends events, or an address (by
+// [Address]) that tries API keys. All of it is in memory, nothing runs in the background, and the time
 // is a parameter of each call.
 package limit
 
@@ -20,7 +20,8 @@ const DefaultKeys = 10_000
 // Limiter counts events per key in a sliding window of 60 s, in one-second
 // steps. A step counts for as long as any part of it is in the window: so
 // never more than the limit passes in any 60 s, and after 61 s of silence all
-// of it is free again.
+// of it is free again. With another Window, all times of this file grow with
+// it.
 //
 // The zero Limiter is ready for use, also concurrently. It measures time from
 // its first call on, by the monotonic clock where the given times carry it.
@@ -32,6 +33,9 @@ type Limiter[K comparable] struct {
 	// counted longest ago: a key can lose what it has used up only when more
 	// than Keys keys were counted within 61 s.
 	Keys int
+
+	// Window is the span that counts, in whole minutes; a minute if 0.
+	Window time.Duration
 
 	mu      sync.Mutex
 	start   time.Time
@@ -54,7 +58,7 @@ func (l *Limiter[K]) Allow(key K, limit, n int, now time.Time) (ok bool, retryAf
 	if !kept {
 		w = new(window)
 	}
-	if wait := w.wait(limit, n, since); wait > 0 {
+	if wait := l.scaled(w.wait(limit, n, since)); wait > 0 {
 		return false, wait
 	}
 	w.add(n)
@@ -75,7 +79,7 @@ func (l *Limiter[K]) Blocked(key K, limit int, now time.Time) (blocked bool, ret
 	if !kept {
 		return false, 0
 	}
-	wait := w.wait(limit, 1, since)
+	wait := l.scaled(w.wait(limit, 1, since))
 	return wait > 0, wait
 }
 
@@ -88,17 +92,23 @@ func (l *Limiter[K]) State(key K, limit int, now time.Time) (left int, reset tim
 	since := l.since(now)
 	w, kept := l.windows.Peek(key)
 	if !kept {
-		return limit, time.Minute
+		return limit, l.scaled(time.Minute)
 	}
 	w.moveTo(int64(since / time.Second))
 	if w.used == 0 {
-		return limit, time.Minute
+		return limit, l.scaled(time.Minute)
 	}
-	return max(0, limit-w.used), max(time.Second, w.wait(w.used, 1, since))
+	return max(0, limit-w.used), l.scaled(max(time.Second, w.wait(w.used, 1, since)))
 }
 
+// scaled returns how long a time of a window of a minute is here.
+func (l *Limiter[K]) scaled(d time.Duration) time.Duration { return d * l.scale() }
+
+func (l *Limiter[K]) scale() time.Duration { return max(1, l.Window/time.Minute) }
+
 // since is the time from the first call, for which it makes things ready, to
-// now; negative if time went backwards.
+// now, as long as it is in a window of a minute; negative if time went
+// backwards.
 func (l *Limiter[K]) since(now time.Time) time.Duration {
 	if l.windows == nil {
 		keys := l.Keys
@@ -108,7 +118,7 @@ func (l *Limiter[K]) since(now time.Time) time.Duration {
 		l.windows, _ = simplelru.NewLRU[K, *window](keys, nil) // fails for no keys only
 		l.start = now
 	}
-	return now.Sub(l.start)
+	return now.Sub(l.start) / l.scale()
 }
 
 // steps is how many one-second steps a window of 60 s can touch.

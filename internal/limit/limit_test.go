@@ -241,3 +241,31 @@ func TestAllowDoesNotAllocate(t *testing.T) {
 		t.Errorf("%v allocations", allocs)
 	}
 }
+
+// A longer window has steps that are as much longer.
+func TestWindow(t *testing.T) {
+	t.Parallel()
+	hour := Limiter[string]{Window: time.Hour}
+	begin := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	for i := range 3 {
+		if ok, _ := hour.Allow("a", 3, 1, begin.Add(time.Duration(i)*10*time.Minute)); !ok {
+			t.Fatalf("%d of 3 is refused", i+1)
+		}
+	}
+	now := begin.Add(30 * time.Minute)
+	if ok, wait := hour.Allow("a", 3, 1, now); ok || wait != 31*time.Minute {
+		t.Errorf("the fourth in half an hour: %v, to wait %v", ok, wait)
+	}
+	if blocked, wait := hour.Blocked("a", 3, now); !blocked || wait != 31*time.Minute {
+		t.Errorf("blocked: %v, to wait %v", blocked, wait)
+	}
+	if left, reset := hour.State("a", 3, now); left != 0 || reset != 31*time.Minute {
+		t.Errorf("%d left, one more in %v", left, reset)
+	}
+	if ok, _ := hour.Allow("a", 3, 1, now.Add(30*time.Minute)); ok {
+		t.Error("four in an hour")
+	}
+	if ok, _ := hour.Allow("a", 3, 1, now.Add(31*time.Minute)); !ok {
+		t.Error("the first is not forgotten after 61 minutes")
+	}
+}

@@ -37,7 +37,8 @@ type Error struct {
 	Fields     []Field       // what of the request is wrong, as far as it is known
 	Cause      error         // for the log only
 	RetryAfter time.Duration // RateLimited and Unavailable: when to come back
-	Limit      int           // RateLimited: requests a minute
+	Limit      int           // RateLimited: requests in Window
+	Window     time.Duration // RateLimited: the span that counts; 0: a minute
 	EventID    ID            // Invalid: the event that has the dedup id already
 }
 

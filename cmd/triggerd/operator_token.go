@@ -1,0 +1,117 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"triggerd/internal/trigger"
+)
+
+// tokenFile is the file in the data folder of SQLite with the operator's token.
+const tokenFile = "operator-token"
+
+// tokenPath returns the path of the file with the operator's token.
+func (s *databaseSettings) tokenPath() string { return filepath.Join(s.DataDir, tokenFile) }
+
+// findToken returns the operator's token of the data folder, which it makes at
+// the first start; "" if ADMIN_TOKEN is set, or the token is in PostgreSQL. It
+// fails if the server listens beyond loopback and nobody could make an
+// organization. The log never has the token.
+func (s *server) findToken(ctx context.Context) (string, error) {
+	set := &s.settings
+	switch {
+	case set.shortToken():
+		s.log.Warn("ADMIN_TOKEN can be guessed", "characters", len(set.AdminToken), "want_at_least", leastToken)
+		return "", nil
+	case set.AdminToken != "":
+		return "", nil
+	case set.postgresURL() == "":
+		return keepToken(set.tokenPath(), s.log)
+	}
+	_, err := s.store.OperatorToken(ctx)
+	if trigger.KindOf(err) != trigger.NotFound || err == nil {
+		return "", err
+	}
+	if !set.onLoopback() && !set.OpenSignup {
+		return "", set.errNobody()
+	}
+	s.log.Info("there is no operator token: triggerd token new makes one")
+	return "", nil
+}
+
+// keepToken reads the operator's token, or makes one if the file is not there.
+// The file's folder must belong to this process alone.
+func keepToken(path string, log *slog.Logger) (token string, err error) {
+	token, err = readToken(path)
+	made := errors.Is(err, fs.ErrNotExist)
+	if made {
+		token = drawToken()
+		err = writeToken(path, token)
+	}
+	if err != nil {
+		return "", err
+	}
+	log.Info("the operator token is in a file", "path", path, "made", made)
+	if info, err := os.Stat(path); err == nil && info.Mode().Perm()&0o077 != 0 {
+		if err := os.Chmod(path, 0o600); err != nil {
+			log.Warn("others may read the operator token, and that cannot be changed", "path", path, "error", err)
+		}
+	}
+	return token, nil
+}
+
+// drawToken makes an operator token.
+func drawToken() string {
+	var random [32]byte
+	_, _ = rand.Read(random[:]) // never fails
+	return trigger.NewOperatorToken(random)
+}
+
+// readToken reads a file with an operator token. Its error is a
+// [fs.ErrNotExist] if there is no file, and never has anything of the content.
+func readToken(path string) (string, error) {
+	token, err := readSecret(path)
+	if err == nil && !trigger.IsOperatorToken(token) {
+		err = fmt.Errorf("the file %s has no operator token", path)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("%w; want the token as the server has made it, tok_…: put it back, or remove the file, and the next start makes another token", err)
+	}
+	return token, err
+}
+
+// writeToken makes the file with the operator's token, which only its owner
+// may read, whatever the umask is. After a crash the whole file is there, or
+// none.
+func writeToken(path, token string) (err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("the operator token cannot be kept in %s: %w", path, err)
+		}
+	}()
+	temporary := path + ".new"
+	if err := os.Remove(temporary); err != nil && !errors.Is(err, fs.ErrNotExist) { // of a crash
+		return err
+	}
+	file, err := os.OpenFile(temporary, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	err = file.Chmod(0o600)
+	if err == nil {
+		_, err = file.WriteString(token + "\n")
+	}
+	if err == nil {
+		err = file.Sync()
+	}
+	if err = errors.Join(err, file.Close()); err != nil {
+		return errors.Join(err, os.Remove(temporary))
+	}
+	return os.Rename(temporary, path)
+}

@@ -1,0 +1,30 @@
+package trigger
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"strings"
+)
+
+// operatorPrefix begins each operator token that triggerd makes, so that people
+// and scanners tell it from an API key.
+const operatorPrefix = "tok_"
+
+// NewOperatorToken makes an operator token from 256 random bits: "tok_", and
+// the bits in base64 for URLs.
+func NewOperatorToken(random [32]byte) string {
+	return operatorPrefix + base64.RawURLEncoding.EncodeToString(random[:])
+}
+
+// IsOperatorToken reports whether NewOperatorToken can have made the token.
+func IsOperatorToken(token string) bool {
+	if len(token) != len(NewOperatorToken([32]byte{})) || !strings.HasPrefix(token, operatorPrefix) {
+		return false
+	}
+	random, err := base64.RawURLEncoding.Strict().DecodeString(token[len(operatorPrefix):])
+	return err == nil && len(random) == 32
+}
+
+// HashOperatorToken returns what an operator token is compared by, and stored
+// as. Any text can be one: ADMIN_TOKEN is what people have chosen.
+func HashOperatorToken(token string) [32]byte { return sha256.Sum256([]byte(token)) }
