@@ -160,7 +160,7 @@ func TestAllCommandsAreTried(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tried := map[string]bool{"listen": true, "inbox stream": true, "serve": true, "demo": true, "health": true, "check": true, "torture": true, "torture-node": true}
+	tried := map[string]bool{"listen": true, "inbox stream": true, "serve": true, "demo": true, "health": true, "token new": true, "token show": true, "token path": true, "check": true, "torture": true, "torture-node": true}
 	for _, test := range append(append(eventRequests(), webhookRequests()...), settingRequests()...) {
 		words := strings.Fields(test.command)
 		tried[words[0]] = true

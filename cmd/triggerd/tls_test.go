@@ -136,7 +136,7 @@ func TestTLS(t *testing.T) {
 	if _, err := tls.Dial("tcp", address, &tls.Config{RootCAs: c.pool, MaxVersion: tls.VersionTLS11, MinVersion: tls.VersionTLS10}); err == nil {
 		t.Error("it takes TLS 1.1")
 	}
-	env := map[string]string{"TRIGGERD_URL": s.URL}
+	env := map[string]string{"TRIGGERD_URL": s.URL, "ADMIN_TOKEN": s.operatorToken(t)}
 	runCLI(t.Context(), env, nil, "org", "list").failsWith(t, "is not trusted: x509: certificate signed by unknown authority", "set TRIGGERD_CA")
 	env["TRIGGERD_CA"] = c.ca
 	made := runCLI(t.Context(), env, nil, "org", "create", "X", "--only-key")
