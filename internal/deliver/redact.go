@@ -1,12 +1,9 @@
 package deliver
 
 import (
-	"bytes"
 	"cmp"
 	"encoding/base64"
 	"encoding/hex"
-	"encoding/json"
-	"net/url"
 	"slices"
 	"strings"
 
@@ -23,11 +20,12 @@ const minRedacted = 4
 
 // redactor takes the credentials of a webhook out of texts: the value of its
 // Authorization header, those of the headers that its owner has set, and its
-// secrets for signing; as they are, and in the forms that receivers commonly
-// show them in. It looks for nothing else.
+// secrets for signing; as they are and in base64, the secrets also in
+// hexadecimal, and each of these however a receiver escapes it: for JSON, a URL or
+// HTML. It looks for nothing else.
 type redactor struct {
-	forms []string // the longest first
-	most  int      // a longer value cannot be in the text
+	values []string
+	most   int // a longer value cannot be in the text
 }
 
 // newRedactor makes a redactor for texts of at most so many bytes.
@@ -54,8 +52,6 @@ func newRedactor(w *trigger.Webhook, most int) redactor {
 			r.add(hex.EncodeToString(raw[:32]))
 		}
 	}
-	slices.SortFunc(r.forms, func(a, b string) int { return cmp.Or(cmp.Compare(len(b), len(a)), cmp.Compare(a, b)) })
-	r.forms = slices.Compact(r.forms)
 	return r
 }
 
@@ -68,49 +64,58 @@ func afterScheme(value string) string {
 	return ""
 }
 
-// add adds the forms of a value.
+// add adds a value, as it is and in base64.
 func (r *redactor) add(value string) {
 	if len(value) < minRedacted || len(value) > r.most {
 		return
 	}
-	quoted, _ := json.Marshal(value) // cannot fail for a string
-	r.forms = append(r.forms, value, string(quoted[1:len(quoted)-1]), url.QueryEscape(value), url.PathEscape(value),
-		base64.RawStdEncoding.EncodeToString([]byte(value)), base64.RawURLEncoding.EncodeToString([]byte(value)))
+	r.values = append(r.values, value, base64.RawStdEncoding.EncodeToString([]byte(value)), base64.RawURLEncoding.EncodeToString([]byte(value)))
 }
 
 // text returns a text without the credentials.
-func (r redactor) text(text string) string {
-	if !slices.ContainsFunc(r.forms, func(form string) bool { return strings.Contains(text, form) }) {
-		return text
-	}
-	pairs := make([]string, 0, 2*len(r.forms))
-	for _, form := range r.forms {
-		pairs = append(pairs, form, redacted)
-	}
-	return strings.NewReplacer(pairs...).Replace(text)
-}
+func (r redactor) text(text string) string { return string(r.answer([]byte(text), false)) }
 
-// answer is text for the body of an answer. If the body was cut off, its end
-// may be the beginning of a credential, which goes too.
+// answer returns the body of an answer without the credentials. If the body was
+// cut off, its end may be the beginning of a credential, which goes too.
 func (r redactor) answer(body []byte, cut bool) []byte {
-	if slices.ContainsFunc(r.forms, func(form string) bool { return bytes.Contains(body, []byte(form)) }) {
-		body = []byte(r.text(string(body)))
+	if len(r.values) == 0 {
+		return body
 	}
 	if cut {
-		body = body[:len(body)-r.begun(body)]
+		body = body[:len(body)-begunEscape(body)]
 	}
-	return body
-}
-
-// begun returns how many bytes at the end of a body are the beginning of a
-// credential.
-func (r redactor) begun(body []byte) (n int) {
-	for _, form := range r.forms {
-		for size := min(len(form)-1, len(body)); size >= minRedacted && size > n; size-- {
-			if string(body[len(body)-size:]) == form[:size] {
-				n = size
+	var spans [][2]int
+	end := len(body)
+	for _, plain := range readings(body) {
+		for _, value := range r.values {
+			spans = append(spans, plain.find(value)...)
+			if cut {
+				end = min(end, plain.begun(value))
 			}
 		}
 	}
-	return n
+	return without(body, spans, end)
+}
+
+// without returns a body up to an end, with the spans of it redacted.
+func without(body []byte, spans [][2]int, end int) []byte {
+	if len(spans) == 0 {
+		return body[:end]
+	}
+	slices.SortFunc(spans, func(a, b [2]int) int { return cmp.Or(cmp.Compare(a[0], b[0]), cmp.Compare(b[1], a[1])) })
+	var out []byte
+	at := 0
+	for _, span := range spans {
+		if span[0] >= end {
+			break
+		}
+		if span[0] >= at {
+			out = append(append(out, body[at:span[0]]...), redacted...)
+		}
+		at = max(at, span[1])
+	}
+	if at < end {
+		out = append(out, body[at:end]...)
+	}
+	return out
 }

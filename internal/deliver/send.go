@@ -295,17 +295,19 @@ func readAnswer(ctx context.Context, resp *http.Response, conn *receiverConn) (a
 }
 
 // keptOf returns what is kept of an answer: its beginning, without the
-// credentials of the webhook.
+// credentials of the webhook. Where it is cut off, it may end in a part of one.
 func keptOf(answer []byte, cut bool, w *trigger.Webhook) []byte {
 	if len(answer) == 0 {
 		return answer
 	}
+	if len(answer) > keptAnswer {
+		answer, cut = answer[:keptAnswer], true
+	}
 	most := len(answer)
-	if cut { // it may end in a part of a credential
+	if cut {
 		most = math.MaxInt
 	}
-	answer = newRedactor(w, most).answer(answer, cut)
-	return bytes.Clone(answer[:min(len(answer), keptAnswer)])
+	return bytes.Clone(newRedactor(w, most).answer(answer, cut))
 }
 
 // header is that of a request: what the webhook's owner has set, then ours.
