@@ -118,7 +118,9 @@ func (a *API) claimInbox(w http.ResponseWriter, r *request) error {
 		for i := range page {
 			ids[i] = page[i].ID
 		}
-		_, _ = a.Store.ReleaseInbox(context.WithoutCancel(r.Context()), r.orgID(), claim, ids, 0) // else the lease ends
+		if _, err := a.Store.ReleaseInbox(context.WithoutCancel(r.Context()), r.orgID(), claim, ids, 0); err != nil {
+			a.Store.LoseClaim(r.orgID(), claim, until)
+		}
 		a.bell.ring(r.orgID())
 	}
 	return err

@@ -97,6 +97,9 @@ func (a *API) rotateSecret(w http.ResponseWriter, r *request) error {
 			present = secretType(hook.Secrets[0].Secret)
 		}
 		next = wish.make(present)
+		if hook.Secrets.PushesOut(next, a.Store.Now(), overlap) {
+			return trigger.Errorf(trigger.Conflict, "as many secrets of the webhook sign as there may be: wait until the time of the oldest is over, or end all former ones with overlap_seconds 0")
+		}
 		hook.Secrets = hook.Secrets.Rotate(next, a.Store.Now(), overlap)
 		return nil
 	}); err != nil {

@@ -62,6 +62,9 @@ func (s *Store) beat(ctx context.Context) error {
 	before := s.beats.err
 	s.beats.begun, s.beats.err = time.Time{}, err
 	s.beats.mu.Unlock()
+	if err == nil {
+		s.releaseLost(ctx)
+	}
 	switch {
 	case ctx.Err() != nil:
 	case err != nil && before == nil:
@@ -103,6 +106,11 @@ func (s *Store) noteFailure(err error) {
 		return
 	}
 	s.beats.failed.Store(true)
+	s.beatSoon()
+}
+
+// beatSoon asks for a beat.
+func (s *Store) beatSoon() {
 	select {
 	case s.beats.soon <- struct{}{}:
 	default:

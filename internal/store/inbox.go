@@ -38,7 +38,8 @@ func (s *Store) ClaimInbox(ctx context.Context, orgID int64, limit, maxBytes int
 			trigger.Bucket(orgID), orgID, micros(now), limit, claim[:], micros(until))
 		return err
 	})
-	if err != nil {
+	if err != nil { // it may be committed all the same
+		s.LoseClaim(orgID, claim, until)
 		return nil, time.Time{}, wrap("claim the inbox", err)
 	}
 	ids, attempts := make([]trigger.ID, len(rows)), make(map[trigger.ID]int, len(rows))
@@ -48,7 +49,7 @@ func (s *Store) ClaimInbox(ctx context.Context, orgID int64, limit, maxBytes int
 	sortIDs(ids)
 	list, rest, err := s.readInbox(ctx, orgID, ids, maxBytes)
 	if err != nil {
-		s.unclaimInbox(ctx, orgID, claim, ids)
+		s.LoseClaim(orgID, claim, until)
 		return nil, time.Time{}, wrap("read the inbox", err)
 	}
 	s.unclaimInbox(ctx, orgID, claim, rest)

@@ -595,3 +595,42 @@ func TestClaimOfWhoIsGone(t *testing.T) {
 		}
 	})
 }
+
+// A claim that nobody was told, though it may be committed, takes its events from
+// nobody: they are given back as soon as the database answers.
+func TestLostClaims(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, db *storetest.DB) {
+		s := db.Open(t)
+		org := storetest.NewOrganization(t, s)
+		add(t, s, events(s, org, 5), trigger.InboxID)
+		claim, kept := s.NewClaim(), s.NewClaim()
+		lost, until, err := s.ClaimInbox(t.Context(), org, 3, 1<<20, claim, 12*time.Hour)
+		if err != nil || len(lost) != 3 {
+			t.Fatalf("%d events, %v", len(lost), err)
+		}
+		if list, _, err := s.ClaimInbox(t.Context(), org, 5, 1<<20, kept, 12*time.Hour); err != nil || len(list) != 2 {
+			t.Fatalf("%d events, %v", len(list), err)
+		}
+		s.LoseClaim(org, claim, until)
+		keepRunning(t, s)
+		back := map[trigger.ID]bool{}
+		for len(back) < 3 { // else the test never ends
+			list, _, err := s.ClaimInbox(t.Context(), org, 5, 1<<20, s.NewClaim(), time.Hour)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, e := range list {
+				back[e.ID] = true
+				if e.Attempts != 1 {
+					t.Errorf("attempt %d, want 1: nobody has had it", e.Attempts)
+				}
+			}
+		}
+		for _, e := range lost {
+			if !back[e.ID] {
+				t.Errorf("%s did not come back", e.ID)
+			}
+		}
+	})
+}

@@ -10,9 +10,10 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// sqlTables identifies our tables: NULL if there are none. Whoever restores a
-// dump drops them and makes others, beside a server that goes on.
-const sqlTables = `SELECT to_regclass('` + schema + `.dedup')::oid::bigint`
+// sqlTables identifies what is in our tables by a file of theirs: NULL if there
+// are none. Whoever restores a dump drops them and makes others, or empties them,
+// beside a server that goes on.
+const sqlTables = `SELECT pg_relation_filenode(to_regclass('` + schema + `.dedup'))::bigint`
 
 // beat looks whether the tables are the ones that were opened; and, after a
 // commit has failed, whether an event could be written. The row of a node is

@@ -63,6 +63,7 @@ type Store struct {
 	keys    *keyring
 	keeps   time.Duration // the retention; 0: not known
 	beats   beats
+	lost    lostClaims
 	schema  int64        // that this program knows
 	nodes   atomic.Int64 // alive, as last counted
 	closing sync.Once

@@ -187,3 +187,31 @@ func TestRotateTwiceIsOnce(t *testing.T) {
 func privateKey(n byte) string {
 	return strings.TrimPrefix(trigger.NewKeyPair([32]byte{n}).Reveal(), "whsk_")
 }
+
+// A secret whose time is not over is not ended by too many rotations.
+func TestPushesOut(t *testing.T) {
+	t.Parallel()
+	now, day := time.Unix(1_800_000_000, 0), 24*time.Hour
+	secrets := trigger.OneSecret(numbered(1, true))
+	for n := range 4 {
+		if next := numbered(n+2, true); secrets.PushesOut(next, now, day) {
+			t.Errorf("%d secrets are too many", n+2)
+		} else {
+			secrets = secrets.Rotate(next, now, day)
+		}
+	}
+	sixth := numbered(6, true)
+	for name, c := range map[string]struct {
+		got, want bool
+	}{
+		"a sixth":                {secrets.PushesOut(sixth, now, day), true},
+		"one that is there":      {secrets.PushesOut(numbered(3, true), now, day), false},
+		"an end of all others":   {secrets.PushesOut(sixth, now, 0), false},
+		"when their time is up":  {secrets.PushesOut(sixth, now.Add(2*day), day), false},
+		"shortly before it ends": {secrets.PushesOut(sixth, now.Add(day-time.Second), day), true},
+	} {
+		if c.got != c.want {
+			t.Errorf("%s: %v, want %v", name, c.got, c.want)
+		}
+	}
+}

@@ -170,6 +170,18 @@ func (s Secrets) Rotate(next Secret, now time.Time, overlap time.Duration) Secre
 	return rotated
 }
 
+// PushesOut reports whether a rotation would end a secret whose own overlap is not
+// over, since there are too many.
+func (s Secrets) PushesOut(next Secret, now time.Time, overlap time.Duration) bool {
+	kept := 0
+	for _, old := range s {
+		if same := old.ed25519 == next.ed25519 && bytes.Equal(old.key, next.key); !same && overlap > 0 && (old.Until.IsZero() || old.Until.After(now)) {
+			kept++
+		}
+	}
+	return kept >= maxSecrets
+}
+
 // Sign makes the webhook-signature of one attempt to deliver the event with the
 // given id: those of all secrets that are valid then, with spaces between.
 func (s Secrets) Sign(event ID, at time.Time, body []byte) string {
