@@ -194,8 +194,8 @@ func (e *Engine) lookAtDue(ctx context.Context, v *view, now time.Time, seen []s
 		case known[id]:
 			continue
 		case !serves[id]:
-			if l.DueAt.IsZero() || l.DueAt.After(now) { // something may come due until it is asked again
-				l.DueAt = now
+			if l.DueAt.IsZero() || l.DueAt.After(now) { // until it is asked again, anything may come due
+				l.DueAt = anyTime
 				v.lanes[id] = l
 			}
 			continue
@@ -221,6 +221,10 @@ func (e *Engine) lookAtDue(ctx context.Context, v *view, now time.Time, seen []s
 	}
 	return append(append(seen, lanes...), found...), nil
 }
+
+// anyTime is when a delivery may be due of which nothing is known: a claim leaves
+// out nothing as too old.
+var anyTime = time.UnixMicro(1)
 
 // serving adds the webhooks that this node knows to a view, and says which of
 // all get something now, or may in a moment.

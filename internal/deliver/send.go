@@ -202,7 +202,7 @@ func (e *Engine) send(ctx context.Context, it *item, w *trigger.Webhook) (a trig
 	}()
 	watch := stopwatch{now: e.Now, begun: begun}
 	a.Error = e.post(ctx, &watch, it, w, &a)
-	a.Connected = watch.conn != nil
+	a.Connected = watch.connected
 	if a.Error == "" {
 		a.Outcome = trigger.OutcomeOf(a.Status, a.Directive)
 		switch a.Outcome {
@@ -259,7 +259,7 @@ func (e *Engine) post(ctx context.Context, watch *stopwatch, it *item, w *trigge
 // would repeat one with an Idempotency-Key, whatever was written.
 func (e *Engine) roundTrip(req *http.Request, body []byte, watch *stopwatch) (resp *http.Response, err error) {
 	for range trigger.MaxConcurrency + 1 { // one more than the transport keeps
-		watch.conn, watch.reused = nil, false
+		watch.connected, watch.conn, watch.reused = false, nil, false
 		req.Body, req.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
 		resp, err = e.Transport.RoundTrip(req)
 		unsent := watch.conn != nil && watch.reused && !watch.conn.written.Load()

@@ -19,8 +19,9 @@ type stopwatch struct {
 	dns, connect, tls, firstByte atomic.Int64
 	certificateWanted            atomic.Bool // the receiver has asked for a client certificate
 
-	conn   *receiverConn // that the request goes over; nil: there was none
-	reused bool          // it had another request before
+	connected bool          // there was a connection for the request
+	conn      *receiverConn // it; nil if another transport has made it
+	reused    bool          // it had another request before
 
 	leadsTo string // where the answer leads, by redirectTo
 }
@@ -51,6 +52,7 @@ func (s *stopwatch) trace() *httptrace.ClientTrace {
 // gotConn notes the connection, which has had its handshake. The transport calls
 // it from the goroutine of the request.
 func (s *stopwatch) gotConn(info httptrace.GotConnInfo) {
+	s.connected = true
 	if conn, ok := info.Conn.(*receiverConn); ok {
 		conn.begin(s.now(), info.Reused)
 		s.conn, s.reused = conn, info.Reused

@@ -59,6 +59,9 @@ func newFixture(t *testing.T, db *storetest.DB, s *store.Store) *fixture {
 	}
 	f.exec(t, `INSERT INTO webhook_health (webhook_id, organization_id, since, last_at, failures, stage, held_until, holds)
 		VALUES ($1, $2, 1, 1, 1, 3, 1, 1) ON CONFLICT (webhook_id) DO UPDATE SET stage = 3, held_until = 1`, f.hook, f.org)
+	if err := s.SetOperatorToken(t.Context(), [32]byte{1}); err != nil {
+		t.Fatal(err)
+	}
 	if _, _, err := s.SetEventType(t.Context(), f.org, f.eventType()); err != nil {
 		t.Fatal(err)
 	}
@@ -192,6 +195,7 @@ func readingFlows() []flow {
 			span := store.Span{Since: f.plain.Now().Add(-time.Hour), Until: f.plain.Now(), Payloads: true, Limit: 10}
 			return []any{f.org, span, func(*trigger.Event) {}}
 		})},
+		{method: "OperatorToken", args: fixed(func(*fixture) []any { return nil })},
 		{method: "Organization", args: fixed(func(f *fixture) []any { return []any{f.org} })},
 		{method: "ListOrganizations", args: fixed(func(*fixture) []any { return []any{int64(0), 10} })},
 		{method: "ListDeliveries", args: fixed(func(f *fixture) []any { return []any{f.org, store.DeliveryQuery{AnyState: true, Limit: 10}} })},
