@@ -1,6 +1,7 @@
 package deliver
 
 import (
+	"math"
 	"slices"
 	"time"
 
@@ -22,7 +23,7 @@ type receiver struct {
 	pace    pace
 	limiter *rate.Limiter // nil: no limit
 
-	relimited chan struct{} // is closed when limiter is another, or changes
+	relimited chan struct{} // is closed when limiter is another
 
 	since   int64     // [trigger.Webhook.AsOf] of when it became what it is: active, with this URL
 	absent  bool      // the store has no such webhook: its organization was erased
@@ -137,10 +138,25 @@ func (e *Engine) limit(r *receiver, w *trigger.Webhook) {
 	case r.limiter == nil:
 		r.limiter = rate.NewLimiter(after, 1)
 	default:
-		r.limiter.SetLimitAt(e.Now(), after)
+		r.limiter = e.succeed(r.limiter, after)
 	}
 	close(r.relimited)
 	r.relimited = make(chan struct{})
+}
+
+// succeed makes the limiter that takes the place of another. Those that wait by
+// the former one begin anew with it: what remains is how far the next one had
+// come.
+func (e *Engine) succeed(former *rate.Limiter, limit rate.Limit) *rate.Limiter {
+	now := e.Now()
+	tokens := former.TokensAt(now)
+	come := tokens - math.Floor(tokens) // those that wait have taken whole ones
+	if tokens >= 1 {
+		come = 1
+	}
+	next := rate.NewLimiter(limit, 1)
+	next.ReserveN(now.Add(-time.Duration(come/float64(limit)*float64(time.Second))), 1)
+	return next
 }
 
 // isFresh reports whether what is known of the webhook and its breaker is young

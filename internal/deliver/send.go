@@ -47,7 +47,7 @@ func (e *Engine) work(abort context.Context, l *lane) {
 // engine is closed, or what is live has taken the place of a replay.
 func (e *Engine) throttle(l *lane) (ok bool) {
 	for {
-		delay, taken, changed := e.reserveTime(l)
+		delay, paced, changed := e.reserveTime(l)
 		if delay == 0 {
 			return true
 		}
@@ -55,25 +55,27 @@ func (e *Engine) throttle(l *lane) (ok bool) {
 		if !again {
 			return ok
 		}
-		for _, r := range taken { // by limits that no longer hold
-			r.CancelAt(e.Now())
+		if paced != nil {
+			paced.CancelAt(e.Now())
 		}
 	}
 }
 
 // reserveTime takes an attempt's part of the limits: delay is how long it has to
-// wait, and changed is closed when the webhook gets others.
-func (e *Engine) reserveTime(l *lane) (delay time.Duration, taken []*rate.Reservation, changed <-chan struct{}) {
+// wait, paced is its part of the replay's limit, and changed is closed when the
+// webhook gets another limiter.
+func (e *Engine) reserveTime(l *lane) (delay time.Duration, paced *rate.Reservation, changed <-chan struct{}) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	now := e.Now()
-	for _, limiter := range []*rate.Limiter{l.limiter, l.receiver.limiter} {
-		if limiter != nil {
-			taken = append(taken, limiter.ReserveN(now, 1))
-			delay = max(delay, taken[len(taken)-1].DelayFrom(now))
-		}
+	if l.limiter != nil {
+		paced = l.limiter.ReserveN(now, 1)
+		delay = paced.DelayFrom(now)
 	}
-	return delay, taken, l.receiver.relimited
+	if limiter := l.receiver.limiter; limiter != nil {
+		delay = max(delay, limiter.ReserveN(now, 1).DelayFrom(now))
+	}
+	return delay, paced, l.receiver.relimited
 }
 
 // sleep waits for its turn. Meanwhile the place of a replay is for what is live.
