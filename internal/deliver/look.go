@@ -195,7 +195,7 @@ func (e *Engine) lookAtDue(ctx context.Context, v *view, now time.Time, seen []s
 			continue
 		case !serves[id]:
 			if l.DueAt.IsZero() || l.DueAt.After(now) { // until it is asked again, anything may come due
-				l.DueAt = anyTime
+				l.DueAt = anyTime()
 				v.lanes[id] = l
 			}
 			continue
@@ -224,7 +224,7 @@ func (e *Engine) lookAtDue(ctx context.Context, v *view, now time.Time, seen []s
 
 // anyTime is when a delivery may be due of which nothing is known: a claim leaves
 // out nothing as too old.
-var anyTime = time.UnixMicro(1)
+func anyTime() time.Time { return time.UnixMicro(1) }
 
 // serving adds the webhooks that this node knows to a view, and says which of
 // all get something now, or may in a moment.
