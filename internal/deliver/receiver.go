@@ -1,7 +1,6 @@
 package deliver
 
 import (
-	"math"
 	"slices"
 	"time"
 
@@ -22,8 +21,6 @@ type receiver struct {
 	running int              // attempts under way, in all lanes
 	pace    pace
 	limiter *rate.Limiter // nil: no limit
-
-	relimited chan struct{} // is closed when limiter is another
 
 	since   int64     // [trigger.Webhook.AsOf] of when it became what it is: active, with this URL
 	absent  bool      // the store has no such webhook: its organization was erased
@@ -64,7 +61,7 @@ const (
 func (e *Engine) receiver(webhookID int64) *receiver {
 	r := e.receivers[webhookID]
 	if r == nil {
-		r = &receiver{id: webhookID, pace: newPace(), relimited: make(chan struct{})}
+		r = &receiver{id: webhookID, pace: newPace()}
 		e.receivers[webhookID] = r
 	}
 	return r
@@ -120,43 +117,19 @@ func (e *Engine) learnAbsent(r *receiver, seen time.Time) {
 	}
 }
 
-// limit keeps the webhook's rate: this node's share of it. Attempts that wait by
-// another one learn of it.
+// limit keeps the webhook's rate: this node's share of it.
 func (e *Engine) limit(r *receiver, w *trigger.Webhook) {
-	before, after := rate.Inf, rate.Inf
-	if r.limiter != nil {
-		before = r.limiter.Limit()
-	}
-	if w.Rate != 0 {
-		after = rate.Limit(w.Rate / float64(e.Store.Nodes()))
-	}
-	switch {
-	case before == after:
-		return
-	case w.Rate == 0:
+	if w.Rate == 0 {
 		r.limiter = nil
-	case r.limiter == nil:
-		r.limiter = rate.NewLimiter(after, 1)
-	default:
-		r.limiter = e.succeed(r.limiter, after)
+		return
 	}
-	close(r.relimited)
-	r.relimited = make(chan struct{})
-}
-
-// succeed makes the limiter that takes the place of another. Those that wait by
-// the former one begin anew with it: what remains is how far the next one had
-// come.
-func (e *Engine) succeed(former *rate.Limiter, limit rate.Limit) *rate.Limiter {
-	now := e.Now()
-	tokens := former.TokensAt(now)
-	come := tokens - math.Floor(tokens) // those that wait have taken whole ones
-	if tokens >= 1 {
-		come = 1
+	share := rate.Limit(w.Rate / float64(e.Store.Nodes()))
+	if r.limiter == nil {
+		r.limiter = rate.NewLimiter(share, 1)
 	}
-	next := rate.NewLimiter(limit, 1)
-	next.ReserveN(now.Add(-time.Duration(come/float64(limit)*float64(time.Second))), 1)
-	return next
+	if r.limiter.Limit() != share {
+		r.limiter.SetLimitAt(e.Now(), share)
+	}
 }
 
 // isFresh reports whether what is known of the webhook and its breaker is young

@@ -43,66 +43,39 @@ func (e *Engine) work(abort context.Context, l *lane) {
 }
 
 // throttle sleeps until the limits of the webhook and of the replay allow one
-// more attempt, as they are set by then; ok is false if it is not to be made: the
-// engine is closed, or what is live has taken the place of a replay.
+// more attempt; ok is false if it is not to be made: the engine is closed, or
+// what is live has taken the place of a replay.
 func (e *Engine) throttle(l *lane) (ok bool) {
-	for {
-		delay, paced, changed := e.reserveTime(l)
-		if delay == 0 {
-			return true
-		}
-		ok, again := e.sleep(l, delay, changed)
-		if !again {
-			return ok
-		}
-		if paced != nil {
-			paced.CancelAt(e.Now())
-		}
-	}
-}
-
-// reserveTime takes an attempt's part of the limits: delay is how long it has to
-// wait, paced is its part of the replay's limit, and changed is closed when the
-// webhook gets another limiter.
-func (e *Engine) reserveTime(l *lane) (delay time.Duration, paced *rate.Reservation, changed <-chan struct{}) {
 	e.mu.Lock()
-	defer e.mu.Unlock()
-	now := e.Now()
-	if l.limiter != nil {
-		paced = l.limiter.ReserveN(now, 1)
-		delay = paced.DelayFrom(now)
+	now, delay := e.Now(), time.Duration(0)
+	for _, limiter := range []*rate.Limiter{l.limiter, l.receiver.limiter} {
+		if limiter != nil {
+			delay = max(delay, limiter.ReserveN(now, 1).DelayFrom(now))
+		}
 	}
-	if limiter := l.receiver.limiter; limiter != nil {
-		delay = max(delay, limiter.ReserveN(now, 1).DelayFrom(now))
-	}
-	return delay, paced, l.receiver.relimited
-}
-
-// sleep waits for its turn. Meanwhile the place of a replay is for what is live.
-// again says that the limits have changed.
-func (e *Engine) sleep(l *lane, delay time.Duration, changed <-chan struct{}) (ok, again bool) {
-	if l.job != 0 {
-		e.mu.Lock()
+	idle := delay > 0 && l.job != 0
+	if idle { // meanwhile its place is for what is live
 		l.receiver.running--
 		e.staffAll(l.receiver)
-		e.mu.Unlock()
+	}
+	e.mu.Unlock()
+	if delay == 0 {
+		return true
 	}
 	timer := time.NewTimer(delay)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
 		ok = true
-	case <-changed:
-		again = true
 	case <-e.closing:
 	}
-	if l.job != 0 {
+	if idle {
 		e.mu.Lock()
 		defer e.mu.Unlock()
 		l.receiver.running++
-		ok, again = ok && !l.isOver(), again && !l.isOver()
+		ok = ok && !l.isOver()
 	}
-	return ok, again
+	return ok
 }
 
 // enter waits for a slot; receivers that may take long get no more than half

@@ -234,34 +234,3 @@ func TestTry(t *testing.T) {
 		}
 	})
 }
-
-// Whoever waits by a limit goes by the new one when it is changed.
-func TestRateIsChangedWhileWaiting(t *testing.T) {
-	t.Parallel()
-	for name, rate := range map[string]float64{"none": 0, "another": 1000} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			storetest.Each(t, func(t *testing.T, db *storetest.DB) {
-				s := db.Open(t)
-				r := newReceiver(t, nil)
-				w := newWebhook(t, s, storetest.NewOrganization(t, s), r.URL)
-				set := func(rate float64) {
-					if _, err := s.SetWebhook(t.Context(), w.OrganizationID, w.ID, func(w *trigger.Webhook) error { w.Rate = rate; return nil }); err != nil {
-						t.Fatal(err)
-					}
-				}
-				set(1.0 / 60) // the least
-				n := startNode(t, db, s, nil)
-				post(t, s, w, 5)
-				n.Wake()
-				r.wait(t, 1)
-				until(t, "the others are in memory", func() bool { return n.Load().Queued >= 1 })
-				set(rate)
-				if err := n.Follow(t.Context(), w.ID); err != nil {
-					t.Fatal(err)
-				}
-				r.wait(t, 5)
-			})
-		})
-	}
-}
