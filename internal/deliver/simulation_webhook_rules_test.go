@@ -82,6 +82,9 @@ func (w *world) judgeTouch(d *debt, now time.Time, claimed bool) {
 	h, until := d.hook, freshness+slack
 	if !claimed {
 		until += 2*w.timeoutOf(h) + 2*time.Second
+		if h.Rate > 0 { // what waits for its turn by the rate is given back when that comes
+			until += w.timeout + time.Duration(float64(w.most)/h.Rate*float64(time.Second))
+		}
 	}
 	if wait := now.Sub(h.changed); w.calm && h.State == trigger.Paused && wait > until {
 		w.wrong(d, "it is touched (claimed: %v), %v after it was paused", claimed, wait)
