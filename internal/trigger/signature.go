@@ -154,6 +154,18 @@ func OneSecret(s Secret) Secrets { return Secrets{{Secret: s}} }
 // for the overlap, or for what is left of their own. One that is there already
 // comes to the front, so that a rotation may be repeated.
 func (s Secrets) Rotate(next Secret, now time.Time, overlap time.Duration) Secrets {
+	rotated := s.rotated(next, now, overlap)
+	return rotated[:min(len(rotated), maxSecrets)]
+}
+
+// PushesOut reports whether a rotation would end a secret whose own overlap is not
+// over, since there are too many.
+func (s Secrets) PushesOut(next Secret, now time.Time, overlap time.Duration) bool {
+	return len(s.rotated(next, now, overlap)) > maxSecrets
+}
+
+// rotated is Rotate, however many secrets that makes.
+func (s Secrets) rotated(next Secret, now time.Time, overlap time.Duration) Secrets {
 	until := now.Add(overlap)
 	rotated := Secrets{{Secret: next}}
 	for _, old := range s {
@@ -163,23 +175,11 @@ func (s Secrets) Rotate(next Secret, now time.Time, overlap time.Duration) Secre
 		if old.Until.IsZero() || old.Until.After(until) {
 			old.Until = until
 		}
-		if old.Until.After(now) && len(rotated) < maxSecrets {
+		if old.Until.After(now) {
 			rotated = append(rotated, old)
 		}
 	}
 	return rotated
-}
-
-// PushesOut reports whether a rotation would end a secret whose own overlap is not
-// over, since there are too many.
-func (s Secrets) PushesOut(next Secret, now time.Time, overlap time.Duration) bool {
-	kept := 0
-	for _, old := range s {
-		if same := old.ed25519 == next.ed25519 && bytes.Equal(old.key, next.key); !same && overlap > 0 && (old.Until.IsZero() || old.Until.After(now)) {
-			kept++
-		}
-	}
-	return kept >= maxSecrets
 }
 
 // Sign makes the webhook-signature of one attempt to deliver the event with the
