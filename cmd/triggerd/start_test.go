@@ -144,6 +144,9 @@ func untilAnswer(t *testing.T, url string, status int, part string) {
 				if status == http.StatusServiceUnavailable && resp.Header.Get("Retry-After") == "" {
 					t.Errorf("%s: 503 without Retry-After", url)
 				}
+				if h := resp.Header; h.Get("Cache-Control") != "no-store" || h.Get("X-Content-Type-Options") != "nosniff" {
+					t.Errorf("%s: a cache may keep the answer, or a browser guess its type: %v", url, h)
+				}
 				return
 			}
 		}

@@ -53,7 +53,8 @@ const firstRead = 64 << 10
 
 // readJSON reads the body of a request. UnsupportedMedia if it says that it is
 // not JSON, TooLarge if it is over the limit, which is judged as early as can
-// be, TimedOut if it does not arrive before the deadline of the connection. free must be called when the body is no longer needed by the request.
+// be, TimedOut if it does not arrive before the deadline of the connection. free
+// must be called when the body is no longer needed by the request.
 func (a *API) readJSON(w http.ResponseWriter, r *request) (body []byte, free func(), err error) {
 	if !isJSON(r.Header) {
 		return nil, nil, trigger.Errorf(trigger.UnsupportedMedia, "Content-Type must be JSON, without a Content-Encoding")

@@ -18,6 +18,7 @@ var errStarting = errors.New("the database cannot be reached yet")
 func (a *API) Starting() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		unavailable := trigger.NewUnavailable(errStarting, 2*time.Second)
+		(&route{path: r.URL.Path}).protect(w.Header(), http.StatusServiceUnavailable)
 		switch path := r.URL.Path; {
 		case path == "/livez":
 			_ = a.getLive(w, &request{Request: r}) // never fails
