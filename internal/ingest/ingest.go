@@ -55,8 +55,8 @@ type HandOff interface {
 	// Take brings a committed delivery, claimed at the given time of the
 	// process's clock.
 	Take(d trigger.Delivery, e *trigger.Event, w *trigger.Webhook, claimedAt time.Time)
-	// Expect tells of a committed delivery that is nobody's yet: there was no
-	// room for it, or it is due later. The webhook was read at the given time.
+	// Expect tells of a committed delivery of an event for later. The webhook was
+	// read at the given time.
 	Expect(d trigger.Delivery, w *trigger.Webhook, readAt time.Time)
 }
 
