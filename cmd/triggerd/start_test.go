@@ -9,66 +9,23 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"triggerd/internal/store/storetest"
 )
 
-// gate is an address where nobody answers until it is opened; then it leads to
-// a server.
-type gate struct {
-	address string
-	open    func()
-}
-
-func newGate(t *testing.T, to string) *gate {
+// freeAddress is an address at which nobody listens now.
+func freeAddress(t *testing.T) string {
 	t.Helper()
-	first, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := &gate{address: first.Addr().String()}
-	if err := first.Close(); err != nil {
+	if err := listener.Close(); err != nil {
 		t.Fatal(err)
 	}
-	var serving sync.WaitGroup
-	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
-	t.Cleanup(func() { cancel(); serving.Wait() })
-	g.open = func() {
-		listener, err := net.Listen("tcp", g.address)
-		if err != nil {
-			t.Fatal(err)
-		}
-		context.AfterFunc(ctx, func() { listener.Close() })
-		serving.Go(func() {
-			for {
-				client, err := listener.Accept()
-				if err != nil {
-					return
-				}
-				serving.Go(func() { relay(ctx, client, to) })
-			}
-		})
-	}
-	return g
-}
-
-// relay copies between a client and a server until one of them, or ctx, ends.
-func relay(ctx context.Context, client net.Conn, to string) {
-	defer client.Close()
-	server, err := net.Dial("tcp", to)
-	if err != nil {
-		return
-	}
-	defer server.Close()
-	defer context.AfterFunc(ctx, func() { client.Close(); server.Close() })()
-	go func() {
-		_, _ = io.Copy(server, client)
-		server.Close()
-	}()
-	_, _ = io.Copy(client, server)
+	return listener.Addr().String()
 }
 
 // A server that starts before its database listens, says that it lives and is
@@ -80,16 +37,8 @@ func TestStartBeforeDatabase(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		database := newGate(t, u.Host)
-		u.Host = database.address
-		free, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		listen := free.Addr().String()
-		if err := free.Close(); err != nil {
-			t.Fatal(err)
-		}
+		server, listen := u.Host, freeAddress(t)
+		u.Host = freeAddress(t)
 		env := map[string]string{"DATABASE_URL": u.String(), "LISTEN": listen, "LOG_LEVEL": "info"}
 		start := func() (stop func() error) {
 			ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
@@ -114,7 +63,7 @@ func TestStartBeforeDatabase(t *testing.T) {
 		}
 		stop = start()
 		untilAnswer(t, "http://"+listen+"/readyz", http.StatusServiceUnavailable, "cannot be reached yet")
-		database.open()
+		storetest.Relay(t, u.Host, server, nil)
 		untilAnswer(t, "http://"+listen+"/readyz", http.StatusOK, `"ok"`)
 		untilAnswer(t, "http://"+listen+"/v1/events", http.StatusUnauthorized, "")
 		if err := stop(); err != nil {

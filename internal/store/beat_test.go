@@ -16,14 +16,6 @@ import (
 // when it can.
 func TestCommitting(t *testing.T) {
 	t.Parallel()
-	exec := func(t *testing.T, raw *sql.DB, texts ...string) {
-		t.Helper()
-		for _, text := range texts {
-			if _, err := raw.ExecContext(t.Context(), text); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
 	storetest.Each(t, func(t *testing.T, db *storetest.DB) {
 		db.Options.OwnClock = false
 		s := db.Open(t)
@@ -34,8 +26,8 @@ func TestCommitting(t *testing.T) {
 		}
 		spoil := map[string]func() (mend func()){
 			"a schema that is not ours": func() func() {
-				exec(t, raw, `ALTER TABLE nodes RENAME TO other`)
-				return func() { exec(t, raw, `ALTER TABLE other RENAME TO nodes`) }
+				execAll(t, raw, `ALTER TABLE nodes RENAME TO other`)
+				return func() { execAll(t, raw, `ALTER TABLE other RENAME TO nodes`) }
 			},
 			"somebody else writes and does not end": func() func() { return lockNodes(t, db, raw) },
 		}
@@ -47,9 +39,9 @@ func TestCommitting(t *testing.T) {
 				t.Fatal(err)
 			}
 			spoil["read-only"] = func() func() {
-				exec(t, raw, `ALTER DATABASE "`+name+`" SET default_transaction_read_only = on`, kill)
+				execAll(t, raw, `ALTER DATABASE "`+name+`" SET default_transaction_read_only = on`, kill)
 				return func() {
-					exec(t, raw, `SET default_transaction_read_only = off`, `ALTER DATABASE "`+name+`" RESET default_transaction_read_only`, kill)
+					execAll(t, raw, `SET default_transaction_read_only = off`, `ALTER DATABASE "`+name+`" RESET default_transaction_read_only`, kill)
 				}
 			}
 		}

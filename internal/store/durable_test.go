@@ -41,11 +41,7 @@ func standbyAway(t *testing.T, raw *sql.DB) (back func()) {
 // setStandbys sets which synchronous standbys a server waits for.
 func setStandbys(t *testing.T, raw *sql.DB, names string) {
 	t.Helper()
-	for _, text := range []string{"ALTER SYSTEM SET synchronous_standby_names = '" + names + "'", "SELECT pg_reload_conf()"} {
-		if _, err := raw.ExecContext(t.Context(), text); err != nil {
-			t.Fatal(err)
-		}
-	}
+	execAll(t, raw, "ALTER SYSTEM SET synchronous_standby_names = '"+names+"'", "SELECT pg_reload_conf()")
 	for now := "?"; now != names; {
 		if err := raw.QueryRowContext(t.Context(), "SHOW synchronous_standby_names").Scan(&now); err != nil {
 			t.Fatal(err)

@@ -3,6 +3,7 @@ package store_test
 import (
 	"bytes"
 	"context"
+	"database/sql"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -10,7 +11,6 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -19,54 +19,43 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// forgetful is a pooler that ignores all start-up parameters but user and
-// database, as PgBouncer does with ignore_startup_parameters. It returns the URL
-// to reach a database by.
-func forgetful(t *testing.T, database string) string {
+// changed is a URL with a change.
+func changed(t *testing.T, from string, change func(u *url.URL)) string {
 	t.Helper()
-	u, err := url.Parse(database)
+	u, err := url.Parse(from)
 	if err != nil {
 		t.Fatal(err)
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
-	server := u.Host
-	var serving sync.WaitGroup
-	serving.Go(func() {
-		for {
-			client, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			serving.Go(func() { forget(ctx, client, server) })
-		}
-	})
-	t.Cleanup(func() { cancel(); listener.Close(); serving.Wait() })
-	query := u.Query()
-	query.Set("sslmode", "disable")
-	u.Host, u.RawQuery = listener.Addr().String(), query.Encode()
+	change(u)
 	return u.String()
 }
 
-// forget relays one connection, but for its parameters.
-func forget(ctx context.Context, client net.Conn, address string) {
-	defer client.Close()
-	server, err := net.Dial("tcp", address)
-	if err != nil {
-		return
+// as is a URL for another role, whose password is its name.
+func as(t *testing.T, from, role string) string {
+	t.Helper()
+	return changed(t, from, func(u *url.URL) { u.User = url.UserPassword(role, role) })
+}
+
+// execAll runs statements.
+func execAll(t *testing.T, raw *sql.DB, texts ...string) {
+	t.Helper()
+	for _, text := range texts {
+		if _, err := raw.ExecContext(t.Context(), text); err != nil {
+			t.Fatal(err)
+		}
 	}
-	defer server.Close()
-	defer context.AfterFunc(ctx, func() { client.Close(); server.Close() })()
+}
+
+// forget passes on a start-up of a connection with user and database alone, as
+// PgBouncer does with ignore_startup_parameters.
+func forget(client, server net.Conn) error {
 	var size [4]byte
 	if _, err := io.ReadFull(client, size[:]); err != nil {
-		return
+		return err
 	}
 	message := make([]byte, binary.BigEndian.Uint32(size[:])-4)
 	if _, err := io.ReadFull(client, message); err != nil {
-		return
+		return err
 	}
 	if fields := bytes.Split(message[4:], []byte{0}); binary.BigEndian.Uint32(message) == 196608 { // a start-up, of protocol 3.0
 		kept := bytes.Clone(message[:4])
@@ -78,14 +67,8 @@ func forget(ctx context.Context, client net.Conn, address string) {
 		message = append(kept, 0)
 	}
 	binary.BigEndian.PutUint32(size[:], uint32(len(message)+4))
-	if _, err := server.Write(append(size[:], message...)); err != nil {
-		return
-	}
-	go func() {
-		_, _ = io.Copy(server, client)
-		server.Close()
-	}()
-	_, _ = io.Copy(client, server)
+	_, err := server.Write(append(size[:], message...))
+	return err
 }
 
 // A pooler that drops the settings of our connections is refused before anything
@@ -94,7 +77,11 @@ func TestLostSettingsAreRefused(t *testing.T) {
 	t.Parallel()
 	storetest.OnPostgres(t, func(t *testing.T, db *storetest.DB) {
 		direct := db.Options.PostgresURL
-		db.Options.PostgresURL = forgetful(t, direct)
+		db.Options.PostgresURL = changed(t, direct, func(u *url.URL) {
+			query := u.Query()
+			query.Set("sslmode", "disable")
+			u.Host, u.RawQuery = storetest.Relay(t, "127.0.0.1:0", u.Host, forget), query.Encode()
+		})
 		s, err := store.Open(t.Context(), db.Options)
 		if err == nil {
 			s.Close()
@@ -124,22 +111,14 @@ func TestForeignOwnerIsRefused(t *testing.T) {
 		db := storetest.Cluster(t)
 		db.Open(t).Close()
 		raw := db.SQL(t)
-		for _, text := range []string{
-			"CREATE ROLE app LOGIN PASSWORD 'app'", "GRANT ALL ON SCHEMA triggerd TO app", "GRANT ALL ON ALL TABLES IN SCHEMA triggerd TO app",
-		} {
-			if _, err := raw.ExecContext(t.Context(), text); err != nil {
-				t.Fatal(err)
-			}
-		}
-		u, err := url.Parse(db.Options.PostgresURL)
-		if err != nil {
+		execAll(t, raw, "CREATE ROLE app LOGIN PASSWORD 'app'", "GRANT ALL ON SCHEMA triggerd TO app", "GRANT ALL ON ALL TABLES IN SCHEMA triggerd TO app")
+		var owner string
+		if err := raw.QueryRowContext(t.Context(), "SELECT current_user").Scan(&owner); err != nil {
 			t.Fatal(err)
 		}
-		owner := u.User.Username()
-		u.User = url.UserPassword("app", "app")
-		as := db.Options
-		as.PostgresURL = u.String()
-		s, err := store.Open(t.Context(), as)
+		options := db.Options
+		options.PostgresURL = as(t, options.PostgresURL, "app")
+		s, err := store.Open(t.Context(), options)
 		if err == nil {
 			s.Close()
 			t.Fatal("it is taken")
@@ -148,10 +127,8 @@ func TestForeignOwnerIsRefused(t *testing.T) {
 		if !strings.Contains(err.Error(), reassign) || !strings.Contains(err.Error(), "the schema") {
 			t.Errorf("%q, want %q in it", err, reassign)
 		}
-		if _, err := raw.ExecContext(t.Context(), "GRANT "+`"`+owner+`"`+" TO app"); err != nil {
-			t.Fatal(err)
-		}
-		if s, err = store.Open(t.Context(), as); err != nil {
+		execAll(t, raw, `GRANT "`+owner+`" TO app`)
+		if s, err = store.Open(t.Context(), options); err != nil {
 			t.Fatalf("a member of the owner's role is refused: %v", err)
 		}
 		s.Close()
@@ -163,19 +140,7 @@ func TestStarting(t *testing.T) {
 	t.Parallel()
 	storetest.OnPostgres(t, func(t *testing.T, _ *storetest.DB) {
 		db := storetest.Cluster(t)
-		raw := db.SQL(t)
-		var port string
-		if err := raw.QueryRowContext(t.Context(), "SHOW port").Scan(&port); err != nil {
-			t.Fatal(err)
-		}
-		with := func(change func(u *url.URL)) string {
-			u, err := url.Parse(db.Options.PostgresURL)
-			if err != nil {
-				t.Fatal(err)
-			}
-			change(u)
-			return u.String()
-		}
+		with := func(change func(u *url.URL)) string { return changed(t, db.Options.PostgresURL, change) }
 		mute, err := net.Listen("tcp", "127.0.0.1:0") // accepts, and says nothing
 		if err != nil {
 			t.Fatal(err)
@@ -215,18 +180,9 @@ func TestFewerConnectionsThanThePool(t *testing.T) {
 	t.Parallel()
 	storetest.OnPostgres(t, func(t *testing.T, _ *storetest.DB) {
 		db := storetest.Cluster(t)
-		raw := db.SQL(t)
-		for _, text := range []string{"CREATE ROLE app LOGIN PASSWORD 'app' CONNECTION LIMIT 4", "CREATE DATABASE app OWNER app"} {
-			if _, err := raw.ExecContext(t.Context(), text); err != nil {
-				t.Fatal(err)
-			}
-		}
-		u, err := url.Parse(db.Options.PostgresURL)
-		if err != nil {
-			t.Fatal(err)
-		}
-		u.User, u.Path = url.UserPassword("app", "app"), "/app"
-		db.Options.PostgresURL, db.Options.PoolSize = u.String(), 20
+		execAll(t, db.SQL(t), "CREATE ROLE app LOGIN PASSWORD 'app' CONNECTION LIMIT 4", "CREATE DATABASE app OWNER app")
+		db.Options.PostgresURL = changed(t, as(t, db.Options.PostgresURL, "app"), func(u *url.URL) { u.Path = "/app" })
+		db.Options.PoolSize = 20
 		s := db.Open(t)
 		defer s.Close()
 		org := storetest.NewOrganization(t, s)
@@ -259,17 +215,9 @@ func TestNoConnectionLeft(t *testing.T) {
 		db := storetest.Cluster(t)
 		s := db.Open(t)
 		defer s.Close()
-		raw := db.SQL(t)
-		if _, err := raw.ExecContext(t.Context(), "CREATE ROLE app LOGIN PASSWORD 'app' CONNECTION LIMIT 0"); err != nil {
-			t.Fatal(err)
-		}
-		u, err := url.Parse(db.Options.PostgresURL)
-		if err != nil {
-			t.Fatal(err)
-		}
-		u.User = url.UserPassword("app", "app")
+		execAll(t, db.SQL(t), "CREATE ROLE app LOGIN PASSWORD 'app' CONNECTION LIMIT 0")
 		options := db.Options
-		options.PostgresURL = u.String()
+		options.PostgresURL = as(t, options.PostgresURL, "app")
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		if s, err := store.Open(ctx, options); !errors.Is(err, store.ErrStarting) {
