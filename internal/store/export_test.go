@@ -128,3 +128,6 @@ func (s *Store) Rewrite(ctx context.Context) error {
 	w := s.dialect.(*embedded).writer
 	return w.alone(ctx, func() error { return w.rewrite(ctx) })
 }
+
+// Beat shows that the node lives, once.
+func (s *Store) Beat(ctx context.Context) error { return s.beat(ctx) }

@@ -634,3 +634,51 @@ func TestLostClaims(t *testing.T) {
 		}
 	})
 }
+
+// Wherever a claim breaks off, its commit included, its events are there for the
+// next consumer when the node has seen the database again.
+func TestBrokenClaims(t *testing.T) {
+	t.Parallel()
+	storetest.OnPostgres(t, func(t *testing.T, db *storetest.DB) {
+		plain := db.Open(t)
+		org := storetest.NewOrganization(t, plain)
+		add(t, plain, events(plain, org, 3), trigger.InboxID)
+		claim := func(s *store.Store) int {
+			id := s.NewClaim()
+			list, _, err := s.ClaimInbox(t.Context(), org, 3, 1<<20, id, 12*time.Hour)
+			if err != nil {
+				return 0
+			}
+			ids := make([]trigger.ID, len(list))
+			for i, e := range list {
+				ids[i] = e.ID
+			}
+			if _, err := plain.ReleaseInbox(t.Context(), org, id, ids, 0); err != nil {
+				t.Fatal(err)
+			}
+			return len(ids)
+		}
+		c := newCutter(t, &db.Options.PostgresURL)
+		cut := db.Open(t)
+		committed := 0
+		for n, isCut := 1, true; isCut; n++ {
+			c.arm(n)
+			claim(cut)
+			if isCut = c.disarm(); !isCut {
+				break
+			}
+			if claim(plain) < 3 {
+				committed++
+			}
+			if err := cut.Beat(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if got := claim(plain); got != 3 {
+				t.Errorf("cut before message %d: %d of 3 events can be claimed", n, got)
+			}
+		}
+		if committed == 0 {
+			t.Error("no claim was committed and not told, so this test cannot see that it is given back")
+		}
+	})
+}
