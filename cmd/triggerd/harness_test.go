@@ -88,6 +88,18 @@ func (s *testServer) operatorToken(t *testing.T) string {
 	return token
 }
 
+// statusOf sends a request, and returns the status of the answer alone.
+func statusOf(t *testing.T, do func(*http.Request) (*http.Response, error), req *http.Request) int {
+	t.Helper()
+	res, err := do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	_, _ = io.Copy(io.Discard, res.Body)
+	return res.StatusCode
+}
+
 // reply is an answer of the server.
 type reply struct {
 	status int

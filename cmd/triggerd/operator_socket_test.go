@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"io"
 	"net"
 	"net/http"
 	"os"
@@ -27,13 +26,7 @@ func overSocket(t *testing.T, path, method, target string) int {
 	if err != nil {
 		t.Fatal(err)
 	}
-	res, err := transport.RoundTrip(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer res.Body.Close()
-	_, _ = io.Copy(io.Discard, res.Body)
-	return res.StatusCode
+	return statusOf(t, transport.RoundTrip, req)
 }
 
 // On its own machine the operator needs no token: who may open the socket is
