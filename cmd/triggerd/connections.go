@@ -18,7 +18,7 @@ import (
 
 const (
 	// enoughDescriptors is how many a server should be allowed: 10,000
-	// connections of clients, those of 2,048 attempts, and some for the database.
+	// connections of clients, those of 3,072 attempts, and some for the database.
 	enoughDescriptors = 16_384
 	// maxDescriptors bounds what is made of a larger limit: each connection
 	// costs memory, too.

@@ -91,8 +91,8 @@ func serveStore(t *testing.T, db *storetest.DB, st *store.Store, set ...func(*AP
 // noRoom is a hand-off that is always full.
 type noRoom struct{}
 
-func (noRoom) Reserve(int64, int) bool                                            { return false }
-func (noRoom) Return(int64, int)                                                  {}
+func (noRoom) Reserve(trigger.DeliveryKey, int) bool                              { return false }
+func (noRoom) Return(trigger.DeliveryKey, int)                                    {}
 func (noRoom) Take(trigger.Delivery, *trigger.Event, *trigger.Webhook, time.Time) {}
 
 func (noRoom) Expect(trigger.Delivery, *trigger.Webhook, time.Time) {}

@@ -23,8 +23,9 @@ func (k *known) WebhooksByID(context.Context, []int64) (map[int64]*trigger.Webho
 	return k.hooks, nil
 }
 
-func (k *known) Now() time.Time { return time.Now() }
-func (k *known) Nodes() int     { return 1 }
+func (k *known) Now() time.Time     { return time.Now() }
+func (k *known) Nodes() int         { return 1 }
+func (k *known) ClockTrusted() bool { return true }
 
 // A webhook that the store does not have gets nothing, and nothing else follows
 // from it: it is not ended, and no breaker of it is stored.
@@ -36,8 +37,9 @@ func TestAbsentWebhook(t *testing.T) {
 	waiting := trigger.Delivery{DeliveryKey: trigger.DeliveryKey{WebhookID: 1}}
 	r, l := e.receiver(1), e.lane(laneKey{1, 0})
 	r.webhook = &trigger.Webhook{ID: 1, OrganizationID: 7, State: trigger.Active}
-	e.items, l.running, r.running = 2, 1, 1
-	l.queue = []*item{{delivery: waiting, event: &trigger.Event{}}}
+	e.hold(7, load{items: 2})
+	l.running, r.running = 1, 1
+	l.queue = []*item{{delivery: waiting, event: &trigger.Event{OrganizationID: 7}}}
 	if err := e.readWebhooks(t.Context(), []int64{1}); err != nil {
 		t.Fatal(err)
 	}
@@ -45,7 +47,7 @@ func TestAbsentWebhook(t *testing.T) {
 		t.Errorf("it wants attempts: %v, with %d in the lane and %v given back", r.wants(), len(l.queue), e.unsent)
 	}
 	for range tripAt { // of what was under way
-		e.done(l, &item{event: &trigger.Event{}}, &trigger.Attempt{Outcome: trigger.Transient, Took: time.Minute})
+		e.done(l, &item{event: &trigger.Event{OrganizationID: 7}}, &trigger.Attempt{Outcome: trigger.Transient, Took: time.Minute})
 	}
 	if err := e.readWebhooks(t.Context(), []int64{1}); err != nil || len(e.ending) != 0 || len(e.breakers) != 0 {
 		t.Errorf("%v, to be ended: %v, to be held: %v", err, e.ending, e.breakers)

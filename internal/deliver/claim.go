@@ -3,6 +3,7 @@ package deliver
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -90,7 +91,7 @@ func (e *Engine) claimWants(ctx context.Context, wants []store.Want, lease time.
 		unused[key]--
 		e.mu.Lock()
 		defer e.mu.Unlock()
-		e.bytes += event.Size() // the room was reserved without it
+		e.hold(event.OrganizationID, load{bytes: event.Size()}) // the room was reserved without it
 		e.add(e.lane(key), &item{d, event, claimedAt, lease}, true)
 	})
 	if err != nil {
@@ -183,32 +184,49 @@ func (e *Engine) activeWebhooks(ctx context.Context, due []store.Lane) (map[int6
 // room for a probe, once it has been open for long enough. most is how many
 // deliveries there is to be room for in all.
 func (e *Engine) wants(ctx context.Context, due []store.Lane, hooks map[int64]*trigger.Webhook, most int) (wants []store.Want) {
-	lanesOf := make(map[int64]int)
-	for _, l := range due {
-		if w := hooks[l.WebhookID]; w != nil {
-			lanesOf[w.OrganizationID]++
-		}
-	}
-	free := min(maxItems-e.Load().Queued, most)
+	due = slices.DeleteFunc(slices.Clone(due), func(l store.Lane) bool { return hooks[l.WebhookID] == nil })
+	// Where there is room for some only, those that come first must not be the same each time.
+	rand.Shuffle(len(due), func(i, j int) { due[i], due[j] = due[j], due[i] })
+	shares := e.claimShares(due, hooks, most)
 	for _, l := range due {
 		w := hooks[l.WebhookID]
-		if w == nil {
-			continue
-		}
-		share, probe := max(1, free/len(lanesOf)/lanesOf[w.OrganizationID]), !w.HeldUntil.IsZero()
+		share, probe := shares[w.OrganizationID], !w.HeldUntil.IsZero()
 		if probe {
 			if w.HeldUntil.After(e.Store.Now()) || !e.hasRoom(laneKey{l.WebhookID, l.Job}) || !e.mayProbe(ctx, w) {
 				continue
 			}
 			share = e.probeSize(l.WebhookID)
 		}
-		if room := e.reserve(laneKey{l.WebhookID, l.Job}, share, 0, probe); room > 0 {
+		if room := e.reserveRows(laneKey{l.WebhookID, l.Job}, share, probe); room > 0 {
 			wants = append(wants, store.Want{Bucket: l.Bucket, WebhookID: l.WebhookID, Job: l.Job, Room: room, From: l.DueAt, Order: e.orderOf(l.WebhookID)})
 		} else if probe {
 			e.leaveProbe(laneKey{l.WebhookID, l.Job})
 		}
 	}
 	return wants
+}
+
+// claimShares returns how many deliveries each organization's lanes may get at
+// most.
+func (e *Engine) claimShares(due []store.Lane, hooks map[int64]*trigger.Webhook, most int) map[int64]int {
+	shares := make(map[int64]int) // at first, how many lanes there are
+	for _, l := range due {
+		shares[hooks[l.WebhookID].OrganizationID]++
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for id, lanes := range shares {
+		shares[id] = max(1, min(most/len(shares), e.spare(id).items)/lanes)
+	}
+	return shares
+}
+
+// reserveRows gives room for up to n deliveries that are to be claimed, whose
+// sizes are not known yet.
+func (e *Engine) reserveRows(key laneKey, n int, probe bool) int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.reserve(key, n, 0, probe)
 }
 
 // orderOf is what the claims of a webhook take first: what has failed least, if
@@ -261,9 +279,10 @@ func (e *Engine) measureClaim(took, lease time.Duration) {
 	}
 }
 
-// freeBytes is how many bytes of events a claim may read.
+// freeBytes is how many bytes of events a claim may read: all of them may be one
+// organization's.
 func (e *Engine) freeBytes() int {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return max(claimSize, maxItemBytes-e.bytes)
+	return max(claimSize, (maxItemBytes-e.total.bytes)/sharePart)
 }

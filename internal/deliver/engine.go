@@ -30,11 +30,14 @@ import (
 // Bounds of what is in memory at once.
 const (
 	laneQueue    = 256      // deliveries of one webhook that wait for their turn
-	workers      = 2048     // attempts at a time in all
-	slowWorkers  = 1024     // of them, attempts that may take long
-	maxItems     = 20_000   // deliveries in all lanes
-	maxItemBytes = 64 << 20 // their events
+	maxAttempts  = 3072     // attempts at a time in all
+	maxItems     = 30_000   // deliveries in all lanes
+	maxItemBytes = 96 << 20 // their events
 )
+
+// sharePart: an organization takes of what is bounded at most as much as one part
+// of so many of what is free.
+const sharePart = 2
 
 // margin is what a lease must hold beside the timeout of an attempt: time to
 // record its result, and the error of clocks.
@@ -64,8 +67,7 @@ type Config struct {
 // Engine delivers. Make one with [New]; its Run does the work.
 type Engine struct {
 	Config
-	slots   chan struct{} // one token for each attempt under way
-	slow    chan struct{} // one more for each that may take long
+	slots   *slots
 	results chan store.Result
 	woken   chan struct{} // holds one token when a look at the store is worth it
 	again   chan struct{} // the same for a look at replays
@@ -80,8 +82,8 @@ type Engine struct {
 	holdsBack time.Time                     // when they were read again after it was long in vain; zero: it was not
 	worked    time.Time                     // when there was something to send, or to be asked for, by the same
 	paces     map[int64]*rate.Limiter       // of replays that have one
-	items     int                           // in all lanes, promised ones included
-	bytes     int                           // of their events
+	total     load                          // in all lanes, promised ones included
+	of        map[int64]load                // the same by organization; those that have some
 	ending    map[int64]ending              // webhooks that want no more
 	breakers  map[int64]store.BreakerChange // that the store does not know of yet
 	unsent    []trigger.Delivery            // claimed, and to be given back
@@ -99,14 +101,13 @@ func New(c Config) *Engine {
 	}
 	return &Engine{
 		Config:  c,
-		slots:   make(chan struct{}, workers),
-		slow:    make(chan struct{}, slowWorkers),
+		slots:   newSlots(maxAttempts),
 		results: make(chan store.Result, 1024),
 		woken:   make(chan struct{}, 1),
 		again:   make(chan struct{}, 1),
 		closing: make(chan struct{}),
 		lanes:   map[laneKey]*lane{}, receivers: map[int64]*receiver{}, paces: map[int64]*rate.Limiter{},
-		ending: map[int64]ending{}, breakers: map[int64]store.BreakerChange{},
+		of: map[int64]load{}, ending: map[int64]ending{}, breakers: map[int64]store.BreakerChange{},
 		closed: true, // until Run opens it
 	}
 }
@@ -249,15 +250,16 @@ func (e *Engine) wakeFor(l *lane) {
 
 // Load is what the engine has in memory.
 type Load struct {
-	Queued int // deliveries in lanes, those under way included
-	Lanes  int
+	Queued  int // deliveries in lanes, those under way included
+	Waiting int // of them, those whose turn has come, and that wait for others' attempts
+	Lanes   int
 }
 
 // Load is that of this moment.
 func (e *Engine) Load() Load {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return Load{Queued: e.items, Lanes: len(e.lanes)}
+	return Load{Queued: e.total.items, Waiting: e.slots.waits(), Lanes: len(e.lanes)}
 }
 
 // Backlog is the work in the store that waits for webhooks, as it was some

@@ -270,7 +270,7 @@ func TestStaleDeliveryIsNotSent(t *testing.T) {
 	stale := db.Clock.Now().Add(-n.Lease() + n.Timeout)
 	e := &trigger.Event{OrganizationID: hook.OrganizationID, ID: s.NewClaim(), Type: "a", Payload: []byte("1")}
 	d := trigger.Delivery{DeliveryKey: trigger.DeliveryKey{OrganizationID: e.OrganizationID, EventID: e.ID, WebhookID: hook.ID}, Claim: s.NewClaim()}
-	until(t, "room, once it is known which breakers are open", func() bool { return n.Reserve(hook.ID, e.Size()) })
+	until(t, "room, once it is known which breakers are open", func() bool { return n.Reserve(keyOf(hook), e.Size()) })
 	n.Take(d, e, hook, stale)
 	until(t, "the lane is empty", func() bool { return n.Load() == deliver.Load{} })
 	n.stop()
@@ -349,8 +349,8 @@ func TestStopGivesBack(t *testing.T) {
 		stopped := make(chan struct{})
 		go func() { defer close(stopped); n.stop() }()
 		until(t, "it takes nothing new", func() bool {
-			if n.Reserve(hook.ID, 1) {
-				n.Return(hook.ID, 1)
+			if n.Reserve(keyOf(hook), 1) {
+				n.Return(keyOf(hook), 1)
 				return false
 			}
 			return n.Load().Queued <= 100

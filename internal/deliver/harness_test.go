@@ -146,6 +146,11 @@ func newWebhook(t *testing.T, s *store.Store, orgID int64, url string) *trigger.
 	return &w
 }
 
+// keyOf is the key of a delivery to a webhook.
+func keyOf(w *trigger.Webhook) trigger.DeliveryKey {
+	return trigger.DeliveryKey{OrganizationID: w.OrganizationID, WebhookID: w.ID}
+}
+
 // post stores n events that are owed to a webhook, due now.
 func post(t *testing.T, s *store.Store, w *trigger.Webhook, n int) []*trigger.Event {
 	t.Helper()

@@ -42,7 +42,7 @@ func (l *lane) limit(timeout time.Duration, now time.Time) int {
 	if l.receiver.wary > 0 { // what has failed least is asked for often
 		queue = min(queue, workers)
 	}
-	if took := l.receiver.pace.slowest; took > 0 {
+	if took := l.receiver.pace.slowest + l.receiver.waited; took > 0 {
 		queue = min(queue, int(time.Duration(workers)*timeout/took))
 	}
 	if allowed := l.allowed(timeout, now); allowed < queue {
@@ -82,18 +82,19 @@ func (e *Engine) tidy(l *lane) {
 	r.used = e.Now()
 }
 
-// Reserve implements ingest's hand-off: room for one delivery of a webhook.
-func (e *Engine) Reserve(webhookID int64, size int) bool {
-	return e.reserve(laneKey{webhookID: webhookID}, 1, size, false) == 1
+// Reserve implements ingest's hand-off: room for one delivery.
+func (e *Engine) Reserve(key trigger.DeliveryKey, size int) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.receiver(key.WebhookID).organizationID = key.OrganizationID
+	return e.reserve(laneKey{webhookID: key.WebhookID}, 1, size, false) == 1
 }
 
 // reserve gives room for up to n deliveries of size bytes together, and
 // returns for how many. While the breaker is open there is none, but for a
 // probe.
 func (e *Engine) reserve(key laneKey, n, size int, probe bool) int {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.closed || e.bytes+size > maxItemBytes || !e.Store.ClockTrusted() {
+	if e.closed || !e.Store.ClockTrusted() {
 		return 0
 	}
 	e.worked = e.Now()
@@ -104,7 +105,9 @@ func (e *Engine) reserve(key laneKey, n, size int, probe bool) int {
 	l := e.lane(key)
 	given := 0
 	if l.receiver.wants() && (probe || l.receiver.held.IsZero()) {
-		given = min(n, e.room(l))
+		if given = min(n, e.room(l)); size > e.spare(l.receiver.organizationID).bytes {
+			given = 0
+		}
 		l.hungry = l.hungry || given < n
 	}
 	if given > 0 {
@@ -112,16 +115,40 @@ func (e *Engine) reserve(key laneKey, n, size int, probe bool) int {
 			l.receiver.prober = l
 		}
 		l.promised += given
-		e.items += given
-		e.bytes += size
+		e.hold(l.receiver.organizationID, load{given, size})
 	}
 	e.tidy(l)
 	return given
 }
 
-// room is how many more deliveries a lane may take.
+// room is how many more deliveries a lane may take: at most as many as its
+// organization could take besides, so that there is room for its others.
 func (e *Engine) room(l *lane) int {
-	return max(0, min(l.limit(e.Timeout, e.Now())-l.held(), maxItems-e.items))
+	spare := e.spare(l.receiver.organizationID)
+	if spare.bytes < 0 {
+		return 0
+	}
+	return max(0, min(l.limit(e.Timeout, e.Now())-l.held(), spare.items-l.held()))
+}
+
+// load is what deliveries take of a node's memory.
+type load struct{ items, bytes int }
+
+// spare is what an organization may take besides, by the rule of [slots].
+func (e *Engine) spare(organizationID int64) load {
+	has := e.of[organizationID]
+	return load{(maxItems-e.total.items)/sharePart - has.items, (maxItemBytes-e.total.bytes)/sharePart - has.bytes}
+}
+
+// hold counts what an organization takes more; less, where that is negative.
+func (e *Engine) hold(organizationID int64, more load) {
+	e.total = load{e.total.items + more.items, e.total.bytes + more.bytes}
+	has := e.of[organizationID]
+	if has = (load{has.items + more.items, has.bytes + more.bytes}); has == (load{}) {
+		delete(e.of, organizationID)
+		return
+	}
+	e.of[organizationID] = has
 }
 
 // isHalfEmpty reports whether a lane has no more than half of what it may take,
@@ -144,15 +171,16 @@ func (e *Engine) hasRoom(key laneKey) bool {
 }
 
 // Return implements ingest's hand-off: the room was not needed.
-func (e *Engine) Return(webhookID int64, size int) { e.giveRoom(laneKey{webhookID: webhookID}, size) }
+func (e *Engine) Return(key trigger.DeliveryKey, size int) {
+	e.giveRoom(laneKey{webhookID: key.WebhookID}, size)
+}
 
 func (e *Engine) giveRoom(key laneKey, size int) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	l := e.lane(key)
 	l.promised--
-	e.items--
-	e.bytes -= size
+	e.hold(l.receiver.organizationID, load{-1, -size})
 	e.tidy(l)
 }
 
@@ -277,6 +305,5 @@ func (l *lane) isOver() bool {
 
 // forget frees the memory of an item that is done.
 func (e *Engine) forget(event *trigger.Event) {
-	e.items--
-	e.bytes -= event.Size()
+	e.hold(event.OrganizationID, load{-1, -event.Size()})
 }

@@ -113,7 +113,7 @@ func TestLoad(t *testing.T) {
 		calls int
 	}{{200, nil, 4}, {1000, nil, 4}, {0, nil, 1}, {0, broken, 1}, {64, broken, 2}, {100, nil, 2}, {100, broken, 3}, {199, nil, 4}} {
 		p := &parted{read: c.read, fails: c.fails}
-		e := &Engine{Config: Config{Store: p, Timeout: time.Minute}, bytes: maxItemBytes}
+		e := &Engine{Config: Config{Store: p, Timeout: time.Minute}, of: map[int64]load{}, total: load{bytes: maxItemBytes}}
 		var got []trigger.Delivery
 		err := e.load(t.Context(), slices.Clone(taken), func(d trigger.Delivery, event *trigger.Event) {
 			if gone := d.EventID[15]%10 == 3; gone != (event == nil) || event != nil && event.ID != d.EventID {

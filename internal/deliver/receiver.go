@@ -13,14 +13,16 @@ import (
 // moment ago, and what it bears. All its lanes share it. It is remembered for
 // a while after the last of them is gone. The engine's mutex guards all of it.
 type receiver struct {
-	id      int64
-	webhook *trigger.Webhook // as it was at seen; nil: not known yet
-	seen    time.Time        // by the process's clock, before it was read
-	used    time.Time        // when a lane last had work, by the same
-	lanes   []*lane          // that exist; what was owed at acceptance first
-	running int              // attempts under way, in all lanes
-	pace    pace
-	limiter *rate.Limiter // nil: no limit
+	id             int64
+	organizationID int64            // 0: not known yet
+	webhook        *trigger.Webhook // as it was at seen; nil: not known yet
+	seen           time.Time        // by the process's clock, before it was read
+	used           time.Time        // when a lane last had work, by the same
+	lanes          []*lane          // that exist; what was owed at acceptance first
+	running        int              // attempts under way, in all lanes
+	pace           pace
+	waited         time.Duration // for a slot, the longest of late: it comes down slowly
+	limiter        *rate.Limiter // nil: no limit
 
 	since   int64     // [trigger.Webhook.AsOf] of when it became what it is: active, with this URL
 	absent  bool      // the store has no such webhook: its organization was erased
@@ -70,6 +72,7 @@ func (e *Engine) receiver(webhookID int64) *receiver {
 // learn takes what a webhook is, read at the given time or later. What is
 // older than what is known changes nothing.
 func (e *Engine) learn(r *receiver, w *trigger.Webhook, seen time.Time) {
+	r.organizationID = w.OrganizationID
 	if !seen.After(r.seen) {
 		return
 	}
@@ -202,13 +205,6 @@ func (r *receiver) workers() int {
 	}
 	return r.pace.workers()
 }
-
-// isSlow reports a receiver whose attempts may take long, so that they must
-// not fill all the slots.
-func (r *receiver) isSlow() bool { return r.strain > 0 || r.pace.took > slowAttempt }
-
-// slowAttempt is what counts as long.
-const slowAttempt = time.Second
 
 // share is how many attempts of a lane may run: all that the receiver bears,
 // a quarter of that for a replay, unless for a probe.

@@ -32,9 +32,9 @@ func (e *Engine) work(abort context.Context, l *lane) {
 	for it := e.next(l); it != nil; it = e.next(l) {
 		var a *trigger.Attempt
 		if e.throttle(l) {
-			slow := e.enter(l.receiver)
+			e.enter(l.receiver, it.delivery.DeliveryKey)
 			a = e.attempt(abort, l, it)
-			e.leave(slow)
+			e.slots.leave(it.delivery.OrganizationID, it.delivery.WebhookID)
 		} else {
 			e.giveUp(it)
 		}
@@ -78,24 +78,14 @@ func (e *Engine) throttle(l *lane) (ok bool) {
 	return ok
 }
 
-// enter waits for a slot; receivers that may take long get no more than half
-// of them.
-func (e *Engine) enter(r *receiver) (slow bool) {
+// enter waits for a slot for an attempt.
+func (e *Engine) enter(r *receiver, key trigger.DeliveryKey) {
+	begun := e.Now()
+	e.slots.enter(key.OrganizationID, key.WebhookID)
+	waited := elapsed(e.Now(), begun)
 	e.mu.Lock()
-	slow = r.isSlow()
-	e.mu.Unlock()
-	if slow {
-		e.slow <- struct{}{}
-	}
-	e.slots <- struct{}{}
-	return slow
-}
-
-func (e *Engine) leave(slow bool) {
-	<-e.slots
-	if slow {
-		<-e.slow
-	}
+	defer e.mu.Unlock()
+	r.waited = max(waited, r.waited+(waited-r.waited)/32)
 }
 
 // giveUp puts back an item that is not sent.

@@ -136,7 +136,7 @@ func (w *world) accept(s *server, n, size int, hooks []*hook) {
 			s.Take(trigger.Delivery{DeliveryKey: d.DeliveryKey, DueAt: claims[i].lease, Claim: id}, e, &hook, claimedAt)
 		default:
 			s.lose([]trigger.Delivery{{DeliveryKey: d.DeliveryKey, Claim: id}})
-			s.Return(d.WebhookID, e.Size())
+			s.Return(d.DeliveryKey, e.Size())
 		}
 	}
 }
@@ -156,7 +156,7 @@ func (w *world) newDebt(s *server, e *trigger.Event, h *hook, id trigger.ID, at 
 	if !active {
 		return d, nil
 	}
-	reserved := s.Reserve(h.ID, e.Size())
+	reserved := s.Reserve(d.DeliveryKey, e.Size())
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if !reserved {

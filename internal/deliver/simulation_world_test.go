@@ -174,7 +174,8 @@ func (w *world) judge() {
 		}
 	}
 	w.mu.Unlock()
-	const bytes, nobodys = 64 << 20, 1 << 40
+	const most = 96 << 20
+	nobodys, others := trigger.DeliveryKey{OrganizationID: 1 << 40, WebhookID: 1 << 40}, trigger.DeliveryKey{OrganizationID: 1 << 41, WebhookID: 1 << 41}
 	for _, s := range w.alive() {
 		if load := s.Load(); load != (deliver.Load{}) {
 			w.wrong(nil, "server %d keeps %+v", s.number, load)
@@ -183,12 +184,13 @@ func (w *world) judge() {
 			s.Return(nobodys, 0)
 		}
 		<-time.After(5 * time.Second)
-		if !s.Reserve(nobodys, bytes) {
+		if !s.Reserve(nobodys, most/3) || !s.Reserve(others, most/9) {
 			w.wrong(nil, "server %d counts bytes of events that it does not have", s.number)
 			continue
 		}
-		s.Return(nobodys, bytes)
-		if s.Reserve(nobodys, bytes+1) {
+		s.Return(nobodys, most/3)
+		s.Return(others, most/9)
+		if s.Reserve(nobodys, most/2+1) {
 			w.wrong(nil, "server %d counts fewer bytes of events than none", s.number)
 		}
 	}

@@ -43,7 +43,7 @@ func newTransport(g *Guard) *http.Transport {
 		Protocols:              &protocols,
 		TLSClientConfig:        &tls.Config{GetClientCertificate: noCertificate},
 		DisableCompression:     true,
-		MaxIdleConns:           2048,
+		MaxIdleConns:           maxAttempts,
 		MaxIdleConnsPerHost:    trigger.MaxConcurrency,
 		IdleConnTimeout:        30 * time.Second,
 		MaxResponseHeaderBytes: 64 << 10,

@@ -141,7 +141,7 @@ func (w *Writer) owe(e *entry, inbox trigger.InboxMode, claim trigger.ID, now ti
 	for i, hook := range e.webhooks {
 		key.WebhookID = hook.ID
 		owed[i] = trigger.Delivery{DeliveryKey: key, DueAt: due}
-		if atOnce && hook.State == trigger.Active && w.HandOff.Reserve(hook.ID, e.event.Size()) {
+		if atOnce && hook.State == trigger.Active && w.HandOff.Reserve(key, e.event.Size()) {
 			owed[i].Claim, owed[i].DueAt = claim, now.Add(w.Lease(hook))
 		}
 	}
@@ -247,7 +247,7 @@ func (w *Writer) handOff(e *entry, claimedAt time.Time) {
 func (w *Writer) giveBack(e *entry) {
 	for _, d := range e.owed {
 		if !d.Claim.IsZero() {
-			w.HandOff.Return(d.WebhookID, e.event.Size())
+			w.HandOff.Return(d.DeliveryKey, e.event.Size())
 		}
 	}
 }

@@ -48,10 +48,10 @@ const (
 // HandOff takes fresh deliveries without a detour over the database. The
 // delivery engine is one.
 type HandOff interface {
-	// Reserve asks for room for one delivery of a webhook. Each room that was
+	// Reserve asks for room for one delivery of size bytes. Each room that was
 	// given is used by Take or given back by Return, exactly once.
-	Reserve(webhookID int64, size int) bool
-	Return(webhookID int64, size int)
+	Reserve(key trigger.DeliveryKey, size int) bool
+	Return(key trigger.DeliveryKey, size int)
 	// Take brings a committed delivery, claimed at the given time of the
 	// process's clock.
 	Take(d trigger.Delivery, e *trigger.Event, w *trigger.Webhook, claimedAt time.Time)

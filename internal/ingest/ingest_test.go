@@ -28,7 +28,7 @@ type lanes struct {
 	expected []trigger.Delivery
 }
 
-func (l *lanes) Reserve(int64, int) bool {
+func (l *lanes) Reserve(trigger.DeliveryKey, int) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.room == 0 {
@@ -39,7 +39,7 @@ func (l *lanes) Reserve(int64, int) bool {
 	return true
 }
 
-func (l *lanes) Return(int64, int) {
+func (l *lanes) Return(trigger.DeliveryKey, int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.room++
