@@ -224,8 +224,11 @@ func TestOperationsHasTheBounds(t *testing.T) {
 	}
 }
 
-// bound shows a constant of numbers alone as people read it.
+// bound shows a constant of numbers alone, or of seconds, as people read it.
 func bound(e ast.Expr) string {
+	if of, ok := strings.CutSuffix(types.ExprString(e), " * time.Second"); ok {
+		return of + " s"
+	}
 	result, err := types.Eval(token.NewFileSet(), nil, token.NoPos, types.ExprString(e))
 	if err != nil || result.Value == nil {
 		return ""

@@ -27,12 +27,20 @@ func (a *API) acceptEvent(w http.ResponseWriter, r *request) (result ingest.Resu
 	if err != nil {
 		return result, err
 	}
-	if _, err := a.types.validate(r.Context(), &org, event); err != nil {
+	if err := a.validate(r, event); err != nil {
 		return result, err
 	}
 	// Not ended by the client: one that has only closed its own half, as nc -N
 	// does, still waits for the answer.
 	return a.Writer.Add(context.WithoutCancel(r.Context()), event)
+}
+
+// validate judges the one event of a request by its type's schema.
+func (a *API) validate(r *request, event *trigger.Event) error {
+	judging := a.types.judging(r.Context(), &r.key.Organization)
+	defer judging.end()
+	_, err := judging.validate(event)
+	return err
 }
 
 // reasonOf names the kind of a refusal for the metrics.

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"triggerd/client"
+	"triggerd/internal/store"
 	"triggerd/internal/store/storetest"
 	"triggerd/internal/trigger"
 )
@@ -33,11 +34,17 @@ func (s *server) newRegistrar(t *testing.T) *registrar {
 // bare sends a request as it stands.
 func (r *registrar) bare(t *testing.T, method, path, body string) reply {
 	t.Helper()
+	return r.ask(t, method, path, body, "Authorization", "Bearer "+r.key)
+}
+
+// ask sends a request with one header.
+func (r *registrar) ask(t *testing.T, method, path, body, name, value string) reply {
+	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, r.URL+path, strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
-	req.Header.Set("Authorization", "Bearer "+r.key)
+	req.Header.Set(name, value)
 	res, err := r.server.Client().Do(req)
 	if err != nil {
 		t.Fatal(err)
@@ -288,23 +295,23 @@ func TestTypesCannotBeRead(t *testing.T) {
 		org := r.orgOf(t)
 		c, fresh := newTypeCache(s.store), newTypeCache(s.store)
 		e := &trigger.Event{Type: "a", Payload: []byte(`1`)}
-		if _, err := c.validate(t.Context(), org, e); trigger.KindOf(err) != trigger.Invalid {
+		if _, err := c.validateOne(t.Context(), org, e); trigger.KindOf(err) != trigger.Invalid {
 			t.Fatalf("%v", err)
 		}
 		if err := s.store.Close(); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := c.validate(t.Context(), org, e); trigger.KindOf(err) != trigger.Invalid {
+		if _, err := c.validateOne(t.Context(), org, e); trigger.KindOf(err) != trigger.Invalid {
 			t.Errorf("known: %v", err)
 		}
-		if _, err := fresh.validate(t.Context(), org, e); trigger.KindOf(err) != trigger.Unavailable {
+		if _, err := fresh.validateOne(t.Context(), org, e); trigger.KindOf(err) != trigger.Unavailable {
 			t.Errorf("unknown: %v", err)
 		}
 		org.TypesVersion++
-		if _, err := c.validate(t.Context(), org, e); trigger.KindOf(err) != trigger.Unavailable {
+		if _, err := c.validateOne(t.Context(), org, e); trigger.KindOf(err) != trigger.Unavailable {
 			t.Errorf("a later version: %v", err)
 		}
-		if w, err := fresh.validate(t.Context(), &trigger.Organization{ID: org.ID}, e); w != nil || err != nil {
+		if w, err := fresh.validateOne(t.Context(), &trigger.Organization{ID: org.ID}, e); w != nil || err != nil {
 			t.Errorf("no types: %v %v", w, err)
 		}
 	})
@@ -329,18 +336,18 @@ func TestTypeCache(t *testing.T) {
 				if i%2 == 0 {
 					payload = `1`
 				}
-				if _, err := c.validate(t.Context(), org, &trigger.Event{Type: "a", Payload: []byte(payload)}); trigger.KindOf(err) != trigger.Invalid {
+				if _, err := c.validateOne(t.Context(), org, &trigger.Event{Type: "a", Payload: []byte(payload)}); trigger.KindOf(err) != trigger.Invalid {
 					t.Errorf("%v", err)
 				}
 			})
 		}
 		waiting.Wait()
-		w, err := c.validate(t.Context(), org, &trigger.Event{Type: "bad", Payload: []byte(`1`)})
+		w, err := c.validateOne(t.Context(), org, &trigger.Event{Type: "bad", Payload: []byte(`1`)})
 		if err != nil || len(w) != 1 || w[0].Pointer != "#/payload" {
 			t.Errorf("what cannot be judged: %v %v", w, err)
 		}
-		if c.text != len("a")+len(`{"type":"null"}`)+len("bad")+len(`{"type":"x"}`) || c.compiled.Len() != 1 || c.weight == 0 || len(c.slots) != 0 {
-			t.Errorf("%d bytes of text, %d schemas with %d bytes, %d slots", c.text, c.compiled.Len(), c.weight, len(c.slots))
+		if c.text != len("a")+len(`{"type":"null"}`)+len("bad")+len(`{"type":"x"}`) || c.compiled.Len() != 1 || c.weight == 0 || !c.judges.rest() {
+			t.Errorf("%d bytes of text, %d schemas with %d bytes, %+v", c.text, c.compiled.Len(), c.weight, c.judges)
 		}
 		// an older version, as of a key that was read before, is not asked for again
 		org.TypesVersion--
@@ -373,11 +380,11 @@ func TestTypeCache(t *testing.T) {
 		// a request that has ended judges no more
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		if _, err := c.validate(ctx, r.orgOf(t), &trigger.Event{Type: "a", Payload: []byte(large)}); trigger.KindOf(err) != trigger.Unavailable {
+		if _, err := c.validateOne(ctx, r.orgOf(t), &trigger.Event{Type: "a", Payload: []byte(large)}); trigger.KindOf(err) != trigger.Unavailable {
 			t.Errorf("%v", err)
 		}
-		if len(c.slots) != 0 {
-			t.Errorf("%d slots are taken", len(c.slots))
+		if !c.judges.rest() {
+			t.Errorf("turns go on: %+v", c.judges)
 		}
 	})
 }
@@ -385,7 +392,7 @@ func TestTypeCache(t *testing.T) {
 func BenchmarkValidate(b *testing.B) {
 	e := &trigger.Event{Type: "user.created", Payload: []byte(`{"id":12345,"name":"Ada Lovelace","email":"ada@example.com",` +
 		`"tags":["a","b"],"address":{"street":"1 Main Street","city":"London","zip":"12345"},"age":36}`)}
-	c := newTypeCache(nil)
+	c := newTypeCache(&store.Store{})
 	c.keep(1, &judgedTypes{version: 1, types: map[string]*judgedType{"user.created": {mode: trigger.ValidationReject, schema: []byte(
 		`{"type":"object","required":["id","name"],"additionalProperties":false,"properties":{"id":{"type":"integer","minimum":1},` +
 			`"name":{"type":"string","minLength":1,"maxLength":200},"email":{"type":"string","pattern":"^[^@]+@[^@]+$"},` +
@@ -397,7 +404,7 @@ func BenchmarkValidate(b *testing.B) {
 			org := &trigger.Organization{ID: 1, TypesVersion: version}
 			b.ReportAllocs()
 			for b.Loop() {
-				if w, err := c.validate(b.Context(), org, e); w != nil || err != nil {
+				if w, err := c.validateOne(b.Context(), org, e); w != nil || err != nil {
 					b.Fatal(w, err)
 				}
 			}

@@ -65,7 +65,7 @@ func (a *API) postEvents(w http.ResponseWriter, r *request) (err error) {
 	if ok, wait := a.rates.Allow(r.Context(), org.ID, limit, 1, a.Now()); !ok {
 		return rateLimited(limit, wait)
 	}
-	p := a.prepare(r, form, body, key, -1)
+	p := a.prepareAll(r, form, [][]byte{body}, key)[0]
 	if p.err == nil {
 		// Not ended by the client, as in acceptEvent.
 		ctx := context.WithoutCancel(r.Context())
@@ -138,10 +138,10 @@ func (a *API) postBatch(w http.ResponseWriter, r *request, f form, body []byte, 
 	if ok, wait := a.rates.Allow(r.Context(), org.ID, limit, len(parts), a.Now()); !ok {
 		return rateLimited(limit, wait)
 	}
-	list := make([]posted, len(parts))
+	list := a.prepareAll(r, f, parts, key)
 	var events []*trigger.Event
-	for i, part := range parts {
-		if list[i] = a.prepare(r, f, part, key, i); list[i].err == nil {
+	for i := range list {
+		if list[i].err == nil {
 			events = append(events, list[i].event)
 		}
 	}
@@ -159,8 +159,27 @@ func (a *API) postBatch(w http.ResponseWriter, r *request, f form, body []byte, 
 	return answerBatch(w, f, list)
 }
 
-// prepare reads an event and judges all of it that needs no commit. i is its
-// place in a batch, -1 for a single one.
+// prepareAll reads the events of a request, and judges all of them that needs no
+// commit.
+func (a *API) prepareAll(r *request, f form, parts [][]byte, key string) []posted {
+	judging := a.types.judging(r.Context(), &r.key.Organization)
+	defer judging.end()
+	list := make([]posted, len(parts))
+	for i, part := range parts {
+		at := i
+		if !f.isBatch() {
+			at = -1
+		}
+		p := a.prepare(r, f, part, key, at)
+		if p.err == nil {
+			p.warnings, p.err = judging.validate(p.event)
+		}
+		list[i] = p
+	}
+	return list
+}
+
+// prepare reads an event. i is its place in a batch, -1 for a single one.
 func (a *API) prepare(r *request, f form, body []byte, key string, i int) (p posted) {
 	org := &r.key.Organization
 	if len(body) > a.MaxBody {
@@ -188,9 +207,7 @@ func (a *API) prepare(r *request, f form, body []byte, key string, i int) (p pos
 	}
 	if a.Ahead > 0 && e.DeliverAt.Sub(now) > a.Ahead {
 		p.err = trigger.Errorf(trigger.Invalid, "deliver_at may be at most %s ahead", a.Ahead).At("#/deliver_at")
-		return p
 	}
-	p.warnings, p.err = a.types.validate(r.Context(), org, e)
 	return p
 }
 

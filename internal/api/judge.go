@@ -25,36 +25,67 @@ const (
 
 // judge judges a payload. What it says of it is empty if the payload is as the
 // schema wants it; at most maxFields otherwise. What takes too many steps is
-// not.
-func (s *eventSchema) judge(payload []byte) []trigger.Field {
+// not. It counts its steps, some at a time, and ends with the error of that.
+func (s *eventSchema) judge(payload []byte, count func(steps int) error) ([]trigger.Field, error) {
 	v, err := jsonschema.UnmarshalJSON(bytes.NewReader(payload))
 	if err != nil {
-		return []trigger.Field{{Detail: "the payload cannot be read", Pointer: "#/payload"}}
+		return []trigger.Field{{Detail: "the payload cannot be read", Pointer: "#/payload"}}, nil
 	}
 	steps := leastSteps + stepsPerByte*len(payload)
-	first := judge{left: steps}
+	first := judge{left: steps, counted: steps + len(payload)/decodeBytes, tell: count}
 	ok := first.check(s.root, v, nil)
-	if first.left < 0 {
-		return []trigger.Field{{Detail: "the payload takes too many steps to judge by the schema", Pointer: "#/payload"}}
+	switch first.report(); {
+	case first.ended != nil:
+		return nil, first.ended
+	case first.left < 0:
+		return []trigger.Field{{Detail: "the payload takes too many steps to judge by the schema", Pointer: "#/payload"}}, nil
+	case ok:
+		return nil, nil
 	}
-	if ok {
-		return nil
-	}
-	again := judge{left: steps, loud: true, path: []string{"payload"}}
+	again := judge{left: steps, counted: steps, tell: count, loud: true, path: []string{"payload"}}
 	again.check(s.root, v, nil)
+	if again.report(); again.ended != nil {
+		return nil, again.ended
+	}
 	if len(again.fields) == 0 { // its steps were used up before
 		again.path = again.path[:1]
 		again.fail("the payload is not as the schema wants it")
 	}
-	return again.fields
+	return again.fields, nil
 }
 
 // judge is one judgement under way.
 type judge struct {
-	left   int  // steps, of some 100 ns; below 0: there is no verdict
-	loud   bool // wants to know all that is wrong; else ends at the first
-	path   []string
-	fields []trigger.Field
+	left    int // steps, of some 100 ns; below 0: there is no verdict
+	counted int // what was left when steps were counted last
+	tell    func(steps int) error
+	ended   error // of tell: there is no verdict, and no more steps
+	loud    bool  // wants to know all that is wrong; else ends at the first
+	path    []string
+	fields  []trigger.Field
+}
+
+// countSteps is how many steps are counted at a time.
+const countSteps = 1000
+
+// reported counts steps now and then, and is over.
+func (j *judge) reported() bool {
+	if j.counted-j.left >= countSteps {
+		j.report()
+	}
+	return j.over()
+}
+
+// report counts the steps since the last time.
+func (j *judge) report() {
+	if j.ended != nil {
+		return
+	}
+	left := max(j.left, 0) // below, it says what was not begun
+	if j.ended = j.tell(j.counted - left); j.ended != nil {
+		j.left = -1
+	}
+	j.counted = left
 }
 
 func (j *judge) over() bool { return j.left < 0 || len(j.fields) >= maxFields }
@@ -152,7 +183,7 @@ func (j *judge) merge(into, from *looked) {
 // check judges a value, and notes in out, if there is one, what it has looked
 // at, which means nothing where the value fails.
 func (j *judge) check(s *jsonschema.Schema, v any, out *looked) bool {
-	if j.left--; j.over() {
+	if j.left--; j.reported() {
 		return false
 	}
 	if s.Bool != nil {

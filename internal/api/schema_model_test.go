@@ -143,7 +143,7 @@ func TestJudgeIsTheLibrary(t *testing.T) {
 		}
 		for range 8 {
 			payload, _ := json.Marshal(drawValue(t, 3))
-			fields, want := s.judge(payload), library(t, text, payload)
+			fields, want := judgedBy(t, s, payload), library(t, text, payload)
 			if (len(fields) == 0) != want {
 				t.Fatalf("schema %s\npayload %s\nthe library says %v, we say %v", text, payload, want, fields)
 			}

@@ -81,7 +81,7 @@ func TestJudge(t *testing.T) {
 			t.Errorf("%s: %v", c.schema, err)
 			continue
 		}
-		if got := said(s.judge([]byte(c.payload))); got != c.want {
+		if got := said(judgedBy(t, s, []byte(c.payload))); got != c.want {
 			t.Errorf("%s on %.100s:\n got %s\nwant %s", c.schema, c.payload, got, c.want)
 		}
 	}
@@ -141,7 +141,7 @@ func TestJudgeSaysAFew(t *testing.T) {
 	}
 	payload, _ := json.Marshal(members)
 	for range 5 {
-		fields := s.judge(payload)
+		fields := judgedBy(t, s, payload)
 		if len(fields) != maxFields || fields[0].Pointer != "#/payload/zz" || fields[9].Pointer != "#/payload/108" {
 			t.Fatalf("said: %s", said(fields))
 		}
@@ -228,7 +228,7 @@ func TestHostileSchemas(t *testing.T) {
 			continue
 		}
 		begun = time.Now()
-		fields := s.judge([]byte(c[1]))
+		fields := judgedBy(t, s, []byte(c[1]))
 		took := time.Since(begun)
 		t.Logf("%-24s %6d and %7d bytes: compiled %9s, judged %9s: %.80s", name, len(c[0]), len(c[1]), compiled, took, said(fields))
 		cheap := []string{
@@ -260,7 +260,7 @@ func FuzzSchema(f *testing.F) {
 			}
 			return
 		}
-		fields := s.judge(payload)
+		fields := judgedBy(t, s, payload)
 		if len(fields) > maxFields {
 			t.Fatalf("%d fields", len(fields))
 		}
@@ -269,7 +269,7 @@ func FuzzSchema(f *testing.F) {
 				t.Fatalf("said: %+v", field)
 			}
 		}
-		if again := s.judge(payload); said(again) != said(fields) && len(fields) < maxFields {
+		if again := judgedBy(t, s, payload); said(again) != said(fields) && len(fields) < maxFields {
 			t.Fatalf("said first %s, then %s", said(fields), said(again))
 		}
 	})

@@ -3,7 +3,6 @@ package api
 import (
 	"context"
 	"errors"
-	"runtime"
 	"strconv"
 	"sync"
 	"time"
@@ -21,15 +20,14 @@ const (
 	maxSchemaText    = 64 << 20  // bytes of schemas, of all but the organization that came last
 	maxSchemaWeight  = 128 << 20 // bytes of compiled schemas, about
 	maxSchemas       = 10_000    // compiled
-	largePayload     = 16 << 10  // bytes; of such, few are judged at a time
 	typesUnavailable = time.Second
 )
 
-// typeCache has the event types by which events are judged, and judges.
+// typeCache has the event types by which events are judged.
 type typeCache struct {
 	store  *store.Store
+	judges judges
 	asking singleflight.Group // so that one read serves all that wait for an organization's types
-	slots  chan struct{}      // of large payloads that are judged
 
 	mu       sync.Mutex
 	epoch    int64 // of the store, that orgs is of
@@ -43,8 +41,7 @@ type typeCache struct {
 type judgedTypes struct {
 	version int64
 	types   map[string]*judgedType
-	text    int           // bytes of schemas
-	slot    chan struct{} // so that one organization does not take all slots
+	text    int // bytes of schemas
 }
 
 // judgedType is a type whose events are judged.
@@ -55,7 +52,7 @@ type judgedType struct {
 }
 
 func newTypeCache(s *store.Store) *typeCache {
-	c := &typeCache{store: s, slots: make(chan struct{}, 2*runtime.GOMAXPROCS(0))}
+	c := &typeCache{store: s, judges: newJudges()}
 	var err error
 	if c.orgs, err = lru.NewWithEvict(typesInMemory, func(_ int64, t *judgedTypes) { c.text -= t.text }); err != nil {
 		panic(err) // only for a size below 1
@@ -64,70 +61,6 @@ func newTypeCache(s *store.Store) *typeCache {
 		panic(err)
 	}
 	return c
-}
-
-// validate judges an event by its type's schema, if there is one. Invalid, with pointers from #/payload on, where the
-// mode is reject; warnings where it is warn. Unavailable where the schema cannot be read: no event goes unjudged. A fault of ours
-// in judging is a warning in either mode: the event is then one too many, rather than one too few.
-func (c *typeCache) validate(ctx context.Context, org *trigger.Organization, e *trigger.Event) (warnings []trigger.Field, err error) {
-	if org.TypesVersion == 0 {
-		return nil, nil
-	}
-	types, err := c.find(ctx, org)
-	if err != nil {
-		return nil, err
-	}
-	t := types.types[e.Type]
-	if t == nil {
-		return nil, nil
-	}
-	if len(e.Payload) > largePayload {
-		free, err := c.slot(ctx, types)
-		if err != nil {
-			return nil, err
-		}
-		defer free()
-	}
-	if err := ctx.Err(); err != nil { // a batch may take long
-		return nil, trigger.NewUnavailable(err, typesUnavailable)
-	}
-	fields, judged := c.judge(t, e.Payload)
-	if len(fields) == 0 || t.mode != trigger.ValidationReject || !judged {
-		return fields, nil
-	}
-	return nil, &trigger.Error{Kind: trigger.Invalid, Message: "The payload does not fit the schema of its type", Fields: fields}
-}
-
-// judge judges a payload; judged is false, with a word of it, where that fails.
-func (c *typeCache) judge(t *judgedType, payload []byte) (fields []trigger.Field, judged bool) {
-	defer func() {
-		if recover() != nil {
-			fields, judged = []trigger.Field{{Detail: "the payload could not be judged by the schema of its type", Pointer: "#/payload"}}, false
-		}
-	}()
-	schema, err := c.compile(t)
-	if err != nil {
-		panic(err) // it was compiled when it was stored
-	}
-	return schema.judge(payload), true
-}
-
-// slot waits until one more large payload may be judged.
-func (c *typeCache) slot(ctx context.Context, types *judgedTypes) (free func(), err error) {
-	for i, slots := range []chan struct{}{types.slot, c.slots} {
-		select {
-		case slots <- struct{}{}:
-		case <-ctx.Done():
-			if i > 0 {
-				<-types.slot
-			}
-			return nil, trigger.NewUnavailable(ctx.Err(), typesUnavailable)
-		}
-	}
-	return func() {
-		<-c.slots
-		<-types.slot
-	}, nil
 }
 
 // find gives the types of an organization, at its version or a later one.
@@ -145,7 +78,7 @@ func (c *typeCache) find(ctx context.Context, org *trigger.Organization) (*judge
 		if err != nil {
 			return nil, err
 		}
-		types := &judgedTypes{version: version, types: make(map[string]*judgedType, len(list)), slot: make(chan struct{}, 1)}
+		types := &judgedTypes{version: version, types: make(map[string]*judgedType, len(list))}
 		for i := range list {
 			types.types[list[i].Name] = &judgedType{mode: list[i].Mode, schema: list[i].Schema}
 			types.text += len(list[i].Name) + len(list[i].Schema)

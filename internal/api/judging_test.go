@@ -1,0 +1,221 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"triggerd/client"
+	"triggerd/internal/store/storetest"
+	"triggerd/internal/trigger"
+)
+
+// judgedBy judges a payload by a schema, for as long as it takes.
+func judgedBy(t interface {
+	Helper()
+	Fatalf(format string, args ...any)
+}, s *eventSchema, payload []byte) []trigger.Field {
+	t.Helper()
+	total := 0
+	fields, err := s.judge(payload, func(steps int) error { total += steps; return nil })
+	most := 2*(leastSteps+stepsPerByte*len(payload)) + len(payload)
+	if slack := most; err != nil || total < 0 || total > most+slack {
+		t.Fatalf("%d steps were counted, of at most %d: %v", total, most, err)
+	}
+	return fields
+}
+
+// validateOne judges the one event of a request.
+func (c *typeCache) validateOne(ctx context.Context, org *trigger.Organization, e *trigger.Event) ([]trigger.Field, error) {
+	j := c.judging(ctx, org)
+	defer j.end()
+	return j.validate(e)
+}
+
+// rest reports whether nobody has a turn or waits for one.
+func (j *judges) rest() bool {
+	all := newJudges()
+	return len(j.turns.of)+len(j.large.of) == 0 && j.turns.free == all.turns.free && j.large.free == all.large.free
+}
+
+// Whoever has worked little is next, however many others want turns all the time,
+// and those share what there is.
+func TestTurns(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ most, each, organizations, requests int }{
+		{1, 1, 1, 5}, {1, 2, 3, 4}, {2, 2, 7, 3}, {4, 1, 9, 2}, {8, 8, 60, 2},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			turns := newTurns(c.most, c.each)
+			ctx, cancel := context.WithCancel(t.Context())
+			var began atomic.Int64
+			worked := make([]atomic.Int64, c.organizations)
+			var all sync.WaitGroup
+			for i := range c.organizations * c.requests {
+				all.Go(func() {
+					id := int64(i % c.organizations)
+					for turns.take(ctx, id) == nil {
+						began.Add(1)
+						<-time.After(time.Millisecond) // of virtual time
+						worked[id].Add(10)
+						if !turns.mustYield(id, 10) {
+							<-time.After(time.Millisecond)
+							worked[id].Add(10)
+							turns.done(id, 10)
+							continue
+						}
+						turns.done(id, 0)
+					}
+				})
+			}
+			for range 100 {
+				<-time.After(7 * time.Millisecond)
+				before := began.Load()
+				if err := turns.take(ctx, -1); err != nil {
+					t.Fatal(err)
+				}
+				if others := began.Load() - before; others > int64(2*c.most) { // some end at the same moment
+					t.Errorf("%+v: %d turns of others began before that of whoever had worked little", c, others)
+				}
+				turns.done(-1, 1)
+			}
+			least, most := int64(math.MaxInt64), int64(0)
+			for i := range worked {
+				least, most = min(least, worked[i].Load()), max(most, worked[i].Load())
+			}
+			if most-least > int64(20*(c.most+1)) {
+				t.Errorf("%+v: organizations have worked from %d to %d", c, least, most)
+			}
+			cancel()
+			all.Wait()
+			if turns.free != c.most || turns.busy != 0 || len(turns.of) != 0 {
+				t.Errorf("%+v: at the end %d are free of %d, and %d busy", c, turns.free, c.most, turns.busy)
+			}
+		})
+	}
+}
+
+// A turn that is not waited for any longer is nobody's.
+func TestTurnsThatAreGivenUp(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(100) {
+		synctest.Test(t, func(t *testing.T) {
+			r := rand.New(rand.NewPCG(seed, 0))
+			turns := newTurns(1+r.IntN(3), 1+r.IntN(2))
+			free := turns.free
+			var all sync.WaitGroup
+			for range 200 {
+				id, patience, work := int64(r.IntN(5)), time.Duration(r.IntN(20))*time.Millisecond, time.Duration(r.IntN(3))*time.Millisecond
+				all.Go(func() {
+					ctx, cancel := context.WithTimeout(t.Context(), patience)
+					defer cancel()
+					if err := turns.take(ctx, id); err != nil {
+						if !errors.Is(err, context.DeadlineExceeded) {
+							t.Error(err)
+						}
+						return
+					}
+					<-time.After(work)
+					turns.done(id, int(work))
+				})
+				<-time.After(time.Duration(r.IntN(2)) * time.Millisecond)
+			}
+			all.Wait()
+			if turns.free != free || turns.busy != 0 || len(turns.of) != 0 {
+				t.Errorf("seed %d: at the end %d are free of %d, and %d busy", seed, turns.free, free, turns.busy)
+			}
+		})
+	}
+}
+
+// bomb is a schema of which 2 KB take more steps than anybody has.
+func bomb() json.RawMessage {
+	const depth = 40
+	defs := []string{fmt.Sprintf(`"a%d":{"type":"object"}`, depth)}
+	for i := range depth {
+		defs = append(defs, fmt.Sprintf(`"a%d":{"allOf":[{"$ref":"#/$defs/a%d"},{"$ref":"#/$defs/a%d"}]}`, i, i+1, i+1))
+	}
+	return json.RawMessage(`{"$ref":"#/$defs/a0","$defs":{` + strings.Join(defs, ",") + `}}`)
+}
+
+// A request is judged for so long, and no longer: what has had its turn by then is
+// accepted, the rest is unavailable, and goes the next time.
+func TestBatchThatTakesLong(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, db *storetest.DB) {
+		s := newServer(t, db)
+		s.api.types.judges.patience = time.Second
+		r := s.newRegistrar(t)
+		r.put(t, "bomb", client.EventTypeInput{Schema: bomb(), Mode: client.ModeWarn})
+		events := make([]client.EventInput, client.MaxBatch)
+		for i := range events {
+			events[i] = client.EventInput{Type: "bomb", Payload: json.RawMessage(`{"x":"` + strings.Repeat("y", 7500) + `"}`)}
+		}
+		var accepted, unavailable int
+		for _, v := range sure(r.c.PostEvents(t.Context(), events))(t) {
+			switch {
+			case v.Status == client.PostAccepted && len(v.Warnings) == 1 && unavailable == 0:
+				accepted++
+			case v.Status == client.PostUnavailable && v.Problem.Status == http.StatusServiceUnavailable:
+				unavailable++
+			default:
+				t.Fatalf("%+v after %d that were accepted and %d that were not", v, accepted, unavailable)
+			}
+		}
+		if accepted == 0 || unavailable == 0 {
+			t.Errorf("%d of a batch were accepted, %d unavailable", accepted, unavailable)
+		}
+		if !s.api.types.judges.rest() {
+			t.Errorf("turns go on: %+v", s.api.types.judges)
+		}
+	})
+}
+
+// While others have all turns, who waits in vain gets 503, of either API and never
+// 429; and who needs no turn does not wait.
+func TestNoTurn(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, db *storetest.DB) {
+		s := newServer(t, db)
+		judges := &s.api.types.judges
+		judges.patience = 10 * time.Millisecond
+		r := s.newRegistrar(t)
+		r.put(t, "judged", client.EventTypeInput{Schema: json.RawMessage(`{"type":"object"}`), Mode: client.ModeReject})
+		taken := judges.turns.free
+		for range taken {
+			if err := judges.turns.take(t.Context(), -1); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for path, body := range map[string]string{
+			"/api/events": `{"type":"judged","payload":{}}`,
+			"/v1/events":  `{"type":"judged","payload":{}}`,
+		} {
+			got := r.ask(t, http.MethodPost, path, body, "X-Api-Key", r.key)
+			if got.status != http.StatusServiceUnavailable || got.header.Get("Retry-After") == "" {
+				t.Errorf("%s: %d %v %s", path, got.status, got.header, got.body)
+			}
+		}
+		list := sure(r.c.PostEvents(t.Context(), []client.EventInput{{Type: "judged", Payload: json.RawMessage(`{}`)}, {Type: "free", Payload: json.RawMessage(`{}`)}}))(t)
+		if list[0].Status != client.PostUnavailable || list[1].Status != client.PostAccepted {
+			t.Errorf("%+v", list)
+		}
+		for range taken {
+			judges.turns.done(-1, 0)
+		}
+		sure(r.c.PostEvent(t.Context(), client.EventInput{Type: "judged", Payload: json.RawMessage(`{}`)}))(t)
+		if !judges.rest() {
+			t.Errorf("turns go on: %+v", judges)
+		}
+	})
+}
