@@ -13,6 +13,7 @@ import (
 func neighbourCases() []measurement {
 	return []measurement{
 		{"isolation", isolation},
+		{"shares", shares},
 		{"fairness", fairness},
 		{"replay", replay},
 	}
@@ -67,6 +68,68 @@ func hangingNeighbours(ctx context.Context, b *bench, k int) (took []time.Durati
 		for _, h := range bad {
 			if h.hung.Load() == 0 {
 				return errors.New("a webhook that hangs got nothing: there was nothing to bear")
+			}
+		}
+		took = latencies(r.book.since(mark, func(h *hook) bool { return mood(h.mood.Load()) == prompt }))
+		return nil
+	})
+	return took, err
+}
+
+// shares is the time of events of organizations whose receivers answer at once,
+// while the receivers of k others take 6 to 12 s, and succeed. Each k has a server
+// of its own; their order is random.
+func shares(ctx context.Context, b *bench) (out outcome, err error) {
+	levels := []int{0, 1, 6}
+	took := map[int][]time.Duration{}
+	for _, i := range rand.Perm(len(levels)) {
+		if took[levels[i]], err = sluggishNeighbours(ctx, b, levels[i]); err != nil {
+			return out, fmt.Errorf("%d are sluggish: %w", levels[i], err)
+		}
+	}
+	none := [2]float64{ms(percentile(took[0], 50)), ms(percentile(took[0], 99))}
+	for _, k := range levels {
+		p50, p99 := ms(percentile(took[k], 50)), ms(percentile(took[k], 99))
+		out.add(fmt.Sprintf("%d sluggish: p50", k), "ms", p50, nil)
+		out.add(fmt.Sprintf("%d sluggish: p99", k), "ms", p99, nil)
+		if k > 0 {
+			out.add(fmt.Sprintf("%d sluggish: p50 / p50 of 0", k), "", p50/none[0], nil)
+			out.add(fmt.Sprintf("%d sluggish: p99 / p99 of 0", k), "", p99/none[1], atMost(1.5))
+		}
+	}
+	return out, nil
+}
+
+// sluggishNeighbours gives the times of the events of ten organizations, while k
+// others have more open deliveries than a node can have attempts.
+func sluggishNeighbours(ctx context.Context, b *bench, k int) (took []time.Duration, err error) {
+	const rate, most, each = 200, 50, 4000
+	err = b.with(ctx, nil, func(r *rig) error {
+		others, err := r.organizations(10, 10)
+		if err != nil {
+			return err
+		}
+		bad, err := r.organizations(k, most)
+		if err != nil {
+			return err
+		}
+		if err := r.warmUp(ctx, append(others, bad...)); err != nil {
+			return err
+		}
+		for _, h := range bad {
+			h.be(sluggish)
+		}
+		if k > 0 {
+			r.client.closedLoop(ctx, b.Clients, 0, count(bad, k*each))
+		}
+		mark := r.book.mark()
+		r.client.openLoop(ctx, rate, b.seconds(), lasting(others, forever))
+		if err := r.settle(ctx, others); err != nil {
+			return err
+		}
+		for _, h := range bad {
+			if h.hung.Load() == 0 {
+				return errors.New("a sluggish webhook got nothing: there was nothing to bear")
 			}
 		}
 		took = latencies(r.book.since(mark, func(h *hook) bool { return mood(h.mood.Load()) == prompt }))

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"strconv"
@@ -19,12 +20,16 @@ type mood int32
 const (
 	prompt   mood = iota
 	slow          // answers after slowness
+	sluggish      // answers after sluggishness, or up to twice as long
 	hanging       // takes the request and does not answer, until it is released
 	refusing      // answers 503
 )
 
-// slowness is how long a slow endpoint takes.
-const slowness = 100 * time.Millisecond
+// How long slow and sluggish endpoints take.
+const (
+	slowness     = 100 * time.Millisecond
+	sluggishness = 6 * time.Second
+)
 
 // hook is a webhook: one endpoint, and the events for it.
 type hook struct {
@@ -107,6 +112,11 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	switch mood(h.mood.Load()) {
 	case slow:
 		if pause(req.Context(), slowness) != nil {
+			return
+		}
+	case sluggish:
+		h.hung.Add(1)
+		if pause(req.Context(), sluggishness+rand.N(sluggishness)) != nil {
 			return
 		}
 	case refusing:
