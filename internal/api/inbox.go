@@ -59,10 +59,11 @@ func (a *API) listInbox(w http.ResponseWriter, r *request) error {
 // answerInbox answers with events of the inbox between a head and a tail.
 func (a *API) answerInbox(w http.ResponseWriter, r *request, head string, page []store.InboxEvent, tail string) error {
 	size := sizeOfInbox(page)
-	if err := a.used.take(r.orgID(), size); err != nil {
+	h := a.holderOf(r)
+	if err := a.used.takeFor(h, size); err != nil {
 		return err
 	}
-	defer a.used.give(r.orgID(), size)
+	defer a.used.giveFor(h, size)
 	b := []byte(head)
 	for i := range page {
 		if i > 0 {

@@ -176,10 +176,11 @@ func (s *stream) lookDue(low trigger.ID, now time.Time) error {
 // send writes events; due is when, if they have come due late.
 func (s *stream) send(page []store.InboxEvent, due time.Time) error {
 	size := sizeOfInbox(page)
-	if err := s.api.used.take(s.r.orgID(), size); err != nil {
+	h := s.api.holderOf(s.r)
+	if err := s.api.used.takeFor(h, size); err != nil {
 		return err
 	}
-	defer s.api.used.give(s.r.orgID(), size)
+	defer s.api.used.giveFor(h, size)
 	var b []byte
 	for i := range page {
 		e := &page[i]
