@@ -97,3 +97,29 @@ func noMemory() error {
 
 // holderOf returns whose memory a request takes.
 func (a *API) holderOf(r *request) holder { return holder{r.orgID(), a.limitedAddr(r)} }
+
+// holding is what one request holds of a budget. It may be used by one
+// goroutine at a time.
+type holding struct {
+	budget *budget
+	holder holder
+	n      int
+}
+
+func (a *API) holdingOf(r *request) *holding { return &holding{budget: a.used, holder: a.holderOf(r)} }
+
+// takeEvents takes memory for events of a size: as they were read, and as they
+// are written.
+func (h *holding) takeEvents(size int) error {
+	err := h.budget.takeFor(h.holder, 2*size)
+	if err == nil {
+		h.n += 2 * size
+	}
+	return err
+}
+
+// free gives all of it back.
+func (h *holding) free() {
+	h.budget.giveFor(h.holder, h.n)
+	h.n = 0
+}

@@ -72,14 +72,6 @@ func sizeOf(events map[trigger.ID]*trigger.Event) (size int) {
 	return size
 }
 
-// sizeOfInbox is sizeOf for events of an inbox.
-func sizeOfInbox(page []store.InboxEvent) (size int) {
-	for i := range page {
-		size += 2 * page[i].Size()
-	}
-	return size
-}
-
 // marshal is for values that always can be.
 func marshal(v any) []byte {
 	b, _ := json.Marshal(v)

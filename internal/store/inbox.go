@@ -18,7 +18,7 @@ type InboxEvent struct {
 // first before the others, for a lease: nobody else gets them before it ends.
 // What is over maxBytes in sum is left there, but for the first. Where there
 // is nothing, the list is empty.
-func (s *Store) ClaimInbox(ctx context.Context, orgID int64, limit, maxBytes int, claim trigger.ID, lease time.Duration) (list []InboxEvent, until time.Time, err error) {
+func (s *Store) ClaimInbox(ctx context.Context, orgID int64, p InboxPage, claim trigger.ID, lease time.Duration) (list []InboxEvent, until time.Time, err error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
 	now := s.Now()
@@ -35,7 +35,7 @@ func (s *Store) ClaimInbox(ctx context.Context, orgID int64, limit, maxBytes int
 		}, `UPDATE deliveries SET claim = $5, due_at = $6, attempts = attempts + 1`+s.dialect.sliceOf(`deliveries
 			WHERE bucket = $1 AND organization_id = $2 AND state = 0 AND webhook_id = 0 AND due_at <= $3
 			ORDER BY due_at LIMIT $4`, trigger.DeliveryOpen)+` RETURNING event_id, attempts`,
-			trigger.Bucket(orgID), orgID, micros(now), limit, claim[:], micros(until))
+			trigger.Bucket(orgID), orgID, micros(now), p.Limit, claim[:], micros(until))
 		return err
 	})
 	if err != nil { // it may be committed all the same
@@ -47,7 +47,11 @@ func (s *Store) ClaimInbox(ctx context.Context, orgID int64, limit, maxBytes int
 		ids[i], attempts[t.id] = t.id, t.attempts
 	}
 	sortIDs(ids)
-	list, rest, err := s.readInbox(ctx, orgID, ids, maxBytes)
+	list, rest, err := s.readInbox(ctx, orgID, ids, p)
+	if err != nil && rest != nil { // there is no memory for them
+		s.unclaimInbox(ctx, orgID, claim, rest)
+		return nil, time.Time{}, err
+	}
 	if err != nil {
 		s.LoseClaim(orgID, claim, until)
 		return nil, time.Time{}, wrap("read the inbox", err)
@@ -59,22 +63,30 @@ func (s *Store) ClaimInbox(ctx context.Context, orgID int64, limit, maxBytes int
 	return list, until, nil
 }
 
-// readInbox reads events until they are over maxBytes in sum; rest are those
-// that it has not read. Events that are gone are left out.
-func (s *Store) readInbox(ctx context.Context, orgID int64, ids []trigger.ID, maxBytes int) (list []InboxEvent, rest []trigger.ID, err error) {
+// readInbox reads events until they are over the bytes of a page in sum, or
+// there is no memory for more; rest are those that it has not read. If there is
+// no memory for the first ones, it returns the error of Take, and rest is not nil.
+// Events that are gone are left out.
+func (s *Store) readInbox(ctx context.Context, orgID int64, ids []trigger.ID, p InboxPage) (list []InboxEvent, rest []trigger.ID, err error) {
 	const step = 8
-	for size := 0; len(ids) > 0 && size < maxBytes; {
+	for size := 0; len(ids) > 0 && size < p.Bytes; {
 		part := ids[:min(step, len(ids))]
 		events, err := s.readEvents(ctx, s.read, orgID, part)
 		if err != nil {
 			return nil, nil, err
+		}
+		switch err := p.take(events); {
+		case err != nil && len(list) > 0:
+			return list, ids, nil
+		case err != nil:
+			return nil, ids, err
 		}
 		for i, id := range part {
 			e := events[id]
 			if e == nil {
 				continue
 			}
-			if size += e.Size(); size > maxBytes && len(list) > 0 {
+			if size += e.Size(); size > p.Bytes && len(list) > 0 {
 				return list, ids[i:], nil
 			}
 			list = append(list, InboxEvent{Event: e})
@@ -82,6 +94,18 @@ func (s *Store) readInbox(ctx context.Context, orgID int64, ids []trigger.ID, ma
 		ids = ids[len(part):]
 	}
 	return list, ids, nil
+}
+
+// take takes memory for events that have been read.
+func (p *InboxPage) take(events map[trigger.ID]*trigger.Event) error {
+	if p.Take == nil {
+		return nil
+	}
+	size := 0
+	for _, e := range events {
+		size += e.Size()
+	}
+	return p.Take(size)
 }
 
 // inboxRows goes on with a condition that begins with bucket = $1: it picks
@@ -175,6 +199,12 @@ func (s *Store) moveInbox(ctx context.Context, orgID int64, claim trigger.ID, id
 type InboxPage struct {
 	Limit, Bytes int                   // of it; one event may be larger by itself
 	Without      func(trigger.ID) bool // leaves out events before they are read; nil: none
+
+	// Take takes memory for events, by their size in bytes, as they are read. If it
+	// fails, the page ends before them; if they are the first, the page is that
+	// error. What was taken is not given back, even if the page fails. nil: any
+	// number of bytes may be read.
+	Take func(size int) error
 }
 
 // inboxRow is what the inbox is owed of an event.
@@ -263,7 +293,7 @@ func (s *Store) pageOf(ctx context.Context, orgID int64, rows []inboxRow, p Inbo
 			ids, places[r.id] = append(ids, r.id), i
 		}
 	}
-	list, rest, err := s.readInbox(ctx, orgID, ids, p.Bytes)
+	list, rest, err := s.readInbox(ctx, orgID, ids, p)
 	if err != nil {
 		return nil, 0, err
 	}
