@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"triggerd/client"
 	"triggerd/internal/store/storetest"
 )
 
@@ -441,4 +442,45 @@ func (s *server) routeOf(t *testing.T, target string) route {
 	}
 	t.Fatalf("there is no route for %s", target)
 	return route{}
+}
+
+// A page of the inbox ends where the memory of its organization does, and what
+// a claim has no memory for can be claimed by the next.
+func TestInboxWithoutMemory(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, db *storetest.DB) {
+		s := newServer(t, db)
+		key := s.newKey(t, "enterprise")
+		c, org := s.as(key), s.keyOf(t, key).Organization.ID
+		const payload = 10_000
+		for range 20 {
+			s.accept(t, key, `{"type":"t","payload":"`+strings.Repeat("x", payload)+`"}`)
+		}
+		s.api.used.setMax(50 * payload) // a step of 8 events is counted twice
+		if page := sure(c.InboxPage(t.Context(), 20, ""))(t); len(page.Data) != 8 || page.NextCursor == "" {
+			t.Errorf("a page of %d, and then %q", len(page.Data), page.NextCursor)
+		}
+		if err := s.api.used.take(org, 20*payload); err != nil {
+			t.Fatal(err)
+		}
+		s.do(t, "GET", "/v1/inbox", key, "").wants(t, "the inbox", 503, `"code":"unavailable"`)
+		s.do(t, "POST", "/v1/inbox/claim", key, "{}", "Content-Type: application/json").wants(t, "a claim", 503, `"code":"unavailable"`)
+		s.do(t, "GET", "/v1/inbox/stream", key, "").wants(t, "the stream", 503, `"code":"unavailable"`)
+		s.api.used.give(org, 20*payload)
+		claimed := 0
+		for _, want := range []int{8, 12, 0} {
+			got := sure(c.ClaimInbox(t.Context(), client.ClaimInput{Limit: 20}))(t)
+			if claimed += len(got.Data); len(got.Data) != want {
+				t.Errorf("claimed %d, want %d", len(got.Data), want)
+			}
+			for _, e := range got.Data {
+				if e.Attempts != 1 {
+					t.Errorf("attempt %d", e.Attempts)
+				}
+			}
+		}
+		if n := s.api.used.inUse(); n != 0 || claimed != 20 {
+			t.Errorf("%d bytes are still held, %d events were claimed", n, claimed)
+		}
+	})
 }
