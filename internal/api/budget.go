@@ -108,9 +108,9 @@ type holding struct {
 
 func (a *API) holdingOf(r *request) *holding { return &holding{budget: a.used, holder: a.holderOf(r)} }
 
-// takeEvents takes memory for events of a size: as they were read, and as they
-// are written.
-func (h *holding) takeEvents(size int) error {
+// takeEvent takes memory for an event of a size: as it was read, and as it is
+// written.
+func (h *holding) takeEvent(size int) error {
 	err := h.budget.takeFor(h.holder, 2*size)
 	if err == nil {
 		h.n += 2 * size

@@ -61,7 +61,7 @@ func (a *API) listInbox(w http.ResponseWriter, r *request) error {
 
 // page is one of an answer, whose memory is taken as it is read.
 func (h *holding) page(limit int) store.InboxPage {
-	return store.InboxPage{Limit: limit, Bytes: maxClaimBytes, Take: h.takeEvents}
+	return store.InboxPage{Limit: limit, Bytes: maxClaimBytes, Take: h.takeEvent}
 }
 
 // answerInbox answers with events of the inbox between a head and a tail.

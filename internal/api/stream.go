@@ -141,7 +141,7 @@ func (s *stream) look() (more bool, err error) {
 
 // page is how much is read at a time, of what was not sent.
 func (s *stream) page() store.InboxPage {
-	return store.InboxPage{Limit: streamPage, Bytes: streamBytes, Take: s.held.takeEvents, Without: func(id trigger.ID) bool {
+	return store.InboxPage{Limit: streamPage, Bytes: streamBytes, Take: s.held.takeEvent, Without: func(id trigger.ID) bool {
 		_, was := s.sent[id]
 		return was
 	}}

@@ -456,19 +456,19 @@ func TestInboxWithoutMemory(t *testing.T) {
 		for range 20 {
 			s.accept(t, key, `{"type":"t","payload":"`+strings.Repeat("x", payload)+`"}`)
 		}
-		s.api.used.setMax(50 * payload) // a step of 8 events is counted twice
-		if page := sure(c.InboxPage(t.Context(), 20, ""))(t); len(page.Data) != 8 || page.NextCursor == "" {
+		s.api.used.setMax(50 * payload) // each event is counted twice
+		if page := sure(c.InboxPage(t.Context(), 20, ""))(t); len(page.Data) != 12 || page.NextCursor == "" {
 			t.Errorf("a page of %d, and then %q", len(page.Data), page.NextCursor)
 		}
-		if err := s.api.used.take(org, 20*payload); err != nil {
+		if err := s.api.used.take(org, 24*payload); err != nil {
 			t.Fatal(err)
 		}
 		s.do(t, "GET", "/v1/inbox", key, "").wants(t, "the inbox", 503, `"code":"unavailable"`)
 		s.do(t, "POST", "/v1/inbox/claim", key, "{}", "Content-Type: application/json").wants(t, "a claim", 503, `"code":"unavailable"`)
 		s.do(t, "GET", "/v1/inbox/stream", key, "").wants(t, "the stream", 503, `"code":"unavailable"`)
-		s.api.used.give(org, 20*payload)
+		s.api.used.give(org, 24*payload)
 		claimed := 0
-		for _, want := range []int{8, 12, 0} {
+		for _, want := range []int{12, 8, 0} {
 			got := sure(c.ClaimInbox(t.Context(), client.ClaimInput{Limit: 20}))(t)
 			if claimed += len(got.Data); len(got.Data) != want {
 				t.Errorf("claimed %d, want %d", len(got.Data), want)

@@ -65,7 +65,7 @@ func (s *Store) ClaimInbox(ctx context.Context, orgID int64, p InboxPage, claim 
 
 // readInbox reads events until they are over the bytes of a page in sum, or
 // there is no memory for more; rest are those that it has not read. If there is
-// no memory for the first ones, it returns the error of Take, and rest is not nil.
+// no memory for the first one, it returns the error of Take, and rest is not nil.
 // Events that are gone are left out.
 func (s *Store) readInbox(ctx context.Context, orgID int64, ids []trigger.ID, p InboxPage) (list []InboxEvent, rest []trigger.ID, err error) {
 	const step = 8
@@ -75,12 +75,6 @@ func (s *Store) readInbox(ctx context.Context, orgID int64, ids []trigger.ID, p 
 		if err != nil {
 			return nil, nil, err
 		}
-		switch err := p.take(events); {
-		case err != nil && len(list) > 0:
-			return list, ids, nil
-		case err != nil:
-			return nil, ids, err
-		}
 		for i, id := range part {
 			e := events[id]
 			if e == nil {
@@ -89,6 +83,12 @@ func (s *Store) readInbox(ctx context.Context, orgID int64, ids []trigger.ID, p 
 			if size += e.Size(); size > p.Bytes && len(list) > 0 {
 				return list, ids[i:], nil
 			}
+			switch err := p.take(e); {
+			case err != nil && len(list) > 0:
+				return list, ids[i:], nil
+			case err != nil:
+				return nil, ids, err
+			}
 			list = append(list, InboxEvent{Event: e})
 		}
 		ids = ids[len(part):]
@@ -96,16 +96,12 @@ func (s *Store) readInbox(ctx context.Context, orgID int64, ids []trigger.ID, p 
 	return list, ids, nil
 }
 
-// take takes memory for events that have been read.
-func (p *InboxPage) take(events map[trigger.ID]*trigger.Event) error {
+// take takes memory for an event that has been read.
+func (p *InboxPage) take(e *trigger.Event) error {
 	if p.Take == nil {
 		return nil
 	}
-	size := 0
-	for _, e := range events {
-		size += e.Size()
-	}
-	return p.Take(size)
+	return p.Take(e.Size())
 }
 
 // inboxRows goes on with a condition that begins with bucket = $1: it picks
@@ -200,10 +196,10 @@ type InboxPage struct {
 	Limit, Bytes int                   // of it; one event may be larger by itself
 	Without      func(trigger.ID) bool // leaves out events before they are read; nil: none
 
-	// Take takes memory for events, by their size in bytes, as they are read. If it
-	// fails, the page ends before them; if they are the first, the page is that
-	// error. What was taken is not given back, even if the page fails. nil: any
-	// number of bytes may be read.
+	// Take takes memory for an event, by its size in bytes, as it is read. If Take
+	// fails, the page ends before the event; if that is the first, the page fails
+	// with the error of Take. What was taken is not given back, even if the page
+	// fails. nil: memory is not counted.
 	Take func(size int) error
 }
 
