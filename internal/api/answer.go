@@ -15,7 +15,9 @@ import (
 // recorder notes what was answered.
 type recorder struct {
 	http.ResponseWriter
-	before        func(h http.Header, status int) // adds what each answer has; nil: nothing
+	before        func(h http.Header, status int)         // adds what each answer has; nil: nothing
+	reserve       func(n int) (release func(), err error) // takes memory for an answer; nil: it is not counted
+	refused       error                                   // why an answer got no memory, and was not written
 	status, bytes int
 
 	mu   sync.Mutex
@@ -122,14 +124,27 @@ func tellRetry(w http.ResponseWriter, e *trigger.Error) {
 	}
 }
 
-// answer writes a small value as JSON.
+// answer writes a value as JSON. A large answer counts in the memory of who has
+// asked for it; if there is none, the recorder notes that and nothing is
+// written.
 func answer(w http.ResponseWriter, status int, v any) {
 	body, err := json.Marshal(v)
 	if err != nil {
 		status, body = http.StatusInternalServerError, []byte(`{"error":"Internal error"}`)
 	}
+	if out, ok := w.(*recorder); ok && out.reserve != nil && len(body) > smallAnswer {
+		release, err := out.reserve(2 * len(body)) // as it was read, and as it is written
+		if err != nil {
+			out.refused = err
+			return
+		}
+		defer release()
+	}
 	answerJSON(w, status, body)
 }
+
+// smallAnswer is what net/http has a buffer for, in bytes. It is not counted.
+const smallAnswer = 4 << 10
 
 func answerJSON(w http.ResponseWriter, status int, body []byte) {
 	w.Header().Set("Content-Type", "application/json")

@@ -32,7 +32,7 @@ import (
 const (
 	maxURL         = 8 << 10          // bytes of a request target
 	handlerTimeout = 30 * time.Second // for all of it, but see [route.timeout]; every wait within has a bound of its own
-	maxBodies      = 256 << 20        // bytes of bodies in memory at a time
+	maxBodies      = 256 << 20        // bytes of bodies and answers in memory at a time
 	wrongKeys      = 20               // a minute from one address
 	busyRetry      = time.Second      // when to come back while memory is short
 )
@@ -70,8 +70,10 @@ type API struct {
 	wrong limit.Limiter[netip.Prefix] // by address
 	keys  *keyCache
 	token *tokenCache
-	used  *budget  // bytes of bodies
-	tags  sync.Map // entity tags of files, by name
+	used  *budget  // bytes of bodies and answers
+	files sync.Map // by name
+
+	answering *budget // answers with files under way
 
 	guesses limit.Limiter[netip.Prefix] // wrong operator tokens, by address
 	signups limit.Limiter[netip.Prefix] // organizations that open signup has made, by address
@@ -150,7 +152,7 @@ func (a *API) Handler() http.Handler {
 	a.keys = newKeyCache(a.Store)
 	a.token = newTokenCache(a.Store)
 	a.signups.Window = signupWindow
-	a.used = newBudget(maxBodies)
+	a.used, a.answering = newBudget(maxBodies), newBudget(maxFiles)
 	a.types = newTypeCache(a.Store)
 	a.rates.Nodes, a.rates.Take = a.Store.Nodes, a.Store.TakePermits
 	return a.serveAll(a.routes(), false)
@@ -241,7 +243,16 @@ func (a *API) serveAs(rt route, operator bool) http.Handler {
 				a.tellLimit(h, req)
 			}
 		}
+		if r.Method == http.MethodGet { // what has changed something is answered at any rate
+			out.reserve = func(n int) (func(), error) {
+				h := a.holderOf(req)
+				return func() { a.used.giveFor(h, n) }, a.used.takeFor(h, n)
+			}
+		}
 		err := a.handle(rt, out, req)
+		if err == nil {
+			err = out.refused
+		}
 		switch {
 		case err == nil || out.status != 0:
 		case rt.isNew():

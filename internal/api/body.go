@@ -8,48 +8,18 @@ import (
 	"net/http"
 	"os"
 	"strings"
-	"sync"
+	"time"
 
 	"triggerd/internal/trigger"
 )
 
-// budget bounds the bytes that are in memory for bodies of requests. One
-// organization gets at most half of them: whoever is slow on purpose leaves
-// room for the others.
-type budget struct {
-	max int
-
-	mu   sync.Mutex
-	used int
-	of   map[int64]int // by organization; 0: who has none yet
-}
-
-func newBudget(most int) *budget { return &budget{max: most, of: map[int64]int{}} }
-
-// take asks for n more bytes for an organization.
-func (b *budget) take(orgID int64, n int) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.used+n > b.max || b.of[orgID]+n > b.max/2 {
-		return trigger.NewUnavailable(errors.New("too many bodies in memory"), busyRetry)
-	}
-	b.used += n
-	b.of[orgID] += n
-	return nil
-}
-
-func (b *budget) give(orgID int64, n int) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.used -= n
-	if b.of[orgID] -= n; b.of[orgID] == 0 {
-		delete(b.of, orgID) // else they would pile up
-	}
-}
-
-// firstRead is how much memory a body gets before more of it has come, in
-// bytes: a large Content-Length alone costs nothing.
-const firstRead = 64 << 10
+// A body gets memory as it comes, so that a large Content-Length alone costs
+// next to nothing.
+const (
+	unknownRead = 512      // bytes at first, if the length is not known
+	idleRead    = 4 << 10  // bytes at most before some have come
+	firstRead   = 64 << 10 // bytes from which on memory doubles; until then it grows fourfold
+)
 
 // readJSON reads the body of a request. UnsupportedMedia if it says that it is
 // not JSON, TooLarge if it is over the limit, which is judged as early as can
@@ -68,46 +38,66 @@ func (a *API) readAll(w http.ResponseWriter, r *request, limit int) (body []byte
 		w.Header().Set("Connection", "close") // nobody reads the rest
 		return nil, nil, tooLarge(limit)
 	}
-	size := 512 // where the length is not known
-	if r.ContentLength >= 0 {
-		size = int(min(r.ContentLength+1, firstRead)) // one more, to see the end
-	}
-	orgID, taken := r.key.Organization.ID, 0
-	free = func() { a.used.give(orgID, taken) }
-	in := http.MaxBytesReader(w, r.Body, int64(limit))
+	u := &upload{holder: a.holderOf(r), stop: func() {
+		_ = http.NewResponseController(w).SetReadDeadline(time.Unix(1, 0)) // long ago
+	}}
 	r.right.readBody()
-	for {
-		if err := a.used.take(orgID, size-taken); err != nil {
-			free()
-			return nil, nil, err
-		}
-		taken = size
-		body = append(make([]byte, 0, size), body...)
-		for len(body) < size && err == nil {
-			var n int
-			n, err = in.Read(body[len(body):size])
-			body = body[:len(body)+n]
-		}
-		if err != nil {
-			break
-		}
-		size *= 2
+	body, err = a.readUpload(u, http.MaxBytesReader(w, r.Body, int64(limit)), r.ContentLength)
+	ended, cut := r.right.hasBody(), a.used.end(u)
+	if err == io.EOF && ended == nil && cut == nil {
+		return body, func() { a.used.free(u) }, nil
 	}
-	ended := r.right.hasBody()
-	if err == io.EOF && ended == nil {
-		return body, free, nil
-	}
-	free()
+	a.used.free(u)
 	w.Header().Set("Connection", "close") // else net/http waits for the rest before it answers
-	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		return nil, nil, tooLarge(limit)
+	if cut != nil {
+		err = cut
 	}
-	if errors.Is(err, os.ErrDeadlineExceeded) { // the server's ReadTimeout
-		return nil, nil, &trigger.Error{
-			Kind: trigger.TimedOut, Message: fmt.Sprintf("The body did not arrive in time: got %d bytes; send the request again", len(body)), Cause: err,
+	return nil, nil, bodyError(err, len(body), limit)
+}
+
+// readUpload reads a body to its end, and returns what has come. The error is
+// io.EOF if that is all of it.
+func (a *API) readUpload(u *upload, in io.Reader, length int64) (body []byte, err error) {
+	size := unknownRead
+	if length >= 0 {
+		size = int(min(length+1, idleRead)) // one more, to see the end
+	}
+	for {
+		if err := a.used.grow(u, size, a.Now()); err != nil {
+			return body, err
+		}
+		body = append(make([]byte, 0, size), body...)
+		for len(body) < size {
+			n, err := in.Read(body[len(body):size])
+			body = body[:len(body)+n]
+			if err != nil {
+				return body, err
+			}
+			a.used.advance(u, n, a.Now())
+		}
+		if size < firstRead {
+			size *= 2
+		}
+		if size *= 2; length >= 0 {
+			size = int(min(int64(size), length+1))
 		}
 	}
-	return nil, nil, &trigger.Error{Kind: trigger.Malformed, Message: "The body ended early", Cause: err}
+}
+
+// bodyError returns what is told about a body that was not read to its end.
+func bodyError(err error, got, limit int) error {
+	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return tooLarge(limit)
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, errSlowBody) { // the server's ReadTimeout, or cutSlow
+		return &trigger.Error{
+			Kind: trigger.TimedOut, Message: fmt.Sprintf("The body did not arrive in time: got %d bytes; send the request again", got), Cause: err,
+		}
+	}
+	if _, ok := errors.AsType[*trigger.Error](err); ok {
+		return err
+	}
+	return &trigger.Error{Kind: trigger.Malformed, Message: "The body ended early", Cause: err}
 }
 
 func tooLarge(limit int) error {

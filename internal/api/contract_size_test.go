@@ -3,8 +3,9 @@ package api
 import (
 	"fmt"
 	"io"
-	"net"
 	"net/http"
+	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -96,70 +97,97 @@ func (b *budget) setMax(n int) {
 	b.max = n
 }
 
-// Bodies that are on their way are bounded in bytes, all together and those of
-// one organization.
+// What is free is shared: an organization may hold as much as it leaves, and an
+// address three times as much.
 func TestBudget(t *testing.T) {
 	t.Parallel()
 	b := newBudget(100)
-	take := func(orgID int64, n int, want bool) {
+	near, far := netip.MustParsePrefix("192.0.2.1/32"), netip.MustParsePrefix("2001:db8::/64")
+	take := func(orgID int64, from netip.Prefix, n int, want bool) {
 		t.Helper()
-		if err := b.take(orgID, n); (err == nil) != want || err != nil && trigger.KindOf(err) != trigger.Unavailable {
-			t.Errorf("take %d for %d: %v", n, orgID, err)
+		if err := b.takeFor(holder{orgID, from}, n); (err == nil) != want || err != nil && trigger.KindOf(err) != trigger.Unavailable {
+			t.Errorf("take %d for %d from %s: %v", n, orgID, from, err)
 		}
 	}
-	take(1, 51, false) // over half of it
-	take(1, 30, true)
-	take(1, 21, false)
-	take(1, 20, true)
-	take(1, 1, false)
-	take(2, 40, true) // of the other half
-	take(3, 11, false)
-	take(3, 10, true)
-	take(2, 1, false) // over all of it
+	none := netip.Prefix{}
+	take(1, none, 51, false) // 49 would be free
+	take(1, none, 30, true)
+	take(1, none, 21, false)
+	take(1, none, 20, true)
+	take(1, none, 1, false)
+	take(2, none, 26, false)
+	take(2, near, 25, true)
+	take(3, near, 12, true)
+	take(4, near, 1, false) // its 38 would be more than three times 12
+	take(noOrganization, near, 1, false)
+	take(4, far, 7, false) // 6 would be free
+	take(4, far, 6, true)
+	take(noOrganization, far, 1, true)
+	b.giveFor(holder{noOrganization, far}, 1)
 	b.give(1, 50)
-	take(2, 11, false)
-	take(3, 40, true)
-	b.give(2, 40)
-	b.give(3, 50)
-	if b.inUse() != 0 || len(b.of) != 0 {
-		t.Errorf("%d in use, by %v", b.inUse(), b.of)
+	b.giveFor(holder{2, near}, 25)
+	b.giveFor(holder{3, near}, 12)
+	b.giveFor(holder{4, far}, 6)
+	if b.inUse() != 0 || len(b.of) != 0 || len(b.from) != 0 {
+		t.Errorf("%d in use, by %v and %v", b.inUse(), b.of, b.from)
+	}
+}
+
+// If many take all they can, in turn, the next organization still gets its
+// part; so does the next address. Before any of it is given back, those that come
+// first have more than those that come later.
+func TestBudgetLeavesRoom(t *testing.T) {
+	t.Parallel()
+	const most, bite = 1 << 20, 64
+	next := holder{-5, netip.MustParsePrefix("198.51.100.1/32")}
+	leaves := func(b *budget, who string, k, want int) {
+		t.Helper()
+		if free := most - b.inUse(); free < want-(k+1)*bite || free > want+(k+1)*bite {
+			t.Errorf("%d %s leave %d bytes, want %d", k, who, free, want)
+		}
+		if err := b.takeFor(next, want/2-(k+1)*bite); err != nil {
+			t.Errorf("%d %s leave nothing for the next: %v", k, who, err)
+		}
+	}
+	for k := 1; k <= 10; k++ {
+		b := newBudget(most)
+		for more := true; more; {
+			more = false
+			for i := range k {
+				more = b.take(int64(i), bite) == nil || more
+			}
+		}
+		leaves(b, "organizations in turn", k, most/(k+1))
+		b = newBudget(most)
+		for i := range k {
+			for b.take(int64(i), bite) == nil {
+			}
+		}
+		leaves(b, "organizations, one after the other,", k, most>>k)
+		b = newBudget(most)
+		for more := true; more; {
+			more = false
+			for i := range 100 * k { // 100 organizations of each address
+				from := netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(i % k)}), 32)
+				more = b.takeFor(holder{int64(i), from}, bite) == nil || more
+			}
+		}
+		leaves(b, "addresses in turn", k, most/(addressShare*k+1))
 	}
 }
 
 func TestNoMemoryForBodies(t *testing.T) {
 	t.Parallel()
 	for _, length := range []int64{1000, -1} {
-		a := API{MaxBody: 10_000, used: newBudget(1400)}
+		a := API{MaxBody: 10_000, used: newBudget(1400), Now: newClock().Now}
 		req, err := http.NewRequestWithContext(t.Context(), "POST", "/", strings.NewReader(strings.Repeat("x", 1000)))
 		if err != nil {
 			t.Fatal(err)
 		}
 		req.ContentLength = length
-		_, _, err = a.readJSON(nil, &request{Request: req})
+		_, _, err = a.readJSON(httptest.NewRecorder(), &request{Request: req})
 		if trigger.KindOf(err) != trigger.Unavailable || a.used.inUse() != 0 {
 			t.Errorf("length %d: %v, %d bytes in use", length, err, a.used.inUse())
 		}
 	}
-}
-
-// An organization whose bodies do not come gets no more memory at last, and
-// the others still do.
-func TestSlowBodiesOfOneOrganization(t *testing.T) {
-	t.Parallel()
-	s := newServer(t, storetest.SQLite(t))
-	slow, honest := s.newKey(t, "free"), s.newKey(t, "free")
-	s.api.used.setMax(10 * firstRead)
-	for range 5 {
-		conn, err := net.Dial("tcp", s.Listener.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer conn.Close()
-		if _, err := io.WriteString(conn, rawRequest("POST", "/api/events", slow, strings.Repeat(" ", firstRead))[:200]); err != nil {
-			t.Fatal(err)
-		}
-	}
-	eventually(t, "half of the memory is taken", func() bool { return s.api.used.inUse() == 5*firstRead })
-	s.post(t, slow, `{"type":"t","payload":1}`).wants(t, "the slow organization", 503, "")
-	s.accept(t, honest, `{"type":"t","payload":"`+strings.Repeat("x", firstRead)+`"}`)
 }

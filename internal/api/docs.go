@@ -2,8 +2,11 @@ package api
 
 import (
 	"embed"
+	"errors"
 	"net/http"
 	"path"
+
+	"triggerd/internal/trigger"
 )
 
 //go:embed openapi.yaml docs
@@ -31,25 +34,51 @@ func (a *API) getDocs(w http.ResponseWriter, r *request) error {
 	return a.answerFile(w, r, "docs/problems.html")
 }
 
-// answerFile gives a file, or says that the client has it already.
-func (a *API) answerFile(w http.ResponseWriter, r *request, name string) error {
+// maxFiles is how many answers with files may be under way at a time. One
+// address gets at most three quarters of them.
+const maxFiles = 64
+
+// file is a file as it is answered.
+type file struct {
+	body []byte // shared by all answers: it must not be changed
+	tag  string
+}
+
+// fileOf returns an embedded file. It is copied once, not for each answer.
+// NotFound if there is none.
+func (a *API) fileOf(name string) (file, error) {
+	if known, ok := a.files.Load(name); ok {
+		return known.(file), nil
+	}
 	body, err := files.ReadFile(name)
 	if err != nil {
-		return notFound()
+		return file{}, notFound()
 	}
-	tag, known := a.tags.Load(name)
-	if !known {
-		tag = etagOf(body)
-		a.tags.Store(name, tag)
+	known, _ := a.files.LoadOrStore(name, file{body, etagOf(body)})
+	return known.(file), nil
+}
+
+// answerFile answers with a file, or says that the client has it already. It
+// returns Unavailable if too many such answers are under way.
+func (a *API) answerFile(w http.ResponseWriter, r *request, name string) error {
+	f, err := a.fileOf(name)
+	if err != nil {
+		return err
 	}
-	w.Header().Set("ETag", tag.(string))
-	if hasCurrent(r.Header, tag.(string)) {
+	if hasCurrent(r.Header, f.tag) {
+		w.Header().Set("ETag", f.tag)
 		w.WriteHeader(http.StatusNotModified)
 		return nil
 	}
+	h := holder{noOrganization, a.limitedAddr(r)}
+	if err := a.answering.takeFor(h, 1); err != nil {
+		return trigger.NewUnavailable(errors.New("too many answers with files are under way, in all or to its address"), busyRetry)
+	}
+	defer a.answering.giveFor(h, 1)
+	w.Header().Set("ETag", f.tag)
 	w.Header().Set("Content-Type", contentTypeOf(name))
 	w.WriteHeader(http.StatusOK)
-	_, _ = w.Write(body) // a client that is gone needs no answer
+	_, _ = w.Write(f.body) // a client that is gone needs no answer
 	return nil
 }
 

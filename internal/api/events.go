@@ -130,10 +130,11 @@ func (a *API) getEvent(w http.ResponseWriter, r *request) error {
 		return err
 	}
 	size := 2 * event.Size()
-	if err := a.used.take(r.orgID(), size); err != nil {
+	h := a.holderOf(r)
+	if err := a.used.takeFor(h, size); err != nil {
 		return err
 	}
-	defer a.used.give(r.orgID(), size)
+	defer a.used.giveFor(h, size)
 	why, err := a.why(r, id)
 	if err != nil {
 		return err

@@ -65,10 +65,11 @@ func (a *API) listEventTypes(w http.ResponseWriter, r *request) error {
 	for i := range found {
 		size += 2 * len(found[i].Schema) // as it was read, and as it is written
 	}
-	if err := a.used.take(r.orgID(), size); err != nil {
+	h := a.holderOf(r)
+	if err := a.used.takeFor(h, size); err != nil {
 		return err
 	}
-	defer a.used.give(r.orgID(), size)
+	defer a.used.giveFor(h, size)
 	b := []byte(`{"data":[`)
 	page := found[:min(len(found), limit)]
 	for i := range page {

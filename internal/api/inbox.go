@@ -45,7 +45,9 @@ func (a *API) listInbox(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	page, next, err := a.Store.ListInbox(r.Context(), r.orgID(), after, store.InboxPage{Limit: limit, Bytes: maxClaimBytes})
+	held := a.holdingOf(r)
+	defer held.free()
+	page, next, err := a.Store.ListInbox(r.Context(), r.orgID(), after, held.page(limit))
 	if err != nil {
 		return err
 	}
@@ -53,16 +55,17 @@ func (a *API) listInbox(w http.ResponseWriter, r *request) error {
 	if !next.IsZero() {
 		tail = `],"next_cursor":"` + *q.next(next[:]) + `"}`
 	}
-	return a.answerInbox(w, r, `{"data":[`, page, tail)
+	answerInbox(w, `{"data":[`, page, tail)
+	return nil
+}
+
+// page is one of an answer, whose memory is taken as it is read.
+func (h *holding) page(limit int) store.InboxPage {
+	return store.InboxPage{Limit: limit, Bytes: maxClaimBytes, Take: h.takeEvent}
 }
 
 // answerInbox answers with events of the inbox between a head and a tail.
-func (a *API) answerInbox(w http.ResponseWriter, r *request, head string, page []store.InboxEvent, tail string) error {
-	size := sizeOfInbox(page)
-	if err := a.used.take(r.orgID(), size); err != nil {
-		return err
-	}
-	defer a.used.give(r.orgID(), size)
+func answerInbox(w http.ResponseWriter, head string, page []store.InboxEvent, tail string) {
 	b := []byte(head)
 	for i := range page {
 		if i > 0 {
@@ -71,7 +74,6 @@ func (a *API) answerInbox(w http.ResponseWriter, r *request, head string, page [
 		b = appendInbox(b, &page[i])
 	}
 	answerJSON(w, http.StatusOK, append(b, tail...))
-	return nil
 }
 
 // claimInbox takes events for a lease, and waits for some if it is asked to.
@@ -100,7 +102,9 @@ func (a *API) claimInbox(w http.ResponseWriter, r *request) error {
 	conn := http.NewResponseController(w)
 	_ = conn.SetReadDeadline(time.Time{})
 	claim := a.Store.NewClaim()
-	page, until, err := a.claimWaiting(r, claim, limit, lease, wait)
+	held := a.holdingOf(r)
+	defer held.free()
+	page, until, err := a.claimWaiting(r, held.page(limit), claim, lease, wait)
 	if err != nil {
 		return err
 	}
@@ -108,12 +112,7 @@ func (a *API) claimInbox(w http.ResponseWriter, r *request) error {
 		answerJSON(w, http.StatusOK, []byte(`{"claim":null,"leased_until":null,"data":[]}`))
 		return nil
 	}
-	head := append([]byte(`{"claim":"`+claim.String()+`","leased_until":`), appendTimeOrNull(nil, until)...)
-	err = r.Context().Err() // of who has left while it waited
-	if err == nil {
-		err = a.answerInbox(w, r, string(head)+`,"data":[`, page, `]}`)
-	}
-	if err != nil {
+	if err := r.Context().Err(); err != nil { // of who has left while it waited
 		ids := make([]trigger.ID, len(page))
 		for i := range page {
 			ids[i] = page[i].ID
@@ -122,20 +121,23 @@ func (a *API) claimInbox(w http.ResponseWriter, r *request) error {
 			a.Store.LoseClaim(r.orgID(), claim, until)
 		}
 		a.bell.ring(r.orgID())
+		return err
 	}
-	return err
+	head := append([]byte(`{"claim":"`+claim.String()+`","leased_until":`), appendTimeOrNull(nil, until)...)
+	answerInbox(w, string(head)+`,"data":[`, page, `]}`)
+	return nil
 }
 
 // claimWaiting claims, again and again until there is something or the wait is
 // over.
-func (a *API) claimWaiting(r *request, claim trigger.ID, limit int, lease, wait time.Duration) (page []store.InboxEvent, until time.Time, err error) {
+func (a *API) claimWaiting(r *request, want store.InboxPage, claim trigger.ID, lease, wait time.Duration) (page []store.InboxEvent, until time.Time, err error) {
 	over := time.NewTimer(wait)
 	defer over.Stop()
 	again := time.NewTicker(lookAgain)
 	defer again.Stop()
 	for {
 		rung, open := a.bell.wait(r.orgID()) // before the look, so that nothing comes between
-		page, until, err = a.Store.ClaimInbox(r.Context(), r.orgID(), limit, maxClaimBytes, claim, lease)
+		page, until, err = a.Store.ClaimInbox(r.Context(), r.orgID(), want, claim, lease)
 		if err != nil || len(page) > 0 || wait == 0 || !open {
 			return page, until, err
 		}

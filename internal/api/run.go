@@ -10,10 +10,13 @@ import (
 const noteEvery = 30 * time.Second
 
 // Run does what belongs to no request until ctx ends: it notes which keys are
-// used. Then requests that wait on purpose are ended.
+// used, and cuts bodies that come too slowly. Then requests that wait on purpose
+// are ended.
 func (a *API) Run(ctx context.Context) error {
 	tick := time.NewTicker(noteEvery)
 	defer tick.Stop()
+	pace := time.NewTicker(paceCheck)
+	defer pace.Stop()
 	for {
 		select {
 		case <-ctx.Done():
@@ -23,6 +26,8 @@ func (a *API) Run(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 			a.noteKeys(ctx)
+		case <-pace.C:
+			a.used.cutSlow(a.Now())
 		}
 	}
 }

@@ -42,8 +42,8 @@ func (a *API) listSamples(w http.ResponseWriter, r *request) error {
 	if filter.Types, err = q.pattern("type"); err != nil {
 		return err
 	}
-	out := &sampling{a: a, w: w, orgID: r.orgID(), filter: filter, limit: limit, b: []byte{'['}}
-	defer func() { a.used.give(out.orgID, out.held) }()
+	out := &sampling{a: a, w: w, holder: a.holderOf(r), filter: filter, limit: limit, b: []byte{'['}}
+	defer func() { a.used.giveFor(out.holder, out.held) }()
 	if err := out.events(r.Context()); err != nil {
 		return err
 	}
@@ -58,9 +58,9 @@ func (a *API) listSamples(w http.ResponseWriter, r *request) error {
 
 // sampling is an answer under way.
 type sampling struct {
+	holder
 	a      *API
 	w      http.ResponseWriter
-	orgID  int64
 	filter trigger.Filter
 	limit  int
 
@@ -107,7 +107,7 @@ func (s *sampling) step(ctx context.Context, part []store.EventStatus) error {
 		return err
 	}
 	size, before := sizeOf(events), len(s.b)
-	if err := s.a.used.take(s.orgID, size); err != nil {
+	if err := s.a.used.takeFor(s.holder, size); err != nil {
 		return err
 	}
 	s.held += size
@@ -119,7 +119,7 @@ func (s *sampling) step(ctx context.Context, part []store.EventStatus) error {
 		}
 	}
 	if len(s.b) == before {
-		s.a.used.give(s.orgID, size)
+		s.a.used.giveFor(s.holder, size)
 		s.held -= size
 	}
 	if len(s.b) > firstRead {
@@ -127,7 +127,7 @@ func (s *sampling) step(ctx context.Context, part []store.EventStatus) error {
 		if _, err := s.w.Write(s.b); err != nil {
 			return err
 		}
-		s.a.used.give(s.orgID, s.held)
+		s.a.used.giveFor(s.holder, s.held)
 		s.b, s.held = s.b[:0], 0
 	}
 	return nil

@@ -27,6 +27,7 @@ type stream struct {
 	r    *request
 	w    http.ResponseWriter
 	conn *http.ResponseController
+	held *holding // for the page that is being sent
 
 	top  trigger.ID               // the highest that was sent, or that the client has
 	due  time.Time                // what came due until then was looked at
@@ -42,7 +43,8 @@ func (a *API) streamInbox(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	s := &stream{api: a, r: r, w: w, conn: http.NewResponseController(w), sent: map[trigger.ID]time.Time{}}
+	s := &stream{api: a, r: r, w: w, conn: http.NewResponseController(w), sent: map[trigger.ID]time.Time{}, held: a.holdingOf(r)}
+	defer s.held.free()
 	last := r.Header.Get("Last-Event-Id")
 	if last == "" { // a browser that comes back has both, and the header is newer
 		last = q.values.Get("last_event_id")
@@ -139,7 +141,7 @@ func (s *stream) look() (more bool, err error) {
 
 // page is how much is read at a time, of what was not sent.
 func (s *stream) page() store.InboxPage {
-	return store.InboxPage{Limit: streamPage, Bytes: streamBytes, Without: func(id trigger.ID) bool {
+	return store.InboxPage{Limit: streamPage, Bytes: streamBytes, Take: s.held.takeEvent, Without: func(id trigger.ID) bool {
 		_, was := s.sent[id]
 		return was
 	}}
@@ -173,13 +175,9 @@ func (s *stream) lookDue(low trigger.ID, now time.Time) error {
 	}
 }
 
-// send writes events; due is when, if they have come due late.
+// send writes events, and gives their memory back; due is when, if they have come due late.
 func (s *stream) send(page []store.InboxEvent, due time.Time) error {
-	size := sizeOfInbox(page)
-	if err := s.api.used.take(s.r.orgID(), size); err != nil {
-		return err
-	}
-	defer s.api.used.give(s.r.orgID(), size)
+	defer s.held.free()
 	var b []byte
 	for i := range page {
 		e := &page[i]

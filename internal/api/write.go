@@ -15,9 +15,9 @@ import (
 func (a *API) writeEvents(w http.ResponseWriter, r *request, head string, page []store.EventStatus,
 	render func(b []byte, e *trigger.Event, status trigger.Status) []byte, tail func(count int) []byte,
 ) error {
-	orgID := r.orgID()
+	orgID, h := r.orgID(), a.holderOf(r)
 	count, held := 0, 0 // bytes counted for what is in memory and not yet written
-	defer func() { a.used.give(orgID, held) }()
+	defer func() { a.used.giveFor(h, held) }()
 	b := []byte(head)
 	for step := a.inboxStep(); len(page) > 0; {
 		part := page[:min(step, len(page))]
@@ -27,7 +27,7 @@ func (a *API) writeEvents(w http.ResponseWriter, r *request, head string, page [
 			return err
 		}
 		size := sizeOf(events)
-		if err := a.used.take(orgID, size); err != nil {
+		if err := a.used.takeFor(h, size); err != nil {
 			return err
 		}
 		held += size
@@ -44,7 +44,7 @@ func (a *API) writeEvents(w http.ResponseWriter, r *request, head string, page [
 			if _, err := w.Write(b); err != nil {
 				return err
 			}
-			a.used.give(orgID, held)
+			a.used.giveFor(h, held)
 			b, held = b[:0], 0
 		}
 	}
@@ -68,14 +68,6 @@ func idsOf(part []store.EventStatus) []trigger.ID {
 func sizeOf(events map[trigger.ID]*trigger.Event) (size int) {
 	for _, e := range events {
 		size += 2 * e.Size() // as it was read, and as it is written
-	}
-	return size
-}
-
-// sizeOfInbox is sizeOf for events of an inbox.
-func sizeOfInbox(page []store.InboxEvent) (size int) {
-	for i := range page {
-		size += 2 * page[i].Size()
 	}
 	return size
 }

@@ -237,7 +237,7 @@ func TestInboxGetsEverything(t *testing.T) {
 			t.Errorf("handed off to %v, %d reserved, heard %v", taken, f.lanes.reserved, h.orgs)
 		}
 		claim := func() (ids []trigger.ID) {
-			list, _, err := f.store.ClaimInbox(t.Context(), f.org, 10, 1<<20, f.store.NewClaim(), time.Minute)
+			list, _, err := f.store.ClaimInbox(t.Context(), f.org, store.InboxPage{Limit: 10, Bytes: 1 << 20}, f.store.NewClaim(), time.Minute)
 			if err != nil {
 				t.Fatal(err)
 			}

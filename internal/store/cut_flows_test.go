@@ -113,7 +113,7 @@ func (f *fixture) claimed(t *testing.T) (claim trigger.ID, ids []trigger.ID) {
 	e := event(f.plain, f.org, "")
 	add(t, f.plain, []*trigger.Event{e}, trigger.InboxID)
 	claim = f.plain.NewClaim()
-	list, _, err := f.plain.ClaimInbox(t.Context(), f.org, 100, 1<<20, claim, time.Hour)
+	list, _, err := f.plain.ClaimInbox(t.Context(), f.org, store.InboxPage{Limit: 100, Bytes: 1 << 20}, claim, time.Hour)
 	if err != nil || len(list) == 0 {
 		t.Fatalf("%v, %v", list, err)
 	}

@@ -38,7 +38,7 @@ func succeed(t testing.TB, s *store.Store, e *trigger.Event) {
 		t.Fatal(err)
 	}
 	claim := s.NewClaim()
-	list, _, err := s.ClaimInbox(t.Context(), e.OrganizationID, 1, 1<<20, claim, time.Minute)
+	list, _, err := s.ClaimInbox(t.Context(), e.OrganizationID, store.InboxPage{Limit: 1, Bytes: 1 << 20}, claim, time.Minute)
 	if err != nil || len(list) != 1 {
 		t.Fatalf("claimed %d, %v", len(list), err)
 	}

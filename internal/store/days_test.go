@@ -159,7 +159,7 @@ func newHistory(t *testing.T, s *store.Store) *history {
 	slices.SortFunc(h.ids, func(a, b trigger.ID) int { return strings.Compare(a.String(), b.String()) })
 	claim := s.NewClaim()
 	var even []trigger.ID
-	claimed, _, err := s.ClaimInbox(t.Context(), h.org, len(list), 1<<30, claim, time.Minute)
+	claimed, _, err := s.ClaimInbox(t.Context(), h.org, store.InboxPage{Limit: len(list), Bytes: 1 << 30}, claim, time.Minute)
 	if err != nil || len(claimed) != len(list) {
 		t.Fatalf("claimed %d of %d: %v", len(claimed), len(list), err)
 	}

@@ -61,7 +61,7 @@ func TestAnswersWaitForStandby(t *testing.T) {
 		first := event(s, org, "a")
 		add(t, s, []*trigger.Event{first}, trigger.InboxID)
 		claim := s.NewClaim()
-		if list, _, err := s.ClaimInbox(t.Context(), org, 1, 1<<20, claim, time.Minute); err != nil || len(list) != 1 {
+		if list, _, err := s.ClaimInbox(t.Context(), org, store.InboxPage{Limit: 1, Bytes: 1 << 20}, claim, time.Minute); err != nil || len(list) != 1 {
 			t.Fatalf("claimed %v, %v", list, err)
 		}
 		once := store.Once{Key: "k"}
@@ -122,7 +122,7 @@ func TestAnswersWaitForStandby(t *testing.T) {
 		if _, _, err := s.Event(t.Context(), org, first.ID); err != nil {
 			t.Errorf("a read waits for the standby: %v", err)
 		}
-		if list, _, err := s.ClaimInbox(t.Context(), org, 1, 1<<20, s.NewClaim(), time.Minute); err != nil || len(list) != 0 {
+		if list, _, err := s.ClaimInbox(t.Context(), org, store.InboxPage{Limit: 1, Bytes: 1 << 20}, s.NewClaim(), time.Minute); err != nil || len(list) != 0 {
 			t.Errorf("a claim that finds nothing waits for the standby: %v", err)
 		}
 		back()

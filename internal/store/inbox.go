@@ -18,7 +18,7 @@ type InboxEvent struct {
 // first before the others, for a lease: nobody else gets them before it ends.
 // What is over maxBytes in sum is left there, but for the first. Where there
 // is nothing, the list is empty.
-func (s *Store) ClaimInbox(ctx context.Context, orgID int64, limit, maxBytes int, claim trigger.ID, lease time.Duration) (list []InboxEvent, until time.Time, err error) {
+func (s *Store) ClaimInbox(ctx context.Context, orgID int64, p InboxPage, claim trigger.ID, lease time.Duration) (list []InboxEvent, until time.Time, err error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
 	now := s.Now()
@@ -35,7 +35,7 @@ func (s *Store) ClaimInbox(ctx context.Context, orgID int64, limit, maxBytes int
 		}, `UPDATE deliveries SET claim = $5, due_at = $6, attempts = attempts + 1`+s.dialect.sliceOf(`deliveries
 			WHERE bucket = $1 AND organization_id = $2 AND state = 0 AND webhook_id = 0 AND due_at <= $3
 			ORDER BY due_at LIMIT $4`, trigger.DeliveryOpen)+` RETURNING event_id, attempts`,
-			trigger.Bucket(orgID), orgID, micros(now), limit, claim[:], micros(until))
+			trigger.Bucket(orgID), orgID, micros(now), p.Limit, claim[:], micros(until))
 		return err
 	})
 	if err != nil { // it may be committed all the same
@@ -47,7 +47,11 @@ func (s *Store) ClaimInbox(ctx context.Context, orgID int64, limit, maxBytes int
 		ids[i], attempts[t.id] = t.id, t.attempts
 	}
 	sortIDs(ids)
-	list, rest, err := s.readInbox(ctx, orgID, ids, maxBytes)
+	list, rest, err := s.readInbox(ctx, orgID, ids, p)
+	if err != nil && rest != nil { // there is no memory for them
+		s.unclaimInbox(ctx, orgID, claim, rest)
+		return nil, time.Time{}, err
+	}
 	if err != nil {
 		s.LoseClaim(orgID, claim, until)
 		return nil, time.Time{}, wrap("read the inbox", err)
@@ -59,11 +63,13 @@ func (s *Store) ClaimInbox(ctx context.Context, orgID int64, limit, maxBytes int
 	return list, until, nil
 }
 
-// readInbox reads events until they are over maxBytes in sum; rest are those
-// that it has not read. Events that are gone are left out.
-func (s *Store) readInbox(ctx context.Context, orgID int64, ids []trigger.ID, maxBytes int) (list []InboxEvent, rest []trigger.ID, err error) {
+// readInbox reads events until they are over the bytes of a page in sum, or
+// there is no memory for more; rest are those that it has not read. If there is
+// no memory for the first one, it returns the error of Take, and rest is not nil.
+// Events that are gone are left out.
+func (s *Store) readInbox(ctx context.Context, orgID int64, ids []trigger.ID, p InboxPage) (list []InboxEvent, rest []trigger.ID, err error) {
 	const step = 8
-	for size := 0; len(ids) > 0 && size < maxBytes; {
+	for size := 0; len(ids) > 0 && size < p.Bytes; {
 		part := ids[:min(step, len(ids))]
 		events, err := s.readEvents(ctx, s.read, orgID, part)
 		if err != nil {
@@ -74,14 +80,28 @@ func (s *Store) readInbox(ctx context.Context, orgID int64, ids []trigger.ID, ma
 			if e == nil {
 				continue
 			}
-			if size += e.Size(); size > maxBytes && len(list) > 0 {
+			if size += e.Size(); size > p.Bytes && len(list) > 0 {
 				return list, ids[i:], nil
+			}
+			switch err := p.take(e); {
+			case err != nil && len(list) > 0:
+				return list, ids[i:], nil
+			case err != nil:
+				return nil, ids, err
 			}
 			list = append(list, InboxEvent{Event: e})
 		}
 		ids = ids[len(part):]
 	}
 	return list, ids, nil
+}
+
+// take takes memory for an event that has been read.
+func (p *InboxPage) take(e *trigger.Event) error {
+	if p.Take == nil {
+		return nil
+	}
+	return p.Take(e.Size())
 }
 
 // inboxRows goes on with a condition that begins with bucket = $1: it picks
@@ -175,6 +195,12 @@ func (s *Store) moveInbox(ctx context.Context, orgID int64, claim trigger.ID, id
 type InboxPage struct {
 	Limit, Bytes int                   // of it; one event may be larger by itself
 	Without      func(trigger.ID) bool // leaves out events before they are read; nil: none
+
+	// Take takes memory for an event, by its size in bytes, as it is read. If Take
+	// fails, the page ends before the event; if that is the first, the page fails
+	// with the error of Take. What was taken is not given back, even if the page
+	// fails. nil: memory is not counted.
+	Take func(size int) error
 }
 
 // inboxRow is what the inbox is owed of an event.
@@ -263,7 +289,7 @@ func (s *Store) pageOf(ctx context.Context, orgID int64, rows []inboxRow, p Inbo
 			ids, places[r.id] = append(ids, r.id), i
 		}
 	}
-	list, rest, err := s.readInbox(ctx, orgID, ids, p.Bytes)
+	list, rest, err := s.readInbox(ctx, orgID, ids, p)
 	if err != nil {
 		return nil, 0, err
 	}

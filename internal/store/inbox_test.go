@@ -132,7 +132,7 @@ func (m *inboxMachine) claim(t *rapid.T) {
 	limit, most := rapid.IntRange(1, 20).Draw(t, "limit"), rapid.SampledFrom([]int{1, 3000, 10_000, 1 << 20}).Draw(t, "bytes")
 	lease := time.Duration(rapid.IntRange(1, 3600).Draw(t, "lease")) * time.Second
 	claim, before := m.store.NewClaim(), m.store.Now()
-	list, until, err := m.store.ClaimInbox(m.ctx, m.org, limit, most, claim, lease)
+	list, until, err := m.store.ClaimInbox(m.ctx, m.org, store.InboxPage{Limit: limit, Bytes: most}, claim, lease)
 	after := m.store.Now()
 	if err != nil {
 		t.Fatal(err)
@@ -524,7 +524,7 @@ func TestInboxConsumers(t *testing.T) {
 					mu.Lock()
 					before := maps.Clone(done) // what is acknowledged meanwhile may be claimed, before that
 					mu.Unlock()
-					list, _, err := s.ClaimInbox(t.Context(), org, 1+(c*7+n)%40, 1<<20, claim, time.Hour)
+					list, _, err := s.ClaimInbox(t.Context(), org, store.InboxPage{Limit: 1 + (c*7+n)%40, Bytes: 1 << 20}, claim, time.Hour)
 					if err != nil {
 						t.Error(err)
 						return
@@ -586,10 +586,10 @@ func TestClaimOfWhoIsGone(t *testing.T) {
 		add(t, s, events(s, org, 3), trigger.InboxID)
 		gone, leave := context.WithCancel(t.Context())
 		leave()
-		if list, _, err := s.ClaimInbox(gone, org, 10, 1<<20, s.NewClaim(), time.Hour); err == nil || len(list) > 0 {
+		if list, _, err := s.ClaimInbox(gone, org, store.InboxPage{Limit: 10, Bytes: 1 << 20}, s.NewClaim(), time.Hour); err == nil || len(list) > 0 {
 			t.Errorf("%d events for who is gone, %v", len(list), err)
 		}
-		list, _, err := s.ClaimInbox(t.Context(), org, 10, 1<<20, s.NewClaim(), time.Hour)
+		list, _, err := s.ClaimInbox(t.Context(), org, store.InboxPage{Limit: 10, Bytes: 1 << 20}, s.NewClaim(), time.Hour)
 		if err != nil || len(list) != 3 || list[0].Attempts != 1 {
 			t.Errorf("%+v, %v; want all 3, for the first time", list, err)
 		}
@@ -605,18 +605,18 @@ func TestLostClaims(t *testing.T) {
 		org := storetest.NewOrganization(t, s)
 		add(t, s, events(s, org, 5), trigger.InboxID)
 		claim, kept := s.NewClaim(), s.NewClaim()
-		lost, until, err := s.ClaimInbox(t.Context(), org, 3, 1<<20, claim, 12*time.Hour)
+		lost, until, err := s.ClaimInbox(t.Context(), org, store.InboxPage{Limit: 3, Bytes: 1 << 20}, claim, 12*time.Hour)
 		if err != nil || len(lost) != 3 {
 			t.Fatalf("%d events, %v", len(lost), err)
 		}
-		if list, _, err := s.ClaimInbox(t.Context(), org, 5, 1<<20, kept, 12*time.Hour); err != nil || len(list) != 2 {
+		if list, _, err := s.ClaimInbox(t.Context(), org, store.InboxPage{Limit: 5, Bytes: 1 << 20}, kept, 12*time.Hour); err != nil || len(list) != 2 {
 			t.Fatalf("%d events, %v", len(list), err)
 		}
 		s.LoseClaim(org, claim, until)
 		keepRunning(t, s)
 		back := map[trigger.ID]bool{}
 		for len(back) < 3 { // else the test never ends
-			list, _, err := s.ClaimInbox(t.Context(), org, 5, 1<<20, s.NewClaim(), time.Hour)
+			list, _, err := s.ClaimInbox(t.Context(), org, store.InboxPage{Limit: 5, Bytes: 1 << 20}, s.NewClaim(), time.Hour)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -645,7 +645,7 @@ func TestBrokenClaims(t *testing.T) {
 		add(t, plain, events(plain, org, 3), trigger.InboxID)
 		claim := func(s *store.Store) int {
 			id := s.NewClaim()
-			list, _, err := s.ClaimInbox(t.Context(), org, 3, 1<<20, id, 12*time.Hour)
+			list, _, err := s.ClaimInbox(t.Context(), org, store.InboxPage{Limit: 3, Bytes: 1 << 20}, id, 12*time.Hour)
 			if err != nil {
 				return 0
 			}

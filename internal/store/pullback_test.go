@@ -90,7 +90,7 @@ func (p *pulling) makeInbox(note func(string, trigger.Delivery, time.Duration)) 
 	const longest = 12 * time.Hour
 	claim := func(lease time.Duration) (trigger.ID, time.Time) {
 		id := s.NewClaim()
-		list, until, err := s.ClaimInbox(p.t.Context(), p.org, 10, 1<<20, id, lease)
+		list, until, err := s.ClaimInbox(p.t.Context(), p.org, store.InboxPage{Limit: 10, Bytes: 1 << 20}, id, lease)
 		if err != nil || len(list) != 1 {
 			p.t.Fatalf("%d events were claimed, %v", len(list), err)
 		}

@@ -116,7 +116,7 @@ func (l *library) work(rt *rapid.T, t *testing.T) {
 		}
 	}
 	claim := l.store.NewClaim()
-	list, _, err := l.store.ClaimInbox(t.Context(), l.org, rapid.IntRange(1, 5).Draw(rt, "claimed"), 1<<20, claim, time.Minute)
+	list, _, err := l.store.ClaimInbox(t.Context(), l.org, store.InboxPage{Limit: rapid.IntRange(1, 5).Draw(rt, "claimed"), Bytes: 1 << 20}, claim, time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}

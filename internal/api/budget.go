@@ -1,0 +1,125 @@
+package api
+
+import (
+	"errors"
+	"net/netip"
+	"sync"
+	"time"
+
+	"triggerd/internal/trigger"
+)
+
+// holder names whose memory is counted: an organization, 0 for clients that
+// have none yet, and the client's address. The zero Prefix is not counted.
+type holder struct {
+	orgID int64
+	from  netip.Prefix
+}
+
+// noOrganization is the orgID of a holder that counts for its address alone.
+const noOrganization = -1
+
+// addressShare is how many times what is left free one address may hold. It is
+// more than the share of an organization, because many organizations can come
+// from one address, for example from behind a proxy.
+const addressShare = 3
+
+// budget bounds the bytes that are in memory for bodies of requests and for
+// answers. An organization may hold as many bytes as are left free, and an
+// address addressShare times as many. If k organizations take all they can in
+// turn, they leave 1/(k+1) of the memory. One after the other they leave 1/2^k
+// until the first ones give something back, since what is held is not taken
+// away, except by makeRoom.
+type budget struct {
+	max int
+
+	mu      sync.Mutex
+	used    int
+	of      map[int64]int        // by organization; 0: who has none yet
+	from    map[netip.Prefix]int // by address
+	uploads map[*upload]struct{} // bodies that are being read
+	nextCut time.Time            // makeRoom does nothing before
+}
+
+func newBudget(most int) *budget {
+	return &budget{max: most, of: map[int64]int{}, from: map[netip.Prefix]int{}, uploads: map[*upload]struct{}{}}
+}
+
+// take is takeFor for an organization whose client's address is not counted.
+func (b *budget) take(orgID int64, n int) error { return b.takeFor(holder{orgID: orgID}, n) }
+
+// give is giveFor for what take has taken.
+func (b *budget) give(orgID int64, n int) { b.giveFor(holder{orgID: orgID}, n) }
+
+// takeFor takes n more bytes for a holder. It returns Unavailable if that is
+// more than the holder's share.
+func (b *budget) takeFor(h holder, n int) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.add(h, n)
+}
+
+// giveFor gives back n bytes that a holder has taken.
+func (b *budget) giveFor(h holder, n int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.remove(h, n)
+}
+
+func (b *budget) add(h holder, n int) error {
+	free := b.max - b.used - n
+	switch {
+	case free < 0,
+		h.orgID != noOrganization && b.of[h.orgID]+n > free,
+		h.from.IsValid() && b.from[h.from]+n > addressShare*free:
+		return noMemory()
+	}
+	b.remove(h, -n)
+	return nil
+}
+
+func (b *budget) remove(h holder, n int) {
+	b.used -= n
+	if b.of[h.orgID] -= n; b.of[h.orgID] == 0 {
+		delete(b.of, h.orgID) // else they would pile up
+	}
+	if !h.from.IsValid() {
+		return
+	}
+	if b.from[h.from] -= n; b.from[h.from] == 0 {
+		delete(b.from, h.from)
+	}
+}
+
+func noMemory() error {
+	return trigger.NewUnavailable(errors.New("too many bytes of bodies and answers are in memory"), busyRetry)
+}
+
+// holderOf returns whose memory a request takes.
+func (a *API) holderOf(r *request) holder { return holder{r.orgID(), a.limitedAddr(r)} }
+
+// holding is what one request holds of a budget. It may be used by one
+// goroutine at a time.
+type holding struct {
+	budget *budget
+	holder holder
+	n      int
+}
+
+func (a *API) holdingOf(r *request) *holding { return &holding{budget: a.used, holder: a.holderOf(r)} }
+
+// takeEvent takes memory for an event of a size: as it was read, and as it is
+// written.
+func (h *holding) takeEvent(size int) error {
+	err := h.budget.takeFor(h.holder, 2*size)
+	if err == nil {
+		h.n += 2 * size
+	}
+	return err
+}
+
+// free gives all of it back.
+func (h *holding) free() {
+	h.budget.giveFor(h.holder, h.n)
+	h.n = 0
+}
