@@ -33,7 +33,6 @@ const (
 	maxURL         = 8 << 10          // bytes of a request target
 	handlerTimeout = 30 * time.Second // for all of it, but see [route.timeout]; every wait within has a bound of its own
 	maxBodies      = 256 << 20        // bytes of bodies in memory at a time
-	wrongKeys      = 20               // a minute from one address
 	busyRetry      = time.Second      // when to come back while memory is short
 )
 
@@ -64,10 +63,9 @@ type API struct {
 	stopping chan struct{} // closed when the server begins to stop
 	stopped  sync.Once
 
-	bell  bell                        // rings when an inbox has something new
-	types *typeCache                  // event types that are validated
-	rates limit.Shared                // by organization
-	wrong limit.Limiter[netip.Prefix] // by address
+	bell  bell         // rings when an inbox has something new
+	types *typeCache   // event types that are validated
+	rates limit.Shared // by organization
 	keys  *keyCache
 	token *tokenCache
 	used  *budget  // bytes of bodies

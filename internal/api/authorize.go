@@ -127,14 +127,7 @@ func (a *API) authenticate(r *request, takesBearer bool) (trigger.APIKey, error)
 	if err != nil {
 		return trigger.APIKey{}, err
 	}
-	key, err := a.keys.find(r.Context(), given, a.Now())
-	if trigger.KindOf(err) != trigger.NotFound || err == nil {
-		return key, err
-	}
-	if ok, wait := a.wrong.Allow(a.limitedAddr(r), wrongKeys, 1, a.Now()); !ok {
-		return key, rateLimited(wrongKeys, wait)
-	}
-	return key, trigger.Errorf(trigger.Unauthorized, "Invalid API key")
+	return a.keys.findNew(r.Context(), given, a.limitedAddr(r), a.Now())
 }
 
 // clientAddr is where a request comes from: the peer's address, or what the
