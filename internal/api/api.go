@@ -73,6 +73,7 @@ type API struct {
 
 	guesses limit.Limiter[netip.Prefix] // wrong operator tokens, by address
 	signups limit.Limiter[netip.Prefix] // organizations that open signup has made, by address
+	meters  [quotas]meter               // what organizations use of their quotas
 }
 
 // Engine is what the delivery engine does for requests. [deliver.Engine] is
@@ -150,6 +151,9 @@ func (a *API) Handler() http.Handler {
 	a.signups.Window = signupWindow
 	a.used = newBudget(maxBodies)
 	a.types = newTypeCache(a.Store)
+	for q, policy := range quotaPolicies() {
+		a.meters[q].policy = policy
+	}
 	a.rates.Nodes, a.rates.Take = a.Store.Nodes, a.Store.TakePermits
 	return a.serveAll(a.routes(), false)
 }
@@ -236,7 +240,7 @@ func (a *API) serveAs(rt route, operator bool) http.Handler {
 		out.before = func(h http.Header, status int) {
 			rt.protect(h, status)
 			if rt.isNew() {
-				a.tellLimit(h, req)
+				a.tellLimits(h, &rt, req)
 			}
 		}
 		err := a.handle(rt, out, req)
@@ -272,7 +276,7 @@ func (a *API) handle(rt route, w *recorder, r *request) (err error) {
 		}
 	}
 	if err = a.authorize(&rt, r); err == nil {
-		err = a.handleWatched(&rt, w, r)
+		err = a.handleWithin(&rt, w, r)
 	}
 	if trigger.KindOf(err) == trigger.Unauthorized {
 		w.Header().Set("WWW-Authenticate", challengeOf(rt.scope))

@@ -4,7 +4,6 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -181,21 +180,6 @@ func (a *API) limitOf(org *trigger.Organization) int {
 		return *org.RateLimit
 	}
 	return a.Limits[org.Tier]
-}
-
-// tellLimit says what is left of an organization's limit (the RateLimit fields
-// of an IETF draft).
-func (a *API) tellLimit(h http.Header, r *request) {
-	most := 0
-	if r.orgID() != 0 {
-		most = a.limitOf(&r.key.Organization)
-	}
-	if most == 0 {
-		return
-	}
-	left, reset := a.rates.State(r.orgID(), most, a.Now())
-	h["Ratelimit-Policy"] = []string{`"default";q=` + strconv.Itoa(most) + `;w=60`}
-	h["Ratelimit"] = []string{`"default";r=` + strconv.Itoa(left) + `;t=` + strconv.Itoa(int(reset/time.Second))}
 }
 
 // needsKey reports a route for whoever has an API key.
