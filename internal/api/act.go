@@ -49,7 +49,7 @@ func errOrganization(message string) error {
 // stillActs is authorizeAct for a request that was authorized before. It counts
 // no guess and changes nothing of the request.
 func (a *API) stillActs(rt *route, r *request) error {
-	if err := a.checkToken(r); err != nil {
+	if err := a.checkToken(r, false); err != nil {
 		return err
 	}
 	org, err := a.Store.Organization(r.Context(), r.orgID())

@@ -33,7 +33,6 @@ const (
 	maxURL         = 8 << 10          // bytes of a request target
 	handlerTimeout = 30 * time.Second // for all of it, but see [route.timeout]; every wait within has a bound of its own
 	maxBodies      = 256 << 20        // bytes of bodies and answers in memory at a time
-	wrongKeys      = 20               // a minute from one address
 	busyRetry      = time.Second      // when to come back while memory is short
 )
 
@@ -64,10 +63,9 @@ type API struct {
 	stopping chan struct{} // closed when the server begins to stop
 	stopped  sync.Once
 
-	bell  bell                        // rings when an inbox has something new
-	types *typeCache                  // event types that are validated
-	rates limit.Shared                // by organization
-	wrong limit.Limiter[netip.Prefix] // by address
+	bell  bell         // rings when an inbox has something new
+	types *typeCache   // event types that are validated
+	rates limit.Shared // by organization
 	keys  *keyCache
 	token *tokenCache
 	used  *budget  // bytes of bodies and answers
@@ -77,6 +75,7 @@ type API struct {
 
 	guesses limit.Limiter[netip.Prefix] // wrong operator tokens, by address
 	signups limit.Limiter[netip.Prefix] // organizations that open signup has made, by address
+	meters  [quotas]meter               // what organizations use of their quotas
 }
 
 // Engine is what the delivery engine does for requests. [deliver.Engine] is
@@ -154,6 +153,9 @@ func (a *API) Handler() http.Handler {
 	a.signups.Window = signupWindow
 	a.used, a.answering = newBudget(maxBodies), newBudget(maxFiles)
 	a.types = newTypeCache(a.Store)
+	for q, policy := range quotaPolicies() {
+		a.meters[q].policy = policy
+	}
 	a.rates.Nodes, a.rates.Take = a.Store.Nodes, a.Store.TakePermits
 	return a.serveAll(a.routes(), false)
 }
@@ -240,7 +242,7 @@ func (a *API) serveAs(rt route, operator bool) http.Handler {
 		out.before = func(h http.Header, status int) {
 			rt.protect(h, status)
 			if rt.isNew() {
-				a.tellLimit(h, req)
+				a.tellLimits(h, &rt, req)
 			}
 		}
 		if r.Method == http.MethodGet { // what has changed something is answered at any rate
@@ -285,7 +287,7 @@ func (a *API) handle(rt route, w *recorder, r *request) (err error) {
 		}
 	}
 	if err = a.authorize(&rt, r); err == nil {
-		err = a.handleWatched(&rt, w, r)
+		err = a.handleWithin(&rt, w, r)
 	}
 	if trigger.KindOf(err) == trigger.Unauthorized {
 		w.Header().Set("WWW-Authenticate", challengeOf(rt.scope))

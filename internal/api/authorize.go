@@ -4,7 +4,6 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -127,14 +126,7 @@ func (a *API) authenticate(r *request, takesBearer bool) (trigger.APIKey, error)
 	if err != nil {
 		return trigger.APIKey{}, err
 	}
-	key, err := a.keys.find(r.Context(), given, a.Now())
-	if trigger.KindOf(err) != trigger.NotFound || err == nil {
-		return key, err
-	}
-	if ok, wait := a.wrong.Allow(a.limitedAddr(r), wrongKeys, 1, a.Now()); !ok {
-		return key, rateLimited(wrongKeys, wait)
-	}
-	return key, trigger.Errorf(trigger.Unauthorized, "Invalid API key")
+	return a.keys.findNew(r.Context(), given, a.limitedAddr(r), a.Now())
 }
 
 // clientAddr is where a request comes from: the peer's address, or what the
@@ -188,21 +180,6 @@ func (a *API) limitOf(org *trigger.Organization) int {
 		return *org.RateLimit
 	}
 	return a.Limits[org.Tier]
-}
-
-// tellLimit says what is left of an organization's limit (the RateLimit fields
-// of an IETF draft).
-func (a *API) tellLimit(h http.Header, r *request) {
-	most := 0
-	if r.orgID() != 0 {
-		most = a.limitOf(&r.key.Organization)
-	}
-	if most == 0 {
-		return
-	}
-	left, reset := a.rates.State(r.orgID(), most, a.Now())
-	h["Ratelimit-Policy"] = []string{`"default";q=` + strconv.Itoa(most) + `;w=60`}
-	h["Ratelimit"] = []string{`"default";r=` + strconv.Itoa(left) + `;t=` + strconv.Itoa(int(reset/time.Second))}
 }
 
 // needsKey reports a route for whoever has an API key.

@@ -183,37 +183,62 @@ func (x *exchanged) judgeHeaders(a *answered) error {
 }
 
 var (
-	rateState  = regexp.MustCompile(`^"default";r=(\d+);t=(\d+)$`)
-	ratePolicy = regexp.MustCompile(`^"default";q=(\d+);w=60$`)
+	rateState  = regexp.MustCompile(`^"([a-z-]+)";r=(\d+);t=(\d+)$`)
+	ratePolicy = regexp.MustCompile(`^"([a-z-]+)";q=(\d+);w=60$`)
 )
 
-// judgeLimit holds what answers to a key say of its rate limit.
+// judgeLimit holds what answers to a key say of its limits: that of events, if
+// there is one, then that of the route's quota.
 func (s *server) judgeLimit(x *exchanged) error {
-	state, policy := x.header.Get("Ratelimit"), x.header.Get("Ratelimit-Policy")
-	if state == "" && policy == "" {
-		if x.status >= 400 && x.request.Header.Get(organizationHeader) != "" { // it may be no organization's
-			return nil
+	var want []string
+	for _, p := range quotaPolicies() {
+		if name := p.name; name != "" && strings.Contains(asText(x.op.node["description"]), "limit `"+name+"`") {
+			want = append(want, name)
 		}
-		if !slices.Contains([]string{"any", "ingest", "read", "manage"}, x.op.scope) || slices.Contains([]int{401, 414, 429, 503}, x.status) {
-			return nil
-		}
-		org, err := s.ownerOf(x.request)
-		if err != nil || s.api.limitOf(&org) == 0 { // the key may have been deleted by this request
-			return nil
-		}
-		return errors.New("nothing is said of the rate limit")
 	}
-	r, q := rateState.FindStringSubmatch(state), ratePolicy.FindStringSubmatch(policy)
-	if r == nil || q == nil {
-		return fmt.Errorf("RateLimit %s, RateLimit-Policy %s", state, policy)
+	states, policies := x.header.Get("Ratelimit"), x.header.Get("Ratelimit-Policy")
+	if states == "" && policies == "" {
+		return s.judgeNoLimit(x, len(want) > 0)
 	}
-	most, _ := strconv.Atoi(q[1])
-	left, _ := strconv.Atoi(r[1])
-	reset, _ := strconv.Atoi(r[2])
-	if most < 1 || left > most || reset > 61 { // a step of a second counts whole
-		return fmt.Errorf("RateLimit %s, RateLimit-Policy %s", state, policy)
+	var got []string
+	list := strings.Split(states, ", ")
+	for i, policy := range strings.Split(policies, ", ") {
+		p := ratePolicy.FindStringSubmatch(policy)
+		if p == nil || i >= len(list) {
+			return fmt.Errorf("RateLimit %s, RateLimit-Policy %s", states, policies)
+		}
+		r := rateState.FindStringSubmatch(list[i])
+		if r == nil || r[1] != p[1] {
+			return fmt.Errorf("RateLimit %s, RateLimit-Policy %s", states, policies)
+		}
+		most, _ := strconv.Atoi(p[2])
+		left, _ := strconv.Atoi(r[2])
+		reset, _ := strconv.Atoi(r[3])
+		if most < 1 || left > most || reset > 61 { // a step of a second counts whole
+			return fmt.Errorf("RateLimit %s, RateLimit-Policy %s", states, policies)
+		}
+		got = append(got, r[1])
+	}
+	if got = slices.DeleteFunc(got, func(name string) bool { return name == "default" }); len(list) > 2 || !slices.Equal(got, want) {
+		return fmt.Errorf("RateLimit %s, RateLimit-Policy %s, want those of %v", states, policies, want)
 	}
 	return nil
+}
+
+// judgeNoLimit returns an error if an answer should have said something of the
+// limits.
+func (s *server) judgeNoLimit(x *exchanged, hasQuota bool) error {
+	if x.status >= 400 && x.request.Header.Get(organizationHeader) != "" { // it may be no organization's
+		return nil
+	}
+	if !slices.Contains([]string{"any", "ingest", "read", "manage"}, x.op.scope) || slices.Contains([]int{401, 414, 429, 503}, x.status) {
+		return nil
+	}
+	org, err := s.ownerOf(x.request)
+	if err != nil || s.api.limitOf(&org) == 0 && !hasQuota { // the key may have been deleted by this request
+		return nil
+	}
+	return errors.New("nothing is said of the rate limits")
 }
 
 // ownerOf is the organization of a request's key.

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"maps"
+	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -10,26 +11,39 @@ import (
 
 	"golang.org/x/sync/singleflight"
 
+	"triggerd/internal/limit"
 	"triggerd/internal/store"
 	"triggerd/internal/trigger"
 )
 
 const (
+	wrongKeys    = 20              // a minute from one address, and as many look-ups of unknown keys at a time
 	keyTTL       = 3 * time.Second // a revoked key is good for no longer
 	keysInMemory = 10_000
 	usedEvery    = time.Minute // how exactly it is known when a key was last used
 )
 
-// keyCache remembers right keys for a few seconds, and never wrong ones.
+// keyCache remembers right keys for a few seconds, and never wrong ones. It
+// limits wrong keys, and what they cost, by address.
 type keyCache struct {
 	store   *store.Store
+	reader  keyReader
 	entries *store.Cache[[32]byte, cachedKey]
 	asking  singleflight.Group // so that one read serves all that wait for a key
+	batcher *keyBatcher        // of addresses that have sent too many wrong keys
+	wrong   limit.Limiter[netip.Prefix]
 
 	changes atomic.Int64 // how often forget was called
 
-	mu   sync.Mutex
-	used map[int64]bool // keys, since that was last written down
+	mu     sync.Mutex
+	used   map[int64]bool       // keys, since that was last written down
+	trying map[netip.Prefix]int // look-ups under way of keys that nobody knows yet, by address
+}
+
+// keyReader reads keys. [store.Store] is one.
+type keyReader interface {
+	APIKeyByHash(ctx context.Context, hash [32]byte) (trigger.APIKey, error)
+	APIKeysByHash(ctx context.Context, hashes [][32]byte) (map[[32]byte]trigger.APIKey, error)
 }
 
 // note remembers that a key is used, if that is worth writing down.
@@ -60,7 +74,12 @@ type cachedKey struct {
 }
 
 func newKeyCache(s *store.Store) *keyCache {
-	return &keyCache{store: s, entries: store.NewCache[[32]byte, cachedKey](s, keysInMemory), used: map[int64]bool{}}
+	c := &keyCache{
+		store: s, reader: s, entries: store.NewCache[[32]byte, cachedKey](s, keysInMemory),
+		used: map[int64]bool{}, trying: map[netip.Prefix]int{},
+	}
+	c.batcher = newKeyBatcher(c.readAll)
+	return c
 }
 
 // forget reads keys anew: what an organization has changed holds here at once,
@@ -70,22 +89,99 @@ func (c *keyCache) forget() {
 	c.entries.View().Purge()
 }
 
-// find gives the key with its organization. NotFound if there is none, it
-// was revoked, or it has expired.
+// find returns a key with its organization, for a request that has been
+// authorized before. NotFound if there is none, it was revoked, or it has
+// expired.
 func (c *keyCache) find(ctx context.Context, given string, now time.Time) (trigger.APIKey, error) {
 	hash, ok := trigger.HashAPIKey(given)
 	if !ok {
-		return trigger.APIKey{}, trigger.Errorf(trigger.NotFound, "Not found")
+		return trigger.APIKey{}, notFound()
 	}
-	if cached, ok := c.entries.View().Get(hash); ok && now.Sub(cached.read) < keyTTL && !cached.key.Expired(c.store.Now()) {
-		return cached.key, nil
+	if key, fresh, _ := c.cached(hash, now); fresh {
+		return key, nil
 	}
+	return c.read(ctx, hash, now)
+}
+
+// findNew is find for a request of which nothing is known but its address.
+// Unauthorized if the key is not a right one, and RateLimited if the address has
+// sent too many of those.
+//
+// A wrong key costs a query of its own only until then, and a key that was right
+// a moment ago always does: so nobody who uses one waits because somebody else
+// guesses.
+func (c *keyCache) findNew(ctx context.Context, given string, from netip.Prefix, now time.Time) (key trigger.APIKey, err error) {
+	hash, ok := trigger.HashAPIKey(given)
+	if !ok {
+		return key, c.countWrong(from, now)
+	}
+	key, fresh, known := c.cached(hash, now)
+	switch {
+	case fresh:
+		return key, nil
+	case known:
+		key, err = c.read(ctx, hash, now)
+	case c.try(from, now):
+		defer c.tried(from) // after it was counted
+		key, err = c.read(ctx, hash, now)
+	default:
+		key, err = c.batcher.find(ctx, hash, from, now)
+	}
+	if err != nil && trigger.KindOf(err) == trigger.NotFound {
+		return trigger.APIKey{}, c.countWrong(from, now)
+	}
+	return key, err
+}
+
+// countWrong counts a wrong key, and returns what is answered to it.
+func (c *keyCache) countWrong(from netip.Prefix, now time.Time) error {
+	if ok, wait := c.wrong.Allow(from, wrongKeys, 1, now); !ok {
+		return rateLimited(wrongKeys, wait)
+	}
+	return trigger.Errorf(trigger.Unauthorized, "Invalid API key")
+}
+
+// try reports whether a key that nobody knows may be looked up by a query of its
+// own: if all that are under way are wrong, the address has not sent too many.
+// The caller must call tried when it has counted what came of it.
+func (c *keyCache) try(from netip.Prefix, now time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if left, _ := c.wrong.State(from, wrongKeys, now); c.trying[from] >= left {
+		return false
+	}
+	c.trying[from]++
+	return true
+}
+
+func (c *keyCache) tried(from netip.Prefix) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.trying[from]--; c.trying[from] == 0 {
+		delete(c.trying, from)
+	}
+}
+
+// cached returns a key that is remembered, and whether that may be believed. If
+// not, but it is known, it was right a while ago.
+func (c *keyCache) cached(hash [32]byte, now time.Time) (key trigger.APIKey, fresh, known bool) {
+	cached, known := c.entries.View().Get(hash)
+	if known && now.Sub(cached.read) < keyTTL && !cached.key.Expired(c.store.Now()) {
+		return cached.key, true, true
+	}
+	return trigger.APIKey{}, false, known
+}
+
+// read reads a key by a query of its own.
+func (c *keyCache) read(ctx context.Context, hash [32]byte, now time.Time) (trigger.APIKey, error) {
 	found, err, _ := c.asking.Do(string(hash[:]), func() (any, error) {
 		changes, view := c.changes.Load(), c.entries.View()
-		key, err := c.store.APIKeyByHash(context.WithoutCancel(ctx), hash)
-		if err == nil {
-			view.Add(hash, cachedKey{key, now})
-			c.note(&key)
+		key, err := c.reader.APIKeyByHash(context.WithoutCancel(ctx), hash)
+		switch {
+		case err == nil:
+			c.remember(view, &key, now)
+		case trigger.KindOf(err) == trigger.NotFound:
+			view.Remove(hash)
 		}
 		if changes != c.changes.Load() {
 			view.Remove(hash)
@@ -94,4 +190,25 @@ func (c *keyCache) find(ctx context.Context, given string, now time.Time) (trigg
 	})
 	key, _ := found.(trigger.APIKey)
 	return key, err
+}
+
+// readAll reads keys by one query.
+func (c *keyCache) readAll(ctx context.Context, hashes [][32]byte, now time.Time) (map[[32]byte]trigger.APIKey, error) {
+	changes, view := c.changes.Load(), c.entries.View()
+	keys, err := c.reader.APIKeysByHash(ctx, hashes)
+	if err != nil {
+		return nil, err
+	}
+	for hash, key := range keys {
+		c.remember(view, &key, now)
+		if changes != c.changes.Load() {
+			view.Remove(hash)
+		}
+	}
+	return keys, nil
+}
+
+func (c *keyCache) remember(view *store.View[[32]byte, cachedKey], key *trigger.APIKey, now time.Time) {
+	view.Add(key.Hash, cachedKey{*key, now})
+	c.note(key)
 }

@@ -25,7 +25,8 @@ func (a *API) authorizeOperator(s scope, r *request) error {
 // operator is checkToken, which limits guesses: after too many wrong tokens from
 // one address, the next is RateLimited.
 func (a *API) operator(r *request) error {
-	err := a.checkToken(r)
+	tooMany, _ := a.guesses.Blocked(a.limitedAddr(r), wrongKeys, a.Now())
+	err := a.checkToken(r, tooMany)
 	if trigger.KindOf(err) != trigger.Unauthorized || bearer(r.Header) == "" {
 		return err
 	}
@@ -37,8 +38,9 @@ func (a *API) operator(r *request) error {
 
 // checkToken returns nil if the request carries the operator's token, or came by
 // the operator's socket, and Unauthorized otherwise. There is always a token to
-// be right: if none was made, every one is wrong.
-func (a *API) checkToken(r *request) error {
+// be right: if none was made, every one is wrong. That there is none may be known
+// for absentTTL to an address with too many guesses.
+func (a *API) checkToken(r *request, tooMany bool) error {
 	if r.isOperator {
 		return nil
 	}
@@ -46,7 +48,7 @@ func (a *API) checkToken(r *request) error {
 	if given == "" {
 		return errNoToken()
 	}
-	want, err := a.tokenHash(r.Context())
+	want, err := a.tokenHash(r.Context(), tooMany)
 	if err != nil && trigger.KindOf(err) != trigger.NotFound {
 		return err
 	}
@@ -63,39 +65,50 @@ func errNoToken() *trigger.Error {
 
 // tokenHash returns the hash of the operator's token. NotFound if there is no
 // token; Unavailable if the database cannot be asked.
-func (a *API) tokenHash(ctx context.Context) ([32]byte, error) {
+func (a *API) tokenHash(ctx context.Context, tooMany bool) ([32]byte, error) {
 	if token := cmp.Or(a.AdminToken, a.MadeToken); token != "" {
 		return trigger.HashOperatorToken(token), nil
 	}
-	return a.token.find(ctx, a.Now())
+	return a.token.find(ctx, a.Now(), tooMany)
 }
+
+// absentTTL is for how long guesses believe that there is no token, so that
+// they do not cost a query each.
+const absentTTL = time.Second
 
 // tokenCache remembers the hash that is in the database for a few seconds, so
 // that a token that another one has replaced is good for no longer than keyTTL.
 type tokenCache struct {
-	store  *store.Store
+	read   func(ctx context.Context) ([32]byte, error)
 	entry  *store.Cache[struct{}, cachedToken]
 	asking singleflight.Group
 }
 
 type cachedToken struct {
-	hash [32]byte
-	read time.Time
+	hash   [32]byte
+	absent bool
+	read   time.Time
 }
 
 func newTokenCache(s *store.Store) *tokenCache {
-	return &tokenCache{store: s, entry: store.NewCache[struct{}, cachedToken](s, 1)}
+	return &tokenCache{read: s.OperatorToken, entry: store.NewCache[struct{}, cachedToken](s, 1)}
 }
 
-func (c *tokenCache) find(ctx context.Context, now time.Time) ([32]byte, error) {
-	if cached, ok := c.entry.View().Get(struct{}{}); ok && now.Sub(cached.read) < keyTTL {
+// find returns the hash. NotFound if there is none; to an address with too many
+// guesses it may have been so absentTTL ago.
+func (c *tokenCache) find(ctx context.Context, now time.Time, tooMany bool) ([32]byte, error) {
+	cached, ok := c.entry.View().Get(struct{}{})
+	switch age := now.Sub(cached.read); {
+	case ok && !cached.absent && age < keyTTL:
 		return cached.hash, nil
+	case ok && cached.absent && age < absentTTL && tooMany:
+		return [32]byte{}, notFound()
 	}
 	found, err, _ := c.asking.Do("", func() (any, error) {
 		view := c.entry.View()
-		hash, err := c.store.OperatorToken(context.WithoutCancel(ctx))
-		if err == nil {
-			view.Add(struct{}{}, cachedToken{hash, now})
+		hash, err := c.read(context.WithoutCancel(ctx))
+		if err == nil || trigger.KindOf(err) == trigger.NotFound {
+			view.Add(struct{}{}, cachedToken{hash, err != nil, now})
 		}
 		return hash, err
 	})

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -146,6 +147,29 @@ func TestOperatorGuesses(t *testing.T) {
 }
 
 // A made token does not count for the metrics on loopback; beyond it does.
+// As long as there is no token, guesses beyond the limit do not cost a query
+// each; the first token passes a second after it was made.
+func TestGuessesWithoutAToken(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, storetest.SQLite(t))
+	queries := 0
+	s.api.token.read = func(ctx context.Context) ([32]byte, error) {
+		queries++
+		return s.store.OperatorToken(ctx)
+	}
+	for range 1000 {
+		s.ask(t, "GET", "/v1/organizations", madeToken(), "")
+	}
+	if queries > wrongKeys+1 {
+		t.Errorf("1000 guesses cost %d queries, want %d at most", queries, wrongKeys+1)
+	}
+	if err := s.store.SetOperatorToken(t.Context(), trigger.HashOperatorToken(madeToken())); err != nil {
+		t.Fatal(err)
+	}
+	s.clock.Advance(absentTTL)
+	s.ask(t, "GET", "/v1/organizations", madeToken(), "").wants(t, "the token", 200, "")
+}
+
 func TestMetricsWantTheToken(t *testing.T) {
 	t.Parallel()
 	db := storetest.SQLite(t)

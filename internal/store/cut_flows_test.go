@@ -189,6 +189,7 @@ func readingFlows() []flow {
 			return []any{f.org, last, from, f.plain.Now(), store.InboxPage{Limit: 2, Bytes: 1 << 20}}
 		})},
 		{method: "APIKeyByHash", args: fixed(func(f *fixture) []any { return []any{f.key.Hash} })},
+		{method: "APIKeysByHash", args: fixed(func(f *fixture) []any { return []any{[][32]byte{f.key.Hash, {1}}} })},
 		{method: "APIKey", args: func(t *testing.T, f *fixture) []any { return []any{f.org, f.keyOf(t, f.org)} }},
 		{method: "ListAPIKeys", args: fixed(func(f *fixture) []any { return []any{f.org, int64(0), 10} })},
 		{method: "LookBack", args: fixed(func(f *fixture) []any {

@@ -76,6 +76,39 @@ func (s *Store) APIKeyByHash(ctx context.Context, hash [32]byte) (trigger.APIKey
 	return wrapped("find key", key, err)
 }
 
+// APIKeysByHash finds keys by their hashes, each with its organization. The
+// result lacks the hashes for which APIKeyByHash returns NotFound. All are read
+// in one query, so there should be some hundred at most.
+func (s *Store) APIKeysByHash(ctx context.Context, hashes [][32]byte) (map[[32]byte]trigger.APIKey, error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	list, err := rowsOf(ctx, s.hot, func(r row) (key trigger.APIKey, err error) {
+		var hash []byte
+		err = scanKey(rowAfter{r, &hash}, &key, &key.Organization)
+		copy(key.Hash[:], hash)
+		return key, err
+	}, `SELECT k.hash, `+keyColumns+`, `+orgColumns+`
+		FROM api_keys k JOIN organizations o ON o.id = k.organization_id
+		WHERE `+liveKeys+` AND `+s.in("k.hash", "$2", listOfHashes)+` AND o.deleted_at = 0`, micros(s.Now()), s.dialect.hashes(hashes))
+	if err != nil {
+		return nil, wrap("find keys", err)
+	}
+	found := make(map[[32]byte]trigger.APIKey, len(list))
+	for i := range list {
+		found[list[i].Hash] = list[i]
+	}
+	return found, nil
+}
+
+// rowAfter is a row whose first column is scanned into first.
+type rowAfter struct {
+	row
+	first any
+}
+
+// Scan scans the columns after the first into dest.
+func (r rowAfter) Scan(dest ...any) error { return r.row.Scan(append([]any{r.first}, dest...)...) }
+
 // APIKey reads a key of an organization. NotFound if it has none such, or the
 // key has ended.
 func (s *Store) APIKey(ctx context.Context, orgID, id int64) (trigger.APIKey, error) {

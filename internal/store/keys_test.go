@@ -109,6 +109,49 @@ func TestKeyRoundTrip(t *testing.T) {
 	})
 }
 
+// Many hashes at once find what they find one by one.
+func TestKeysByHash(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, db *storetest.DB) {
+		s := db.Open(t)
+		org, other, deleted := storetest.NewOrganization(t, s), storetest.NewOrganization(t, s), storetest.NewOrganization(t, s)
+		expired := addKey(t, s, org, trigger.APIKey{Scopes: trigger.AllScopes, ExpiresAt: s.Now().Add(time.Minute)})
+		revoked := addKey(t, s, org, trigger.APIKey{Scopes: trigger.ScopeRead})
+		if err := s.RevokeAPIKey(t.Context(), org, revoked.ID); err != nil {
+			t.Fatal(err)
+		}
+		ofDeleted := addKey(t, s, deleted, trigger.APIKey{Scopes: trigger.ScopeRead})
+		if err := s.DeleteOrganization(t.Context(), deleted); err != nil {
+			t.Fatal(err)
+		}
+		db.Clock.Advance(time.Minute)
+		hashes := [][32]byte{expired.Hash, revoked.Hash, ofDeleted.Hash}
+		for i := range 10 {
+			networks := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("2001:db8::/32")}[:i%3]
+			key := addKey(t, s, []int64{org, other}[i%2], trigger.APIKey{Scopes: trigger.ScopeRead, Networks: networks})
+			hashes = append(hashes, key.Hash, key.Hash, newKey().Hash)
+		}
+		for range 400 {
+			hashes = append(hashes, newKey().Hash)
+		}
+		want := map[[32]byte]trigger.APIKey{}
+		for _, hash := range hashes {
+			if key, err := s.APIKeyByHash(t.Context(), hash); err == nil {
+				want[hash] = key
+			} else {
+				isKind(t, "one by one", err, trigger.NotFound)
+			}
+		}
+		got, err := s.APIKeysByHash(t.Context(), hashes)
+		if diff := cmp.Diff(want, got, comparePrefixes()); err != nil || diff != "" || len(got) != 10 {
+			t.Errorf("found %d: %v %s", len(got), err, diff)
+		}
+		if got, err := s.APIKeysByHash(t.Context(), nil); err != nil || len(got) != 0 {
+			t.Errorf("of none: %v, %v", got, err)
+		}
+	})
+}
+
 func TestKeyExpiry(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, db *storetest.DB) {

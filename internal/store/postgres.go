@@ -263,6 +263,14 @@ func (p *postgres) ids(list []trigger.ID) any {
 	return ids
 }
 
+func (p *postgres) hashes(list [][32]byte) any {
+	hashes := make([][]byte, len(list))
+	for i := range list {
+		hashes[i] = list[i][:]
+	}
+	return hashes
+}
+
 // now is the one place that asks the server for its time. Waiting for a
 // connection is no part of the measurement.
 func (p *postgres) now(ctx context.Context, local func() time.Time) (r reading, err error) {

@@ -163,7 +163,7 @@ func (e *embedded) writeQuietly(ctx context.Context, fn func(querier) error) err
 }
 
 func (e *embedded) list(param string, of listType) string {
-	if of == listOfIDs {
+	if of != listOfInts { // bytes are written in hex
 		return " IN (SELECT unhex(value) FROM json_each(" + param + "))"
 	}
 	return " IN (SELECT value FROM json_each(" + param + "))"
@@ -187,6 +187,19 @@ func (e *embedded) ids(list []trigger.ID) any {
 	for i, id := range list {
 		texts[i] = hex.EncodeToString(id[:])
 	}
+	return jsonList(texts)
+}
+
+func (e *embedded) hashes(list [][32]byte) any {
+	texts := make([]string, len(list))
+	for i := range list {
+		texts[i] = hex.EncodeToString(list[i][:])
+	}
+	return jsonList(texts)
+}
+
+// jsonList returns a list for json_each.
+func jsonList(texts []string) string {
 	text, _ := json.Marshal(texts) // cannot fail for strings
 	return string(text)
 }

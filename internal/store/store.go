@@ -88,10 +88,11 @@ type dialect interface {
 	// has changed: what fn found as it should be need not be as durable.
 	writeQuietly(ctx context.Context, fn func(querier) error) error
 	// list is the text after a column that asks for membership in the list
-	// parameter; ints and ids make the parameter's value.
+	// parameter; ints, ids and hashes make the parameter's value.
 	list(param string, of listType) string
 	ints(list []int64) any
 	ids(list []trigger.ID) any
+	hashes(list [][32]byte) any
 	// lockShared is the text after a SELECT that keeps the rows as they are until
 	// the transaction ends.
 	lockShared() string
@@ -137,6 +138,7 @@ type listType int
 const (
 	listOfInts listType = iota
 	listOfIDs
+	listOfHashes
 )
 
 // querier is what *sql.DB, *sql.Tx and the SQLite writer have in common.

@@ -1,0 +1,150 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"sync"
+	"time"
+
+	"triggerd/internal/trigger"
+)
+
+const (
+	batchEvery   = 100 * time.Millisecond // between the begin of two queries
+	batchKeys    = 256                    // in one query
+	batchWaiting = 2048                   // look-ups that wait, of eight queries: the last one is in time for maxKeyWait
+	maxKeyWait   = time.Second
+)
+
+// keyBatcher looks up the keys of requests from addresses that have sent too
+// many wrong keys. All that wait are looked up in one query each batchEvery, so
+// a flood of guesses costs the database ten queries a second. A right key among
+// them still passes: behind a proxy that is not trusted, the guesses of one
+// client and the keys of all others come from the same address.
+type keyBatcher struct {
+	// read returns the keys that are there.
+	read func(ctx context.Context, hashes [][32]byte, now time.Time) (map[[32]byte]trigger.APIKey, error)
+
+	mu      sync.Mutex
+	queue   []*keyLookup               // the oldest first
+	pending map[keyLookupID]*keyLookup // in queue, or in the query that runs
+	waiting map[netip.Prefix]int       // look-ups in queue, by address
+	running bool
+}
+
+// keyLookupID tells look-ups apart. Two addresses do not share one, because an
+// address that has no room is refused.
+type keyLookupID struct {
+	hash [32]byte
+	from netip.Prefix
+}
+
+// keyLookup is one that waits. key and err are there when done is closed.
+type keyLookup struct {
+	keyLookupID
+	asked time.Time
+	done  chan struct{}
+	key   trigger.APIKey
+	err   error
+}
+
+func newKeyBatcher(read func(context.Context, [][32]byte, time.Time) (map[[32]byte]trigger.APIKey, error)) *keyBatcher {
+	return &keyBatcher{read: read, pending: map[keyLookupID]*keyLookup{}, waiting: map[netip.Prefix]int{}}
+}
+
+// find returns a key with its organization, within maxKeyWait. NotFound if it is
+// not a right one; RateLimited, at once, if so many wait that it would take
+// longer; Unavailable if the database does not answer in time.
+func (b *keyBatcher) find(ctx context.Context, hash [32]byte, from netip.Prefix, now time.Time) (trigger.APIKey, error) {
+	l := b.join(ctx, keyLookupID{hash, from}, now)
+	if l == nil {
+		return trigger.APIKey{}, rateLimited(wrongKeys, maxKeyWait)
+	}
+	timer := time.NewTimer(maxKeyWait)
+	defer timer.Stop()
+	select {
+	case <-l.done:
+		return l.key, l.err
+	case <-ctx.Done():
+		return trigger.APIKey{}, trigger.NewUnavailable(ctx.Err(), maxKeyWait)
+	case <-timer.C:
+		return trigger.APIKey{}, trigger.NewUnavailable(errors.New("the database takes long to look up keys"), maxKeyWait)
+	}
+}
+
+// join returns the look-up to wait for; nil if there is no room for another
+// one. An address may have as many as would be free beside them: one that
+// floods leaves half of the room, two leave a third, and so on.
+func (b *keyBatcher) join(ctx context.Context, id keyLookupID, now time.Time) *keyLookup {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if l := b.pending[id]; l != nil {
+		return l
+	}
+	if b.waiting[id.from] >= batchWaiting-len(b.queue) {
+		return nil
+	}
+	l := &keyLookup{keyLookupID: id, asked: now, done: make(chan struct{})}
+	b.queue = append(b.queue, l)
+	b.pending[id] = l
+	b.waiting[id.from]++
+	if !b.running {
+		b.running = true
+		go b.run(context.WithoutCancel(ctx))
+	}
+	return l
+}
+
+// run looks up what waits, until nothing has come for batchEvery.
+func (b *keyBatcher) run(ctx context.Context) {
+	for batch := b.next(); batch != nil; batch = b.next() {
+		timer := time.NewTimer(batchEvery)
+		b.lookUp(ctx, batch)
+		<-timer.C
+	}
+}
+
+// next takes the look-ups of the next query out of the queue; nil if there are
+// none, and then run ends.
+func (b *keyBatcher) next() []*keyLookup {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	n := min(len(b.queue), batchKeys)
+	if n == 0 {
+		b.queue, b.running = nil, false
+		return nil
+	}
+	batch := b.queue[:n:n]
+	b.queue = b.queue[n:]
+	for _, l := range batch {
+		if b.waiting[l.from]--; b.waiting[l.from] == 0 {
+			delete(b.waiting, l.from)
+		}
+	}
+	return batch
+}
+
+// lookUp answers look-ups by one query.
+func (b *keyBatcher) lookUp(ctx context.Context, batch []*keyLookup) {
+	hashes := make([][32]byte, len(batch))
+	for i, l := range batch {
+		hashes[i] = l.hash
+	}
+	keys, err := b.read(ctx, hashes, batch[0].asked)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, l := range batch {
+		delete(b.pending, l.keyLookupID)
+		key, ok := keys[l.hash]
+		switch {
+		case err != nil:
+			l.err = err
+		case !ok:
+			l.err = notFound()
+		default:
+			l.key = key
+		}
+		close(l.done)
+	}
+}
