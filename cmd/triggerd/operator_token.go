@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"triggerd/internal/trigger"
 )
@@ -57,13 +58,35 @@ func keepToken(path string, log *slog.Logger) (token string, err error) {
 	if err != nil {
 		return "", err
 	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return "", fmt.Errorf("the operator token: %w", err)
+	}
+	if err := checkOwner(path, info, os.Geteuid()); err != nil {
+		return "", err
+	}
 	log.Info("the operator token is in a file", "path", path, "made", made)
-	if info, err := os.Stat(path); err == nil && info.Mode().Perm()&0o077 != 0 {
+	if info.Mode().Perm()&0o077 != 0 {
 		if err := os.Chmod(path, 0o600); err != nil {
 			log.Warn("others may read the operator token, and that cannot be changed", "path", path, "error", err)
 		}
 	}
+	folder := filepath.Dir(path)
+	if info, err := os.Stat(folder); err == nil && info.Mode().Perm()&0o002 != 0 {
+		log.Warn("any user of this machine can replace the files of the data folder: chmod o-w it", "path", folder)
+	}
 	return token, nil
+}
+
+// checkOwner refuses a file with a token that neither a user, who runs this
+// server, nor root has made.
+func checkOwner(path string, info fs.FileInfo, user int) error {
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || stat.Uid == 0 || int(stat.Uid) == user {
+		return nil
+	}
+	return fmt.Errorf("the operator token in %s belongs to the user %d, want %d, who runs this server: whoever has made the file knows the token; "+
+		"remove it, and the next start makes another token", path, stat.Uid, user)
 }
 
 // drawToken makes an operator token.

@@ -106,6 +106,24 @@ func TestTokenFiles(t *testing.T) {
 	if info, err := os.Stat(path); err != nil || info.Mode() != 0o600 {
 		t.Errorf("mode %v, %v", info.Mode(), err)
 	}
+	planted := filepath.Join(t.TempDir(), tokenFile)
+	if err := os.WriteFile(planted, []byte(token), 0o600); err != nil || os.Geteuid() == 0 && os.Chown(planted, 12345, 12345) != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(planted)
+	if err != nil {
+		t.Fatal(err)
+	}
+	owner := int(info.Sys().(*syscall.Stat_t).Uid)
+	if err := checkOwner(planted, info, owner+1); err == nil || !strings.Contains(err.Error(), planted) || strings.Contains(err.Error(), token) {
+		t.Errorf("a file of another user: %v", err)
+	}
+	if err := checkOwner(planted, info, owner); err != nil {
+		t.Errorf("a file of one's own: %v", err)
+	}
+	if _, err := keepToken(planted, log); (err == nil) != (owner == os.Geteuid()) {
+		t.Errorf("a file of the user %d: %v", owner, err)
+	}
 	for _, content := range []string{"", "\n", "hidden", token + "x", token + "\n" + token} {
 		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 			t.Fatal(err)

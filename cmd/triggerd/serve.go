@@ -148,7 +148,9 @@ func (s *server) newHTTP() *http.Server {
 		ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: s.settings.IdleTimeout,
 		ErrorLog:  slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 		ConnState: s.conns.changed,
-		HTTP2:     &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
+		HTTP2:     &http.HTTP2Config{MaxConcurrentStreams: maxStreams, MaxReceiveBufferPerConnection: maxUnread, MaxReceiveBufferPerStream: maxUnread},
+
+		DisableGeneralOptionsHandler: true, // OPTIONS * is answered as all others are
 	}
 }
 

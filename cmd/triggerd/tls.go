@@ -18,6 +18,9 @@ const (
 	certificateCheck = 2 * time.Second
 	// maxStreams bounds the requests under way on one connection of HTTP/2.
 	maxStreams = 128
+	// maxUnread bounds what a connection of HTTP/2 may send of bodies that nobody
+	// reads yet, in bytes.
+	maxUnread = 256 << 10
 )
 
 // certReloader is a certificate and its key, which are read again when their files

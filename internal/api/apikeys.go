@@ -202,7 +202,7 @@ func (a *API) deleteKey(w http.ResponseWriter, r *request) error {
 	if err := a.Store.RevokeAPIKey(r.Context(), r.orgID(), id); err != nil {
 		return err
 	}
-	a.keys.forget()
+	a.keys.forget(r.orgID())
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }
@@ -231,7 +231,7 @@ func (a *API) rotateKey(w http.ResponseWriter, r *request) error {
 	next.Scopes, next.Networks, next.ExpiresAt = r.key.Scopes, r.key.Networks, r.key.ExpiresAt
 	nextID, err := a.Store.RotateAPIKey(r.Context(), r.orgID(), id, next, overlap, o)
 	if err == nil {
-		a.keys.forget()
+		a.keys.forget(r.orgID())
 	}
 	return a.answerKey(w, r, r.orgID(), madeKey{nextID, shown, err})
 }

@@ -91,10 +91,11 @@ func challengeOf(s scope) string {
 	return `ApiKey realm="triggerd"`
 }
 
-// bearer is the token of a request's Authorization, "" for none.
+// bearer is the token of a request's Authorization, "" for none, and for several:
+// something on the way may have judged by another one.
 func bearer(h http.Header) string {
 	scheme, token, _ := strings.Cut(h.Get("Authorization"), " ")
-	if !strings.EqualFold(scheme, "Bearer") {
+	if len(h["Authorization"]) > 1 || !strings.EqualFold(scheme, "Bearer") {
 		return ""
 	}
 	return strings.TrimSpace(token)
@@ -113,7 +114,7 @@ func keyOf(r *request, takesBearer bool) (string, error) {
 	if given == "" {
 		return "", trigger.Errorf(trigger.Unauthorized, "Missing API key")
 	}
-	if token != "" && token != given {
+	if token != "" && token != given || len(r.Header["X-Api-Key"]) > 1 {
 		return "", trigger.Errorf(trigger.Unauthorized, "Invalid API key")
 	}
 	return given, nil

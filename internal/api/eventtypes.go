@@ -139,7 +139,7 @@ func (a *API) putEventType(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	a.keys.forget()
+	a.keys.forget(r.orgID())
 	status := http.StatusOK
 	if added {
 		status = http.StatusCreated
@@ -160,7 +160,7 @@ func (a *API) deleteEventType(w http.ResponseWriter, r *request) error {
 	if err := a.Store.DeleteEventType(r.Context(), r.orgID(), name); err != nil {
 		return err
 	}
-	a.keys.forget()
+	a.keys.forget(r.orgID())
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }

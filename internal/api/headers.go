@@ -37,7 +37,7 @@ func (rt *route) varies() string {
 		return "Authorization, X-Api-Key"
 	case rt.needsKey():
 		return "X-Api-Key"
-	case rt.scope == scopeAdmin && rt.path == "/metrics":
+	case rt.scope == scopeMetrics:
 		return "Authorization, Accept, Accept-Encoding"
 	case rt.scope == scopeAdmin || rt.scope == scopeSignup:
 		return "Authorization"

@@ -228,3 +228,30 @@ func TestKeysWaitForNoLonger(t *testing.T) {
 		}
 	})
 }
+
+// What an organization changes is followed at once, by what is being read
+// meanwhile, too; the keys of others are remembered all the same.
+func TestChangesOfOthersForgetNothing(t *testing.T) {
+	t.Parallel()
+	inKeyBubble(t, func(t *testing.T, b *keyBubble) {
+		b.passes(t, b.one, time.Second)
+		for _, c := range []struct {
+			orgID int64
+			reads int
+		}{{1, 1}, {63, 1}, {-1, 1}, {0, 2}} {
+			b.forget(c.orgID)
+			b.passes(t, b.one, time.Second)
+			if b.reads.queries != c.reads {
+				t.Errorf("after a change of organization %d: %d reads of a key of organization 0, want %d", c.orgID, b.reads.queries, c.reads)
+			}
+		}
+		<-time.After(2 * keyTTL)
+		go b.forget(0) // while it is read
+		b.passes(t, b.one, time.Second)
+		synctest.Wait()
+		b.passes(t, b.one, time.Second)
+		if b.reads.queries != 4 {
+			t.Errorf("%d reads, want one more after a change beside the third", b.reads.queries)
+		}
+	})
+}

@@ -33,7 +33,7 @@ type keyCache struct {
 	batcher *keyBatcher        // of addresses that have sent too many wrong keys
 	wrong   limit.Limiter[netip.Prefix]
 
-	changes atomic.Int64 // how often forget was called
+	changes keyChanges
 
 	mu     sync.Mutex
 	used   map[int64]bool       // keys, since that was last written down
@@ -69,8 +69,26 @@ func (c *keyCache) write(ctx context.Context) error {
 }
 
 type cachedKey struct {
-	key  trigger.APIKey
-	read time.Time
+	key    trigger.APIKey
+	read   time.Time
+	change int64 // the organization's, before it was read
+}
+
+// keyChanges counts how often forget was called for an organization, or for one
+// of the few that share its counter.
+type keyChanges [changeShards]atomic.Int64
+
+const changeShards = 64
+
+// shardOf returns the counter that is an organization's.
+func shardOf(orgID int64) int { return int(uint64(orgID) % changeShards) }
+
+// now returns the counters of this moment.
+func (c *keyChanges) now() (changes [changeShards]int64) {
+	for i := range c {
+		changes[i] = c[i].Load()
+	}
+	return changes
 }
 
 func newKeyCache(s *store.Store) *keyCache {
@@ -82,12 +100,9 @@ func newKeyCache(s *store.Store) *keyCache {
 	return c
 }
 
-// forget reads keys anew: what an organization has changed holds here at once,
-// and elsewhere within keyTTL.
-func (c *keyCache) forget() {
-	c.changes.Add(1) // what is being read now is not to be remembered
-	c.entries.View().Purge()
-}
+// forget has an organization's keys read anew, those too that are being read now:
+// what it has changed holds here at once, and elsewhere within keyTTL.
+func (c *keyCache) forget(orgID int64) { c.changes[shardOf(orgID)].Add(1) }
 
 // find returns a key with its organization, for a request that has been
 // authorized before. NotFound if there is none, it was revoked, or it has
@@ -166,7 +181,8 @@ func (c *keyCache) tried(from netip.Prefix) {
 // not, but it is known, it was right a while ago.
 func (c *keyCache) cached(hash [32]byte, now time.Time) (key trigger.APIKey, fresh, known bool) {
 	cached, known := c.entries.View().Get(hash)
-	if known && now.Sub(cached.read) < keyTTL && !cached.key.Expired(c.store.Now()) {
+	if known && now.Sub(cached.read) < keyTTL && !cached.key.Expired(c.store.Now()) &&
+		cached.change == c.changes[shardOf(cached.key.Organization.ID)].Load() {
 		return cached.key, true, true
 	}
 	return trigger.APIKey{}, false, known
@@ -175,15 +191,12 @@ func (c *keyCache) cached(hash [32]byte, now time.Time) (key trigger.APIKey, fre
 // read reads a key by a query of its own.
 func (c *keyCache) read(ctx context.Context, hash [32]byte, now time.Time) (trigger.APIKey, error) {
 	found, err, _ := c.asking.Do(string(hash[:]), func() (any, error) {
-		changes, view := c.changes.Load(), c.entries.View()
+		changes, view := c.changes.now(), c.entries.View()
 		key, err := c.reader.APIKeyByHash(context.WithoutCancel(ctx), hash)
 		switch {
 		case err == nil:
-			c.remember(view, &key, now)
+			c.remember(view, &key, now, &changes)
 		case trigger.KindOf(err) == trigger.NotFound:
-			view.Remove(hash)
-		}
-		if changes != c.changes.Load() {
 			view.Remove(hash)
 		}
 		return key, err
@@ -194,21 +207,19 @@ func (c *keyCache) read(ctx context.Context, hash [32]byte, now time.Time) (trig
 
 // readAll reads keys by one query.
 func (c *keyCache) readAll(ctx context.Context, hashes [][32]byte, now time.Time) (map[[32]byte]trigger.APIKey, error) {
-	changes, view := c.changes.Load(), c.entries.View()
+	changes, view := c.changes.now(), c.entries.View()
 	keys, err := c.reader.APIKeysByHash(ctx, hashes)
 	if err != nil {
 		return nil, err
 	}
-	for hash, key := range keys {
-		c.remember(view, &key, now)
-		if changes != c.changes.Load() {
-			view.Remove(hash)
-		}
+	for _, key := range keys {
+		c.remember(view, &key, now, &changes)
 	}
 	return keys, nil
 }
 
-func (c *keyCache) remember(view *store.View[[32]byte, cachedKey], key *trigger.APIKey, now time.Time) {
-	view.Add(key.Hash, cachedKey{*key, now})
+// remember keeps a key that was read when the counters of changes stood so.
+func (c *keyCache) remember(view *store.View[[32]byte, cachedKey], key *trigger.APIKey, now time.Time, changes *[changeShards]int64) {
+	view.Add(key.Hash, cachedKey{*key, now, changes[shardOf(key.Organization.ID)]})
 	c.note(key)
 }

@@ -13,10 +13,10 @@ import (
 )
 
 // authorizeOperator decides about a request of a route that wants the
-// operator's token. The metrics are open on loopback as long as people have
-// set none.
+// operator's token. The metrics are open to whom signup is open without a
+// setting: to this machine, and to no page or proxy on it.
 func (a *API) authorizeOperator(s scope, r *request) error {
-	if s == scopeMetrics && a.Loopback && a.AdminToken == "" {
+	if s == scopeMetrics && a.closedSignup(r.Request) == nil {
 		return nil
 	}
 	return a.operator(r)

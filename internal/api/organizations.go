@@ -72,7 +72,7 @@ func (a *API) patchMe(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	a.keys.forget()
+	a.keys.forget(r.orgID())
 	r.key.Organization = org
 	a.answerMe(w, r)
 	return nil
@@ -228,7 +228,7 @@ func (a *API) patchOrganization(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	a.keys.forget()
+	a.keys.forget(id)
 	if in.Suspended.Given { // what had waited may be sent, or the other way round
 		a.Engine.Wake()
 	}
@@ -244,7 +244,7 @@ func (a *API) deleteOrganization(w http.ResponseWriter, r *request) error {
 	if err := a.Store.DeleteOrganization(r.Context(), id); err != nil {
 		return err
 	}
-	a.keys.forget()
+	a.keys.forget(id)
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }

@@ -48,7 +48,7 @@ func (s *server) signUpRaw(t *testing.T, lines ...string) (status int, body stri
 func TestSignupOnLoopback(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, storetest.SQLite(t), func(a *API) { a.MadeToken = madeToken() })
-	const request, local = "POST /api/keys/generate HTTP/1.1", "Host: localhost:5001"
+	const request, metrics, local = "POST /api/keys/generate HTTP/1.1", "GET /metrics HTTP/1.1", "Host: localhost:5001"
 	for _, host := range []string{
 		"localhost", "localhost:5001", "LocalHost", "app.localhost:5001", "a.b.localhost", "127.0.0.1", "127.0.0.1:5001", "127.255.0.9:1", "[::1]", "[::1]:5001", "[::ffff:127.0.0.1]:80",
 	} {
@@ -60,16 +60,20 @@ func TestSignupOnLoopback(t *testing.T) {
 		"", "evil.example", "evil.example:5001", "localhost.evil.example", "notlocalhost", "localhost.", "127.0.0.1.evil.example", "127.1", "2130706433",
 		"0.0.0.0:5001", "10.0.0.1", "[::]:5001", "[fe80::1]", "[::1", "169.254.169.254", "localhost:5001:1",
 	} {
-		if status, body := s.signUpRaw(t, request, "Host: "+host); status == 200 || status != 401 && status != 400 {
-			t.Errorf("Host %s: %d %s", host, status, body)
+		for _, request := range []string{request, metrics} {
+			if status, body := s.signUpRaw(t, request, "Host: "+host); status != 401 && status != 400 {
+				t.Errorf("%s with Host %s: %d %s", request, host, status, body)
+			}
 		}
 	}
 	for _, header := range []string{
 		"Content-Type: application/json", "Origin: http://localhost:5001", "Origin: https://LOCALHOST:5001", "Sec-Fetch-Site: same-origin",
 		"Sec-Fetch-Site: none", "X-Request-Id: 1", "Referer: http://evil.example/", "Sec-Fetch-Mode: cors", "Authorization: Bearer wrong", "X-Api-Key: sk_x",
 	} {
-		if status, body := s.signUpRaw(t, request, local, header); status != 200 {
-			t.Errorf("%s: %d %s", header, status, body)
+		for _, request := range []string{request, metrics} {
+			if status, body := s.signUpRaw(t, request, local, header); status != 200 {
+				t.Errorf("%s with %s: %d %s", request, header, status, body)
+			}
 		}
 	}
 	for _, header := range []string{
@@ -79,9 +83,11 @@ func TestSignupOnLoopback(t *testing.T) {
 		"Forwarded: for=192.0.2.1", "Via: 1.1 proxy", "via: ", "X-Forwarded-For: 127.0.0.1", "X-Forwarded-Host: localhost", "X-Forwarded-Proto: https",
 		"X-Forwarded-Anything: 1", "x-forwarded-for: ", "X-Real-IP: 192.0.2.1", "CF-Connecting-IP: 192.0.2.1",
 	} {
-		status, body := s.signUpRaw(t, request, local, header)
-		if status != 401 || body != `{"error":"Missing or wrong admin token"}` {
-			t.Errorf("%s: %d %s", header, status, body)
+		for _, request := range []string{request, metrics} {
+			status, body := s.signUpRaw(t, request, local, header)
+			if status != 401 || body != `{"error":"Missing or wrong admin token"}` {
+				t.Errorf("%s with %s: %d %s", request, header, status, body)
+			}
 		}
 		if status, body := s.signUpRaw(t, request, local, header, "Authorization: Bearer "+madeToken()); status != 200 {
 			t.Errorf("%s with the token: %d %s", header, status, body)
