@@ -5,14 +5,13 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
 )
 
 // clean takes out what could move the cursor or do worse to a terminal: much of
 // what is shown comes from senders and receivers.
 func clean(s string) string {
 	return strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) || unicode.In(r, unicode.Bidi_Control) {
+		if isObeyed(r) {
 			return '\uFFFD'
 		}
 		return r

@@ -37,7 +37,7 @@ func main() {
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	forgetPostgres()
 	keepPrivate()
-	if err := run(ctx, os.Args[1:], os.Getenv, os.Stdout, os.Stderr); err != nil {
+	if err := run(ctx, os.Args[1:], os.Getenv, forTerminal(os.Stdout), forTerminal(os.Stderr)); err != nil {
 		fmt.Fprintf(os.Stderr, "triggerd: %s\n", oneLine(err))
 		os.Exit(1)
 	}
