@@ -67,11 +67,13 @@ func hasStrayAt(text string) bool {
 }
 
 // redactSetting hides what the server says about a setting in the connection
-// string that it does not take: the setting may be a part of the password.
+// string that it does not take: the setting may be a part of the password. Of
+// several attempts to connect, any may say so.
 func redactSetting(err error) error {
-	refused, ok := errors.AsType[*pgconn.PgError](err)
-	if !ok || !isCode(err, "42704", "22023", "42601", "42602", "55P02", "42501") {
-		return err
+	for _, cause := range leaves(err) {
+		if isCode(cause, "42704", "22023", "42601", "42602", "55P02", "42501") {
+			return errors.New("the server does not take a setting in the connection string (SQLSTATE " + cause.(*pgconn.PgError).Code + ")")
+		}
 	}
-	return errors.New("the server does not take a setting in the connection string (SQLSTATE " + refused.Code + ")")
+	return err
 }
