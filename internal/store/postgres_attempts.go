@@ -31,20 +31,19 @@ var attemptPattern = regexp.MustCompile(`^(?:\S*:(\d+)|\S*) \(([^()]+)\): `)
 // hold for each of the hosts.
 func isStarting(err error) bool {
 	byHost := map[string][]error{}
-	var alone []error // causes of no attempt
-	eachCause(err, "", func(host string, cause error) {
-		if host == "" {
-			alone = append(alone, cause)
-		} else {
-			byHost[host] = append(byHost[host], cause)
+	for _, attempt := range attempts(err) {
+		host := hostOf(attempt)
+		if host == "" && !isStartingHost(leaves(attempt)) { // for example, no address was found for it
+			return false
 		}
-	})
+		byHost[host] = append(byHost[host], leaves(attempt)...)
+	}
 	for _, causes := range byHost {
 		if !isStartingHost(causes) {
 			return false
 		}
 	}
-	return len(alone)+len(byHost) > 0 && !slices.ContainsFunc(alone, func(cause error) bool { return !isPassing(cause) })
+	return len(byHost) > 0
 }
 
 // isStartingHost reports whether time alone may mend the failed attempts at one
@@ -58,32 +57,50 @@ func isStartingHost(causes []error) bool {
 	return slices.ContainsFunc(causes, isNetwork)
 }
 
-// eachCause calls visit with the errors in err that wrap no other, and with the
-// host and port of the attempt that each belongs to: "" if it belongs to none.
-func eachCause(err error, host string, visit func(host string, cause error)) {
+// attempts returns the errors in err of single attempts, and err itself if it
+// has none.
+func attempts(err error) (found []error) {
 	switch e := err.(type) {
-	case nil:
 	case interface{ Unwrap() []error }:
 		for _, part := range e.Unwrap() {
-			eachCause(part, host, visit)
+			found = append(found, attempts(part)...)
 		}
+		return found
 	case interface{ Unwrap() error }:
-		if found := attemptPattern.FindStringSubmatch(err.Error()); found != nil && host == "" {
-			host = found[2] + ":" + found[1]
+		if inner := attempts(e.Unwrap()); len(inner) > 0 && hostOf(err) == "" {
+			return inner
 		}
-		if inner := e.Unwrap(); inner != nil {
-			eachCause(inner, host, visit)
-		} else {
-			visit(host, err)
-		}
-	default:
-		visit(host, err)
+	case nil:
+		return nil
 	}
+	return []error{err}
+}
+
+// hostOf returns the host and port of the error of an attempt, and "" for another
+// error.
+func hostOf(attempt error) string {
+	found := attemptPattern.FindStringSubmatch(attempt.Error())
+	if found == nil {
+		return ""
+	}
+	return found[2] + ":" + found[1]
 }
 
 // leaves are the errors that wrap no other.
 func leaves(err error) (found []error) {
-	eachCause(err, "", func(_ string, cause error) { found = append(found, cause) })
+	switch e := err.(type) {
+	case nil:
+	case interface{ Unwrap() []error }:
+		for _, part := range e.Unwrap() {
+			found = append(found, leaves(part)...)
+		}
+	case interface{ Unwrap() error }:
+		if found = leaves(e.Unwrap()); found == nil {
+			found = []error{err}
+		}
+	default:
+		found = []error{err}
+	}
 	return found
 }
 

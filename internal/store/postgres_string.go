@@ -2,9 +2,11 @@ package store
 
 import (
 	"errors"
+	"fmt"
 	"regexp"
 	"strings"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
@@ -50,7 +52,26 @@ func parseConnString(text string) (*pgxpool.Config, error) {
 	if hasStrayAt(text) || c.Password == "" && strings.Contains(c.User, ":") {
 		return nil, errSettingsAmbiguous
 	}
-	return config, nil
+	return config, checkDriverSettings(c)
+}
+
+// checkDriverSettings refuses settings of the driver's own that it takes from a
+// connection string and with which our statements fail.
+func checkDriverSettings(c *pgx.ConnConfig) error {
+	switch c.DefaultQueryExecMode {
+	case pgx.QueryExecModeExec, pgx.QueryExecModeSimpleProtocol:
+		return errors.New("default_query_exec_mode must be cache_statement, cache_describe or describe_exec; got " +
+			strings.ReplaceAll(c.DefaultQueryExecMode.String(), " ", "_") + ": leave it out")
+	case pgx.QueryExecModeCacheStatement:
+		if c.StatementCacheCapacity < 1 {
+			return fmt.Errorf("statement_cache_capacity must be at least 1; got %d: leave it out", c.StatementCacheCapacity)
+		}
+	case pgx.QueryExecModeCacheDescribe:
+		if c.DescriptionCacheCapacity < 1 {
+			return fmt.Errorf("description_cache_capacity must be at least 1; got %d: leave it out", c.DescriptionCacheCapacity)
+		}
+	}
+	return nil
 }
 
 // hasStrayAt reports whether a URL has an @ besides the one after the user and
