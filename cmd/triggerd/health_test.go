@@ -89,6 +89,26 @@ func TestHealthOfNoServer(t *testing.T) {
 	}
 }
 
+// A server that speaks HTTPS where HTTP is expected is told from another
+// program, and so is the reverse.
+func TestHealthOverTheOtherScheme(t *testing.T) {
+	t.Parallel()
+	plain := startServer(t, storetest.SQLite(t), nil)
+	c := newCertified(t)
+	secure := startServer(t, storetest.SQLite(t), func(s *settings) { s.TLSCert, s.TLSKey = c.cert, c.key })
+	for _, tt := range []struct {
+		env  map[string]string
+		want string
+	}{
+		{map[string]string{"PORT": portOf(secure.URL)}, "the server there speaks HTTPS: set TLS_CERT"},
+		{map[string]string{"PORT": portOf(plain.URL), "TLS_CERT": c.cert, "TLS_KEY": c.key}, "the server there does not speak HTTPS: leave TLS_CERT out"},
+	} {
+		if said, err := runProgram(t.Context(), tt.env, "health"); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%q, %v, want %s", said, err, tt.want)
+		}
+	}
+}
+
 func TestURLOfServer(t *testing.T) {
 	t.Parallel()
 	for listen, want := range map[string]string{
