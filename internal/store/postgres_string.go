@@ -1,9 +1,13 @@
 package store
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"net"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -72,6 +76,18 @@ func checkDriverSettings(c *pgx.ConnConfig) error {
 		}
 	}
 	return nil
+}
+
+// databaseOf returns which database a connection string names: its hosts, each
+// once, with their ports, and its name.
+func databaseOf(c *pgx.ConnConfig) string {
+	hosts := []string{net.JoinHostPort(c.Host, strconv.Itoa(int(c.Port)))}
+	for _, other := range c.Fallbacks {
+		if host := net.JoinHostPort(other.Host, strconv.Itoa(int(other.Port))); !slices.Contains(hosts, host) {
+			hosts = append(hosts, host)
+		}
+	}
+	return strings.Join(hosts, ",") + "/" + cmp.Or(c.Database, c.User)
 }
 
 // hasStrayAt reports whether a URL has an @ besides the one after the user and
