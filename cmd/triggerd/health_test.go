@@ -82,7 +82,7 @@ func TestHealthOfNoServer(t *testing.T) {
 			t.Errorf("%s: %q, %v, want %s", tt.listen, said, err, tt.want)
 		}
 	}
-	cmd := exec.CommandContext(t.Context(), os.Args[0], "health")
+	cmd := endWithTest(exec.CommandContext(t.Context(), os.Args[0], "health"))
 	cmd.Env = append(os.Environ(), asProgram+"=1", "LISTEN="+closed.Addr().String())
 	if said, _ := cmd.CombinedOutput(); cmd.ProcessState.ExitCode() != 1 || strings.Count(string(said), "\n") != 1 || !strings.HasPrefix(string(said), "triggerd: http://") {
 		t.Errorf("exit code %d, %q", cmd.ProcessState.ExitCode(), said)

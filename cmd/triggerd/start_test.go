@@ -130,7 +130,7 @@ func TestStartBehindMigration(t *testing.T) {
 func untilAnswer(t *testing.T, url string, status int, part string) {
 	t.Helper()
 	client := http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
-	deadline := time.Now().Add(2 * patience)
+	deadline := time.Now().Add(patience)
 	for {
 		got := ""
 		resp, err := client.Get(url)

@@ -12,7 +12,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"triggerd/internal/store"
 	"triggerd/internal/store/storetest"
@@ -242,7 +241,7 @@ func TestNoConnectionLeft(t *testing.T) {
 		execAll(t, db.SQL(t), "CREATE ROLE app LOGIN PASSWORD 'app' CONNECTION LIMIT 0")
 		options := db.Options
 		options.PostgresURL = as(t, options.PostgresURL, "app")
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
 		if s, err := store.Open(ctx, options); !errors.Is(err, store.ErrStarting) {
 			if err == nil {
