@@ -7,6 +7,8 @@ import (
 	"io"
 	"net"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -122,9 +124,17 @@ func TestStoppedIsSaidLast(t *testing.T) {
 		ended := make(chan error, 1)
 		go func() { ended <- s.run(ctx) }()
 		untilAnswer(t, "http://"+s.listener.Addr().String()+"/readyz", 200, `"ok"`)
+		if !db.IsPostgres() { // the closing has something to say: the note beside the database cannot be written
+			if err := os.Mkdir(filepath.Join(db.Options.DataDir, "triggerd.db-run.new"), 0o700); err != nil {
+				t.Fatal(err)
+			}
+		}
 		cancel()
 		if err := <-ended; err != nil {
 			t.Error(err)
+		}
+		if said := out.String(); !db.IsPostgres() && !strings.Contains(said, "the note beside the database cannot be written") {
+			t.Error("the closing says nothing")
 		}
 		lines := strings.Split(strings.TrimSpace(out.String()), "\n")
 		if last := lines[len(lines)-1]; !strings.Contains(last, `"msg":"stopped"`) {
