@@ -23,6 +23,7 @@ type session struct {
 	in          io.Reader
 	out, errOut io.Writer
 	now         func() time.Time
+	lookupEnv   func(name string) (value string, ok bool) // tells what is set to nothing; nil: nothing is
 }
 
 // remote is the server that a command asks.

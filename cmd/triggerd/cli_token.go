@@ -66,6 +66,9 @@ type tokenNew struct{ databaseSettings }
 
 // Run makes a token and shows it.
 func (c *tokenNew) Run(ctx context.Context, s *session) (err error) {
+	if err := c.checkDatabase(); err != nil {
+		return err
+	}
 	if c.postgresURL() == "" {
 		return fmt.Errorf("token new is for PostgreSQL: set DATABASE_URL, or DB_NAME and its like; on SQLite the token is in %s", c.tokenPath())
 	}

@@ -38,7 +38,7 @@ func needPackages(t *testing.T, folder string) string {
 // its environment.
 func command(t *testing.T, folder string, env []string, name string, args ...string) *exec.Cmd {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), name, args...)
+	cmd := endWithTest(exec.CommandContext(t.Context(), name, args...))
 	cmd.Dir, cmd.Env = folder, append(append(os.Environ(), "NO_COLOR=1"), env...)
 	cmd.WaitDelay = 10 * time.Second // a child of its may hold the output
 	return cmd
@@ -98,7 +98,7 @@ func startCommand(t *testing.T, cmd *exec.Cmd, ready *regexp.Regexp) (wait func(
 				t.Fatalf("%s has ended:\n%s", strings.Join(cmd.Args, " "), said.Bytes())
 			}
 			return match
-		case <-time.After(4 * patience):
+		case <-time.After(patience):
 			t.Fatalf("%s does not begin", strings.Join(cmd.Args, " "))
 		}
 		return ""

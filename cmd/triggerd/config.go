@@ -129,6 +129,9 @@ func (s *settings) check() error {
 	if least := s.RetrySchedule.Span() + 24*time.Hour; s.Retention.Duration < least {
 		return fmt.Errorf("RETENTION must be at least %s, the longest span of RETRY_SCHEDULE and a day", least.Round(time.Minute))
 	}
+	if err := s.checkDatabase(); err != nil {
+		return err
+	}
 	if strings.TrimSpace(s.AdminToken) != s.AdminToken {
 		return errors.New("ADMIN_TOKEN must be without white space around it")
 	}

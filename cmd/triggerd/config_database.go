@@ -1,8 +1,12 @@
 package main
 
 import (
+	"errors"
+	"fmt"
 	"net"
+	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -17,19 +21,93 @@ type databaseSettings struct {
 	DBName      *string `name:"db-name" help:"PostgreSQL database. Default: zapier_triggers, where any DB setting is given."`
 	DBUser      *string `name:"db-user" help:"PostgreSQL user. Default: postgres."`
 	DBPassword  *string `name:"db-password" help:"PostgreSQL password. Default: none." secret:""`
-	DBHost      *string `name:"db-host" help:"PostgreSQL host. Default: localhost."`
+	DBHost      *string `name:"db-host" help:"PostgreSQL host, or several with commas between them. Default: localhost."`
 	DBPort      *int    `name:"db-port" help:"PostgreSQL port. Default: 5432."`
-	DBPoolSize  int     `name:"db-pool-size" help:"Connections kept to PostgreSQL, at least 2." default:"10"`
-	DBSSLMode   string  `name:"db-sslmode" help:"As PostgreSQL's sslmode." default:"prefer"`
+	DBPoolSize  int     `name:"db-pool-size" help:"Connections kept to PostgreSQL, at least 2." default:"${pool_size}"`
+	DBSSLMode   string  `name:"db-sslmode" help:"As PostgreSQL's sslmode." default:"${sslmode}"`
+
+	EmptyVariables []string `kong:"-"` // names of those that say where PostgreSQL is, and are set to nothing
 
 	SecretKey []string `help:"Keys that secrets of webhooks are encrypted with in the database, each 32 random bytes in base64. The first encrypts, all decrypt; docs/operations.md says how to change them." placeholder:"KEY,OLD-KEY" secret:""`
+}
+
+// defaultPoolSize and defaultSSLMode are what DB_POOL_SIZE and DB_SSLMODE are
+// where they are not set.
+const (
+	defaultPoolSize = 10
+	defaultSSLMode  = "prefer"
+)
+
+// namesPostgres reports whether one of the DB settings says where PostgreSQL is.
+func (s *databaseSettings) namesPostgres() bool {
+	return s.DBName != nil || s.DBUser != nil || s.DBPassword != nil || s.DBHost != nil || s.DBPort != nil
+}
+
+// emptyVariables returns those of the variables that say where PostgreSQL is
+// which are set to nothing.
+func emptyVariables(lookup func(name string) (value string, ok bool)) (names []string) {
+	for _, name := range []string{"DATABASE_URL", "DATABASE_URL_FILE", "DB_NAME", "DB_USER", "DB_PASSWORD", "DB_PASSWORD_FILE", "DB_HOST", "DB_PORT"} {
+		if value, ok := lookup(name); ok && value == "" {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// warnings are about settings for PostgreSQL where SQLite is used: perhaps it was
+// not meant to be.
+func (s *databaseSettings) warnings() (lines []string) {
+	if s.postgresURL() != "" {
+		return nil
+	}
+	var idle []string
+	if s.DBPoolSize != defaultPoolSize {
+		idle = append(idle, "DB_POOL_SIZE")
+	}
+	if s.DBSSLMode != defaultSSLMode {
+		idle = append(idle, "DB_SSLMODE")
+	}
+	const used = "the embedded SQLite store in "
+	if len(s.EmptyVariables) > 0 {
+		lines = append(lines, strings.Join(s.EmptyVariables, ", ")+" is set to nothing, which counts as not set: "+used+s.DataDir+" is used")
+	}
+	if len(idle) > 0 {
+		lines = append(lines, strings.Join(idle, ", ")+" has no effect without DATABASE_URL, DB_NAME or DB_HOST: "+used+s.DataDir+" is used")
+	}
+	return lines
+}
+
+// checkDatabase refuses settings that name no database.
+func (s *databaseSettings) checkDatabase() error {
+	if s.DatabaseURL != "" {
+		if strings.TrimSpace(s.DatabaseURL) != s.DatabaseURL || strings.ContainsAny(s.DatabaseURL, "\r\n") {
+			return errors.New("DATABASE_URL must be one line without white space around it")
+		}
+		return nil // what else is wrong with it is found where it is read
+	}
+	if s.DBPort != nil && (*s.DBPort < 1 || *s.DBPort > 65535) {
+		return fmt.Errorf("DB_PORT must be from 1 to 65535; got %d", *s.DBPort)
+	}
+	if modes := []string{"disable", "allow", "prefer", "require", "verify-ca", "verify-full"}; !slices.Contains(modes, s.DBSSLMode) {
+		return fmt.Errorf("DB_SSLMODE must be one of %s; got %q", strings.Join(modes, ", "), s.DBSSLMode)
+	}
+	if s.DBHost == nil || strings.HasPrefix(*s.DBHost, "/") {
+		return nil
+	}
+	for host := range strings.SplitSeq(*s.DBHost, ",") {
+		host = strings.TrimSpace(host)
+		if _, err := netip.ParseAddr(host); err != nil && (host == "" || strings.ContainsAny(host, ":/@[] \t\r\n")) {
+			return errors.New("DB_HOST must be a host without a port, for example db1, or several, for example db1,db2; the port of all of them is DB_PORT")
+		}
+	}
+	return nil
 }
 
 func (s *databaseSettings) postgresURL() string {
 	if s.DatabaseURL != "" {
 		return s.DatabaseURL
 	}
-	if s.DBName == nil && s.DBUser == nil && s.DBPassword == nil && s.DBHost == nil && s.DBPort == nil {
+	if !s.namesPostgres() {
 		return ""
 	}
 	or := func(value *string, fallback string) string {
@@ -52,9 +130,12 @@ func (s *databaseSettings) postgresURL() string {
 		query := url.Values{"host": {*s.DBHost}, "port": {strconv.Itoa(port)}, "sslmode": {"disable"}}
 		return (&url.URL{Scheme: "postgres", User: user, Path: path, RawPath: rawPath, RawQuery: query.Encode()}).String()
 	}
+	var hosts []string
+	for host := range strings.SplitSeq(or(s.DBHost, "localhost"), ",") {
+		hosts = append(hosts, net.JoinHostPort(strings.TrimSpace(host), strconv.Itoa(port)))
+	}
 	u := url.URL{
-		Scheme: "postgres", User: user,
-		Host: net.JoinHostPort(or(s.DBHost, "localhost"), strconv.Itoa(port)),
+		Scheme: "postgres", User: user, Host: strings.Join(hosts, ","),
 		Path: path, RawPath: rawPath,
 		RawQuery: url.Values{"sslmode": {s.DBSSLMode}}.Encode(),
 	}

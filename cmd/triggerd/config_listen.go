@@ -23,8 +23,12 @@ func (s *listenSettings) check() error {
 	if s.Port < 0 || s.Port > 65535 {
 		return errors.New("PORT must be from 0 to 65535")
 	}
-	if _, _, err := net.SplitHostPort(s.listen()); err != nil {
-		return fmt.Errorf("LISTEN must be host:port, as 127.0.0.1:5001: %w", err)
+	_, port, err := net.SplitHostPort(s.listen())
+	if err != nil {
+		return fmt.Errorf("LISTEN must be host:port, for example 127.0.0.1:5001: %w", err)
+	}
+	if _, err := net.LookupPort("tcp", port); err != nil {
+		return fmt.Errorf("LISTEN must be host:port, for example 127.0.0.1:5001, with a port from 0 to 65535; got the port %q", port)
 	}
 	return s.checkTLS()
 }

@@ -49,10 +49,20 @@ func TestStartErrors(t *testing.T) {
 		{"LISTEN", "0.0.0.0:0", "set ADMIN_TOKEN"},
 		{"LISTEN", ":0", "set ADMIN_TOKEN"},
 		{"LISTEN", ":0", "triggerd token new"},
+		{"LISTEN", ":5001x", `with a port from 0 to 65535; got the port "5001x"`},
+		{"LISTEN", ":70000", `got the port "70000"`},
 		{"LISTEN", ":0", "OPEN_SIGNUP=true"},
 		{"LISTEN", busy, "already in use"},
 		{"DATA_DIR", file, "--data-dir"},
 		{"DATABASE_URL", "nonsense password=hidden", "not a PostgreSQL connection string"},
+		{"DATABASE_URL", "postgres://u:hidden@h/x\n", "DATABASE_URL must be one line"},
+		{"DATABASE_URL", " postgres://u:hidden@h/x", "without white space around it"},
+		{"DATABASE_URL", "postgres://u:hidden@h/x?default_query_exec_mode=exec", "default_query_exec_mode must be"},
+		{"DB_HOST", "db1:5433", "DB_HOST must be a host without a port"},
+		{"DB_HOST", "postgres://u:hidden@h", "DB_HOST must be a host without a port"},
+		{"DB_HOST", "db1,,db2", "DB_HOST must be a host"},
+		{"DB_SSLMODE", "disabled", `DB_SSLMODE must be one of disable, allow, prefer, require, verify-ca, verify-full; got "disabled"`},
+		{"DB_PORT", "0", "DB_PORT must be from 1 to 65535; got 0"},
 		{"DB_PORT", "x", "DB_PORT (--db-port)"},
 		{"DB_POOL_SIZE", "1", "DB_POOL_SIZE must be from 2"},
 		{"RATE_LIMIT_RPM", "-1", "RATE_LIMIT_RPM must be from 0"},
@@ -150,10 +160,44 @@ func TestDatabaseChoice(t *testing.T) {
 			"postgres://u:p%40%2F%20%3A@localhost:6543/zapier_triggers?sslmode=prefer",
 		},
 		{map[string]string{"DB_NAME": "x", "DATABASE_URL": "postgres://z/y"}, "postgres://z/y"},
+		{map[string]string{"DB_HOST": "a, b,::1", "DB_PORT": "6543"}, "postgres://postgres@a:6543,b:6543,[::1]:6543/zapier_triggers?sslmode=prefer"},
 	} {
 		set := parsed(t, test.env)
 		if got := set.postgresURL(); got != test.want {
 			t.Errorf("%v makes %q, want %q", test.env, got, test.want)
+		}
+	}
+}
+
+// Settings for PostgreSQL that have no effect are told, and so are empty ones:
+// somebody may think that it is used.
+func TestIdleDatabaseSettings(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		env   map[string]string
+		wants []string // in each line
+	}{
+		"nothing":           {nil, nil},
+		"defaults":          {map[string]string{"DB_POOL_SIZE": "10", "DB_SSLMODE": "prefer"}, nil},
+		"a pool":            {map[string]string{"DB_POOL_SIZE": "50", "DB_SSLMODE": "verify-full"}, []string{"DB_POOL_SIZE, DB_SSLMODE has no effect"}},
+		"empty":             {map[string]string{"DATABASE_URL": "", "DB_HOST": ""}, []string{"DATABASE_URL, DB_HOST is set to nothing"}},
+		"with PostgreSQL":   {map[string]string{"DATABASE_URL": "", "DB_HOST": "h", "DB_POOL_SIZE": "50"}, nil},
+		"empty, and a mode": {map[string]string{"DATABASE_URL_FILE": "", "DB_SSLMODE": "require"}, []string{"DATABASE_URL_FILE is set", "DB_SSLMODE has"}},
+	} {
+		set := parsed(t, test.env)
+		set.EmptyVariables = emptyVariables(func(name string) (string, bool) {
+			value, ok := test.env[name]
+			return value, ok
+		})
+		lines := set.warnings()
+		if len(lines) != len(test.wants) {
+			t.Errorf("%s: %q, want %d lines", name, lines, len(test.wants))
+			continue
+		}
+		for i, line := range lines {
+			if !strings.Contains(line, test.wants[i]) || !strings.HasSuffix(line, "the embedded SQLite store in "+set.DataDir+" is used") {
+				t.Errorf("%s: %q, want %q", name, line, test.wants[i])
+			}
 		}
 	}
 }

@@ -13,8 +13,6 @@ import (
 	"github.com/alecthomas/kong"
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 	"golang.org/x/sync/errgroup"
-
-	"triggerd/internal/trigger"
 )
 
 // demoPatience is for how long the demo waits after its last POST.
@@ -77,7 +75,7 @@ func (c *demoCommand) settings(dir string) (settings, error) {
 
 // defaultSettings are the settings of a server that is told nothing.
 func defaultSettings() (set settings, err error) {
-	err = kong.ApplyDefaults(&set, kong.Vars{"retry_schedule": trigger.DefaultSchedule().String()})
+	err = kong.ApplyDefaults(&set, defaults())
 	return set, err
 }
 

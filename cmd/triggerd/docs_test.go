@@ -9,8 +9,6 @@ import (
 	"testing"
 
 	"github.com/alecthomas/kong"
-
-	"triggerd/internal/trigger"
 )
 
 // helpDefault finds a default that only the help tells, since it is no value.
@@ -21,7 +19,7 @@ var helpDefault = regexp.MustCompile(`Default: ([\w.]*\w)`)
 func TestReadmeHasTheSettings(t *testing.T) {
 	t.Parallel()
 	var cli commands
-	parser, err := kong.New(&cli, kong.Vars{"version": "", "retry_schedule": trigger.DefaultSchedule().String()})
+	parser, err := kong.New(&cli, defaults())
 	if err != nil {
 		t.Fatal(err)
 	}

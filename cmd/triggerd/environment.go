@@ -44,9 +44,13 @@ type variableError struct{ error }
 // maxSecretFile bounds what is read of a file with a secret, in bytes.
 const maxSecretFile = 64 << 10
 
-// readSecret reads a file without the newline at its end. No error has anything
-// of what is in it.
+// readSecret reads a file without the newlines at its end. It does not wait for
+// anybody to write to a pipe, but for one that the process was started with. No
+// error has anything of what is in it.
 func readSecret(path string) (string, error) {
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() && !info.IsDir() && !isInherited(path) {
+		return "", fmt.Errorf("the file %s cannot be read: it must be a regular file", path)
+	}
 	file, err := os.Open(path)
 	if err != nil {
 		return "", unreadable(path, err)
@@ -56,16 +60,24 @@ func readSecret(path string) (string, error) {
 	if err != nil {
 		return "", unreadable(path, err)
 	}
-	secret := strings.TrimSuffix(strings.TrimSuffix(string(content), "\n"), "\r")
+	secret := strings.TrimRight(string(content), "\r\n")
 	switch {
 	case len(content) > maxSecretFile:
 		return "", fmt.Errorf("the file %s is over %d bytes", path, maxSecretFile)
 	case secret == "":
 		return "", fmt.Errorf("the file %s is empty", path)
+	case strings.HasPrefix(secret, "\ufeff"):
+		return "", fmt.Errorf("the file %s begins with a byte order mark: save it as UTF-8 without one", path)
 	case strings.ContainsRune(secret, 0):
 		return "", fmt.Errorf("the file %s is not text", path)
 	}
 	return secret, nil
+}
+
+// isInherited reports whether a path names a descriptor that the process was
+// started with, for example by a shell's <(command).
+func isInherited(path string) bool {
+	return path == "/dev/stdin" || strings.HasPrefix(path, "/dev/fd/") || strings.HasPrefix(path, "/proc/self/fd/")
 }
 
 func unreadable(path string, err error) error {

@@ -30,7 +30,7 @@ func TestSecretsInFiles(t *testing.T) {
 		"DATABASE_URL_FILE": fileOf(t, "postgres://h/x"), "DATABASE_URL": "", "DEV_FILE": "/not/there",
 	}
 	set := parsed(t, env)
-	if set.AdminToken != "the token" || strings.Join(set.SecretKey, ";") != "one;two" || *set.DBPassword != " p \n" || set.DatabaseURL != "postgres://h/x" {
+	if set.AdminToken != "the token" || strings.Join(set.SecretKey, ";") != "one;two" || *set.DBPassword != " p " || set.DatabaseURL != "postgres://h/x" {
 		t.Errorf("it read %q, %q, %q, %q", set.AdminToken, set.SecretKey, *set.DBPassword, set.DatabaseURL)
 	}
 	if set := parsed(t, env, "--admin-token", "flag"); set.AdminToken != "flag" {
@@ -56,12 +56,13 @@ func TestSecretsInBadFiles(t *testing.T) {
 	defer cancel()
 	dir, missing := t.TempDir(), filepath.Join(t.TempDir(), "none")
 	empty, zero, huge := fileOf(t, "\n"), fileOf(t, "hidden\x00"), fileOf(t, strings.Repeat("hidden", 20_000))
-	token := fileOf(t, "hidden\n")
+	token, marked := fileOf(t, "hidden\n"), fileOf(t, "\ufeffhidden\n")
 	for _, tt := range []struct{ name, path, want string }{
 		{"ADMIN_TOKEN", missing, "ADMIN_TOKEN_FILE: the file " + missing + " cannot be read: no such file or directory"},
 		{"SECRET_KEY", dir, "SECRET_KEY_FILE: the file " + dir + " cannot be read: is a directory"},
 		{"DB_PASSWORD", empty, "DB_PASSWORD_FILE: the file " + empty + " is empty"},
 		{"DATABASE_URL", zero, "DATABASE_URL_FILE: the file " + zero + " is not text"},
+		{"DATABASE_URL", marked, "DATABASE_URL_FILE: the file " + marked + " begins with a byte order mark: save it as UTF-8 without one"},
 		{"ADMIN_TOKEN", huge, "ADMIN_TOKEN_FILE: the file " + huge + " is over 65536 bytes"},
 	} {
 		for _, command := range []string{"serve", "check"} {

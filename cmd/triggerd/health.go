@@ -49,6 +49,9 @@ func (c *healthCommand) run(ctx context.Context, out io.Writer) error {
 	return err
 }
 
+// toHTTPS begins the answer of net/http to HTTP on a port for HTTPS.
+const toHTTPS = "Client sent an HTTP request to an HTTPS server"
+
 // askHealth returns an error unless the answer is that of a healthy triggerd.
 func askHealth(ctx context.Context, url string) error {
 	transport := &http.Transport{ // no proxy: it is on this machine
@@ -63,6 +66,9 @@ func askHealth(ctx context.Context, url string) error {
 		return err
 	}
 	res, err := transport.RoundTrip(req)
+	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok || errors.Is(err, http.ErrSchemeMismatch) {
+		return errors.New("the server there does not speak HTTPS: leave TLS_CERT out, or are LISTEN and PORT those of another server?")
+	}
 	if err != nil {
 		return fmt.Errorf("no answer: %s; does the server run, and are LISTEN, PORT and TLS_CERT those of the server?", noAnswer(ctx, err))
 	}
@@ -77,6 +83,8 @@ func askHealth(ctx context.Context, url string) error {
 	}
 	err = json.Unmarshal(body, &health)
 	switch {
+	case res.StatusCode == http.StatusBadRequest && strings.HasPrefix(string(body), toHTTPS):
+		return errors.New("the server there speaks HTTPS: set TLS_CERT, for example as the server has it")
 	case err != nil || health.Status == "":
 		return fmt.Errorf("status %d, and not the answer of a triggerd: does another program listen there?", res.StatusCode)
 	case res.StatusCode != http.StatusOK || health.Status != "ok":

@@ -82,10 +82,30 @@ func TestHealthOfNoServer(t *testing.T) {
 			t.Errorf("%s: %q, %v, want %s", tt.listen, said, err, tt.want)
 		}
 	}
-	cmd := exec.CommandContext(t.Context(), os.Args[0], "health")
+	cmd := endWithTest(exec.CommandContext(t.Context(), os.Args[0], "health"))
 	cmd.Env = append(os.Environ(), asProgram+"=1", "LISTEN="+closed.Addr().String())
 	if said, _ := cmd.CombinedOutput(); cmd.ProcessState.ExitCode() != 1 || strings.Count(string(said), "\n") != 1 || !strings.HasPrefix(string(said), "triggerd: http://") {
 		t.Errorf("exit code %d, %q", cmd.ProcessState.ExitCode(), said)
+	}
+}
+
+// A server that speaks HTTPS where HTTP is expected is told from another
+// program, and so is the reverse.
+func TestHealthOverTheOtherScheme(t *testing.T) {
+	t.Parallel()
+	plain := startServer(t, storetest.SQLite(t), nil)
+	c := newCertified(t)
+	secure := startServer(t, storetest.SQLite(t), func(s *settings) { s.TLSCert, s.TLSKey = c.cert, c.key })
+	for _, tt := range []struct {
+		env  map[string]string
+		want string
+	}{
+		{map[string]string{"PORT": portOf(secure.URL)}, "the server there speaks HTTPS: set TLS_CERT"},
+		{map[string]string{"PORT": portOf(plain.URL), "TLS_CERT": c.cert, "TLS_KEY": c.key}, "the server there does not speak HTTPS: leave TLS_CERT out"},
+	} {
+		if said, err := runProgram(t.Context(), tt.env, "health"); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%q, %v, want %s", said, err, tt.want)
+		}
 	}
 }
 

@@ -26,11 +26,12 @@ type lineWriter struct {
 	lines   chan []byte
 	dropped atomic.Int64 // all of them
 	closed  sync.Once
+	closing chan struct{}
 	done    chan struct{}
 }
 
 func newLineWriter(out io.Writer, tell *slog.Logger) *lineWriter {
-	w := &lineWriter{out: out, tell: tell, lines: make(chan []byte, logLines), done: make(chan struct{})}
+	w := &lineWriter{out: out, tell: tell, lines: make(chan []byte, logLines), closing: make(chan struct{}), done: make(chan struct{})}
 	go w.run()
 	return w
 }
@@ -48,19 +49,36 @@ func (w *lineWriter) Write(line []byte) (int, error) {
 func (w *lineWriter) run() {
 	defer close(w.done)
 	told := int64(0)
-	for line := range w.lines {
+	write := func(line []byte) {
 		_, _ = w.out.Write(line) // there is nobody left to tell
 		if dropped := w.dropped.Load(); dropped > told {
 			w.tell.Warn("log lines were dropped, because they were not read in time", "lines", dropped-told)
 			told = dropped
 		}
 	}
+	for {
+		select {
+		case line := <-w.lines:
+			write(line)
+			continue
+		case <-w.closing:
+		}
+		for {
+			select {
+			case line := <-w.lines:
+				write(line)
+				continue
+			default:
+			}
+			return
+		}
+	}
 }
 
-// close writes what waits, for as long as logPatience. Nothing may be written
-// after it.
+// close writes what waits, for as long as logPatience. A line that comes after
+// it, for example of a part that hangs, is lost.
 func (w *lineWriter) close() {
-	w.closed.Do(func() { close(w.lines) })
+	w.closed.Do(func() { close(w.closing) })
 	timer := time.NewTimer(logPatience)
 	defer timer.Stop()
 	select {

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -70,7 +71,7 @@ type commands struct {
 
 // run is the program. It ends when ctx does, or with the command.
 func run(ctx context.Context, args []string, env func(string) string, out, errOut io.Writer) error {
-	return runWith(ctx, args, env, &session{in: os.Stdin, out: out, errOut: errOut, now: time.Now})
+	return runWith(ctx, args, env, &session{in: os.Stdin, out: out, errOut: errOut, now: time.Now, lookupEnv: os.LookupEnv})
 }
 
 // runWith is run with what else a command has around it. It fails if standard
@@ -101,6 +102,9 @@ func dispatch(ctx context.Context, args []string, env func(string) string, s *se
 	}
 	switch parsed.Command() {
 	case "serve":
+		if s.lookupEnv != nil {
+			cli.Serve.EmptyVariables = emptyVariables(s.lookupEnv)
+		}
 		return cli.Serve.run(ctx, errOut, time.Now)
 	case "demo":
 		return cli.Demo.run(ctx, out, errOut)
@@ -122,7 +126,7 @@ func newParser(cli *commands, env func(string) string, out, errOut io.Writer, ex
 		cli,
 		kong.Name("triggerd"),
 		kong.Description("Accepts events, commits them durably, and delivers each to everyone who asked for it."),
-		kong.Vars{"version": version, "retry_schedule": trigger.DefaultSchedule().String()},
+		defaults(),
 		kong.Writers(out, errOut),
 		kong.Resolvers(fromEnvironment(env)),
 		kong.ValueFormatter(helpWithEnvironment),
@@ -130,6 +134,14 @@ func newParser(cli *commands, env func(string) string, out, errOut io.Writer, ex
 		kong.Exit(exit),
 		kong.PostBuild(func(k *kong.Kong) error { return kong.Visit(k.Model, tellFlags) }),
 	)
+}
+
+// defaults are the values that the tags of settings name.
+func defaults() kong.Vars {
+	return kong.Vars{
+		"version": version, "retry_schedule": trigger.DefaultSchedule().String(),
+		"pool_size": strconv.Itoa(defaultPoolSize), "sslmode": defaultSSLMode,
+	}
 }
 
 // tellFlags hands what is set for a command on to its flags: kong does so for

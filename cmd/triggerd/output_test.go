@@ -138,7 +138,7 @@ func TestProgramWithoutOutput(t *testing.T) {
 	read.Close()
 	for _, args := range []string{"event list", "event list --json", "inbox claim", "inbox consume", "--help", "--version"} {
 		for out, want := range map[*os.File]string{full: "no space left on device", closed: "broken pipe"} {
-			cmd := exec.CommandContext(t.Context(), os.Args[0], strings.Fields(args)...)
+			cmd := endWithTest(exec.CommandContext(t.Context(), os.Args[0], strings.Fields(args)...))
 			cmd.Env = append(os.Environ(), asProgram+"=1", "TRIGGERD_URL="+api.URL, "TRIGGERD_KEY=sk_test")
 			said := &bytes.Buffer{}
 			cmd.Stdout, cmd.Stderr = out, said

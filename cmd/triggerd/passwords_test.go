@@ -5,7 +5,6 @@ import (
 	"context"
 	"strings"
 	"testing"
-	"time"
 )
 
 // ender ends a context with the first line that is written.
@@ -70,7 +69,7 @@ func TestNoPasswordIsTold(t *testing.T) {
 		{token, "hunter\ntiger "},
 		{key, "hunter,tiger"},
 	} {
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		log := &ender{end: cancel}
 		env := map[string]string{"LISTEN": "127.0.0.1:0", "DATA_DIR": t.TempDir(), tt.name: tt.value}
 		if tt.name == password {

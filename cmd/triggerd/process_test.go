@@ -41,11 +41,11 @@ func startProgram(t *testing.T, program string, db *storetest.DB, args ...string
 		"serve", "--dev", "--listen", "127.0.0.1:0", "--data-dir", db.Options.DataDir,
 		"--rate-limit-rpm", "0", "--delivery-timeout", "1s",
 	}, args...)
-	p := &process{cmd: exec.Command(program, args...), log: &strings.Builder{}}
+	p := &process{cmd: endWithTest(exec.Command(program, args...)), log: &strings.Builder{}}
 	p.client = &http.Client{
 		Transport: &http.Transport{MaxConnsPerHost: 64, MaxIdleConnsPerHost: 64}, Timeout: patience,
 	}
-	p.cmd.Env = append(os.Environ(), asProgram+"=1", "DATABASE_URL="+db.Options.PostgresURL)
+	p.cmd.Env = programEnv(db)
 	out, err := p.cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -70,6 +70,15 @@ func startProgram(t *testing.T, program string, db *storetest.DB, args ...string
 	return p
 }
 
+// programEnv is the environment of a program that uses the test's database.
+func programEnv(db *storetest.DB) []string {
+	env := append(os.Environ(), asProgram+"=1")
+	if db.IsPostgres() {
+		env = append(env, "DATABASE_URL="+db.Options.PostgresURL)
+	}
+	return env
+}
+
 // refusal runs `triggerd serve` on a database that it must not open, and
 // returns what it says.
 func refusal(t *testing.T, db *storetest.DB, args ...string) string {
@@ -77,8 +86,8 @@ func refusal(t *testing.T, db *storetest.DB, args ...string) string {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	args = append([]string{"serve", "--listen", "127.0.0.1:0", "--data-dir", db.Options.DataDir}, args...)
-	cmd := exec.CommandContext(ctx, os.Args[0], args...)
-	cmd.Env = append(os.Environ(), asProgram+"=1", "DATABASE_URL="+db.Options.PostgresURL)
+	cmd := endWithTest(exec.CommandContext(ctx, os.Args[0], args...))
+	cmd.Env = programEnv(db)
 	said, err := cmd.CombinedOutput()
 	if err == nil || cmd.ProcessState.ExitCode() != 1 {
 		t.Errorf("the program ended with %v, want exit code 1:\n%s", err, said)

@@ -93,6 +93,8 @@ type server struct {
 	socket   *operatorSocket // nil: there is none
 	stopping atomic.Bool
 	ballast  []byte // see ballastSize
+
+	stopTimeout time.Duration // stopTimeout, or less in a test
 }
 
 // ballastSize is memory that is never touched, and so never in RAM. Garbage is
@@ -121,9 +123,12 @@ func newServer(ctx context.Context, set settings, log *slog.Logger, now func() t
 	if err != nil {
 		return nil, fmt.Errorf("cannot listen: %w", err)
 	}
-	s := &server{settings: set, log: log, listener: listener, tls: pair, handler: &switching{}, ballast: make([]byte, ballastSize)}
+	s := &server{settings: set, log: log, listener: listener, tls: pair, handler: &switching{}, ballast: make([]byte, ballastSize), stopTimeout: stopTimeout}
 	s.conns = newConnections(cmp.Or(set.Descriptors, allowedDescriptors()), prefixesOf(set.TrustedProxies))
 	s.http = s.newHTTP()
+	for _, warning := range set.warnings() {
+		log.Warn(warning)
+	}
 	if s.store, err = s.openStore(ctx, now); err != nil {
 		return nil, errors.Join(err, s.abandon())
 	}
@@ -214,13 +219,13 @@ func (s *server) ready() error {
 // run serves until ctx ends or a part fails, then stops in stages, each with a
 // context of its own: not ready; nothing more claimed; requests under way
 // answered; their events committed; attempts under way ended and recorded;
-// what is left given back; the store closed.
+// what is left given back; the store closed. One time bounds all of them.
 func (s *server) run(ctx context.Context) error {
 	for _, warning := range s.store.Warnings {
 		s.log.Warn(warning)
 	}
 	warnDescriptors(s.log)
-	s.log.Info("listening", "address", s.listener.Addr().String(), "version", version, "node", s.store.NodeID.String())
+	s.log.Info("listening", "address", s.listener.Addr().String(), "version", version, "node", s.store.NodeID.String(), "database", s.store.Database)
 	base := context.WithoutCancel(ctx)
 	group, failed := errgroup.WithContext(ctx)
 	claiming, stopClaiming := context.WithCancel(base)
@@ -267,15 +272,25 @@ func (s *server) run(ctx context.Context) error {
 		stopWorking()
 		return err
 	})
-	err := s.wait(group, failed)
+	err := s.wait(failed, func() error {
+		return errors.Join(group.Wait(), s.leave(base, &running))
+	})
 	if errors.Is(err, errStoppedHard) {
 		return fmt.Errorf("%w: %s", err, running.names()) // whatever hangs ends with the process; what was acknowledged is committed
 	}
-	if left := s.store.Leave(base); left != nil {
-		s.log.Warn("this node is still counted as alive for some seconds", "error", left)
-	}
 	s.log.Info("stopped")
-	return errors.Join(err, s.store.Close())
+	return err
+}
+
+// leave notes that this node is gone, and closes the store.
+func (s *server) leave(ctx context.Context, running *parts) error {
+	const name = "closing the database"
+	running.begin(name)
+	defer running.end(name)
+	if err := s.store.Leave(ctx); err != nil {
+		s.log.Warn("this node is still counted as alive for some seconds", "error", err)
+	}
+	return s.store.Close()
 }
 
 // serve takes connections until the server is shut down.
@@ -288,7 +303,8 @@ func (s *server) serve() error {
 	return s.http.ServeTLS(listener, "", "")
 }
 
-var errStoppedHard = fmt.Errorf("stopped hard: some parts had not ended %v after the signal, as where the database does not answer", stopTimeout)
+// errStoppedHard is why the process ends before all of its parts.
+var errStoppedHard = errors.New("stopped hard, because parts had not ended in time, for example because the database does not answer")
 
 // parts are the parts of the server that have not ended.
 type parts struct {
@@ -318,22 +334,23 @@ func (p *parts) names() string {
 	return strings.Join(slices.Sorted(maps.Keys(p.running)), ", ")
 }
 
-// wait returns when all parts have ended, or when the time to stop is over.
-func (s *server) wait(group *errgroup.Group, stopping context.Context) error {
+// wait returns when all has ended that end waits for, or errStoppedHard when the
+// time to stop is over.
+func (s *server) wait(stopping context.Context, end func() error) error {
 	ended := make(chan error, 1)
-	go func() { ended <- group.Wait() }()
+	go func() { ended <- end() }()
 	select {
 	case err := <-ended:
 		return err
 	case <-stopping.Done():
 	}
-	timer := time.NewTimer(stopTimeout)
+	timer := time.NewTimer(s.stopTimeout)
 	defer timer.Stop()
 	select {
 	case err := <-ended:
 		return err
 	case <-timer.C:
-		return errStoppedHard
+		return fmt.Errorf("%w, %v", errStoppedHard, s.stopTimeout)
 	}
 }
 

@@ -76,7 +76,7 @@ func TestSlowClients(t *testing.T) {
 				}, mode.args...)
 				ctx, stop := context.WithTimeout(t.Context(), patience)
 				defer stop()
-				attack := exec.CommandContext(ctx, tool, args...)
+				attack := endWithTest(exec.CommandContext(ctx, tool, args...))
 				out := &strings.Builder{}
 				attack.Stdout, attack.Stderr = out, out
 				if err := attack.Start(); err != nil {
@@ -258,7 +258,7 @@ const asIdler = "TRIGGERD_TEST_IDLER"
 // the test ends.
 func startIdler(t *testing.T, p *process, key string, n int) (release func()) {
 	t.Helper()
-	cmd := exec.Command(os.Args[0], strings.TrimPrefix(p.URL, "http://"), key, strconv.Itoa(n))
+	cmd := endWithTest(exec.Command(os.Args[0], strings.TrimPrefix(p.URL, "http://"), key, strconv.Itoa(n)))
 	cmd.Env = append(os.Environ(), asIdler+"=1")
 	errOut := &strings.Builder{}
 	cmd.Stderr = errOut

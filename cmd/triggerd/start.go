@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"sync/atomic"
 	"time"
@@ -18,6 +19,10 @@ const (
 	openTold  = 10
 )
 
+// openMoment is for how long an opening of the database may take before the
+// server answers that it lives, and the log says what is waited for.
+const openMoment = 200 * time.Millisecond
+
 // switching is a handler that another one takes the place of, while requests
 // come.
 type switching struct{ now atomic.Pointer[http.Handler] }
@@ -30,25 +35,28 @@ func (s *switching) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // openStore opens the database. While that is starting, as after a restart of
-// the whole machine, the server answers that it lives and is not ready, until
-// there is a database or ctx ends.
+// the whole machine, or is being migrated, the server answers that it lives and
+// is not ready, until there is a database or ctx ends.
 func (s *server) openStore(ctx context.Context, now func() time.Time) (*store.Store, error) {
 	options := s.settings.store(now)
 	options.Log = s.log
 	for tries := 0; ; tries++ {
-		st, err := store.Open(ctx, options)
+		tell := openTold * openPause
+		if tries == 0 {
+			tell = openMoment
+		}
+		st, err := s.openOnce(ctx, options, tell)
 		switch {
 		case err == nil:
 			return st, nil
+		case errors.Is(err, errStoppedHard):
+			return nil, err
 		case ctx.Err() != nil:
 			return nil, ctx.Err()
 		case !errors.Is(err, store.ErrStarting):
 			return nil, err
 		}
-		if tries == 0 {
-			s.handler.set((&api.API{Now: now}).Starting())
-			s.beginServing()
-		}
+		s.beginStarting(now)
 		if tries%openTold == 0 {
 			s.log.Warn("this node waits for its database", "listening", s.listener.Addr().String(), "error", err)
 		}
@@ -62,6 +70,69 @@ func (s *server) openStore(ctx context.Context, now func() time.Time) (*store.St
 			return nil, err
 		case <-timer.C:
 		}
+	}
+}
+
+// openOnce tries to open the database. If that takes longer than tell, the server
+// begins to serve, and the log says what the opening does.
+func (s *server) openOnce(ctx context.Context, options store.Options, tell time.Duration) (*store.Store, error) {
+	doing, changes := "the opening to begin", make(chan string, 16)
+	options.Doing = func(what string) {
+		select {
+		case changes <- what:
+		default: // nobody reads any more
+		}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	type result struct {
+		store *store.Store
+		err   error
+	}
+	ended := make(chan result, 1)
+	go func() {
+		st, err := store.Open(ctx, options)
+		ended <- result{st, err}
+	}()
+	timer := time.NewTimer(tell)
+	defer timer.Stop()
+	stopping, told := ctx.Done(), false
+	for {
+		select {
+		case r := <-ended:
+			return r.store, r.err
+		case doing = <-changes:
+			if told {
+				s.tellOpening(doing)
+			}
+		case err := <-s.served:
+			return nil, err
+		case <-stopping:
+			stopping = nil
+			timer.Reset(s.stopTimeout)
+		case <-timer.C:
+			if stopping == nil {
+				return nil, fmt.Errorf("%w, %v: opening the database", errStoppedHard, s.stopTimeout)
+			}
+			s.beginStarting(options.Now)
+			s.tellOpening(doing)
+			told = true
+			timer.Reset(openTold * openPause)
+		}
+	}
+}
+
+// tellOpening says what an opening of the database waits for.
+func (s *server) tellOpening(what string) {
+	s.log.Info("this node does not have its database yet", "listening", s.listener.Addr().String(), "waits_for", what)
+}
+
+// beginStarting begins to serve what can be answered without a database, unless
+// that has begun.
+func (s *server) beginStarting(now func() time.Time) {
+	if s.served == nil {
+		s.handler.set((&api.API{Now: now}).Starting())
+		s.beginServing()
 	}
 }
 

@@ -9,8 +9,11 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"github.com/pressly/goose/v3/lock"
 
 	"triggerd/internal/store/storetest"
 )
@@ -55,14 +58,14 @@ func TestStartBeforeDatabase(t *testing.T) {
 		stop := start()
 		untilAnswer(t, "http://"+listen+"/livez", http.StatusOK, `"ok"`)
 		untilAnswer(t, "http://"+listen+"/health", http.StatusOK, `"timestamp"`)
-		untilAnswer(t, "http://"+listen+"/readyz", http.StatusServiceUnavailable, "cannot be reached yet")
+		untilAnswer(t, "http://"+listen+"/readyz", http.StatusServiceUnavailable, "is not open yet")
 		untilAnswer(t, "http://"+listen+"/api/inbox", http.StatusServiceUnavailable, `{"error":"Service unavailable"}`)
 		untilAnswer(t, "http://"+listen+"/v1/events", http.StatusServiceUnavailable, `"status":503`)
 		if err := stop(); err != nil {
 			t.Errorf("stopped while it waited: %v", err)
 		}
 		stop = start()
-		untilAnswer(t, "http://"+listen+"/readyz", http.StatusServiceUnavailable, "cannot be reached yet")
+		untilAnswer(t, "http://"+listen+"/readyz", http.StatusServiceUnavailable, "is not open yet")
 		storetest.Relay(t, u.Host, server, nil)
 		untilAnswer(t, "http://"+listen+"/readyz", http.StatusOK, `"ok"`)
 		untilAnswer(t, "http://"+listen+"/v1/events", http.StatusUnauthorized, "")
@@ -78,11 +81,56 @@ func TestStartBeforeDatabase(t *testing.T) {
 	})
 }
 
+// While another node migrates, a server answers that it lives, and says what it
+// waits for.
+func TestStartBehindMigration(t *testing.T) {
+	t.Parallel()
+	storetest.OnPostgres(t, func(t *testing.T, db *storetest.DB) {
+		raw := db.SQL(t)
+		if _, err := raw.ExecContext(t.Context(), "DROP SCHEMA triggerd CASCADE"); err != nil {
+			t.Fatal(err)
+		}
+		other, err := raw.Conn(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer other.Close()
+		if _, err := other.ExecContext(t.Context(), "SELECT pg_advisory_lock($1)", lock.DefaultLockID); err != nil {
+			t.Fatal(err)
+		}
+		listen := freeAddress(t)
+		env := map[string]string{"DATABASE_URL": db.Options.PostgresURL, "LISTEN": listen}
+		ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+		said := make(chan string, 1)
+		go func() {
+			out, err := runProgram(ctx, env, "serve")
+			if err != nil {
+				t.Errorf("it ends with %v", err)
+			}
+			said <- out
+		}()
+		stop := sync.OnceValue(func() string {
+			cancel()
+			return <-said
+		})
+		defer stop()
+		untilAnswer(t, "http://"+listen+"/livez", http.StatusOK, `"ok"`)
+		untilAnswer(t, "http://"+listen+"/readyz", http.StatusServiceUnavailable, "is not open yet")
+		if _, err := other.ExecContext(t.Context(), "SELECT pg_advisory_unlock($1)", lock.DefaultLockID); err != nil {
+			t.Fatal(err)
+		}
+		untilAnswer(t, "http://"+listen+"/readyz", http.StatusOK, `"ok"`)
+		if out := stop(); !strings.Contains(out, `"waits_for":"the migration lock, which another node holds`) {
+			t.Errorf("the log does not say what it waited for:\n%s", out)
+		}
+	})
+}
+
 // untilAnswer asks until the answer has a status and a part of a text.
 func untilAnswer(t *testing.T, url string, status int, part string) {
 	t.Helper()
 	client := http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
-	deadline := time.Now().Add(2 * patience)
+	deadline := time.Now().Add(patience)
 	for {
 		got := ""
 		resp, err := client.Get(url)

@@ -65,7 +65,7 @@ func followProcesses(t *testing.T, pids []int) *strace {
 		args = append(args, "-p", strconv.Itoa(pid))
 		missing[strconv.Itoa(pid)] = true
 	}
-	s.cmd = exec.Command("strace", args...)
+	s.cmd = endWithTest(exec.Command("strace", args...))
 	out, err := s.cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)

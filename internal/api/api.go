@@ -315,6 +315,9 @@ func (a *API) handleWatched(rt *route, w *recorder, r *request) error {
 // clients do not see.
 func (a *API) note(rt route, r *request, out *recorder, err error, took time.Duration) {
 	a.Metrics.Requests.WithLabelValues(rt.path, strconv.Itoa(out.status)).Observe(took.Seconds())
+	if out.status == http.StatusServiceUnavailable {
+		a.Metrics.Unavailable.Inc()
+	}
 	level := slog.LevelInfo
 	if out.status >= 500 && !errors.Is(err, context.Canceled) { // the client left before its answer
 		level = slog.LevelError

@@ -207,13 +207,13 @@ func eventually(t *testing.T, what string, condition func() bool) {
 	t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	late := time.NewTimer(20 * time.Second)
+	late := time.NewTimer(patience)
 	defer late.Stop()
 	for !condition() {
 		select {
 		case <-tick.C:
 		case <-late.C:
-			t.Fatalf("not in 20 s: %s", what)
+			t.Fatalf("not in %v: %s", patience, what)
 		}
 	}
 }

@@ -38,6 +38,10 @@ type server struct {
 // minute is more than the window of the rate limits.
 const minute = 61 * time.Second
 
+// patience is for how long a test waits for what must come. It measures nothing,
+// so it suits a machine with much other work.
+const patience = 3 * time.Minute
+
 // cacheSize is small, so that both layers of dedup are at work in all tests.
 const cacheSize = 8
 

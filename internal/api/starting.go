@@ -10,7 +10,7 @@ import (
 )
 
 // errStarting is why nothing can be done yet.
-var errStarting = errors.New("the database cannot be reached yet")
+var errStarting = errors.New("the database is not open yet")
 
 // Starting returns what answers while there is no database yet: the process
 // lives, and is not ready, and all else is unavailable. Of the API it needs Now

@@ -111,7 +111,7 @@ func keepRunning(t *testing.T, s *store.Store) {
 // untilCommitting waits until a store can commit, or says that it cannot.
 func untilCommitting(t *testing.T, s *store.Store, what string, want bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()

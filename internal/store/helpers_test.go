@@ -10,6 +10,10 @@ import (
 	"triggerd/internal/trigger"
 )
 
+// patience is for how long a test waits for what must come. It measures nothing,
+// so it suits a machine with much other work.
+const patience = 3 * time.Minute
+
 // newWebhook stores an active webhook and gives its id.
 func newWebhook(t *testing.T, s *store.Store, orgID int64, filter string) int64 {
 	t.Helper()

@@ -19,18 +19,37 @@ import (
 //go:embed migrations
 var migrations embed.FS
 
-func migratePostgres(ctx context.Context, db *sql.DB) (schema int64, err error) {
+func migratePostgres(ctx context.Context, db *sql.DB, doing func(string)) (schema int64, err error) {
 	locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 300)) // every second, for 5 minutes
 	if err != nil {
 		return 0, err
 	}
-	return migrate(ctx, goose.DialectPostgres, db, goose.WithSessionLocker(locker))
+	return migrate(ctx, goose.DialectPostgres, db, doing, goose.WithSessionLocker(&tellingLocker{locker, doing}))
 }
+
+// tellingLocker tells whether the migration lock is waited for.
+type tellingLocker struct {
+	lock.SessionLocker
+	doing func(string)
+}
+
+// SessionLock implements [lock.SessionLocker].
+func (l *tellingLocker) SessionLock(ctx context.Context, conn *sql.Conn) error {
+	l.doing("the migration lock, which another node holds while it migrates the database")
+	if err := l.SessionLocker.SessionLock(ctx, conn); err != nil {
+		return fmt.Errorf("wait for the migration lock, which another node holds while it migrates the database: %w", err)
+	}
+	l.doing(migrating)
+	return nil
+}
+
+// migrating is what an opening does that migrates.
+const migrating = "the migration of the database to be over"
 
 // migrate brings the database to this program's schema, and returns the
 // schema's number: that of the newest migration. A database may be ahead of
 // the program: what it has beyond is left alone, unless it refuses.
-func migrate(ctx context.Context, dialect goose.Dialect, db *sql.DB, options ...goose.ProviderOption) (schema int64, err error) {
+func migrate(ctx context.Context, dialect goose.Dialect, db *sql.DB, doing func(string), options ...goose.ProviderOption) (schema int64, err error) {
 	folder := "migrations/postgres"
 	if dialect == goose.DialectSQLite3 {
 		folder = "migrations/sqlite"
@@ -43,6 +62,7 @@ func migrate(ctx context.Context, dialect goose.Dialect, db *sql.DB, options ...
 	if err != nil {
 		return 0, err
 	}
+	doing(migrating)
 	_, err = provider.Up(ctx)
 	if err != nil && !errors.Is(err, goose.ErrNoNextVersion) {
 		return 0, fmt.Errorf("migrate the database: %w", err)

@@ -44,6 +44,7 @@ func openPostgres(ctx context.Context, s *Store, o Options) error {
 	if err != nil {
 		return fmt.Errorf("the PostgreSQL settings cannot be read, check DATABASE_URL or the DB_* variables: %w", err)
 	}
+	s.Database = databaseOf(config.ConnConfig)
 	p := &postgres{partitioning: make(chan struct{}, 1), wanted: config.ConnConfig.ValidateConnect, monotonic: s.clock.monotonic}
 	p.server = serverWatch{epoch: &s.epoch, log: s.log, reset: p.reset}
 	p.silence.Store(int64(maxSilence))

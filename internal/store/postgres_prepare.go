@@ -11,6 +11,7 @@ import (
 
 // prepare judges the database and migrates it.
 func (p *postgres) prepare(ctx context.Context, s *Store, o Options) error {
+	o.Doing("PostgreSQL at " + s.Database + " to answer")
 	if err := p.reach(ctx); err != nil {
 		return err
 	}
@@ -32,7 +33,7 @@ func (p *postgres) prepare(ctx context.Context, s *Store, o Options) error {
 		return err
 	}
 	var err error
-	s.schema, err = p.migrate(ctx)
+	s.schema, err = p.migrate(ctx, o.Doing)
 	return err
 }
 
@@ -50,14 +51,14 @@ func (p *postgres) makeSchema(ctx context.Context) error {
 }
 
 // migrate runs on connections of its own, since a migration may take its time.
-func (p *postgres) migrate(ctx context.Context) (schema int64, err error) {
+func (p *postgres) migrate(ctx context.Context, doing func(string)) (schema int64, err error) {
 	pool, err := p.newPool(ctx, p.hot.Config(), dialer().DialContext, 2, map[string]string{"statement_timeout": "0", "lock_timeout": "0"})
 	if err != nil {
 		return 0, err
 	}
 	defer pool.Close()
 	db := pool.open()
-	schema, err = migratePostgres(ctx, db)
+	schema, err = migratePostgres(ctx, db, doing)
 	return schema, errors.Join(err, db.Close())
 }
 

@@ -6,14 +6,10 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"slices"
 	"sync/atomic"
-	"syscall"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
 )
@@ -55,52 +51,6 @@ type startingError struct{ error }
 
 func (e *startingError) Is(target error) bool { return target == ErrStarting }
 func (e *startingError) Unwrap() error        { return e.error }
-
-// isStarting reports whether time alone may mend a failed connect: each of its
-// causes, one for each address that was tried, is of that kind.
-func isStarting(err error) bool {
-	causes := leaves(err)
-	return len(causes) > 0 && !slices.ContainsFunc(causes, func(err error) bool { return !isPassing(err) })
-}
-
-// leaves are the errors that wrap no other.
-func leaves(err error) (found []error) {
-	switch e := err.(type) {
-	case nil:
-	case interface{ Unwrap() []error }:
-		for _, part := range e.Unwrap() {
-			found = append(found, leaves(part)...)
-		}
-	case interface{ Unwrap() error }:
-		if found = leaves(e.Unwrap()); found == nil {
-			found = []error{err}
-		}
-	default:
-		found = []error{err}
-	}
-	return found
-}
-
-// isPassing reports whether a single cause passes by itself.
-func isPassing(err error) bool {
-	if e, ok := err.(*pgconn.PgError); ok {
-		return slices.Contains([]string{
-			"57P03",                   // cannot_connect_now: it starts, or stops
-			"57P01", "57P02", "57P05", // it stops, has crashed, or ended an idle session
-			"53300", // too_many_connections
-		}, e.Code)
-	}
-	var timeout interface{ Timeout() bool }
-	_, isDNS := errors.AsType[*net.DNSError](err)
-	switch {
-	case isDNS, errors.As(err, &timeout) && timeout.Timeout():
-		return true
-	}
-	return slices.ContainsFunc([]error{
-		errInRecovery, pgconn.ErrReadOnlyConnection, io.EOF, io.ErrUnexpectedEOF, context.DeadlineExceeded,
-		syscall.ECONNREFUSED, syscall.ECONNRESET, syscall.EPIPE, syscall.ENOENT, syscall.EHOSTUNREACH, syscall.ENETUNREACH, syscall.ETIMEDOUT,
-	}, func(passing error) bool { return errors.Is(err, passing) })
-}
 
 // Where the server has fewer connections for us than the pool may have, for
 // example since other nodes have taken them, whoever wants one waits as for a
@@ -146,7 +96,7 @@ func (p *patientPool) Acquire(ctx context.Context) (*pgxpool.Conn, error) {
 func taken[T any](ctx context.Context, p *patientPool, take func(context.Context) (T, error)) (T, error) {
 	conn, err := take(ctx)
 	if !isFull(err) {
-		return conn, err
+		return conn, withoutRefusedTLS(err)
 	}
 	wait, cancel := context.WithTimeout(ctx, fullWait)
 	defer cancel()
@@ -156,7 +106,7 @@ func taken[T any](ctx context.Context, p *patientPool, take func(context.Context
 			conn, err = take(ctx)
 		}
 	}
-	return conn, err
+	return conn, withoutRefusedTLS(err)
 }
 
 // isFull reports that the server has no connection left for this role.

@@ -12,7 +12,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"triggerd/internal/store"
 	"triggerd/internal/store/storetest"
@@ -174,6 +173,30 @@ func TestStarting(t *testing.T) {
 	})
 }
 
+// A lock that somebody has is waited for, as a server is that starts.
+func TestStartBehindALock(t *testing.T) {
+	t.Parallel()
+	storetest.OnPostgres(t, func(t *testing.T, db *storetest.DB) {
+		other, err := db.SQL(t).BeginTx(t.Context(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := other.ExecContext(t.Context(), "LOCK TABLE nodes"); err != nil {
+			t.Fatal(err)
+		}
+		if s, err := store.Open(t.Context(), db.Options); !errors.Is(err, store.ErrStarting) {
+			if err == nil {
+				s.Close()
+			}
+			t.Errorf("%v, want ErrStarting", err)
+		}
+		if err := other.Rollback(); err != nil {
+			t.Fatal(err)
+		}
+		db.Open(t)
+	})
+}
+
 // A server with fewer connections than a pool may have is a busy pool: whoever
 // wants one waits, and all get what they want.
 func TestFewerConnectionsThanThePool(t *testing.T) {
@@ -218,7 +241,7 @@ func TestNoConnectionLeft(t *testing.T) {
 		execAll(t, db.SQL(t), "CREATE ROLE app LOGIN PASSWORD 'app' CONNECTION LIMIT 0")
 		options := db.Options
 		options.PostgresURL = as(t, options.PostgresURL, "app")
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
 		if s, err := store.Open(ctx, options); !errors.Is(err, store.ErrStarting) {
 			if err == nil {

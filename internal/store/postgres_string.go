@@ -1,10 +1,16 @@
 package store
 
 import (
+	"cmp"
 	"errors"
+	"fmt"
+	"net"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
@@ -50,7 +56,38 @@ func parseConnString(text string) (*pgxpool.Config, error) {
 	if hasStrayAt(text) || c.Password == "" && strings.Contains(c.User, ":") {
 		return nil, errSettingsAmbiguous
 	}
-	return config, nil
+	return config, checkDriverSettings(c)
+}
+
+// checkDriverSettings refuses settings of the driver's own that it takes from a
+// connection string and with which our statements fail.
+func checkDriverSettings(c *pgx.ConnConfig) error {
+	switch c.DefaultQueryExecMode {
+	case pgx.QueryExecModeExec, pgx.QueryExecModeSimpleProtocol:
+		return errors.New("default_query_exec_mode must be cache_statement, cache_describe or describe_exec; got " +
+			strings.ReplaceAll(c.DefaultQueryExecMode.String(), " ", "_") + ": leave it out")
+	case pgx.QueryExecModeCacheStatement:
+		if c.StatementCacheCapacity < 1 {
+			return fmt.Errorf("statement_cache_capacity must be at least 1; got %d: leave it out", c.StatementCacheCapacity)
+		}
+	case pgx.QueryExecModeCacheDescribe:
+		if c.DescriptionCacheCapacity < 1 {
+			return fmt.Errorf("description_cache_capacity must be at least 1; got %d: leave it out", c.DescriptionCacheCapacity)
+		}
+	}
+	return nil
+}
+
+// databaseOf returns which database a connection string names: its hosts, each
+// once, with their ports, and its name.
+func databaseOf(c *pgx.ConnConfig) string {
+	hosts := []string{net.JoinHostPort(c.Host, strconv.Itoa(int(c.Port)))}
+	for _, other := range c.Fallbacks {
+		if host := net.JoinHostPort(other.Host, strconv.Itoa(int(other.Port))); !slices.Contains(hosts, host) {
+			hosts = append(hosts, host)
+		}
+	}
+	return strings.Join(hosts, ",") + "/" + cmp.Or(c.Database, c.User)
 }
 
 // hasStrayAt reports whether a URL has an @ besides the one after the user and
@@ -67,11 +104,13 @@ func hasStrayAt(text string) bool {
 }
 
 // redactSetting hides what the server says about a setting in the connection
-// string that it does not take: the setting may be a part of the password.
+// string that it does not take: the setting may be a part of the password. Of
+// several attempts to connect, any may say so.
 func redactSetting(err error) error {
-	refused, ok := errors.AsType[*pgconn.PgError](err)
-	if !ok || !isCode(err, "42704", "22023", "42601", "42602", "55P02", "42501") {
-		return err
+	for _, cause := range leaves(err) {
+		if isCode(cause, "42704", "22023", "42601", "42602", "55P02", "42501") {
+			return errors.New("the server does not take a setting in the connection string (SQLSTATE " + cause.(*pgconn.PgError).Code + ")")
+		}
 	}
-	return errors.New("the server does not take a setting in the connection string (SQLSTATE " + refused.Code + ")")
+	return err
 }

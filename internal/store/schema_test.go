@@ -110,7 +110,7 @@ func TestNewerDatabaseUnderANode(t *testing.T) {
 			if want := outdated(known+2, known); err == nil || err.Error() != want {
 				t.Errorf("error %v, want %s", err, want)
 			}
-		case <-time.After(30 * time.Second):
+		case <-time.After(patience):
 			t.Error("the node goes on")
 		}
 	})
@@ -126,7 +126,7 @@ func TestNodeOutlivesErrors(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
 		go func() { ended <- s.Run(ctx) }()
-		raw, deadline := db.SQL(t), time.Now().Add(30*time.Second)
+		raw, deadline := db.SQL(t), time.Now().Add(patience)
 		for n := 0; n == 0; { // until it has shown that it lives, after it looked
 			if err := raw.QueryRowContext(t.Context(), `SELECT count(*) FROM nodes`).Scan(&n); err != nil {
 				t.Fatal(err)

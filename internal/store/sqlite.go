@@ -43,6 +43,7 @@ const (
 const readers = 4
 
 func openSQLite(ctx context.Context, s *Store, o Options) error {
+	s.Database = o.DataDir
 	if err := os.MkdirAll(o.DataDir, 0o700); err != nil {
 		return fmt.Errorf("the data folder cannot be made, choose another with --data-dir: %w", err)
 	}
@@ -93,7 +94,7 @@ func (e *embedded) open(ctx context.Context, s *Store, o Options) (err error) {
 		err = checkPragmas(s, o, pragmas)
 	}
 	if err == nil {
-		s.schema, err = migrate(ctx, goose.DialectSQLite3, writing)
+		s.schema, err = migrate(ctx, goose.DialectSQLite3, writing, o.Doing)
 	}
 	if err != nil {
 		return errors.Join(err, writing.Close())

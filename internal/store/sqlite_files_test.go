@@ -194,7 +194,7 @@ func TestLostFilesAreSeenByThemselves(t *testing.T) {
 		t.Helper()
 		tick := time.NewTicker(time.Millisecond)
 		defer tick.Stop()
-		for deadline := time.Now().Add(30 * time.Second); (s.Ping(t.Context()) != nil) != lost; <-tick.C {
+		for deadline := time.Now().Add(patience); (s.Ping(t.Context()) != nil) != lost; <-tick.C {
 			if time.Now().After(deadline) {
 				t.Fatalf("ping: %v, want the files lost: %v", s.Ping(t.Context()), lost)
 			}

@@ -98,7 +98,7 @@ func awaitNone(t *testing.T, db *storetest.DB, text string) {
 	t.Helper()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	for deadline := time.Now().Add(10 * time.Second); ; <-tick.C {
+	for deadline := time.Now().Add(patience); ; <-tick.C {
 		n := countBytes(t, db.Options.DataDir, text)
 		if n == 0 {
 			return

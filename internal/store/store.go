@@ -38,6 +38,10 @@ type Options struct {
 	Unsafe      bool          // take a database that does not sync, and say so in Warnings
 	Log         *slog.Logger  // told of another server behind the connections, and of SQLite files that go and come; nil: nobody is
 
+	// Doing is told what the opening does next that may take long, as a phrase
+	// after "waits for"; nil: nobody is.
+	Doing func(what string)
+
 	// Now is the process's clock, with its monotonic reading. OwnClock takes
 	// it for the database's too: for tests that move it.
 	Now      func() time.Time
@@ -50,6 +54,7 @@ type Options struct {
 // Store is the database, whichever it is. Make one with [Open].
 type Store struct {
 	NodeID   trigger.ID // of this process, for as long as it runs
+	Database string     // which it is: the hosts, ports and name in PostgreSQL, for example db1:5432/events, or the folder
 	Warnings []string   // what the operator should know about this database
 
 	read    *sql.DB // requests and everything that is not hot
@@ -168,6 +173,9 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	if o.Doing == nil {
+		o.Doing = func(string) {}
+	}
 	s := &Store{NodeID: newID(o.Now()), clock: newClock(o.Now), keys: keys, keeps: o.Retention, log: o.Log, beats: beats{soon: make(chan struct{}, 1)}}
 	s.subs = NewCache[int64, *trigger.Subscribers](s, subscriberCache)
 	open := openSQLite
@@ -181,6 +189,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if o.OwnClock {
 		s.clock.measure = func(_ context.Context, local func() time.Time) (reading, error) { return s.clock.own(local) }
 	}
+	o.Doing("a clock and tables for the days to come")
 	err = s.SyncClock(ctx)
 	for tries := 0; err != nil && tries < 3; tries++ {
 		err = s.SyncClock(ctx)
@@ -192,6 +201,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		err = s.TouchNode(ctx)
 	}
 	if err == nil {
+		o.Doing("secrets to be encrypted with the first SECRET_KEY")
 		_, err = s.Reseal(ctx)
 	}
 	if err == nil {

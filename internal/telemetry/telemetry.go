@@ -29,6 +29,7 @@ type Metrics struct {
 	Trips          prometheus.Counter     // breakers that have opened
 	PulledBack     prometheus.Counter     // due times, after the database's clock went back
 	Requests       *prometheus.HistogramVec
+	Unavailable    prometheus.Counter // requests answered 503
 
 	registry *prometheus.Registry
 }
@@ -41,25 +42,32 @@ func New() *Metrics {
 	counter := func(name, help string) prometheus.Counter {
 		return f.NewCounter(prometheus.CounterOpts{Name: "triggerd_" + name, Help: help})
 	}
-	counters := func(name, help string, labels ...string) *prometheus.CounterVec {
-		return f.NewCounterVec(prometheus.CounterOpts{Name: "triggerd_" + name, Help: help}, labels)
+	counters := func(name, help, label string, values ...string) *prometheus.CounterVec {
+		vec := f.NewCounterVec(prometheus.CounterOpts{Name: "triggerd_" + name, Help: help}, []string{label})
+		for _, value := range values { // a counter that is not there before its first time shows no increase then
+			vec.WithLabelValues(value)
+		}
+		return vec
 	}
 	histogram := func(name, help string, buckets []float64) prometheus.Histogram {
 		return f.NewHistogram(prometheus.HistogramOpts{Name: "triggerd_" + name, Help: help, Buckets: buckets})
 	}
 	seconds := prometheus.ExponentialBuckets(0.0005, 2, 16)
 	return &Metrics{
-		Accepted:       counter("events_accepted_total", "Events committed and answered as accepted."),
-		Duplicates:     counters("events_duplicate_total", "Events answered as duplicates, by where the first one was found.", "found"),
-		Rejected:       counters("events_rejected_total", "Posted events that were refused, by reason.", "reason"),
+		Accepted:   counter("events_accepted_total", "Events committed and answered as accepted."),
+		Duplicates: counters("events_duplicate_total", "Events answered as duplicates, by where the first one was found.", "found", "cache", "store"),
+		Rejected: counters("events_rejected_total", "Posted events that were refused, by reason.", "reason",
+			"bad request", "conflict", "forbidden", "internal server error", "request entity too large", "request timeout",
+			"service unavailable", "too many requests", "unsupported media type"),
 		BatchEvents:    histogram("ingest_batch_events", "Events in one commit.", prometheus.ExponentialBuckets(1, 2, 11)),
 		CommitSeconds:  histogram("ingest_commit_seconds", "Time of one commit of events.", seconds),
-		Attempts:       counters("delivery_attempts_total", "Attempts to deliver, by outcome.", "outcome"),
+		Attempts:       counters("delivery_attempts_total", "Attempts to deliver, by outcome.", "outcome", "success", "transient", "permanent", "gone"),
 		AttemptSeconds: histogram("delivery_attempt_seconds", "Time of one attempt to deliver.", seconds),
-		Ended:          counters("deliveries_total", "Deliveries that ended, by how: delivered, failed or expired.", "outcome"),
+		Ended:          counters("deliveries_total", "Deliveries that ended, by how: delivered, failed or expired.", "outcome", "delivered", "failed", "expired"),
 		Dropped:        counter("deliveries_dropped_total", "Claimed deliveries that were not sent because their lease ran short; they are claimed again."),
 		Trips:          counter("breaker_trips_total", "Webhooks that were left alone for a while because their receivers had trouble."),
 		PulledBack:     counter("due_times_pulled_back_total", "Due times and the like that lay too far ahead, because the database's clock went back, and were pulled back."),
+		Unavailable:    counter("http_unavailable_total", "Requests that were answered with status 503."),
 		Requests: f.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "triggerd_http_request_seconds", Help: "Time of one request, by route and status.", Buckets: seconds,
 		}, []string{"route", "status"}),
