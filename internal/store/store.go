@@ -190,6 +190,9 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		err = s.TouchNode(ctx)
 	}
 	if err == nil {
+		err = s.clearTombstones(ctx)
+	}
+	if err == nil {
 		_, err = s.Reseal(ctx)
 	}
 	if err == nil {

@@ -8,11 +8,11 @@ import (
 )
 
 // webhookConfig is what a webhook's owner has set, as it is stored: all of it
-// in webhooks, and state, URL and filter in webhook_versions. No secret is in
-// it.
+// in webhooks, and state and filter in webhook_versions. No secret is in it,
+// but that a URL may hold one.
 type webhookConfig struct {
 	State       trigger.WebhookState `json:"state,omitempty"` // in versions alone
-	URL         string               `json:"url,omitempty"`   // in versions alone
+	URL         string               `json:"url,omitempty"`   // in versions of older programs alone
 	Filter      *string              `json:"filter,omitempty"`
 	Types       []string             `json:"types,omitempty"`
 	Content     json.RawMessage      `json:"content,omitempty"`
@@ -130,14 +130,20 @@ func changedAt(ctx context.Context, q querier, webhookID int64) (version int64, 
 
 // addVersion notes what a webhook is from this version on.
 func (s *Store) addVersion(ctx context.Context, q querier, w *trigger.Webhook, version, now int64) error {
-	c := webhookConfig{State: w.State, URL: w.URL, Types: w.Filter.TypeStrings(), Content: w.Filter.Content.Raw()}
+	c := webhookConfig{State: w.State, Types: w.Filter.TypeStrings(), Content: w.Filter.Content.Raw()}
+	if w.State == trigger.Deleted {
+		c = webhookConfig{State: w.State}
+	}
 	config, err := json.Marshal(c)
 	if err != nil {
 		return err
 	}
-	_, err = q.ExecContext(ctx, `INSERT INTO webhook_versions (webhook_id, version, at, config) VALUES ($1, $2, $3, $4)`,
+	if err := limitVersions(ctx, q, w.ID, string(config)); err != nil {
+		return err
+	}
+	_, err = q.ExecContext(ctx, `INSERT INTO webhook_versions (webhook_id, version, at, config, has_url) VALUES ($1, $2, $3, $4, 0)`,
 		w.ID, version, now, string(config))
-	if err == nil && !s.isPlain(w) {
+	if err == nil && w.State != trigger.Deleted && !s.isPlain(w) {
 		err = refuseOlder(ctx, q, 3)
 	}
 	if err == nil && w.State == trigger.Gone { // they would send events to it
