@@ -140,6 +140,9 @@ func (s *Store) addKey(ctx context.Context, q querier, orgID int64, key *trigger
 	if count >= trigger.MaxKeys {
 		return 0, trigger.Errorf(trigger.Conflict, "an organization has at most %d keys", trigger.MaxKeys)
 	}
+	if err := limitEndedKeys(ctx, q, orgID, now); err != nil {
+		return 0, err
+	}
 	networks := make([]string, len(key.Networks))
 	for i, network := range key.Networks {
 		networks[i] = network.String()
@@ -152,6 +155,15 @@ func (s *Store) addKey(ctx context.Context, q querier, orgID int64, key *trigger
 		err = refuseOlder(ctx, q, 4)
 	}
 	return id, err
+}
+
+// limitEndedKeys removes the keys of an organization that have ended, but for
+// the newest.
+func limitEndedKeys(ctx context.Context, q querier, orgID, now int64) error {
+	_, err := q.ExecContext(ctx, `DELETE FROM api_keys WHERE id IN (SELECT k.id FROM api_keys k
+		WHERE NOT (`+liveKeys+`) AND k.organization_id = $2 ORDER BY k.id DESC LIMIT $3 OFFSET $4)`,
+		now, orgID, slice, trigger.MaxEndedKeys)
+	return err
 }
 
 // RotateAPIKey stores a new key with the settings of another one, which ends

@@ -31,8 +31,14 @@ func (s *Store) clearWebhook(ctx context.Context, q querier, w *trigger.Webhook,
 }
 
 // clearLeftovers removes secrets that have ended, and what older programs leave.
+// It also cancels paused replays to deleted webhooks, because nobody can resume
+// them, and they would keep the tombstone.
 func (s *Store) clearLeftovers(ctx context.Context) error {
 	if err := s.clearTombstones(ctx); err != nil {
+		return err
+	}
+	if err := s.eraseSlices(ctx, `UPDATE replays SET state = 'cancelling' WHERE id IN (SELECT r.id FROM replays r
+		JOIN webhooks w ON w.id = r.webhook_id WHERE r.state = 'paused' AND w.state = 'gone' LIMIT $1)`, slice); err != nil {
 		return err
 	}
 	if err := s.clearURLs(ctx); err != nil {

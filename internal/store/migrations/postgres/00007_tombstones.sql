@@ -18,3 +18,4 @@ CREATE INDEX webhooks_secrets_until ON webhooks (id) WHERE secrets_until > 0;
 CREATE INDEX webhooks_uncleared ON webhooks (id) WHERE state = 'gone' AND gone_at = 0;
 CREATE INDEX webhooks_deleted ON webhooks (organization_id, gone_at, id) WHERE state = 'gone';
 CREATE INDEX replays_webhook ON replays (webhook_id); -- a webhook goes after its replays
+CREATE INDEX replays_paused ON replays (webhook_id) WHERE state = 'paused';
