@@ -176,7 +176,9 @@ func TestVersionsAreBounded(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *storetest.DB) {
 		f := newFailing(t, db)
 		s := f.nodes[0]
-		versions := func() int { return countOf(t, db, `SELECT count(*) FROM webhook_versions WHERE webhook_id = $1`, f.hook) }
+		versions := func() int {
+			return countOf(t, db, `SELECT count(*) FROM webhook_versions WHERE webhook_id = $1`, f.hook)
+		}
 		for i := range 5 {
 			asOf := f.webhooks()[f.hook].AsOf
 			if _, err := s.SetWebhook(t.Context(), f.org, f.hook, func(w *trigger.Webhook) error { w.Rate = float64(i + 1); return nil }); err != nil {

@@ -82,6 +82,42 @@ func (c *webhookConfig) apply(w *trigger.Webhook) (err error) {
 	return err
 }
 
+// storedColumns are a webhook's, besides those that are the same in both.
+type storedColumns struct {
+	filter string // for older programs, as the next one
+	secret []byte
+	config string
+	sealed []byte
+
+	secretsUntil int64 // when the first of the secrets ends; 0: none does
+}
+
+// columnsOf returns the columns of a webhook. Secrets that have ended are not
+// in them.
+func (s *Store) columnsOf(w *trigger.Webhook) (c storedColumns, err error) {
+	valid := *w
+	valid.Secrets = w.Secrets.Valid(s.Now())
+	w = &valid
+	config, err := json.Marshal(configOf(w))
+	if err != nil {
+		return c, err
+	}
+	plain, err := secretsOf(w)
+	if err != nil {
+		return c, err
+	}
+	c = storedColumns{
+		config: string(config), sealed: s.keys.seal(plain, w.OrganizationID), secret: []byte{}, secretsUntil: microsOrNone(w.Secrets.FirstEnd()),
+	}
+	if len(w.Filter.Types) == 1 {
+		c.filter = w.Filter.Types[0].String()
+	}
+	if len(w.Secrets) > 0 && !s.keys.encrypts() {
+		c.secret = append(c.secret, w.Secrets[0].Stored()...)
+	}
+	return c, nil
+}
+
 // secretsOf packs what is to be sealed.
 func secretsOf(w *trigger.Webhook) ([]byte, error) {
 	s := webhookSecrets{Headers: w.Headers, Secrets: []storedSecret{}}
