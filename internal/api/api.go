@@ -290,6 +290,7 @@ func (a *API) handle(rt route, w *recorder, r *request) (err error) {
 		err = a.handleWithin(&rt, w, r)
 	}
 	if trigger.KindOf(err) == trigger.Unauthorized {
+		r.key = trigger.APIKey{} // the key may have ended meanwhile
 		w.Header().Set("WWW-Authenticate", challengeOf(rt.scope))
 	}
 	return err
@@ -303,9 +304,6 @@ func (a *API) handleWatched(rt *route, w *recorder, r *request) error {
 	err := rt.handle(w, r)
 	if ended := r.right.ended(); err != nil && ended != nil {
 		w.Header().Set("Connection", "close") // it has deadlines that the next request must not get
-		if trigger.KindOf(ended) == trigger.Unauthorized {
-			r.key = trigger.APIKey{} // as if it had come now
-		}
 		return ended
 	}
 	return err

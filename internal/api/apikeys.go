@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"time"
 
+	"triggerd/internal/store"
 	"triggerd/internal/trigger"
 )
 
@@ -129,11 +130,22 @@ func (a *API) makeKey(w http.ResponseWriter, r *request, orgID int64, asks *trig
 	if err != nil {
 		return err
 	}
-	shown, key := drawKey()
-	if err := in.apply(&key, asks, a.Store.Now()); err != nil {
+	shown, drawn := drawKey()
+	fill := func(asks *trigger.APIKey) (trigger.APIKey, error) {
+		key := drawn
+		err := in.apply(&key, asks, a.Store.Now())
+		return key, err
+	}
+	key, err := fill(asks)
+	if err != nil {
 		return err
 	}
-	id, err := a.Store.AddAPIKey(r.Context(), orgID, key, o)
+	var id int64
+	if asks.ID == 0 { // the operator
+		id, err = a.Store.AddAPIKey(r.Context(), orgID, key, o)
+	} else { // which may have changed since the request began
+		id, err = a.Store.MakeAPIKey(r.Context(), orgID, asks.ID, fill, o)
+	}
 	return a.answerKey(w, r, orgID, madeKey{id, shown, err})
 }
 
@@ -228,8 +240,9 @@ func (a *API) rotateKey(w http.ResponseWriter, r *request) error {
 		return err
 	}
 	shown, next := drawKey()
-	next.Scopes, next.Networks, next.ExpiresAt = r.key.Scopes, r.key.Networks, r.key.ExpiresAt
-	nextID, err := a.Store.RotateAPIKey(r.Context(), r.orgID(), id, next, overlap, o)
+	nextID, err := a.Store.RotateAPIKey(r.Context(), store.Rotation{
+		OrganizationID: r.orgID(), KeyID: id, By: r.key.ID, Next: next, Overlap: overlap,
+	}, o)
 	if err == nil {
 		a.keys.forget(r.orgID())
 	}

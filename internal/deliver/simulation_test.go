@@ -64,7 +64,7 @@ func simulate(t *testing.T, seed uint64) *world {
 	servers := 1 + dice.IntN(3)
 	switch seed % 40 {
 	case 0, 1:
-		w.schedule, span, traffic, servers = trigger.DefaultSchedule(), 75*time.Hour, 10*time.Hour, 2-int(seed%2)
+		w.schedule, span, traffic, servers = trigger.DefaultSchedule(), 75*time.Hour, 4*time.Hour, 2-int(seed%2)
 	case 2, 3, 22, 23:
 		w.retention, span, traffic, servers = 25*time.Hour, 30*time.Hour, 4*time.Hour, 1
 	}

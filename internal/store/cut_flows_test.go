@@ -313,10 +313,16 @@ func changingFlows() []flow {
 			key.Scopes = trigger.AllScopes
 			return []any{storetest.NewOrganization(t, f.plain), key, store.Once{Key: "k"}}
 		}},
+		{method: "MakeAPIKey", fresh: true, args: func(t *testing.T, f *fixture) []any {
+			org, key := storetest.NewOrganization(t, f.plain), freshKey()
+			key.Scopes = trigger.AllScopes
+			fill := func(*trigger.APIKey) (trigger.APIKey, error) { return key, nil }
+			return []any{org, f.keyOf(t, org), fill, store.Once{Key: "k"}}
+		}},
 		{method: "RotateAPIKey", fresh: true, args: func(t *testing.T, f *fixture) []any {
-			org, next := storetest.NewOrganization(t, f.plain), freshKey()
-			next.Scopes = trigger.AllScopes
-			return []any{org, f.keyOf(t, org), next, time.Hour, store.Once{}}
+			org := storetest.NewOrganization(t, f.plain)
+			key := f.keyOf(t, org)
+			return []any{store.Rotation{OrganizationID: org, KeyID: key, By: key, Next: freshKey(), Overlap: time.Hour}, store.Once{}}
 		}},
 		{method: "AddOrganization", fresh: true, args: fixed(func(*fixture) []any {
 			return []any{trigger.Organization{Name: "New", Tier: trigger.Free}, freshKey(), store.Once{}}

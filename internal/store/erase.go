@@ -64,7 +64,8 @@ func (s *Store) erase(ctx context.Context, orgID int64) error {
 	})
 }
 
-// eraseSlices runs a statement that deletes some rows until there are none.
+// eraseSlices runs a statement that deletes or changes some rows until there are
+// none.
 func (s *Store) eraseSlices(ctx context.Context, text string, args ...any) error {
 	for more := true; more; {
 		if err := ctx.Err(); err != nil {

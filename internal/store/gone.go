@@ -14,10 +14,11 @@ const (
 	sqlEnded     = `w.state = 'ended'`
 )
 
-// sqlDeleteGone makes gone webhooks into tombstones, as their owner's DELETE
-// does; the ids of a part of them follow. It leaves no version: what a webhook
-// was at an event's version is still that its receiver had answered 410.
-const sqlDeleteGone = `UPDATE webhooks SET state = 'gone', gone_at = 0, gone_reason = '' WHERE state = 'ended' AND id IN `
+// sqlDeleteGone makes gone webhooks into tombstones at $1, as their owner's
+// DELETE does; $2 is no bytes, and the ids of a part of them follow. It leaves no
+// version: what a webhook was at an event's version is still that its receiver
+// had answered 410.
+const sqlDeleteGone = sqlTombstone + ` WHERE state = 'ended' AND id IN `
 
 // checkRoom fails with the given kind if the organization has as many webhooks
 // that receive events as it may have.
@@ -57,22 +58,30 @@ func checkChange(ctx context.Context, q querier, w *trigger.Webhook, before trig
 // limitGone deletes the webhooks of an organization that have been gone for the
 // longest, if more than MaxGone are gone. The caller holds the organization's
 // row.
-func limitGone(ctx context.Context, q querier, orgID int64) error {
-	_, err := q.ExecContext(ctx, sqlDeleteGone+`(SELECT w.id FROM webhooks w WHERE w.organization_id = $1 AND `+sqlEnded+`
-		ORDER BY w.gone_at DESC, w.id DESC LIMIT $2 OFFSET $3)`, orgID, slice, trigger.MaxGone)
-	return err
+func (s *Store) limitGone(ctx context.Context, q querier, orgID int64) error {
+	deleted, err := affected(q.ExecContext(ctx, sqlDeleteGone+`(SELECT w.id FROM webhooks w WHERE w.organization_id = $3 AND `+sqlEnded+`
+		ORDER BY w.gone_at DESC, w.id DESC LIMIT $4 OFFSET $5)`, micros(s.Now()), []byte{}, orgID, slice, trigger.MaxGone))
+	if err != nil || !deleted {
+		return err
+	}
+	return s.limitTombstones(ctx, q, orgID)
 }
 
 // DropGone deletes webhooks that have been gone since before the given time,
-// some hundreds in one transaction.
+// some hundreds in one transaction. It also removes what no webhook needs any
+// more: secrets that have ended, and what older programs, which may run beside
+// this one, have left of deleted webhooks and of former URLs.
 func (s *Store) DropGone(ctx context.Context, before time.Time) error {
+	if err := s.clearLeftovers(ctx); err != nil {
+		return wrap("clear webhooks", err)
+	}
 	for more := true; more; {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		if err := s.dialect.writeQuietly(ctx, func(q querier) (err error) {
 			more, err = affected(q.ExecContext(ctx, sqlDeleteGone+`(SELECT w.id FROM webhooks w WHERE `+sqlEnded+`
-				AND w.gone_at < $1 ORDER BY w.gone_at LIMIT $2)`, micros(before), slice))
+				AND w.gone_at < $3 ORDER BY w.gone_at LIMIT $4)`, micros(s.Now()), []byte{}, micros(before), slice))
 			return err
 		}); err != nil {
 			return wrap("delete gone webhooks", err)

@@ -30,7 +30,7 @@ func makers(t *testing.T, s *store.Store, orgID int64) map[string]maker {
 			return s.AddAPIKey(ctx, orgID, newKey(), o)
 		},
 		"api_keys, in place": func(ctx context.Context, s *store.Store, o store.Once) (int64, error) {
-			return s.RotateAPIKey(ctx, orgID, rotated.ID, newKey(), 0, o)
+			return s.RotateAPIKey(ctx, store.Rotation{OrganizationID: orgID, KeyID: rotated.ID, Next: newKey(), Overlap: 0}, o)
 		},
 		"webhooks": func(ctx context.Context, s *store.Store, o store.Once) (int64, error) {
 			return s.AddWebhook(ctx, orgID, trigger.Webhook{
@@ -106,7 +106,7 @@ func TestOnceIsOfWhatWasMade(t *testing.T) {
 		s := db.Open(t)
 		org, other := storetest.NewOrganization(t, s), storetest.NewOrganization(t, s)
 		o := store.Once{Key: "k"}
-		_, err := s.RotateAPIKey(t.Context(), org, 99, newKey(), 0, o)
+		_, err := s.RotateAPIKey(t.Context(), store.Rotation{OrganizationID: org, KeyID: 99, Next: newKey(), Overlap: 0}, o)
 		isKind(t, "rotate nothing", err, trigger.NotFound)
 		_, err = s.AddReplay(t.Context(), org, trigger.Replay{WebhookID: 99}, o)
 		isKind(t, "replay to nothing", err, trigger.NotFound)

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"errors"
 	"net/netip"
 	"strings"
 	"time"
@@ -173,6 +172,9 @@ func (s *Store) addKey(ctx context.Context, q querier, orgID int64, key *trigger
 	if count >= trigger.MaxKeys {
 		return 0, trigger.Errorf(trigger.Conflict, "an organization has at most %d keys", trigger.MaxKeys)
 	}
+	if err := limitEndedKeys(ctx, q, orgID, now); err != nil {
+		return 0, err
+	}
 	networks := make([]string, len(key.Networks))
 	for i, network := range key.Networks {
 		networks[i] = network.String()
@@ -187,51 +189,12 @@ func (s *Store) addKey(ctx context.Context, q querier, orgID int64, key *trigger
 	return id, err
 }
 
-// RotateAPIKey stores a new key with the settings of another one, which ends
-// after the overlap, or when it would have. It returns the new key's id. The
-// scopes, networks and end of next are those of the key that asks: Forbidden or
-// Invalid if it must not make the other key, see [trigger.APIKey.MayMake].
-// NotFound if the organization has no such key, or it has ended.
-func (s *Store) RotateAPIKey(ctx context.Context, orgID, id int64, next trigger.APIKey, overlap time.Duration, o Once) (nextID int64, err error) {
-	err = s.dialect.write(ctx, func(q querier) (err error) {
-		if err := lockOrganization(ctx, q, orgID); err != nil {
-			return err
-		}
-		nextID, err = s.once(ctx, q, orgID, o, func() (int64, error) {
-			old, err := s.key(ctx, q, orgID, id)
-			if err != nil {
-				return 0, err
-			}
-			if err := mayRotate(&next, &old); err != nil {
-				return 0, err
-			}
-			next.Name, next.Scopes, next.Networks, next.ExpiresAt = old.Name, old.Scopes, old.Networks, old.ExpiresAt
-			until := s.Now().Add(overlap)
-			if old.ExpiresAt.IsZero() || old.ExpiresAt.After(until) {
-				old.ExpiresAt = until
-			}
-			if _, err := q.ExecContext(ctx, `UPDATE api_keys SET expires_at = $3 WHERE organization_id = $1 AND id = $2`,
-				orgID, id, micros(old.ExpiresAt)); err != nil {
-				return 0, err
-			}
-			if err := refuseOlder(ctx, q, 4); err != nil {
-				return 0, err
-			}
-			return s.addKey(ctx, q, orgID, &next)
-		})
-		return err
-	})
-	return wrapped("rotate key", nextID, err)
-}
-
-// mayRotate returns an error unless the key that asks may make the other one:
-// otherwise a key that may only manage would get all scopes. What is wrong is
-// the key that is there, no member of the request.
-func mayRotate(asks, other *trigger.APIKey) error {
-	err := asks.MayMake(other)
-	if e, ok := errors.AsType[*trigger.Error](err); ok {
-		e.Message, e.Fields = "The key to rotate: "+e.Message, nil
-	}
+// limitEndedKeys removes the keys of an organization that have ended, but for
+// the newest.
+func limitEndedKeys(ctx context.Context, q querier, orgID, now int64) error {
+	_, err := q.ExecContext(ctx, `DELETE FROM api_keys WHERE id IN (SELECT k.id FROM api_keys k
+		WHERE NOT (`+liveKeys+`) AND k.organization_id = $2 ORDER BY k.id DESC LIMIT $3 OFFSET $4)`,
+		now, orgID, slice, trigger.MaxEndedKeys)
 	return err
 }
 

@@ -166,7 +166,7 @@ func TestKeyExpiry(t *testing.T) {
 		_, err := s.APIKey(t.Context(), org, key.ID)
 		isKind(t, "read", err, trigger.NotFound)
 		isKind(t, "revoke", s.RevokeAPIKey(t.Context(), org, key.ID), trigger.NotFound)
-		_, err = s.RotateAPIKey(t.Context(), org, key.ID, newKey(), 0, store.Once{})
+		_, err = s.RotateAPIKey(t.Context(), store.Rotation{OrganizationID: org, KeyID: key.ID, Next: newKey(), Overlap: 0}, store.Once{})
 		isKind(t, "rotate", err, trigger.NotFound)
 		if list, err := s.ListAPIKeys(t.Context(), org, 0, 10); isGood(t, s, key) || err != nil || len(list) != 1 {
 			t.Errorf("listed %+v: %v", list, err)
@@ -185,7 +185,7 @@ func TestRotateKey(t *testing.T) {
 		})
 		rotate := func(old, next trigger.APIKey, overlap time.Duration) trigger.APIKey {
 			t.Helper()
-			id, err := s.RotateAPIKey(t.Context(), org, old.ID, next, overlap, store.Once{})
+			id, err := s.RotateAPIKey(t.Context(), store.Rotation{OrganizationID: org, KeyID: old.ID, Next: next, Overlap: overlap}, store.Once{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -199,23 +199,26 @@ func TestRotateKey(t *testing.T) {
 			return got
 		}
 		next := newKey()
-		_, err := s.RotateAPIKey(t.Context(), other, old.ID, next, time.Hour, store.Once{})
+		_, err := s.RotateAPIKey(t.Context(), store.Rotation{OrganizationID: other, KeyID: old.ID, Next: next, Overlap: time.Hour}, store.Once{})
 		isKind(t, "as another's", err, trigger.NotFound)
-		next.Scopes = trigger.ScopeIngest | trigger.ScopeManage
-		_, err = s.RotateAPIKey(t.Context(), org, old.ID, next, time.Hour, store.Once{})
-		isKind(t, "by whoever has less", err, trigger.Forbidden)
-		next.Scopes = trigger.AllScopes
-		for what, asks := range map[string]trigger.APIKey{
-			"of elsewhere":      {Networks: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/9")}},
-			"that ends earlier": {ExpiresAt: ends.Add(-time.Second)},
+		for what, by := range map[string]struct {
+			key  trigger.APIKey
+			kind trigger.Kind
+		}{
+			"that has less":     {trigger.APIKey{Scopes: trigger.ScopeIngest | trigger.ScopeManage}, trigger.Forbidden},
+			"that manages not":  {trigger.APIKey{Scopes: trigger.ScopeRead}, trigger.Forbidden},
+			"of elsewhere":      {trigger.APIKey{Networks: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/9")}}, trigger.Invalid},
+			"that ends earlier": {trigger.APIKey{ExpiresAt: ends.Add(-time.Second)}, trigger.Invalid},
 		} {
-			next.Networks, next.ExpiresAt = asks.Networks, asks.ExpiresAt
-			_, err = s.RotateAPIKey(t.Context(), org, old.ID, next, 0, store.Once{})
-			if isKind(t, "by one "+what, err, trigger.Invalid); !isGood(t, s, old) {
+			if by.key.Scopes == 0 {
+				by.key.Scopes = trigger.AllScopes
+			}
+			asks := addKey(t, s, org, by.key)
+			_, err = s.RotateAPIKey(t.Context(), store.Rotation{OrganizationID: org, KeyID: old.ID, By: asks.ID, Next: next}, store.Once{})
+			if isKind(t, "by one "+what, err, by.kind); !isGood(t, s, old) {
 				t.Errorf("by one %s: the key has ended", what)
 			}
 		}
-		next.Networks, next.ExpiresAt = nil, time.Time{}
 		next = rotate(old, next, time.Hour)
 		last := rotate(next, newKey(), 20*time.Hour) // longer than it has
 		if !isGood(t, s, old) || !isGood(t, s, next) || !isGood(t, s, last) {
@@ -230,7 +233,7 @@ func TestRotateKey(t *testing.T) {
 			t.Error("rotation has made a key last longer")
 		}
 		first := firstKey(t, s, org)
-		if _, err := s.RotateAPIKey(t.Context(), org, first, newKey(), 0, store.Once{}); err != nil {
+		if _, err := s.RotateAPIKey(t.Context(), store.Rotation{OrganizationID: org, KeyID: first, Next: newKey(), Overlap: 0}, store.Once{}); err != nil {
 			t.Fatal(err)
 		}
 		_, err = s.APIKey(t.Context(), org, first)

@@ -165,7 +165,7 @@ func (s *Store) DeleteOrganization(ctx context.Context, id int64) error {
 		if _, err := q.ExecContext(ctx, `UPDATE api_keys SET revoked_at = $2 WHERE organization_id = $1 AND revoked_at IS NULL`, id, now); err != nil {
 			return err
 		}
-		if _, err := q.ExecContext(ctx, `UPDATE webhooks SET state = 'gone' WHERE organization_id = $1`, id); err != nil {
+		if _, err := q.ExecContext(ctx, sqlTombstone+` WHERE organization_id = $3 AND state <> 'gone'`, now, []byte{}, id); err != nil {
 			return err
 		}
 		return refuseOlder(ctx, q, 4)

@@ -66,7 +66,7 @@ func TestDriverSettings(t *testing.T) {
 			if err != nil {
 				t.Errorf("%s: %v", c.setting, err)
 			}
-			if _, _, err := s.ClaimInbox(t.Context(), e.OrganizationID, 1, 1<<20, e.ID, time.Minute); err != nil {
+			if _, _, err := s.ClaimInbox(t.Context(), e.OrganizationID, store.InboxPage{Limit: 1, Bytes: 1 << 20}, e.ID, time.Minute); err != nil {
 				t.Errorf("%s: claim: %v", c.setting, err)
 			}
 			if err := s.Close(); err != nil {

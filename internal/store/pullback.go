@@ -30,7 +30,10 @@ package store
 //	webhooks: secrets that end    the former secret signs for longer      nothing, for the same reason
 //	api_keys.revoked_at,          none: set or not
 //	organizations.suspended_at
-//	webhooks.gone_at              a gone webhook is kept for longer       nothing
+//	webhooks.gone_at              a gone webhook, and a tombstone, is     nothing
+//	                              kept for longer
+//	webhooks.secrets_until        a secret that has ended is kept for     nothing
+//	                              longer
 //	*.created_at, updated_at,     shown only
 //	last_used_at, webhook_versions.at
 //

@@ -17,6 +17,10 @@ const replayColumns = `id, organization_id, webhook_id, state, since, until, typ
 // time, single events that were sent again included.
 const MaxReplays = 1000
 
+// MaxEndedReplays is how many replays of an organization can be seen, those
+// under way included. Each new one removes the oldest that have ended.
+const MaxEndedReplays = 10_000
+
 // AddReplay begins a replay and returns its id. Events that are accepted later
 // do not belong to it. NotFound if the organization has no such webhook, or it
 // was deleted; Invalid if the settings are; Conflict if the webhook is gone, or
@@ -87,6 +91,11 @@ func addReplay(ctx context.Context, q querier, r *trigger.Replay) (id int64, err
 	}
 	types, err := json.Marshal((&trigger.Filter{Types: r.Types}).TypeStrings())
 	if err != nil {
+		return 0, err
+	}
+	if _, err := q.ExecContext(ctx, `DELETE FROM replays WHERE id IN (SELECT id FROM replays WHERE organization_id = $1
+		AND id <= (SELECT id FROM replays WHERE organization_id = $1 ORDER BY id DESC LIMIT 1 OFFSET $2)
+		AND state IN ('done', 'cancelled') ORDER BY id LIMIT $3)`, r.OrganizationID, MaxEndedReplays-1, slice); err != nil {
 		return 0, err
 	}
 	return rowOf(ctx, q, scanInt, `

@@ -38,7 +38,7 @@ func full(t *testing.T, orgID int64) trigger.Webhook {
 	old := trigger.OneSecret(trigger.NewSecret([32]byte{1}))
 	return trigger.Webhook{
 		OrganizationID: orgID, State: trigger.Active, URL: "https://example.com/hook", Filter: filter,
-		Secrets: old.Rotate(trigger.NewKeyPair([32]byte{2}), time.Date(2026, 5, 1, 0, 0, 0, 0, time.UTC), time.Hour),
+		Secrets: old.Rotate(trigger.NewKeyPair([32]byte{2}), time.Date(2099, 5, 1, 0, 0, 0, 0, time.UTC), time.Hour),
 		Headers: map[string]string{"X-Team": "payments-canary"}, Auth: trigger.Auth{User: "kim", Password: "open-sesame"},
 		Format: trigger.FormatCloudEvents, Timeout: 7 * time.Second, Schedule: trigger.Schedule{0, time.Minute},
 		Rate: 12.5, Concurrency: 3, Description: "to the ledger", Metadata: map[string]string{"team": "é"},

@@ -201,6 +201,10 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		err = s.TouchNode(ctx)
 	}
 	if err == nil {
+		o.Doing("deleted webhooks to be cleared")
+		err = s.clearTombstones(ctx)
+	}
+	if err == nil {
 		o.Doing("secrets to be encrypted with the first SECRET_KEY")
 		_, err = s.Reseal(ctx)
 	}

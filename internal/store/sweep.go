@@ -33,7 +33,8 @@ func (s *Store) Expire(ctx context.Context, before time.Time) (expired int, err 
 // attempts, then the deliveries that failed, in this order, since an event
 // without its failed delivery would look delivered. Deliveries that are still
 // open keep nothing: call Expire before. On PostgreSQL a day goes as a whole,
-// when all of it is older.
+// when all of it is older. At last it removes the tombstones, versions of
+// webhooks and ended keys that belong to no event that is left.
 func (s *Store) DropBefore(ctx context.Context, before time.Time) error {
 	before = s.dialect.cutoff(before)
 	for done := false; !done; {
@@ -51,10 +52,13 @@ func (s *Store) DropBefore(ctx context.Context, before time.Time) error {
 	if err := s.dropReplays(ctx, before); err != nil {
 		return err
 	}
-	return s.eachOrganization(ctx, func(orgID int64) (bool, error) {
+	if err := s.eachOrganization(ctx, func(orgID int64) (bool, error) {
 		_, done, err := s.deleteFailed(ctx, orgID, trigger.MinID(before))
 		return done, err
-	})
+	}); err != nil {
+		return err
+	}
+	return wrap("drop what was deleted", s.dropDeleted(ctx, before))
 }
 
 // dropReplays forgets replays that have ended and are as old as what goes.

@@ -8,11 +8,11 @@ import (
 )
 
 // webhookConfig is what a webhook's owner has set, as it is stored: all of it
-// in webhooks, and state, URL and filter in webhook_versions. No secret is in
-// it.
+// in webhooks, and state and filter in webhook_versions. No secret is in it,
+// but that a URL may hold one.
 type webhookConfig struct {
 	State       trigger.WebhookState `json:"state,omitempty"` // in versions alone
-	URL         string               `json:"url,omitempty"`   // in versions alone
+	URL         string               `json:"url,omitempty"`   // in versions of older programs alone
 	Filter      *string              `json:"filter,omitempty"`
 	Types       []string             `json:"types,omitempty"`
 	Content     json.RawMessage      `json:"content,omitempty"`
@@ -82,6 +82,42 @@ func (c *webhookConfig) apply(w *trigger.Webhook) (err error) {
 	return err
 }
 
+// storedColumns are a webhook's, besides those that are the same in both.
+type storedColumns struct {
+	filter string // for older programs, as the next one
+	secret []byte
+	config string
+	sealed []byte
+
+	secretsUntil int64 // when the first of the secrets ends; 0: none does
+}
+
+// columnsOf returns the columns of a webhook. Secrets that have ended are not
+// in them.
+func (s *Store) columnsOf(w *trigger.Webhook) (c storedColumns, err error) {
+	valid := *w
+	valid.Secrets = w.Secrets.Valid(s.Now())
+	w = &valid
+	config, err := json.Marshal(configOf(w))
+	if err != nil {
+		return c, err
+	}
+	plain, err := secretsOf(w)
+	if err != nil {
+		return c, err
+	}
+	c = storedColumns{
+		config: string(config), sealed: s.keys.seal(plain, w.OrganizationID), secret: []byte{}, secretsUntil: microsOrNone(w.Secrets.FirstEnd()),
+	}
+	if len(w.Filter.Types) == 1 {
+		c.filter = w.Filter.Types[0].String()
+	}
+	if len(w.Secrets) > 0 && !s.keys.encrypts() {
+		c.secret = append(c.secret, w.Secrets[0].Stored()...)
+	}
+	return c, nil
+}
+
 // secretsOf packs what is to be sealed.
 func secretsOf(w *trigger.Webhook) ([]byte, error) {
 	s := webhookSecrets{Headers: w.Headers, Secrets: []storedSecret{}}
@@ -130,14 +166,20 @@ func changedAt(ctx context.Context, q querier, webhookID int64) (version int64, 
 
 // addVersion notes what a webhook is from this version on.
 func (s *Store) addVersion(ctx context.Context, q querier, w *trigger.Webhook, version, now int64) error {
-	c := webhookConfig{State: w.State, URL: w.URL, Types: w.Filter.TypeStrings(), Content: w.Filter.Content.Raw()}
+	c := webhookConfig{State: w.State, Types: w.Filter.TypeStrings(), Content: w.Filter.Content.Raw()}
+	if w.State == trigger.Deleted {
+		c = webhookConfig{State: w.State}
+	}
 	config, err := json.Marshal(c)
 	if err != nil {
 		return err
 	}
-	_, err = q.ExecContext(ctx, `INSERT INTO webhook_versions (webhook_id, version, at, config) VALUES ($1, $2, $3, $4)`,
+	if err := limitVersions(ctx, q, w.ID, string(config)); err != nil {
+		return err
+	}
+	_, err = q.ExecContext(ctx, `INSERT INTO webhook_versions (webhook_id, version, at, config, has_url) VALUES ($1, $2, $3, $4, 0)`,
 		w.ID, version, now, string(config))
-	if err == nil && !s.isPlain(w) {
+	if err == nil && w.State != trigger.Deleted && !s.isPlain(w) {
 		err = refuseOlder(ctx, q, 3)
 	}
 	if err == nil && w.State == trigger.Gone { // they would send events to it

@@ -50,9 +50,9 @@ func (s *Store) addWebhook(ctx context.Context, q querier, w *trigger.Webhook, v
 		return 0, err
 	}
 	if err := q.QueryRowContext(ctx, `
-		INSERT INTO webhooks (organization_id, state, url, filter, secret, config, sealed, paused_by, created_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING id`,
-		w.OrganizationID, string(w.State), w.URL, c.filter, c.secret, c.config, c.sealed, w.PausedBy, now).Scan(&id); err != nil {
+		INSERT INTO webhooks (organization_id, state, url, filter, secret, config, sealed, secrets_until, paused_by, created_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) RETURNING id`,
+		w.OrganizationID, string(w.State), w.URL, c.filter, c.secret, c.config, c.sealed, c.secretsUntil, w.PausedBy, now).Scan(&id); err != nil {
 		return 0, err
 	}
 	w.ID = id
@@ -141,7 +141,12 @@ func (s *Store) changeWebhook(ctx context.Context, q querier, w, before *trigger
 		return err
 	}
 	if w.State == trigger.Gone && before.State != trigger.Gone {
-		if err := limitGone(ctx, q, w.OrganizationID); err != nil {
+		if err := s.limitGone(ctx, q, w.OrganizationID); err != nil {
+			return err
+		}
+	}
+	if w.State == trigger.Deleted {
+		if err := s.limitTombstones(ctx, q, w.OrganizationID); err != nil {
 			return err
 		}
 	}
@@ -164,6 +169,9 @@ func (s *Store) check(w *trigger.Webhook) error {
 }
 
 func (s *Store) updateWebhook(ctx context.Context, q querier, w *trigger.Webhook, version int64) error {
+	if w.State == trigger.Deleted {
+		return s.clearWebhook(ctx, q, w, version)
+	}
 	if w.State != trigger.Paused {
 		w.PausedBy = ""
 	}
@@ -188,8 +196,8 @@ func (s *Store) updateSettings(ctx context.Context, q querier, w *trigger.Webhoo
 	if err != nil {
 		return err
 	}
-	_, err = q.ExecContext(ctx, `UPDATE webhooks SET url = $3, filter = $4, secret = $5, config = $6, sealed = $7
-		WHERE organization_id = $1 AND id = $2`, w.OrganizationID, w.ID, w.URL, c.filter, c.secret, c.config, c.sealed)
+	_, err = q.ExecContext(ctx, `UPDATE webhooks SET url = $3, filter = $4, secret = $5, config = $6, sealed = $7, secrets_until = $8
+		WHERE organization_id = $1 AND id = $2`, w.OrganizationID, w.ID, w.URL, c.filter, c.secret, c.config, c.sealed, c.secretsUntil)
 	if err == nil {
 		err = s.notePlain(ctx, q)
 	}
@@ -206,33 +214,6 @@ func (s *Store) SetWebhookState(ctx context.Context, orgID, webhookID int64, sta
 		return nil
 	})
 	return err
-}
-
-// storedColumns are a webhook's, besides those that are the same in both.
-type storedColumns struct {
-	filter string // for older programs, as the next one
-	secret []byte
-	config string
-	sealed []byte
-}
-
-func (s *Store) columnsOf(w *trigger.Webhook) (c storedColumns, err error) {
-	config, err := json.Marshal(configOf(w))
-	if err != nil {
-		return c, err
-	}
-	plain, err := secretsOf(w)
-	if err != nil {
-		return c, err
-	}
-	c = storedColumns{config: string(config), sealed: s.keys.seal(plain, w.OrganizationID), secret: []byte{}}
-	if len(w.Filter.Types) == 1 {
-		c.filter = w.Filter.Types[0].String()
-	}
-	if len(w.Secrets) > 0 && !s.keys.encrypts() {
-		c.secret = append(c.secret, w.Secrets[0].Stored()...)
-	}
-	return c, nil
 }
 
 // bumpVersion begins every change of an organization's webhooks. The row it
@@ -301,7 +282,7 @@ func (s *Store) scanWebhook(r row, w *trigger.Webhook, before ...any) error {
 	if held != 0 {
 		w.HeldUntil = fromMicros(held)
 	}
-	if goneAt != 0 {
+	if goneAt != 0 && w.State == trigger.Gone { // in a tombstone it is when the webhook was deleted
 		w.GoneAt = fromMicros(goneAt)
 	}
 	c := webhookConfig{Filter: &filter}
@@ -334,6 +315,9 @@ func (e *unreadableError) Unwrap() error { return e.cause }
 // openSecrets reads the secrets of a webhook. Without them it is broken: it
 // is owed events all the same.
 func (s *Store) openSecrets(w *trigger.Webhook, secret, sealed []byte) {
+	if len(sealed) == 0 && w.State == trigger.Deleted {
+		return
+	}
 	if len(sealed) == 0 { // of an older program
 		w.Secrets = trigger.OneSecret(trigger.StoredSecret(secret))
 		return
@@ -359,15 +343,18 @@ func (s *Store) Reseal(ctx context.Context) (n int, err error) {
 			err = errSkip
 		}
 		return o, err
-	}, `SELECT id, organization_id, sealed FROM webhooks ORDER BY id`)
+	}, `SELECT id, organization_id, sealed FROM webhooks WHERE state <> 'gone' ORDER BY id`)
 	if err != nil {
 		return 0, wrap("seal secrets", err)
 	}
 	for _, o := range list {
 		if err := s.dialect.write(ctx, func(q querier) error {
 			_, err := bumpVersion(ctx, q, o.orgID) // others read it anew
-			if err != nil && !errors.Is(err, sql.ErrNoRows) {
-				return err // else the organization was deleted, and is not erased yet: nobody reads it
+			if errors.Is(err, sql.ErrNoRows) {
+				return nil // the organization was deleted since, and its webhooks cleared
+			}
+			if err != nil {
+				return err
 			}
 			w, err := s.webhook(ctx, q, o.orgID, o.id)
 			if err = cmp.Or(err, w.Broken); err != nil {

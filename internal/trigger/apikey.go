@@ -30,6 +30,8 @@ type APIKey struct {
 const (
 	MaxKeys     = 100 // of one organization, those that ended not counted
 	MaxNetworks = 50  // of one key
+
+	MaxEndedKeys = 1000 // of one organization; older ones are removed
 )
 
 // Check judges what the owner of a key has chosen. Invalid says what is wrong.

@@ -147,6 +147,26 @@ const (
 // that within an overlap end the oldest ones early, to bound the header.
 const maxSecrets = 5
 
+// Valid returns the secrets that sign at a time.
+func (s Secrets) Valid(at time.Time) (valid Secrets) {
+	for _, secret := range s {
+		if secret.Until.IsZero() || secret.Until.After(at) {
+			valid = append(valid, secret)
+		}
+	}
+	return valid
+}
+
+// FirstEnd returns when the first of the secrets ends; zero if none does.
+func (s Secrets) FirstEnd() (first time.Time) {
+	for _, secret := range s {
+		if !secret.Until.IsZero() && (first.IsZero() || secret.Until.Before(first)) {
+			first = secret.Until
+		}
+	}
+	return first
+}
+
 // OneSecret is a webhook's first.
 func OneSecret(s Secret) Secrets { return Secrets{{Secret: s}} }
 
@@ -187,10 +207,8 @@ func (s Secrets) rotated(next Secret, now time.Time, overlap time.Duration) Secr
 func (s Secrets) Sign(event ID, at time.Time, body []byte) string {
 	id := event.String() // has no dot
 	var signatures []string
-	for _, secret := range s {
-		if secret.Until.IsZero() || secret.Until.After(at) {
-			signatures = append(signatures, secret.Sign(id, at, body))
-		}
+	for _, secret := range s.Valid(at) {
+		signatures = append(signatures, secret.Sign(id, at, body))
 	}
 	return strings.Join(signatures, " ")
 }

@@ -28,6 +28,9 @@ const (
 	MaxURL      = 2048
 	MaxWebhooks = 50   // active and paused webhooks of one organization
 	MaxGone     = 1000 // gone webhooks of one organization; older ones are deleted
+
+	MaxTombstones = 1000 // deleted webhooks that one organization keeps for explanations; older ones are removed
+	MaxVersions   = 100  // changes of state and filter that one webhook keeps, likewise
 )
 
 // Buckets is the number of buckets that organizations are hashed into.
