@@ -292,7 +292,7 @@ func changingFlows() []flow {
 			return []any{f.hook, held, held.Add(time.Minute)}
 		}},
 		{method: "ClaimInbox", fresh: true, args: fixed(func(f *fixture) []any {
-			return []any{f.org, 2, 1 << 20, f.plain.NewClaim(), -time.Second}
+			return []any{f.org, store.InboxPage{Limit: 2, Bytes: 1 << 20}, f.plain.NewClaim(), -time.Second}
 		})},
 		{method: "AckInbox", fresh: true, args: func(t *testing.T, f *fixture) []any {
 			claim, ids := f.claimed(t)

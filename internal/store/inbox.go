@@ -14,10 +14,9 @@ type InboxEvent struct {
 	ClaimedUntil time.Time // the end of the lease; zero: nobody has it
 }
 
-// ClaimInbox takes up to limit due events from an inbox, those that came due
-// first before the others, for a lease: nobody else gets them before it ends.
-// What is over maxBytes in sum is left there, but for the first. Where there
-// is nothing, the list is empty.
+// ClaimInbox takes due events from an inbox, as many as are on a page, those that
+// came due first before the others, for a lease: nobody else gets them before it
+// ends. Without is not asked. Where there is nothing, the list is empty.
 func (s *Store) ClaimInbox(ctx context.Context, orgID int64, p InboxPage, claim trigger.ID, lease time.Duration) (list []InboxEvent, until time.Time, err error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
