@@ -108,6 +108,9 @@ func answerError(w http.ResponseWriter, err error) {
 		Limit  int    `json:"limit,omitzero"`
 		Window string `json:"window,omitzero"`
 	}{Error: e.Message}
+	if e.Kind == trigger.Unavailable { // whatever it is for: the contract has one text
+		body.Error = "Service unavailable"
+	}
 	if e.Kind == trigger.RateLimited {
 		window := cmp.Or(e.Window, time.Minute)
 		body.Limit, body.Window = e.Limit, strconv.Itoa(int(window/time.Second))+" seconds"

@@ -152,6 +152,7 @@ func (a *API) Handler() http.Handler {
 	a.token = newTokenCache(a.Store)
 	a.signups.Window = signupWindow
 	a.used, a.answering = newBudget(maxBodies), newBudget(maxFiles)
+	a.used.now = a.Now
 	a.types = newTypeCache(a.Store)
 	for q, policy := range quotaPolicies() {
 		a.meters[q].policy = policy

@@ -32,13 +32,14 @@ const addressShare = 3
 // away, except by makeRoom.
 type budget struct {
 	max int
+	now func() time.Time // nil: takeFor cuts no bodies
 
 	mu      sync.Mutex
 	used    int
 	of      map[int64]int        // by organization; 0: who has none yet
 	from    map[netip.Prefix]int // by address
 	uploads map[*upload]struct{} // bodies that are being read
-	nextCut time.Time            // makeRoom does nothing before
+	nextCut time.Time            // no body is cut for want of memory before
 }
 
 func newBudget(most int) *budget {
@@ -52,11 +53,14 @@ func (b *budget) take(orgID int64, n int) error { return b.takeFor(holder{orgID:
 func (b *budget) give(orgID int64, n int) { b.giveFor(holder{orgID: orgID}, n) }
 
 // takeFor takes n more bytes for a holder. It returns Unavailable if that is
-// more than the holder's share.
+// more than the holder's share, although bodies that lag have given way.
 func (b *budget) takeFor(h holder, n int) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.add(h, n)
+	if b.now == nil {
+		return b.add(h, n)
+	}
+	return b.addOrCut(h, n, b.now())
 }
 
 // giveFor gives back n bytes that a holder has taken.
@@ -66,13 +70,33 @@ func (b *budget) giveFor(h holder, n int) {
 	b.remove(h, n)
 }
 
-func (b *budget) add(h holder, n int) error {
+// shortage says why there is no more memory for a holder.
+type shortage int
+
+const (
+	shortOfNothing shortage = iota
+	shortOfAll
+	shortOfOrganization // the organization has its share
+	shortOfAddress      // the address has its share
+)
+
+// lacks returns why a holder may not have n more bytes.
+func (b *budget) lacks(h holder, n int) shortage {
 	free := b.max - b.used - n
 	switch {
-	case free < 0,
-		h.orgID != noOrganization && b.of[h.orgID]+n > free,
-		h.from.IsValid() && b.from[h.from]+n > addressShare*free:
-		return noMemory()
+	case free < 0:
+		return shortOfAll
+	case h.orgID != noOrganization && b.of[h.orgID]+n > free:
+		return shortOfOrganization
+	case h.from.IsValid() && b.from[h.from]+n > addressShare*free:
+		return shortOfAddress
+	}
+	return shortOfNothing
+}
+
+func (b *budget) add(h holder, n int) error {
+	if s := b.lacks(h, n); s != shortOfNothing {
+		return noMemory(s)
 	}
 	b.remove(h, -n)
 	return nil
@@ -91,8 +115,16 @@ func (b *budget) remove(h holder, n int) {
 	}
 }
 
-func noMemory() error {
-	return trigger.NewUnavailable(errors.New("too many bytes of bodies and answers are in memory"), busyRetry)
+// noMemory returns what is told to a holder that gets no memory.
+func noMemory(s shortage) error {
+	err := trigger.NewUnavailable(errors.New("too many bytes of bodies and answers are in memory"), busyRetry)
+	switch s {
+	case shortOfOrganization:
+		err.Message = "Other requests of this organization take up its share of the memory for bodies and answers: try again when they have ended"
+	case shortOfAddress:
+		err.Message = "Other requests from this address take up its share of the memory for bodies and answers: try again when they have ended"
+	}
+	return err
 }
 
 // holderOf returns whose memory a request takes.

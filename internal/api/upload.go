@@ -51,11 +51,27 @@ func (b *budget) grow(u *upload, size int, now time.Time) error {
 	if u.err != nil {
 		return u.err
 	}
-	if err := b.add(u.holder, size-u.held); err != nil {
-		return err
+	err := b.addOrCut(u.holder, size-u.held, now)
+	if u.err != nil {
+		return u.err
 	}
-	u.held = size
-	return nil
+	if err == nil {
+		u.held = size
+	}
+	return err
+}
+
+// addOrCut is add after bodies that lag have given way: those that the memory
+// is counted with that the holder is short of.
+func (b *budget) addOrCut(h holder, n int, now time.Time) error {
+	s := b.lacks(h, n)
+	if s == shortOfNothing || now.Before(b.nextCut) {
+		return b.add(h, n)
+	}
+	b.cutLate(now, noMemory(s), func(u *upload) bool {
+		return s == shortOfAll || s == shortOfOrganization && u.orgID == h.orgID || s == shortOfAddress && u.from == h.from
+	}, func() bool { return b.lacks(h, n) != shortOfNothing })
+	return b.add(h, n)
 }
 
 // advance counts n bytes of a body that have come.
@@ -113,10 +129,15 @@ func (b *budget) makeRoom(n int, now time.Time) {
 	if !short() || now.Before(b.nextCut) {
 		return
 	}
+	b.cutLate(now, noMemory(shortOfAll), func(*upload) bool { return true }, short)
+}
+
+// cutLate cuts bodies of a kind that lag, as long as memory is short.
+func (b *budget) cutLate(now time.Time, reason error, is func(*upload) bool, short func() bool) {
 	b.nextCut = now.Add(cutPause)
 	var late []*upload
 	for u := range b.uploads {
-		if u.held > 0 && u.lag(now) >= cutLag {
+		if u.held > 0 && u.lag(now) >= cutLag && is(u) {
 			late = append(late, u)
 		}
 	}
@@ -126,6 +147,6 @@ func (b *budget) makeRoom(n int, now time.Time) {
 		if !short() {
 			return
 		}
-		b.cut(u, noMemory())
+		b.cut(u, reason)
 	}
 }
