@@ -124,6 +124,7 @@ func (w *Writer) decide(entries []*entry, subs map[int64]*trigger.Subscribers) [
 		e.webhooks = s.Match(nil, e.event.Type, e.event.Payload)
 		e.owed = w.owe(e, s.Inbox, claim, now)
 		total += len(e.owed)
+		w.charge(e.waiting, len(e.owed))
 	}
 	return entries
 }

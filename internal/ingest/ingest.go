@@ -9,7 +9,6 @@ package ingest
 import (
 	"context"
 	"errors"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,13 +18,11 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// Bounds of what is in memory at once.
+// Bounds of one commit.
 const (
 	maxBatchEvents     = 1000
 	maxBatchBytes      = 8 << 20
-	maxBatchDeliveries = 8000
-	maxQueueEvents     = 20_000
-	maxQueueBytes      = 64 << 20
+	maxBatchDeliveries = 2000
 )
 
 // While one commit runs, another one begins if so many events wait for it:
@@ -79,8 +76,7 @@ type Writer struct {
 	Config
 
 	mu     sync.Mutex
-	queue  []*waiting
-	bytes  int           // of all events that are not yet answered
+	queue  queue
 	closed bool          // nothing new is taken
 	ready  chan struct{} // holds one token when there is something to do
 
@@ -104,6 +100,7 @@ func (r *Result) Differs(e *trigger.Event) (differs, known bool) {
 type waiting struct {
 	event     *trigger.Event
 	done      chan answer
+	cost      int64       // what it was counted with when it was taken from the queue
 	abandoned atomic.Bool // the request has given up: not to be stored any more
 }
 
@@ -204,20 +201,14 @@ func (wait *waiting) wait(ctx context.Context, timer *time.Timer) answer {
 }
 
 func (w *Writer) enqueue(list ...*waiting) error {
-	size := 0
-	for _, wait := range list {
-		size += wait.event.Size()
-	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	switch {
-	case w.closed:
+	if w.closed {
 		return trigger.NewUnavailable(errors.New("stopping"), retryAfter)
-	case len(w.queue)+len(list) > maxQueueEvents || w.bytes+size > maxQueueBytes:
-		return trigger.NewUnavailable(errors.New("the queue is full"), retryAfter)
 	}
-	w.queue = append(w.queue, list...)
-	w.bytes += size
+	if err := w.queue.add(list); err != nil {
+		return err
+	}
 	w.signal()
 	return nil
 }
@@ -263,7 +254,7 @@ func (w *Writer) Run(ctx context.Context) error {
 func (w *Writer) queued() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return len(w.queue)
+	return w.queue.waiting
 }
 
 // close refuses everything new.
@@ -273,50 +264,35 @@ func (w *Writer) close() {
 	w.closed = true
 }
 
-// take cuts the next group from the queue. What nobody waits for any more has
-// been answered by a 503, and is left out.
+// take cuts the next group from the queue.
 func (w *Writer) take() []*waiting {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.queue = slices.DeleteFunc(w.queue, func(wait *waiting) bool {
-		gone := wait.abandoned.Load()
-		if gone {
-			w.bytes -= wait.event.Size()
-		}
-		return gone
-	})
-	n, size := 0, 0
-	for n < min(len(w.queue), maxBatchEvents) {
-		size += w.queue[n].event.Size()
-		if n > 0 && size > maxBatchBytes {
-			break
-		}
-		n++
-	}
-	if n == len(w.queue) {
-		group := w.queue
-		w.queue = nil
-		return group
-	}
-	group := w.queue[:n:n]
-	w.queue = append([]*waiting(nil), w.queue[n:]...)
-	return group
+	return w.queue.take()
 }
 
-// putBack queues again, before all others, what could not be judged.
+// putBack queues again, before others of their organizations, what could not be
+// judged, or would make a batch too large.
 func (w *Writer) putBack(group []*waiting) {
 	if len(group) == 0 {
 		return
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.queue = append(group, w.queue...)
+	w.queue.putBack(group)
 	w.signal()
+}
+
+// charge tells how many deliveries an event has that was taken.
+func (w *Writer) charge(wait *waiting, deliveries int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.queue.charge(wait, deliveries)
 }
 
 func (w *Writer) reply(wait *waiting, a answer) {
 	w.mu.Lock()
-	w.bytes -= wait.event.Size()
+	w.queue.answered(wait.event)
 	w.mu.Unlock()
 	wait.done <- a
 }
@@ -342,5 +318,5 @@ func (w *Writer) stamp(now time.Time) time.Time {
 func (w *Writer) QueuedBytes() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.bytes
+	return w.queue.held.bytes
 }

@@ -303,7 +303,8 @@ func TestDrain(t *testing.T) {
 }
 
 // What waits is bounded in bytes: a full queue refuses at once, before
-// anything is accepted, and says when to come back.
+// anything is accepted, and says when to come back. An organization gets as much
+// of it as it leaves free.
 func TestFullQueue(t *testing.T) {
 	t.Parallel()
 	db := storetest.SQLite(t)
@@ -313,13 +314,18 @@ func TestFullQueue(t *testing.T) {
 	gone, leave := context.WithCancel(t.Context())
 	leave() // nobody waits, and Run does not run
 	const size = 1 << 20
-	for n := range 100 {
-		_, err := w.Add(gone, &trigger.Event{OrganizationID: 1, Type: "a", Payload: make([]byte, size)})
-		if e, ok := errors.AsType[*trigger.Error](err); !ok || e.Kind != trigger.Unavailable || e.RetryAfter < time.Second {
-			t.Fatalf("event %d: %v, want Unavailable with a time to come back", n, err)
+	before := 0
+	for id, want := range []int{32 << 20, 16 << 20, 8 << 20} {
+		for n := range 100 {
+			_, err := w.Add(gone, &trigger.Event{OrganizationID: int64(id + 1), Type: "a", Payload: make([]byte, size)})
+			if e, ok := errors.AsType[*trigger.Error](err); !ok || e.Kind != trigger.Unavailable || e.RetryAfter < time.Second {
+				t.Fatalf("event %d: %v, want Unavailable with a time to come back", n, err)
+			}
 		}
-	}
-	if got := w.QueuedBytes(); got > 64<<20 || got < 60<<20 {
-		t.Errorf("%d bytes are queued, want up to 64 MiB", got)
+		got := w.QueuedBytes() - before
+		if got > want+size || got < want-2*size {
+			t.Errorf("%d bytes of organization %d are queued, want up to %d", got, id+1, want)
+		}
+		before += got
 	}
 }

@@ -1,0 +1,177 @@
+package ingest
+
+import (
+	"errors"
+	"math"
+
+	"triggerd/internal/trigger"
+)
+
+// Bounds of what waits, or is being committed. One organization takes at most as
+// much as it leaves free.
+const (
+	maxQueueEvents = 20_000
+	maxQueueBytes  = 64 << 20
+)
+
+// turnCost is how much of one organization is taken until it is the turn of
+// another: each event counts 1, and 1 more for each KiB and each delivery.
+const turnCost = 100
+
+// unknownFanOut is how many deliveries the first event of a line is thought to have.
+const unknownFanOut = 10
+
+// queue holds the events that wait for a commit, in a line for each organization.
+// The next turn is of the line of which the least was taken: so an organization
+// with much to commit, or with many deliveries for each event, does not hold up
+// the others. Its owner's mutex guards it.
+type queue struct {
+	lines   map[int64]*line // by organization; those with events that are not answered
+	waiting int             // events that wait
+	held    load            // of all that are not answered
+}
+
+// line is what an organization has in the queue, the oldest first.
+type line struct {
+	time    int64 // virtual: it goes on with what is taken
+	fanOut  int   // deliveries of the last event that was committed, and so perhaps of the next; -1: none was yet
+	waiting []*waiting
+	held    load
+}
+
+// load is events and their bytes.
+type load struct{ events, bytes int }
+
+func (l load) plus(e *trigger.Event, sign int) load {
+	return load{l.events + sign, l.bytes + sign*e.Size()}
+}
+
+// add queues the events of a request behind others of their organizations, all or
+// none.
+func (q *queue) add(list []*waiting) error {
+	all, of := q.held, map[int64]load{}
+	for _, wait := range list {
+		id := wait.event.OrganizationID
+		all, of[id] = all.plus(wait.event, 1), of[id].plus(wait.event, 1)
+	}
+	for id, more := range of {
+		if l := q.lines[id]; l != nil {
+			more = load{more.events + l.held.events, more.bytes + l.held.bytes}
+		}
+		if more.events > maxQueueEvents-all.events || more.bytes > maxQueueBytes-all.bytes {
+			return trigger.NewUnavailable(errors.New("the queue is full"), retryAfter)
+		}
+	}
+	for _, wait := range list {
+		l := q.line(wait.event.OrganizationID)
+		l.waiting, l.held = append(l.waiting, wait), l.held.plus(wait.event, 1)
+	}
+	q.waiting, q.held = q.waiting+len(list), all
+	return nil
+}
+
+// line finds or makes a line. A new one is just ahead of all others.
+func (q *queue) line(id int64) *line {
+	if l := q.lines[id]; l != nil {
+		return l
+	}
+	l := &line{fanOut: -1, time: math.MaxInt64}
+	for _, other := range q.lines {
+		l.time = min(l.time, other.time)
+	}
+	if l.time--; len(q.lines) == 0 {
+		l.time = 0
+	}
+	if q.lines == nil {
+		q.lines = map[int64]*line{}
+	}
+	q.lines[id] = l
+	return l
+}
+
+// take cuts the next group from the queue, in turns. What nobody waits for any
+// more has been answered by a 503, and is left out.
+func (q *queue) take() (group []*waiting) {
+	size, deliveries := 0, 0
+	for q.waiting > 0 {
+		l := q.next()
+		for end := l.time + turnCost; len(l.waiting) > 0 && l.time < end; {
+			wait := l.waiting[0]
+			gone := wait.abandoned.Load()
+			if !gone {
+				size += wait.event.Size()
+				deliveries += max(0, l.fanOut)
+				if len(group) == maxBatchEvents || len(group) > 0 && (size > maxBatchBytes || deliveries > maxBatchDeliveries) {
+					return group
+				}
+				group = append(group, wait)
+				wait.cost = costOf(wait.event, l.expected())
+				l.time += wait.cost
+			}
+			l.waiting[0] = nil
+			l.waiting = l.waiting[1:]
+			q.waiting--
+			if gone {
+				q.answered(wait.event)
+			}
+		}
+	}
+	return group
+}
+
+// next is the line whose turn it is. There is one.
+func (q *queue) next() (next *line) {
+	for _, l := range q.lines {
+		if len(l.waiting) > 0 && (next == nil || l.time < next.time) {
+			next = l
+		}
+	}
+	return next
+}
+
+// expected is how many deliveries the next event may have.
+func (l *line) expected() int {
+	if l.fanOut < 0 {
+		return unknownFanOut
+	}
+	return l.fanOut
+}
+
+// costOf is what an event costs with its deliveries.
+func costOf(e *trigger.Event, deliveries int) int64 {
+	return 1 + int64(e.Size()>>10) + int64(deliveries)
+}
+
+// charge tells how many deliveries an event has that was taken.
+func (q *queue) charge(wait *waiting, deliveries int) {
+	l, cost := q.lines[wait.event.OrganizationID], costOf(wait.event, deliveries)
+	l.time += cost - wait.cost
+	wait.cost, l.fanOut = cost, deliveries
+}
+
+// putBack queues again, before all others of their organizations, what was taken.
+func (q *queue) putBack(group []*waiting) {
+	front := map[int64][]*waiting{}
+	for _, wait := range group {
+		id := wait.event.OrganizationID
+		front[id] = append(front[id], wait)
+	}
+	for id, list := range front {
+		l := q.lines[id]
+		for _, wait := range list {
+			l.time -= wait.cost
+		}
+		l.waiting = append(list, l.waiting...)
+	}
+	q.waiting += len(group)
+}
+
+// answered counts an event no longer.
+func (q *queue) answered(e *trigger.Event) {
+	q.held = q.held.plus(e, -1)
+	l := q.lines[e.OrganizationID]
+	l.held = l.held.plus(e, -1)
+	if l.held.events == 0 {
+		delete(q.lines, e.OrganizationID)
+	}
+}
