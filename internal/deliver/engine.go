@@ -31,6 +31,7 @@ import (
 const (
 	laneQueue    = 256      // deliveries of one webhook that wait for their turn
 	maxAttempts  = 3072     // attempts at a time in all
+	maxPending   = 1536     // results that wait to be recorded
 	maxItems     = 30_000   // deliveries in all lanes
 	maxItemBytes = 96 << 20 // their events
 )
@@ -69,6 +70,7 @@ type Engine struct {
 	Config
 	slots   *slots
 	results chan store.Result
+	pending *slots        // one for each result that is not taken from results yet
 	woken   chan struct{} // holds one token when a look at the store is worth it
 	again   chan struct{} // the same for a look at replays
 	workers sync.WaitGroup
@@ -102,7 +104,8 @@ func New(c Config) *Engine {
 	return &Engine{
 		Config:  c,
 		slots:   newSlots(maxAttempts),
-		results: make(chan store.Result, 1024),
+		results: make(chan store.Result, maxPending),
+		pending: newSlots(maxPending),
 		woken:   make(chan struct{}, 1),
 		again:   make(chan struct{}, 1),
 		closing: make(chan struct{}),

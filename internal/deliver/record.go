@@ -44,6 +44,9 @@ func (e *Engine) record(ctx context.Context) {
 				more = false
 			}
 		}
+		for i := range group {
+			e.pending.leave(group[i].Attempt.OrganizationID, group[i].Attempt.WebhookID)
+		}
 		e.finish(ctx, group)
 		if len(group) >= crowd && len(group) < maxResults {
 			gather(ctx)

@@ -137,6 +137,7 @@ func (e *Engine) conclude(d trigger.Delivery, a trigger.Attempt, event *trigger.
 			EventID: d.EventID, Attempts: next.Attempts, Reason: next.Reason,
 		}
 	}
+	e.pending.enter(d.OrganizationID, d.WebhookID) // nobody waits because others have many
 	e.results <- result
 	return next
 }
