@@ -131,7 +131,7 @@ func (a *API) putEventType(w http.ResponseWriter, r *request) error {
 		if err := t.Check(); err != nil { // its size, before anything is made of it
 			return err
 		}
-		if _, err := compileSchema(t.Schema); err != nil {
+		if err := a.types.tryCompile(r.Context(), r.orgID(), t.Schema); err != nil {
 			return err
 		}
 	}

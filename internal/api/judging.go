@@ -17,6 +17,8 @@ const (
 	turnSteps = 10_000
 	// decodeBytes is how much of a payload is read in the time of a step.
 	decodeBytes = 4
+	// compileSteps is how many steps a byte of a schema takes to compile.
+	compileSteps = 100
 	// largePayload is from how many bytes on few payloads are judged at a time,
 	// since what is made of them takes many times the memory.
 	largePayload = 16 << 10
@@ -101,6 +103,19 @@ func (j *judging) count(steps int) error {
 	return j.goOn()
 }
 
+// tryCompile returns why a schema of an organization cannot be used. That is work
+// like judging, and takes its turn; Unavailable if there was none in time.
+func (c *typeCache) tryCompile(ctx context.Context, organizationID int64, schema []byte) error {
+	ctx, cancel := context.WithTimeout(ctx, c.judges.patience)
+	defer cancel()
+	if err := c.judges.turns.take(ctx, organizationID); err != nil {
+		return trigger.NewUnavailable(err, typesUnavailable)
+	}
+	defer c.judges.turns.done(organizationID, compileSteps*len(schema))
+	_, err := compileSchema(schema)
+	return err
+}
+
 // validate judges an event by its type's schema, if there is one. Invalid, with pointers from #/payload on, where the
 // mode is reject; warnings where it is warn. Unavailable where the schema cannot be read, or it is not the event's turn
 // in time: no event goes unjudged. A fault of ours in judging is a warning in either mode: the event is then one too
@@ -151,6 +166,9 @@ func (j *judging) judge(t *judgedType, payload []byte) (fields []trigger.Field, 
 			fields, judged, err = []trigger.Field{{Detail: "the payload could not be judged by the schema of its type", Pointer: "#/payload"}}, false, nil
 		}
 	}()
+	if j.types.ready(t) == nil {
+		j.work += compileSteps * len(t.schema)
+	}
 	schema, err := j.types.compile(t)
 	if err != nil {
 		panic(err) // it was compiled when it was stored

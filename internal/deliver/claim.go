@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	claimRows  = 2000    // deliveries claimed at once, or one for each webhook; fewer where that takes long
+	claimRows  = 1000    // deliveries claimed at once, or one for each webhook; fewer where that takes long
 	claimLeast = 8       // deliveries claimed at once, however long it takes
 	loadStep   = 64      // deliveries whose events are read at once
 	claimSize  = 1 << 20 // bytes kept free for each claim before its events are read

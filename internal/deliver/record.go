@@ -10,7 +10,7 @@ import (
 )
 
 // maxResults is how many results one transaction takes.
-const maxResults = 500
+const maxResults = 250
 
 // recordPatience is for how long one group of results is tried. They are not
 // given up then: they are tried again, since a success is a fact.

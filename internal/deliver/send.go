@@ -25,7 +25,12 @@ import (
 const (
 	maxAnswer  = 64 << 10
 	keptAnswer = 16 << 10
+	keptLater  = 1 << 10 // of answers to later attempts than fullAnswers
 )
+
+// fullAnswers is how many attempts of a delivery have their answers kept up to
+// keptAnswer: a schedule can have 50 without a pause.
+const fullAnswers = 10
 
 // work sends what is in a lane until it is empty.
 func (e *Engine) work(abort context.Context, l *lane) {
@@ -214,7 +219,11 @@ func (e *Engine) post(ctx context.Context, watch *stopwatch, it *item, w *trigge
 		watch.conn.keptAlive(strings.Join(resp.Header.Values("Keep-Alive"), ","), e.Now())
 	}
 	answer, cut := readAnswer(ctx, resp, watch.conn)
-	a.Response = keptOf(answer, cut, w)
+	kept := keptAnswer
+	if it.delivery.Attempts >= fullAnswers {
+		kept = keptLater
+	}
+	a.Response = keptOf(answer, cut, w, kept)
 	return ""
 }
 
@@ -262,12 +271,12 @@ func readAnswer(ctx context.Context, resp *http.Response, conn *receiverConn) (a
 
 // keptOf returns what is kept of an answer: its beginning, without the
 // credentials of the webhook. Where it is cut off, it may end in a part of one.
-func keptOf(answer []byte, cut bool, w *trigger.Webhook) []byte {
+func keptOf(answer []byte, cut bool, w *trigger.Webhook, kept int) []byte {
 	if len(answer) == 0 {
 		return answer
 	}
-	if len(answer) > keptAnswer {
-		answer, cut = answer[:keptAnswer], true
+	if len(answer) > kept {
+		answer, cut = answer[:kept], true
 	}
 	most := len(answer)
 	if cut {

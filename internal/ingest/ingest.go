@@ -22,7 +22,7 @@ import (
 const (
 	maxBatchEvents     = 1000
 	maxBatchBytes      = 8 << 20
-	maxBatchDeliveries = 2000
+	maxBatchDeliveries = 1000
 )
 
 // While one commit runs, another one begins if so many events wait for it:

@@ -155,7 +155,7 @@ func (e *embedded) freeLeases(ctx context.Context, s *Store) error {
 }
 
 func (e *embedded) write(ctx context.Context, fn func(querier) error) error {
-	return e.writer.do(ctx, fn)
+	return e.writer.do(ctx, e.writer.others, fn)
 }
 
 // writeQuietly is write: there is no standby.

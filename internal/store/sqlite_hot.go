@@ -14,7 +14,7 @@ import (
 // over prepared statements, within the writer's transaction; see rows.go.
 
 func (e *embedded) addEvents(ctx context.Context, b *Batch, _ bool) (verdicts []trigger.ID, err error) {
-	err = e.write(ctx, func(q querier) error {
+	err = e.writer.do(ctx, e.writer.hot, func(q querier) error {
 		verdicts = make([]trigger.ID, len(b.Events))
 		changed, err := changedSince(ctx, q, b)
 		for i, event := range b.Events {
@@ -92,7 +92,7 @@ func dueText(w Want) string {
 }
 
 func (e *embedded) claim(ctx context.Context, wants []Want, claim trigger.ID, now, lease time.Time) (taken []trigger.Delivery, err error) {
-	err = e.write(ctx, func(q querier) error {
+	err = e.writer.do(ctx, e.writer.hot, func(q querier) error {
 		for _, want := range wants {
 			part, err := rowsOf(ctx, q, func(r row) (trigger.Delivery, error) {
 				d := trigger.Delivery{Claim: claim, DueAt: lease}
@@ -118,7 +118,7 @@ func (e *embedded) claim(ctx context.Context, wants []Want, claim trigger.ID, no
 }
 
 func (e *embedded) finish(ctx context.Context, results []Result, _ bool) error {
-	return e.write(ctx, func(q querier) error {
+	return e.writer.do(ctx, e.writer.hot, func(q querier) error {
 		for i := range results {
 			if _, err := finishOne(ctx, q, &results[i]); err != nil {
 				return err

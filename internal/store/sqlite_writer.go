@@ -19,11 +19,12 @@ type writer struct {
 	files    *dataFiles
 	scrubber scrubber // used by the loop alone
 
-	stmts map[string]*sql.Stmt // used by the loop alone
-	jobs  chan *writeJob
-	apart chan func() // between transactions
-	ended chan struct{}
-	once  sync.Once
+	stmts  map[string]*sql.Stmt // used by the loop alone
+	hot    chan *writeJob       // of events and deliveries; nil ends the loop
+	others chan *writeJob
+	apart  chan func() // between transactions
+	ended  chan struct{}
+	once   sync.Once
 }
 
 type writeJob struct {
@@ -32,8 +33,13 @@ type writeJob struct {
 	done chan error
 }
 
-// writesPerCommit bounds how many jobs share a transaction.
-const writesPerCommit = 64
+// How many jobs share a transaction at most, and how many of others beside hot
+// ones: so whoever changes settings or takes from an inbox all the time does not
+// hold up events and deliveries.
+const (
+	writesPerCommit = 64
+	othersPerCommit = 16
+)
 
 var errClosed = errors.New("the store is closed")
 
@@ -44,7 +50,8 @@ func newWriter(ctx context.Context, db *sql.DB, files *dataFiles) (*writer, erro
 	}
 	w := &writer{
 		db: db, conn: conn, files: files, stmts: map[string]*sql.Stmt{},
-		jobs: make(chan *writeJob, writesPerCommit), apart: make(chan func()), ended: make(chan struct{}),
+		hot: make(chan *writeJob, writesPerCommit), others: make(chan *writeJob, writesPerCommit),
+		apart: make(chan func()), ended: make(chan struct{}),
 	}
 	w.scrubber.timer = time.NewTimer(files.options.emptyAfter)
 	w.scrubber.armed = true
@@ -57,10 +64,11 @@ func newWriter(ctx context.Context, db *sql.DB, files *dataFiles) (*writer, erro
 
 // do runs fn within a transaction and returns when it is synced. A context
 // that ends while fn waits for its turn takes it out; after that nothing does.
-func (w *writer) do(ctx context.Context, fn func(querier) error) error {
+// The queue is hot, or others.
+func (w *writer) do(ctx context.Context, queue chan<- *writeJob, fn func(querier) error) error {
 	job := &writeJob{ctx, fn, make(chan error, 1)}
 	select {
-	case w.jobs <- job:
+	case queue <- job:
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-w.ended:
@@ -90,7 +98,7 @@ func (w *writer) alone(ctx context.Context, fn func() error) error {
 // close ends the loop after the jobs it has taken. It must be the last to close
 // the files.
 func (w *writer) close() error {
-	w.once.Do(func() { w.jobs <- nil })
+	w.once.Do(func() { w.hot <- nil })
 	<-w.ended
 	return w.closeFiles()
 }
@@ -140,8 +148,11 @@ func (w *writer) leave(ctx context.Context) {
 // instead.
 func (w *writer) gather() (jobs []*writeJob, open, empty bool) {
 	var job *writeJob
+	others := 0
 	select {
-	case job = <-w.jobs:
+	case job = <-w.hot:
+	case job = <-w.others:
+		others++
 	case fn := <-w.apart:
 		fn()
 		return nil, true, false
@@ -161,7 +172,15 @@ func (w *writer) gather() (jobs []*writeJob, open, empty bool) {
 			return jobs, true, false
 		}
 		select {
-		case job = <-w.jobs:
+		case job = <-w.hot:
+			continue
+		default:
+		}
+		if others++; others > othersPerCommit {
+			return jobs, true, false
+		}
+		select {
+		case job = <-w.others:
 		default:
 			return jobs, true, false
 		}

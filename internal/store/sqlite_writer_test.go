@@ -1,0 +1,64 @@
+package store
+
+import (
+	"slices"
+	"sync"
+	"testing"
+	"time"
+)
+
+// What is hot shares each transaction with a few others, however many of those
+// wait, and comes first.
+func TestHotWritesComeFirst(t *testing.T) {
+	t.Parallel()
+	w := &writer{hot: make(chan *writeJob, writesPerCommit), others: make(chan *writeJob, writesPerCommit), ended: make(chan struct{})}
+	name := func(text string) func(querier) error {
+		return func(querier) error { return &namedError{text} }
+	}
+	w.scrubber.timer = time.NewTimer(time.Hour)
+	defer w.scrubber.timer.Stop()
+	var asking sync.WaitGroup
+	ask := func(queue chan<- *writeJob, text string, n int) {
+		for range n {
+			asking.Go(func() { _ = w.do(t.Context(), queue, name(text)) })
+		}
+	}
+	ask(w.others, "other", 40)
+	ask(w.hot, "hot", 20)
+	for len(w.hot) < 20 || len(w.others) < 40 {
+		select { // the goroutines are about to ask
+		case <-t.Context().Done():
+			t.Fatal("nobody asks")
+		default:
+		}
+	}
+	take := func() (names []string) {
+		jobs, open, _ := w.gather()
+		for _, job := range jobs {
+			err := job.fn(nil)
+			names = append(names, err.Error())
+			job.done <- err
+		}
+		if !open {
+			names = append(names, "end")
+		}
+		return names
+	}
+	first := take()
+	hot := slices.DeleteFunc(slices.Clone(first), func(s string) bool { return s != "hot" })
+	if len(hot) != 20 || len(first) != 20+othersPerCommit {
+		t.Errorf("the first transaction has %q", first)
+	}
+	if second := take(); len(second) != othersPerCommit {
+		t.Errorf("the second transaction has %q", second)
+	}
+	for len(w.others) > 0 {
+		take()
+	}
+	asking.Wait()
+}
+
+// namedError tells which job has returned it.
+type namedError struct{ name string }
+
+func (e *namedError) Error() string { return e.name }
