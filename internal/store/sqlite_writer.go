@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 )
@@ -22,6 +23,7 @@ type writer struct {
 	stmts  map[string]*sql.Stmt // used by the loop alone
 	hot    chan *writeJob       // of events and deliveries; nil ends the loop
 	others chan *writeJob
+	rest   []*writeJob // gathered, and left to the next transaction
 	apart  chan func() // between transactions
 	ended  chan struct{}
 	once   sync.Once
@@ -31,14 +33,15 @@ type writeJob struct {
 	ctx  context.Context
 	fn   func(querier) error
 	done chan error
+	hot  bool
 }
 
-// How many jobs share a transaction at most, and how many of others beside hot
-// ones: so whoever changes settings or takes from an inbox all the time does not
-// hold up events and deliveries.
+// How many jobs share a transaction at most. When a hot one comes meanwhile, the
+// transaction ends after othersPerCommit others: so whoever changes settings or
+// takes from an inbox all the time does not hold up events and deliveries.
 const (
 	writesPerCommit = 64
-	othersPerCommit = 16
+	othersPerCommit = 3
 )
 
 var errClosed = errors.New("the store is closed")
@@ -65,8 +68,8 @@ func newWriter(ctx context.Context, db *sql.DB, files *dataFiles) (*writer, erro
 // do runs fn within a transaction and returns when it is synced. A context
 // that ends while fn waits for its turn takes it out; after that nothing does.
 // The queue is hot, or others.
-func (w *writer) do(ctx context.Context, queue chan<- *writeJob, fn func(querier) error) error {
-	job := &writeJob{ctx, fn, make(chan error, 1)}
+func (w *writer) do(ctx context.Context, queue chan *writeJob, fn func(querier) error) error {
+	job := &writeJob{ctx, fn, make(chan error, 1), queue == w.hot}
 	select {
 	case queue <- job:
 	case <-ctx.Done():
@@ -143,48 +146,63 @@ func (w *writer) leave(ctx context.Context) {
 	w.files.noteClosed()
 }
 
-// gather waits for a job and takes all that are ready. open is false when the
-// writer is to end after them, and empty is true when the log is to be emptied
-// instead.
+// gather waits for a job and takes all that are ready, hot ones first. open is
+// false when the writer is to end after them, and empty is true when the log is
+// to be emptied instead.
 func (w *writer) gather() (jobs []*writeJob, open, empty bool) {
-	var job *writeJob
-	others := 0
-	select {
-	case job = <-w.hot:
-	case job = <-w.others:
-		others++
-	case fn := <-w.apart:
-		fn()
-		return nil, true, false
-	case <-w.scrubber.timer.C:
-		return nil, true, true
-	}
-	for {
-		if job == nil {
-			return jobs, false, false
-		}
-		if err := job.ctx.Err(); err != nil {
-			job.done <- err
-		} else {
+	rest := w.rest
+	w.rest = nil
+	if len(rest) == 0 {
+		select {
+		case job := <-w.hot:
+			if job == nil {
+				return nil, false, false
+			}
 			jobs = append(jobs, job)
-		}
-		if len(jobs) == writesPerCommit {
-			return jobs, true, false
-		}
-		select {
-		case job = <-w.hot:
-			continue
-		default:
-		}
-		if others++; others > othersPerCommit {
-			return jobs, true, false
-		}
-		select {
-		case job = <-w.others:
-		default:
-			return jobs, true, false
+		case job := <-w.others:
+			rest = append(rest, job)
+		case fn := <-w.apart:
+			fn()
+			return nil, true, false
+		case <-w.scrubber.timer.C:
+			return nil, true, true
 		}
 	}
+	jobs, open = ready(jobs, w.hot)
+	jobs = append(jobs, rest...)
+	if open {
+		jobs, _ = ready(jobs, w.others)
+	}
+	return slices.DeleteFunc(jobs, func(job *writeJob) bool {
+		err := job.ctx.Err()
+		if err != nil {
+			job.done <- err
+		}
+		return err != nil
+	}), open, false
+}
+
+// ready adds the jobs of a queue that are ready, up to writesPerCommit in all;
+// open is false if the queue has come to its end.
+func ready(jobs []*writeJob, queue <-chan *writeJob) (all []*writeJob, open bool) {
+	for len(jobs) < writesPerCommit {
+		select {
+		case job := <-queue:
+			if job == nil {
+				return jobs, false
+			}
+			jobs = append(jobs, job)
+		default:
+			return jobs, true
+		}
+	}
+	return jobs, true
+}
+
+// mustEnd reports whether the transaction is to end before a job, of which so
+// many others have gone before.
+func (w *writer) mustEnd(job *writeJob, others int) bool {
+	return !job.hot && others >= othersPerCommit && len(w.hot) > 0
 }
 
 // commit runs the jobs in one transaction, and answers them when it is synced
@@ -199,10 +217,18 @@ func (w *writer) commit(ctx context.Context, jobs []*writeJob) {
 		note, err = w.begin(ctx, log)
 	}
 	if err == nil {
+		others := 0
 		for i, job := range jobs {
+			if w.mustEnd(job, others) {
+				jobs, w.rest = jobs[:i], jobs[i:]
+				break
+			}
 			if errs[i] = w.nested(ctx, job.fn); errs[i] != nil && w.broken(ctx) {
 				err = errs[i]
 				break
+			}
+			if !job.hot {
+				others++
 			}
 		}
 		if err == nil {
