@@ -217,20 +217,7 @@ func (w *writer) commit(ctx context.Context, jobs []*writeJob) {
 		note, err = w.begin(ctx, log)
 	}
 	if err == nil {
-		others := 0
-		for i, job := range jobs {
-			if w.mustEnd(job, others) {
-				jobs, w.rest = jobs[:i], jobs[i:]
-				break
-			}
-			if errs[i] = w.nested(ctx, job.fn); errs[i] != nil && w.broken(ctx) {
-				err = errs[i]
-				break
-			}
-			if !job.hot {
-				others++
-			}
-		}
+		jobs, err = w.runAll(ctx, jobs, errs)
 		if err == nil {
 			err = w.exec(ctx, "COMMIT")
 		}
@@ -253,6 +240,25 @@ func (w *writer) commit(ctx context.Context, jobs []*writeJob) {
 	if err == nil && log.long {
 		_ = w.checkpoint(ctx) // or after the next commit
 	}
+}
+
+// runAll runs jobs, each of which gets its error, up to where the transaction must
+// end, or is broken. It returns the jobs that belong to the transaction.
+func (w *writer) runAll(ctx context.Context, jobs []*writeJob, errs []error) ([]*writeJob, error) {
+	others := 0
+	for i, job := range jobs {
+		if w.mustEnd(job, others) {
+			w.rest = jobs[i:]
+			return jobs[:i], nil
+		}
+		if errs[i] = w.nested(ctx, job.fn); errs[i] != nil && w.broken(ctx) {
+			return jobs, errs[i]
+		}
+		if !job.hot {
+			others++
+		}
+	}
+	return jobs, nil
 }
 
 // nested runs fn in a savepoint.
