@@ -20,6 +20,7 @@ type posted struct {
 	event    *trigger.Event
 	warnings []trigger.Field // its payload does not fit its type
 	result   ingest.Result
+	known    bool // it is a duplicate, and there was no time to judge it
 	matches  bool // a duplicate has the same payload
 	err      error
 }
@@ -66,12 +67,11 @@ func (a *API) postEvents(w http.ResponseWriter, r *request) (err error) {
 		return rateLimited(limit, wait)
 	}
 	p := a.prepareAll(r, form, [][]byte{body}, key)[0]
-	if p.err == nil {
-		// Not ended by the client, as in acceptEvent.
-		ctx := context.WithoutCancel(r.Context())
+	ctx := context.WithoutCancel(r.Context()) // not ended by the client, as in acceptEvent
+	if p.err == nil && !p.known {
 		p.result, p.err = a.Writer.Add(ctx, p.event)
-		a.compare(ctx, r, &p)
 	}
+	a.compare(ctx, r, &p)
 	if p.err != nil {
 		return p.err
 	}
@@ -141,7 +141,7 @@ func (a *API) postBatch(w http.ResponseWriter, r *request, f form, body []byte, 
 	list := a.prepareAll(r, f, parts, key)
 	var events []*trigger.Event
 	for i := range list {
-		if list[i].err == nil {
+		if list[i].err == nil && !list[i].known {
 			events = append(events, list[i].event)
 		}
 	}
@@ -150,11 +150,12 @@ func (a *API) postBatch(w http.ResponseWriter, r *request, f form, body []byte, 
 	ctx, cancel := context.WithTimeout(ctx, compareTimeout)
 	defer cancel()
 	for i := range list {
-		if p := &list[i]; p.err == nil {
+		p := &list[i]
+		if p.err == nil && !p.known {
 			p.result, p.err = verdicts[0].Result, verdicts[0].Err
 			verdicts = verdicts[1:]
-			a.compare(ctx, r, p)
 		}
+		a.compare(ctx, r, p)
 	}
 	return answerBatch(w, f, list)
 }
@@ -170,13 +171,39 @@ func (a *API) prepareAll(r *request, f form, parts [][]byte, key string) []poste
 		if !f.isBatch() {
 			at = -1
 		}
-		p := a.prepare(r, f, part, key, at)
-		if p.err == nil {
-			p.warnings, p.err = judging.validate(p.event)
-		}
-		list[i] = p
+		list[i] = a.prepare(r, f, part, key, at)
 	}
+	a.judgeAll(judging, list)
 	return list
+}
+
+// judgeAll judges events by the schemas of their types: those last that are known
+// to be duplicates, so that a batch that is sent again, since there was not time for
+// all of it, comes to its end. A duplicate for which there is no time is one all the
+// same.
+func (a *API) judgeAll(judging *judging, list []posted) {
+	if judging == nil {
+		return
+	}
+	var again []*posted
+	for i := range list {
+		p := &list[i]
+		if p.err != nil {
+			continue
+		}
+		if p.result, p.known = a.Writer.Known(p.event); p.known {
+			again = append(again, p)
+			continue
+		}
+		p.warnings, p.err = judging.validate(p.event)
+	}
+	for _, p := range again {
+		warnings, err := judging.validate(p.event)
+		if trigger.KindOf(err) == trigger.Unavailable && err != nil {
+			continue
+		}
+		p.warnings, p.err, p.known, p.result = warnings, err, false, ingest.Result{}
+	}
 }
 
 // prepare reads an event. i is its place in a batch, -1 for a single one.

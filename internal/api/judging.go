@@ -141,7 +141,9 @@ func (j *judging) validate(e *trigger.Event) (warnings []trigger.Field, err erro
 	fields, judged, err := j.judge(t, e.Payload)
 	switch {
 	case err != nil:
-		return nil, trigger.NewUnavailable(err, typesUnavailable)
+		late := trigger.NewUnavailable(err, typesUnavailable)
+		late.Message = "There was no time to judge the payload by the schema of its type: send it again, with fewer events in a request"
+		return nil, late
 	case len(fields) == 0 || t.mode != trigger.ValidationReject || !judged:
 		return fields, nil
 	}

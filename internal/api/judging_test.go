@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"triggerd/client"
+	"triggerd/internal/ingest"
 	"triggerd/internal/store/storetest"
 	"triggerd/internal/trigger"
 )
@@ -181,6 +182,47 @@ func TestBatchThatTakesLong(t *testing.T) {
 			t.Errorf("turns go on: %+v", s.api.types.judges)
 		}
 	})
+}
+
+// A batch that takes longer than a request is judged for comes to its end when it is
+// sent again as it is, and what was accepted stays so.
+func TestBatchIsSentAgain(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, storetest.SQLite(t), func(a *API) { a.Writer.Cache = ingest.NewCache(a.Store, 1000, 0) })
+	s.api.types.judges.patience = time.Second
+	r := s.newRegistrar(t)
+	r.put(t, "bomb", client.EventTypeInput{Schema: bomb(), Mode: client.ModeWarn})
+	line := `{"type":"bomb","payload":{"x":"` + strings.Repeat("y", 7500) + `"}}`
+	body := "[" + line + strings.Repeat(","+line, 699) + "]"
+	done, last := map[int]bool{}, 0
+	for len(done) < 700 {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, r.URL+"/v1/events", strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer "+r.key)
+		req.Header.Set("Idempotency-Key", "again")
+		res, err := s.Client().Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var answer struct{ Data []client.Verdict }
+		if err := errors.Join(json.NewDecoder(res.Body).Decode(&answer), res.Body.Close()); err != nil {
+			t.Fatal(err)
+		}
+		for _, v := range answer.Data {
+			switch {
+			case v.Status == client.PostAccepted || v.Status == client.PostDuplicate:
+				done[v.Index] = true
+			case done[v.Index] || v.Problem == nil || v.Problem.Status != http.StatusServiceUnavailable:
+				t.Fatalf("%+v, although it was accepted before: %v", v, done[v.Index])
+			}
+		}
+		if len(done) == last {
+			t.Fatalf("%d of 700 events were accepted, and no more when the batch was sent again", last)
+		}
+		last = len(done)
+	}
 }
 
 // While others have all turns, who waits in vain gets 503, of either API and never

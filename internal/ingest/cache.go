@@ -53,15 +53,20 @@ func (c *Cache) Stats() CacheStats {
 	return s
 }
 
+// peek is find that counts nothing.
+func (c *Cache) peek(e *trigger.Event, now time.Time) (first seen, ok bool) {
+	first, ok = c.entries.View().Get(dedupKey{e.OrganizationID, e.DedupID})
+	if e.DedupID == "" || ok && c.retention > 0 && now.Sub(first.id.Time()) > c.retention {
+		return seen{}, false
+	}
+	return first, ok
+}
+
 func (c *Cache) find(e *trigger.Event, now time.Time) (first seen, ok bool) {
 	if e.DedupID == "" {
 		return seen{}, false
 	}
-	first, ok = c.entries.View().Get(dedupKey{e.OrganizationID, e.DedupID})
-	if ok && c.retention > 0 && now.Sub(first.id.Time()) > c.retention {
-		ok = false
-	}
-	if ok {
+	if first, ok = c.peek(e, now); ok {
 		c.hits.Add(1)
 	} else {
 		c.misses.Add(1)

@@ -169,6 +169,16 @@ func (w *Writer) AddAll(ctx context.Context, events []*trigger.Event) []Verdict 
 	return verdicts
 }
 
+// Known returns what Add would, if it is known by memory alone that an event is a
+// duplicate.
+func (w *Writer) Known(e *trigger.Event) (r Result, ok bool) {
+	if w.Store.Intact() != nil {
+		return Result{}, false
+	}
+	first, ok := w.Cache.peek(e, w.Store.Now())
+	return Result{first.id, ok, first}, ok
+}
+
 // known finds an event's dedup id in memory.
 func (w *Writer) known(e *trigger.Event) (r Result, ok bool) {
 	first, ok := w.Cache.find(e, w.Store.Now())
