@@ -35,6 +35,13 @@ func inspectFiles(folder string) error {
 	case size == 0 && log > 0:
 		return fmt.Errorf("%s is empty, but %s-wal holds commits: put the whole %[1]s back, "+
 			"or, to begin with an empty database, move both away", databaseFile, filepath.Base(target))
+	case size <= 0 && sizeOf(target+noteSuffix) != noFile: // which a first start makes after its database
+		state := "missing"
+		if size == 0 {
+			state = "empty"
+		}
+		return fmt.Errorf("%s is %s, but %s%s is there from a database that may hold acknowledged events: put %[1]s back, "+
+			"or, to begin with an empty database, move all files out of the folder", databaseFile, state, filepath.Base(target), noteSuffix)
 	case size <= 0:
 		return nil
 	}
