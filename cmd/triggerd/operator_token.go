@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"triggerd/internal/trigger"
 )
@@ -23,8 +24,9 @@ func (s *databaseSettings) tokenPath() string { return filepath.Join(s.DataDir, 
 // findToken returns the operator's token of the data folder, which it makes at
 // the first start; "" if ADMIN_TOKEN is set, or the token is in PostgreSQL. It
 // fails if the server listens beyond loopback and nobody could make an
-// organization. The log never has the token.
-func (s *server) findToken(ctx context.Context) (string, error) {
+// organization. It waits for a database that does not answer. The log never has
+// the token.
+func (s *server) findToken(ctx context.Context, now func() time.Time) (string, error) {
 	set := &s.settings
 	switch {
 	case set.shortToken():
@@ -35,9 +37,17 @@ func (s *server) findToken(ctx context.Context) (string, error) {
 	case set.postgresURL() == "":
 		return keepToken(set.tokenPath(), s.log)
 	}
-	_, err := s.store.OperatorToken(ctx)
-	if trigger.KindOf(err) != trigger.NotFound || err == nil {
-		return "", err
+	for tries := 0; ; tries++ {
+		_, err := s.store.OperatorToken(ctx)
+		if err == nil {
+			return "", nil
+		}
+		if trigger.KindOf(err) == trigger.NotFound {
+			break
+		}
+		if err := s.awaitDatabase(ctx, now, tries, err); err != nil {
+			return "", err
+		}
 	}
 	if !set.onLoopback() && !set.OpenSignup {
 		return "", set.errNobody()

@@ -132,7 +132,7 @@ func newServer(ctx context.Context, set settings, log *slog.Logger, now func() t
 	if s.store, err = s.openStore(ctx, now); err != nil {
 		return nil, errors.Join(err, s.abandon())
 	}
-	token, err := s.findToken(ctx)
+	token, err := s.findToken(ctx, now)
 	if err == nil {
 		err = s.wire(now)
 	}

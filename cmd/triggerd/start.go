@@ -56,20 +56,29 @@ func (s *server) openStore(ctx context.Context, now func() time.Time) (*store.St
 		case !errors.Is(err, store.ErrStarting):
 			return nil, err
 		}
-		s.beginStarting(now)
-		if tries%openTold == 0 {
-			s.log.Warn("this node waits for its database", "listening", s.listener.Addr().String(), "error", err)
-		}
-		timer := time.NewTimer(openPause)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return nil, ctx.Err()
-		case err := <-s.served:
-			timer.Stop()
+		if err := s.awaitDatabase(ctx, now, tries, err); err != nil {
 			return nil, err
-		case <-timer.C:
 		}
+	}
+}
+
+// awaitDatabase serves what can be answered without a database until it is to be
+// asked again. It fails if ctx ends, or the serving. cause is why the database
+// has not answered to so many tries.
+func (s *server) awaitDatabase(ctx context.Context, now func() time.Time, tries int, cause error) error {
+	s.beginStarting(now)
+	if tries%openTold == 0 {
+		s.log.Warn("this node waits for its database", "listening", s.listener.Addr().String(), "error", cause)
+	}
+	timer := time.NewTimer(openPause)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case err := <-s.served:
+		return err
+	case <-timer.C:
+		return nil
 	}
 }
 

@@ -126,6 +126,52 @@ func TestStartBehindMigration(t *testing.T) {
 	})
 }
 
+// A server that cannot read the operator's token goes on waiting, and begins when
+// it can.
+func TestStartWithoutOperatorToken(t *testing.T) {
+	t.Parallel()
+	storetest.OnPostgres(t, func(t *testing.T, db *storetest.DB) {
+		raw := db.SQL(t)
+		other, err := raw.BeginTx(t.Context(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer other.Rollback() // again, if the test failed before
+		if _, err := other.ExecContext(t.Context(), "LOCK TABLE operator_token IN ACCESS EXCLUSIVE MODE"); err != nil {
+			t.Fatal(err)
+		}
+		listen := freeAddress(t)
+		env := map[string]string{"DATABASE_URL": db.Options.PostgresURL, "LISTEN": listen}
+		ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+		ended := make(chan error, 1)
+		go func() {
+			_, err := runProgram(ctx, env, "serve")
+			ended <- err
+		}()
+		deadline := time.Now().Add(patience)
+		for _, want := range []int{1, 0} { // it waits for the lock, and gives up
+			for waiting := -1; waiting != want; {
+				if err := raw.QueryRowContext(t.Context(), `SELECT count(*) FROM pg_locks
+					WHERE NOT granted AND relation = 'operator_token'::regclass`).Scan(&waiting); err != nil {
+					t.Fatal(err)
+				}
+				if time.Now().After(deadline) {
+					t.Fatalf("%d statements wait for the token, want %d", waiting, want)
+				}
+			}
+		}
+		untilAnswer(t, "http://"+listen+"/readyz", http.StatusServiceUnavailable, "is not open yet")
+		if err := other.Rollback(); err != nil {
+			t.Fatal(err)
+		}
+		untilAnswer(t, "http://"+listen+"/readyz", http.StatusOK, `"ok"`)
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("stopped: %v", err)
+		}
+	})
+}
+
 // untilAnswer asks until the answer has a status and a part of a text.
 func untilAnswer(t *testing.T, url string, status int, part string) {
 	t.Helper()

@@ -2,6 +2,7 @@ package deliver
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"time"
 
@@ -51,24 +52,34 @@ func (s *Sweeper) Run(ctx context.Context) error {
 // of yesterday, erases organizations that were deleted, deletes webhooks that
 // have been gone for the retention, ends open deliveries of events older than
 // the retention as expired, and an hour later removes the events with all that
-// belongs to them; dedup ids go by a retention of their own.
+// belongs to them; dedup ids go by a retention of their own. A step that fails
+// holds up no other, except that no events go unless all that is open and too
+// old has expired.
 func (s *Sweeper) Sweep(ctx context.Context) error {
-	if err := s.Store.MakeDays(ctx); err != nil {
-		return err
+	var failed []error
+	for _, step := range []func(ctx context.Context) error{
+		s.Store.MakeDays,
+		s.Store.DropPermits,
+		s.Store.DropRequests,
+		s.Store.Erase,
+		func(ctx context.Context) error { return s.Store.DropGone(ctx, s.Store.Now().Add(-s.Retention)) },
+		s.dropEvents,
+		s.dropDedup,
+	} {
+		if err := step(ctx); err != nil {
+			failed = append(failed, err)
+		}
+		if ctx.Err() != nil {
+			break
+		}
 	}
-	if err := s.Store.DropPermits(ctx); err != nil {
-		return err
-	}
-	if err := s.Store.DropRequests(ctx); err != nil {
-		return err
-	}
-	if err := s.Store.Erase(ctx); err != nil {
-		return err
-	}
+	return errors.Join(failed...)
+}
+
+// dropEvents ends the deliveries that are too old, and if that has succeeded,
+// removes what ended long enough ago.
+func (s *Sweeper) dropEvents(ctx context.Context) error {
 	now := s.Store.Now()
-	if err := s.Store.DropGone(ctx, now.Add(-s.Retention)); err != nil {
-		return err
-	}
 	expired, err := s.Store.Expire(ctx, now.Add(-s.Retention))
 	if expired > 0 {
 		s.Metrics.Ended.WithLabelValues("expired").Add(float64(expired))
@@ -77,15 +88,21 @@ func (s *Sweeper) Sweep(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := s.drop(ctx, now); err != nil {
-		return err
-	}
+	return s.drop(ctx, now)
+}
+
+// dropDedup removes old dedup ids, if it is time for another walk.
+func (s *Sweeper) dropDedup(ctx context.Context) error {
+	now := s.Store.Now()
 	since := now.Sub(s.dedupSwept)
 	if s.DedupRetention == 0 || since >= 0 && since < dedupSweepEvery { // below 0 the clock went back
 		return nil
 	}
+	if err := s.Store.DropDedup(ctx, now.Add(-s.DedupRetention)); err != nil {
+		return err // the next sweep tries again
+	}
 	s.dedupSwept = now
-	return s.Store.DropDedup(ctx, now.Add(-s.DedupRetention))
+	return nil
 }
 
 // drop removes what a sweep of this process left ended an hour ago. Nothing

@@ -44,6 +44,14 @@ func (s *Store) erase(ctx context.Context, orgID int64) error {
 			return err
 		}
 	}
+	for _, text := range []string{
+		`DELETE FROM idempotency WHERE organization_id = $1 AND key IN (SELECT key FROM idempotency WHERE organization_id = $1 LIMIT $2)`,
+		`DELETE FROM permits WHERE organization_id = $1 AND step IN (SELECT step FROM permits WHERE organization_id = $1 LIMIT $2)`,
+	} {
+		if err := s.eraseSlices(ctx, text, orgID, slice); err != nil {
+			return err
+		}
+	}
 	return s.dialect.writeQuietly(ctx, func(q querier) error {
 		for _, text := range []string{
 			`DELETE FROM replays WHERE organization_id = $1`,

@@ -65,8 +65,6 @@ func (s *Store) once(ctx context.Context, q querier, orgID int64, o Once, makeIt
 
 // DropRequests forgets requests that are not remembered any more.
 func (s *Store) DropRequests(ctx context.Context) error {
-	return wrap("forget requests", s.dialect.writeQuietly(ctx, func(q querier) error {
-		_, err := q.ExecContext(ctx, `DELETE FROM idempotency WHERE at < $1`, micros(s.Now().Add(-onceFor)))
-		return err
-	}))
+	return wrap("forget requests", s.eraseSlices(ctx, `DELETE FROM idempotency WHERE at < $1 AND (organization_id, key) IN
+		(SELECT organization_id, key FROM idempotency WHERE at < $1 ORDER BY at LIMIT $2)`, micros(s.Now().Add(-onceFor)), slice))
 }

@@ -9,7 +9,6 @@ import (
 	"io/fs"
 
 	"github.com/pressly/goose/v3"
-	"github.com/pressly/goose/v3/lock"
 )
 
 // migrations are forward only. A change that an older node cannot live with
@@ -18,30 +17,6 @@ import (
 //
 //go:embed migrations
 var migrations embed.FS
-
-func migratePostgres(ctx context.Context, db *sql.DB, doing func(string)) (schema int64, err error) {
-	locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 300)) // every second, for 5 minutes
-	if err != nil {
-		return 0, err
-	}
-	return migrate(ctx, goose.DialectPostgres, db, doing, goose.WithSessionLocker(&tellingLocker{locker, doing}))
-}
-
-// tellingLocker tells whether the migration lock is waited for.
-type tellingLocker struct {
-	lock.SessionLocker
-	doing func(string)
-}
-
-// SessionLock implements [lock.SessionLocker].
-func (l *tellingLocker) SessionLock(ctx context.Context, conn *sql.Conn) error {
-	l.doing("the migration lock, which another node holds while it migrates the database")
-	if err := l.SessionLocker.SessionLock(ctx, conn); err != nil {
-		return fmt.Errorf("wait for the migration lock, which another node holds while it migrates the database: %w", err)
-	}
-	l.doing(migrating)
-	return nil
-}
 
 // migrating is what an opening does that migrates.
 const migrating = "the migration of the database to be over"

@@ -100,8 +100,7 @@ func lockPermits(ctx context.Context, q querier, orgID int64) error {
 
 // DropPermits forgets what no window touches any more.
 func (s *Store) DropPermits(ctx context.Context) error {
-	return wrap("drop permits", s.dialect.writeQuietly(ctx, func(q querier) error {
-		_, err := q.ExecContext(ctx, `DELETE FROM permits WHERE step > 0 AND step < $1`, s.Now().Unix()-2*rateWindow)
-		return err
-	}))
+	return wrap("drop permits", s.eraseSlices(ctx, `DELETE FROM permits WHERE step > 0 AND step < $1 AND (organization_id, step) IN
+		(SELECT organization_id, step FROM permits WHERE step > 0 AND step < $1 ORDER BY organization_id, step LIMIT $2)`,
+		s.Now().Unix()-2*rateWindow, slice))
 }

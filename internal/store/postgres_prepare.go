@@ -50,18 +50,6 @@ func (p *postgres) makeSchema(ctx context.Context) error {
 	return err
 }
 
-// migrate runs on connections of its own, since a migration may take its time.
-func (p *postgres) migrate(ctx context.Context, doing func(string)) (schema int64, err error) {
-	pool, err := p.newPool(ctx, p.hot.Config(), dialer().DialContext, 2, map[string]string{"statement_timeout": "0", "lock_timeout": "0"})
-	if err != nil {
-		return 0, err
-	}
-	defer pool.Close()
-	db := pool.open()
-	schema, err = migratePostgres(ctx, db, doing)
-	return schema, errors.Join(err, db.Close())
-}
-
 // sqlForeign names the owner of something in our schema, with the first such
 // thing, if this role does not have that owner's rights: only an owner may
 // change tables and drop days. That is how a dump stands that another role has

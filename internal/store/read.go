@@ -96,3 +96,8 @@ func orZero[T any](v T, err error) (T, error) {
 func wrapped[T any](doing string, v T, err error) (T, error) {
 	return orZero(v, wrap(doing, err))
 }
+
+func scanText(r row) (text string, err error) {
+	err = r.Scan(&text)
+	return text, err
+}

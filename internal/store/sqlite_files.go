@@ -87,7 +87,9 @@ func newDataFiles(s *Store, o Options, lock *os.File) (*dataFiles, error) {
 		d.log.Error("events that were acknowledged may be missing", "error", filepath.Base(target)+"-wal is gone, although the server did not stop "+
 			"in order: if another program has written it into triggerd.db, or a backup was restored, all is well; else restore both files, or see what triggerd check says")
 	}
-	d.noteLog(logNote{}) // before SQLite empties the log
+	if opened.Size() > 0 { // else a start that is killed now leaves no note, and the next one begins again
+		d.noteLog(logNote{}) // before SQLite empties the log
+	}
 	for _, path := range []string{lock.Name(), target, target + "-wal", target + "-shm", target + "-journal"} {
 		if warning := makePrivate(path, os.Chmod); warning != "" {
 			s.Warnings = append(s.Warnings, warning)

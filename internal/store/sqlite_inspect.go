@@ -36,7 +36,7 @@ func inspectFiles(folder string) error {
 		return fmt.Errorf("%s is empty, but %s-wal holds commits: put the whole %[1]s back, "+
 			"or, to begin with an empty database, move both away", databaseFile, filepath.Base(target))
 	case size <= 0:
-		return nil
+		return inspectNote(target, size)
 	}
 	header, n, err := readHeader(target)
 	if err != nil {
@@ -46,6 +46,20 @@ func inspectFiles(folder string) error {
 		return err
 	}
 	return inspectLog(target, stampOf(header))
+}
+
+// inspectNote refuses a folder without a database, or with an empty one, in which
+// there was one: a first start makes the note after its database.
+func inspectNote(target string, size int64) error {
+	if sizeOf(target+noteSuffix) == noFile {
+		return nil
+	}
+	state := "missing"
+	if size == 0 {
+		state = "empty"
+	}
+	return fmt.Errorf("%s is %s, but %s%s is there from a database that may hold acknowledged events: put %[1]s back, "+
+		"or, to begin with an empty database, move all files out of the folder", databaseFile, state, filepath.Base(target), noteSuffix)
 }
 
 // noFile is the size of what is not there.

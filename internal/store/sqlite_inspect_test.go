@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -120,6 +121,14 @@ func TestRefusedFolders(t *testing.T) {
 		}, "triggerd.db is not the database that triggerd.db-wal belongs to"},
 		{"log deleted", crashed, func(f folder) error { return os.Remove(f.path(log)) }, "triggerd.db-wal is gone or damaged, and with it events"},
 		{"log emptied", crashed, func(f folder) error { return os.Truncate(f.path(log), 0) }, "triggerd.db-wal is gone or damaged, and with it events"},
+		{"database deleted after a stop", stopped, func(f folder) error { return os.Remove(f.path(db)) }, "triggerd.db is missing, but triggerd.db-run is there"},
+		{"database and log deleted", crashed, func(f folder) error {
+			return errors.Join(os.Remove(f.path(db)), os.Remove(f.path(log)))
+		}, "triggerd.db is missing, but triggerd.db-run is there"},
+		{"database emptied after a stop", stopped, func(f folder) error { return os.Truncate(f.path(db), 0) }, "triggerd.db is empty, but triggerd.db-run is there"},
+		{"database emptied, and log deleted", crashed, func(f folder) error {
+			return errors.Join(os.Truncate(f.path(db), 0), os.Remove(f.path(log)))
+		}, "triggerd.db is empty, but triggerd.db-run is there"},
 		{"link to nothing", crashed, func(f folder) error {
 			return errors.Join(os.Remove(f.path(db)), os.Symlink("nowhere.db", f.path(db)))
 		}, "is a symbolic link to a file that is missing"},
@@ -175,6 +184,30 @@ func TestFoldersThatAreOpened(t *testing.T) {
 			f.checkModes()
 		})
 	}
+}
+
+// errNoDriver is of a driver that opens nothing.
+var errNoDriver = errors.New("no connection")
+
+type noDriver struct{}
+
+// Open implements [driver.Driver].
+func (noDriver) Open(string) (driver.Conn, error) { return nil, errNoDriver }
+
+// A first start that ends before there is a database leaves a folder in which
+// the next one begins.
+func TestFirstStartThatEndedEarly(t *testing.T) {
+	t.Parallel()
+	f := newFolder(t)
+	s, err := store.Open(t.Context(), f.Options.WithSQLite(noDriver{}, 1000))
+	if !errors.Is(err, errNoDriver) {
+		t.Fatalf("the first start ends with %v, and a store %v; want %v", err, s, errNoDriver)
+	}
+	if files := f.snapshot(); files["triggerd.db"] == "" || files["triggerd.lock"] == "" {
+		t.Errorf("the first start made %v; want triggerd.db and triggerd.lock", files)
+	}
+	f.Open(t)
+	f.checkModes()
 }
 
 // checkModes wants files that are their owner's alone.

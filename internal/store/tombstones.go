@@ -53,7 +53,9 @@ func (s *Store) clearTombstones(ctx context.Context) error {
 		WHERE state = 'gone' AND gone_at = 0 LIMIT $3)`, micros(s.Now()), []byte{}, slice)
 }
 
-// clearURLs removes the URLs from versions that older programs have stored.
+// clearURLs removes the URLs from versions that older programs have stored. An
+// older program has then stored the webhook's secrets, too, and left
+// secrets_until as it was, so clearSecrets has to look at them.
 func (s *Store) clearURLs(ctx context.Context) error {
 	for {
 		list, err := rowsOf(ctx, s.read, scanVersion, `SELECT webhook_id, version, config FROM webhook_versions
@@ -61,7 +63,15 @@ func (s *Store) clearURLs(ctx context.Context) error {
 		if err != nil || len(list) == 0 {
 			return err
 		}
+		ids := make([]int64, len(list))
+		for i, v := range list {
+			ids[i] = v.webhookID
+		}
 		if err := s.dialect.writeQuietly(ctx, func(q querier) error {
+			if _, err := q.ExecContext(ctx, `UPDATE webhooks SET secrets_until = 1 WHERE secrets_until <> 1 AND state <> 'gone' AND `+
+				s.in("id", "$1", listOfInts), s.dialect.ints(ids)); err != nil {
+				return err
+			}
 			for _, v := range list {
 				if _, err := q.ExecContext(ctx, `UPDATE webhook_versions SET config = $3, has_url = 0
 					WHERE webhook_id = $1 AND version = $2`, v.webhookID, v.version, withoutURL(v.config)); err != nil {

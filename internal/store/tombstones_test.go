@@ -98,6 +98,33 @@ func asOlder(t *testing.T, db *storetest.DB, id int64) {
 	exec(t, db, `UPDATE webhook_versions SET config = $2, has_url = 1 WHERE webhook_id = $1`, id, string(config))
 }
 
+// asOlderRotates rotates a webhook's secret as a program before schema 7 does: it
+// writes the columns that it knows, and a version.
+func asOlderRotates(f *failing, overlap time.Duration) {
+	f.t.Helper()
+	var until, version int64
+	raw := f.db.SQL(f.t)
+	if err := raw.QueryRowContext(f.t.Context(), `SELECT secrets_until FROM webhooks WHERE id = $1`, f.hook).Scan(&until); err != nil {
+		f.t.Fatal(err)
+	}
+	w, err := f.nodes[0].SetWebhook(f.t.Context(), f.org, f.hook, func(w *trigger.Webhook) error {
+		w.Secrets = w.Secrets.Rotate(secretOf("NEW"), f.nodes[0].Now(), overlap)
+		return nil
+	})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	if err := raw.QueryRowContext(f.t.Context(), `SELECT max(version) FROM webhook_versions WHERE webhook_id = $1`, f.hook).Scan(&version); err != nil {
+		f.t.Fatal(err)
+	}
+	config, err := json.Marshal(map[string]any{"state": w.State, "url": w.URL, "filter": ""})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	exec(f.t, f.db, `UPDATE webhooks SET secrets_until = $2 WHERE id = $1`, f.hook, until)
+	exec(f.t, f.db, `UPDATE webhook_versions SET config = $3, has_url = 1 WHERE webhook_id = $1 AND version = $2`, f.hook, version, string(config))
+}
+
 // endings are the ways by which secrets of a webhook come to be needed no more.
 // sweep is what the sweeper does.
 func endings() map[string]func(f *failing, sweep func()) {
@@ -152,6 +179,19 @@ func endings() map[string]func(f *failing, sweep func()) {
 			if secrets := f.webhook(f.hook).Secrets; len(secrets) != 1 || secrets[0].Reveal() != secretOf("NEW").Reveal() {
 				f.t.Errorf("%d secrets are left", len(secrets))
 			}
+		},
+		"rotated by an older program": func(f *failing, sweep func()) {
+			change(f, func(w *trigger.Webhook) {
+				w.URL, w.Headers, w.Auth, w.Description, w.Metadata = "https://example.com/", nil, trigger.Auth{}, "", nil
+			})
+			sweep() // which sees that no secret ends
+			asOlderRotates(f, time.Hour)
+			sweep()
+			if secrets := f.webhook(f.hook).Secrets; len(secrets) != 2 {
+				f.t.Errorf("%d secrets sign in the overlap", len(secrets))
+			}
+			f.db.Clock.Advance(time.Hour)
+			sweep()
 		},
 		"with its organization": func(f *failing, _ func()) {
 			if err := f.nodes[0].DeleteOrganization(f.t.Context(), f.org); err != nil {

@@ -7,7 +7,7 @@
 
 -- +goose Up
 ALTER TABLE webhooks
-    ADD COLUMN secrets_until bigint NOT NULL DEFAULT 1; -- when the first of its secrets ends; 0: none does; 1: not known, an older program stored it
+    ADD COLUMN secrets_until bigint NOT NULL DEFAULT 1; -- when the first of its secrets ends; 0: none does; 1: not known. An older program leaves it: its version says that it is not known
 
 -- Versions hold state and filter. Those of older programs also hold the URL.
 ALTER TABLE webhook_versions
