@@ -65,21 +65,28 @@ func checkTexts(name string, v reflect.Value) error {
 		}
 	case reflect.Map:
 		for _, key := range v.MapKeys() {
-			if err := checkTexts(name, key); err != nil {
-				return err
+			err := checkTexts(name, key)
+			if err == nil {
+				err = checkTexts(joined(name, key.String()), v.MapIndex(key))
 			}
-			if err := checkTexts(joined(name, key.String()), v.MapIndex(key)); err != nil {
+			if err != nil {
 				return err
 			}
 		}
 	case reflect.Struct:
-		if v.Type() == reflect.TypeFor[time.Time]() {
-			return nil
-		}
-		for i := range v.NumField() {
-			if err := checkTexts(memberName(name, v.Type().Field(i)), v.Field(i)); err != nil {
-				return err
-			}
+		return checkMembers(name, v)
+	}
+	return nil
+}
+
+// checkMembers is checkTexts for a struct.
+func checkMembers(name string, v reflect.Value) error {
+	if v.Type() == reflect.TypeFor[time.Time]() {
+		return nil
+	}
+	for i := range v.NumField() {
+		if err := checkTexts(memberName(name, v.Type().Field(i)), v.Field(i)); err != nil {
+			return err
 		}
 	}
 	return nil
