@@ -176,7 +176,13 @@ func TestProgramWithClosedOutput(t *testing.T) {
 		{"key create --only-key", ">/dev/null", 0, 1},
 		{"event list --json", ">&-", 1, 0},
 	} {
-		api := newFakeAPI(t, answerAll)
+		asked := 0
+		api := newFakeAPI(t, func(request string) (int, string) {
+			if asked++; asked > 2 { // a claim that was acknowledged is followed by another one
+				return 403, `{"title":"Enough","code":"missing_scope","status":403}`
+			}
+			return answerAll(request)
+		})
 		cmd := endWithTest(exec.CommandContext(t.Context(), "/bin/sh", "-c", `exec "$0" "$@" `+tt.redirect))
 		cmd.Args = append(append(cmd.Args, os.Args[0]), strings.Fields(tt.args)...)
 		cmd.Env = append(os.Environ(), asProgram+"=1", "TRIGGERD_URL="+api.URL, "TRIGGERD_KEY=sk_test")
