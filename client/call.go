@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/tls"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -33,7 +32,7 @@ type answer struct {
 }
 
 // call makes a call with a body, if there is one, and reads the answer.
-func call[T any](ctx context.Context, c *Client, req request, in any) (out T, err error) {
+func call[T complete](ctx context.Context, c *Client, req request, in any) (out T, err error) {
 	if in != nil {
 		if req.body, err = encode(in); err != nil {
 			return out, err
@@ -44,27 +43,37 @@ func call[T any](ctx context.Context, c *Client, req request, in any) (out T, er
 	if err != nil {
 		return out, err
 	}
-	if err := json.Unmarshal(res.body, &out); err != nil {
-		return out, fmt.Errorf("triggerd: %s %s: the answer: %w", req.method, req.path, err)
+	if out, err = readAnswer[T](res.body); err != nil {
+		return out, req.foreign(err)
 	}
 	return out, nil
 }
 
 // create makes a call that creates something, but never twice.
-func create[T any](ctx context.Context, c *Client, path string, in any) (T, error) {
+func create[T complete](ctx context.Context, c *Client, path string, in any) (T, error) {
 	req := request{method: http.MethodPost, path: path}
 	req.set("Idempotency-Key", rand.Text())
 	return call[T](ctx, c, req, in)
 }
 
 // post makes a call without a body, which may be repeated.
-func post[T any](ctx context.Context, c *Client, path string) (T, error) {
+func post[T complete](ctx context.Context, c *Client, path string) (T, error) {
 	return call[T](ctx, c, request{method: http.MethodPost, path: path}, nil)
 }
 
+// delete makes a call that removes something. Its answer has no body.
 func (c *Client) delete(ctx context.Context, path string) error {
-	_, err := c.do(ctx, request{method: http.MethodDelete, path: path})
+	req := request{method: http.MethodDelete, path: path}
+	res, err := c.do(ctx, req)
+	if err == nil && len(res.body) > 0 {
+		err = req.foreign(fmt.Errorf("%w: it has a body", ErrForeign))
+	}
 	return err
+}
+
+// foreign names the call whose answer is none of triggerd's.
+func (r *request) foreign(err error) error {
+	return fmt.Errorf("triggerd: %s %s: %w", r.method, r.path, err)
 }
 
 func (r *request) set(name, value string) {
@@ -109,11 +118,11 @@ func (c *Client) do(ctx context.Context, req request) (answer, error) {
 			return answer{}, nil // that try has done it
 		}
 		if ctx.Err() != nil || try >= c.retries() || !req.again(err) {
-			return answer{}, err
+			return answer{}, doubted(err, unsure)
 		}
-		unsure = unsure || statusOf(err) != http.StatusTooManyRequests && !unsent(err)
+		unsure = unsure || !IsRefused(err) && !unsent(err)
 		if err := c.wait(ctx, pause(try, afterOf(err)), err); err != nil {
-			return answer{}, err
+			return answer{}, doubted(err, unsure)
 		}
 	}
 }
@@ -192,6 +201,9 @@ func (c *Client) build(ctx context.Context, req request) (*http.Request, error) 
 	}
 	for name, values := range req.header {
 		r.Header[name] = values
+	}
+	if err := checkRequest(r.URL, r.Header); err != nil {
+		return nil, fmt.Errorf("triggerd: %w", err)
 	}
 	return r, nil
 }

@@ -12,7 +12,8 @@
 // Seconds in their names.
 //
 // Payloads are [encoding/json.RawMessage], and go through byte for byte in both
-// directions: no space, escape or digit in them is changed.
+// directions: no space, escape or digit in them is changed. All other strings
+// must be UTF-8: a call with one that is not fails before anything is sent.
 //
 // What is listed comes as an iterator that asks for one page after the other:
 //
@@ -24,7 +25,7 @@
 //	}
 //
 // An answer that is no success is an [*Error], with a code to tell them apart
-// ([IsCode]). Answers 429, 502, 503 and 504 and network errors are tried again,
+// ([IsCode]). A success that no triggerd answers so is [ErrForeign]. Answers 429, 502, 503 and 504 and network errors are tried again,
 // see [Client.Retries]; what creates something carries a key by which the
 // server knows the second try, so that it makes nothing twice.
 //

@@ -25,10 +25,16 @@ func (c *Client) PostCloudEvents(ctx context.Context, events []json.RawMessage) 
 		batch[i] = event
 	}
 	l, err := postCloudEvents[list[Verdict]](ctx, c, "application/cloudevents-batch+json", batch)
-	return l.Data, err
+	if err == nil {
+		err = checkVerdicts(&request{method: http.MethodPost, path: eventsPath}, l.Data, len(events))
+	}
+	if err != nil {
+		return nil, err
+	}
+	return l.Data, nil
 }
 
-func postCloudEvents[T any](ctx context.Context, c *Client, kind string, events array) (none T, err error) {
+func postCloudEvents[T complete](ctx context.Context, c *Client, kind string, events array) (none T, err error) {
 	for i, event := range events {
 		if !json.Valid(event) {
 			return none, fmt.Errorf("triggerd: event %d is not JSON", i)

@@ -29,7 +29,7 @@ const (
 )
 
 // decoded holds a text, as the server writes it, against what is made of it.
-func decoded[T any](t *testing.T, text string, want T) {
+func decoded[T complete](t *testing.T, text string, want T) {
 	t.Helper()
 	c := fake(func(*http.Request) (*http.Response, error) { return reply("200", text), nil }).client()
 	got, err := get[T](t.Context(), c, "/")
@@ -76,9 +76,9 @@ func TestAnswersAreRead(t *testing.T) {
 	decoded(t, replayJSON, Replay{1, 2, ReplayRunning, time.Time{}, at, []string{"a"}, StatusFailed, 0, 1, 2, 3, at})
 	decoded(t, `{"name":"a","mode":"warn","schema":{ "a":1e2},"description":"d","created_at":"2026-01-02T03:04:05.678Z","updated_at":"2026-01-02T03:04:05.678Z"}`,
 		EventType{"a", ModeWarn, json.RawMessage(`{ "a":1e2}`), "d", at, at})
-	decoded(t, `{"event_id":"e","webhook_id":1,"replay_id":3,"status":"open","attempts":4,"next_attempt_at":"2026-01-02T03:04:05.678Z","claimed":true,"reason":null}`,
-		OwedDelivery{"e", 1, 3, DeliveryOpen, 4, at, true, ""})
-	decoded(t, `[{"id":"e","type":"t","timestamp":"2026-01-02T03:04:05.678Z","data":null}]`, []Delivery{{"e", "t", at, json.RawMessage("null")}})
+	decoded(t, `{"data":[{"event_id":"e","webhook_id":1,"replay_id":3,"status":"open","attempts":4,"next_attempt_at":"2026-01-02T03:04:05.678Z","claimed":true,"reason":null}]}`,
+		Page[OwedDelivery]{Data: []OwedDelivery{{"e", 1, 3, DeliveryOpen, 4, at, true, ""}}})
+	decoded(t, `[{"id":"e","type":"t","timestamp":"2026-01-02T03:04:05.678Z","data":null}]`, samples{{"e", "t", at, json.RawMessage("null")}})
 	decoded(t, `{"scanned":1200,"matched":34,"complete":true,"per_hour":1.4,"samples":[],"difference":{"added":3,"removed":1,"added_samples":[`+eventJSON+`],"removed_samples":[]}}`,
 		DryRun{1200, 34, true, 1.4, []Event{}, &FilterDifference{3, 1, []Event{event}, []Event{}}})
 }

@@ -5,15 +5,20 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/url"
+	"reflect"
 	"strconv"
 	"time"
 )
 
 // encode writes v as JSON, without the escapes for HTML. What writes itself is
-// taken as it is: encoding/json would compact it.
+// taken as it is: encoding/json would compact it. An error if a string is not
+// UTF-8.
 func encode(v any) ([]byte, error) {
 	if m, ok := v.(json.Marshaler); ok {
 		return m.MarshalJSON()
+	}
+	if err := checkTexts("", reflect.ValueOf(v)); err != nil {
+		return nil, fmt.Errorf("triggerd: %w", err)
 	}
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)

@@ -85,6 +85,33 @@ func IsCode(err error, code string) bool {
 	return ok && e.Code == code
 }
 
+// IsRefused reports whether err says that the server has refused the call, and
+// so that nothing of what it asked for was done: an answer 4xx to all its tries.
+// It is false if there was a try whose answer is not known.
+func IsRefused(err error) bool {
+	if _, ok := errors.AsType[*doubtError](err); ok {
+		return false
+	}
+	status := statusOf(err)
+	if status == http.StatusRequestTimeout { // else it is a proxy's, which may have sent the request on
+		return IsCode(err, CodeRequestTimeout)
+	}
+	return status >= 400 && status <= 499
+}
+
+// doubtError is the error of the last try, after one that may have been done.
+type doubtError struct{ error }
+
+func (e *doubtError) Unwrap() error { return e.error }
+
+// doubted marks the error of a call in which a try may have been done.
+func doubted(err error, unsure bool) error {
+	if !unsure {
+		return err
+	}
+	return &doubtError{err}
+}
+
 // statusOf is the status of an [*Error], 0 of any other.
 func statusOf(err error) int {
 	if e, ok := errors.AsType[*Error](err); ok {

@@ -76,18 +76,6 @@ func TestCallsFailWithTheProblem(t *testing.T) {
 	diff(t, "code", IsCode(c.DeleteEvent(t.Context(), eventID), CodeNotFound), true)
 }
 
-func TestMalformedAnswers(t *testing.T) {
-	t.Parallel()
-	for _, body := range []string{"", "{", "[]", `{"id":1}`, `{"id":"a"} x`} {
-		n := 0
-		c := fake(func(*http.Request) (*http.Response, error) { n++; return reply("200", body), nil }).client()
-		if _, err := c.Event(t.Context(), eventID); err == nil || !strings.Contains(err.Error(), "GET /v1/events/"+eventID+": the answer") {
-			t.Errorf("%q: %v", body, err)
-		}
-		diff(t, "tries", n, 1)
-	}
-}
-
 func TestRetryAfter(t *testing.T) {
 	t.Parallel()
 	now := time.Date(1994, 11, 6, 8, 49, 30, 0, time.UTC)

@@ -3,11 +3,8 @@ package client
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"iter"
-	"net/http"
 	"time"
-	"unicode/utf8"
 )
 
 // What becomes of an event.
@@ -32,15 +29,10 @@ type EventInput struct {
 	Traceparent string `json:"traceparent,omitzero"`
 }
 
-var errUTF8 = errors.New("triggerd: type, dedup_id and traceparent of an event must be UTF-8")
-
 // MarshalJSON writes the event as the server takes it, with the bytes of the
 // payload as they are. (json.Marshal around it compacts them.) An error if the
-// payload is not JSON.
+// payload is not JSON, or another member is not UTF-8.
 func (e EventInput) MarshalJSON() ([]byte, error) {
-	if !utf8.ValidString(e.Type) || !utf8.ValidString(e.DedupID) || !utf8.ValidString(e.Traceparent) {
-		return nil, errUTF8 // encoding/json would replace what is not, and so make two dedup ids one
-	}
 	type members EventInput
 	return splice(members(e), "payload", e.Payload)
 }
@@ -179,5 +171,8 @@ func (c *Client) Samples(ctx context.Context, pattern string, limit int) ([]Deli
 	q := query{}
 	q.text("type", pattern)
 	q.number("limit", int64(limit))
-	return call[[]Delivery](ctx, c, request{method: http.MethodGet, path: q.on("/v1/samples")}, nil)
+	return get[samples](ctx, c, q.on("/v1/samples"))
 }
+
+// samples is an answer that is a list by itself.
+type samples []Delivery

@@ -59,7 +59,7 @@ func all[T any](fetch func(cursor string) (Page[T], error)) iter.Seq2[T, error] 
 }
 
 // get asks for one thing.
-func get[T any](ctx context.Context, c *Client, path string) (T, error) {
+func get[T complete](ctx context.Context, c *Client, path string) (T, error) {
 	return call[T](ctx, c, request{method: http.MethodGet, path: path}, nil)
 }
 

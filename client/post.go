@@ -47,8 +47,8 @@ type Verdict struct {
 // An event without a dedup id gets a random one of the client's, the same at
 // all tries of this call, so that a try which is repeated because its answer was
 // lost makes no second event. If the call fails in the end, the event may be
-// stored all the same, unless the error is a 4xx: whoever wants to post it again
-// in another call has to give it a DedupID.
+// stored all the same, unless the error [IsRefused]: whoever wants to post it
+// again in another call has to give it a DedupID.
 func (c *Client) PostEvent(ctx context.Context, in EventInput) (Accepted, error) {
 	req := request{method: http.MethodPost, path: eventsPath}
 	if in.DedupID == "" {
@@ -64,7 +64,7 @@ func (c *Client) PostEvent(ctx context.Context, in EventInput) (Accepted, error)
 // PostEvents posts up to [MaxBatch] events, of 8 MiB together, in one request,
 // and gives a verdict for each, in their order. Each stands for itself: some can
 // be accepted and others rejected, which is no error. An error says that there
-// is no verdict on any; they may be stored all the same, unless it is a 4xx.
+// is no verdict on any; they may be stored all the same, unless it [IsRefused].
 //
 // Events without a dedup id get one, as in [Client.PostEvent]. Those that are
 // unavailable are posted again as often as a call is; where one still is in the
@@ -76,39 +76,100 @@ func (c *Client) PostEvents(ctx context.Context, events []EventInput) ([]Verdict
 	if len(events) > MaxBatch {
 		return nil, fmt.Errorf("triggerd: %d events are over the %d of a request", len(events), MaxBatch)
 	}
-	bodies, err := encodeEvents(events)
-	if err != nil {
-		return nil, err
+	b := newBatch(c, len(events))
+	for i, event := range events {
+		if b.own[i] = event.DedupID == ""; b.own[i] {
+			event.DedupID = b.id(i)
+		}
+		body, err := event.MarshalJSON()
+		if err != nil {
+			return nil, fmt.Errorf("event %d: %w", i, err)
+		}
+		b.bodies[i], b.array = body, b.array || bytes.ContainsAny(body, "\r\n")
 	}
-	verdicts, err := c.postBatch(ctx, bodies)
-	for try := 0; err == nil && try < c.retries(); try++ {
-		if !c.postAgain(ctx, bodies, verdicts, try) {
+	return b.postAll(ctx)
+}
+
+// PostEventLines is [Client.PostEvents] for events that are JSON already, as the
+// server takes them, each on one line. They go out byte for byte, so that the
+// server reads what the caller has, and rejects what is wrong; but an object
+// without a dedup_id gets one.
+func (c *Client) PostEventLines(ctx context.Context, lines [][]byte) ([]Verdict, error) {
+	if len(lines) == 0 {
+		return nil, nil
+	}
+	if len(lines) > MaxBatch {
+		return nil, fmt.Errorf("triggerd: %d events are over the %d of a request", len(lines), MaxBatch)
+	}
+	b := newBatch(c, len(lines))
+	for i, line := range lines {
+		if line = bytes.Trim(line, " \t\r\n"); len(line) == 0 || bytes.IndexByte(line, '\n') >= 0 {
+			return nil, fmt.Errorf("triggerd: event %d must be one line, and not empty", i)
+		}
+		b.bodies[i], b.own[i] = identified(line, b.id(i))
+	}
+	return b.postAll(ctx)
+}
+
+// identified returns an event with a dedup id if it has none, and whether it has
+// got this one. What cannot be read as an object is returned as it is.
+func identified(event []byte, id string) (with []byte, own bool) {
+	if event[0] != '{' || !json.Valid(event) {
+		return event, false
+	}
+	d := json.NewDecoder(bytes.NewReader(event))
+	_, _ = d.Token() // {
+	empty := !d.More()
+	for d.More() {
+		name, err := d.Token()
+		var value json.RawMessage
+		if err != nil || d.Decode(&value) != nil {
+			return event, false
+		}
+		if end := d.InputOffset(); name == "dedup_id" {
+			if string(value) != "null" {
+				return event, false
+			}
+			return slices.Concat(event[:end-int64(len(value))], []byte(strconv.Quote(id)), event[end:]), true
+		}
+	}
+	member := `{"dedup_id":` + strconv.Quote(id)
+	if !empty {
+		member += ","
+	}
+	return append([]byte(member), event[1:]...), true
+}
+
+// batch is events that are posted together.
+type batch struct {
+	client *Client
+	key    string   // begins the dedup ids that are made here
+	bodies [][]byte // the events, encoded
+	own    []bool   // which of them have a dedup id that was made here
+	array  bool     // post an array, since a payload spreads over lines and is to stay as it is
+}
+
+func newBatch(c *Client, size int) *batch {
+	return &batch{client: c, key: rand.Text() + "#", bodies: make([][]byte, size), own: make([]bool, size)}
+}
+
+// id returns the dedup id of an event that has none.
+func (b *batch) id(i int) string { return b.key + strconv.Itoa(i) }
+
+// postAll posts the events, and those again that are unavailable.
+func (b *batch) postAll(ctx context.Context) ([]Verdict, error) {
+	verdicts, err := b.post(ctx, b.bodies)
+	for try := 0; err == nil && try < b.client.retries(); try++ {
+		if !b.postAgain(ctx, verdicts, try) {
 			break
 		}
 	}
 	for i := range verdicts {
-		if v := &verdicts[i]; events[i].DedupID == "" && v.Status == PostDuplicate {
+		if v := &verdicts[i]; b.own[i] && v.Status == PostDuplicate {
 			v.Status, v.PayloadMatches = PostAccepted, nil // an earlier try's
 		}
 	}
 	return verdicts, err
-}
-
-// encodeEvents writes each event with a dedup id: those that have none get
-// numbered ones.
-func encodeEvents(events []EventInput) ([][]byte, error) {
-	key := rand.Text() + "#"
-	bodies := make([][]byte, len(events))
-	for i, event := range events {
-		if event.DedupID == "" {
-			event.DedupID = key + strconv.Itoa(i)
-		}
-		var err error
-		if bodies[i], err = event.MarshalJSON(); err != nil {
-			return nil, fmt.Errorf("event %d: %w", i, err)
-		}
-	}
-	return bodies, nil
 }
 
 // errStillOpen stands for verdicts that are not final.
@@ -117,18 +178,18 @@ var errStillOpen = errors.New("triggerd: some events are unavailable")
 // postAgain posts those that are unavailable once more, and puts their verdicts
 // in place. It reports whether there were any and that has worked: where it has
 // not, their verdicts stay.
-func (c *Client) postAgain(ctx context.Context, bodies [][]byte, verdicts []Verdict, try int) bool {
+func (b *batch) postAgain(ctx context.Context, verdicts []Verdict, try int) bool {
 	var open [][]byte
 	var at []int
 	for i, verdict := range verdicts {
 		if verdict.Status == PostUnavailable {
-			open, at = append(open, bodies[i]), append(at, i)
+			open, at = append(open, b.bodies[i]), append(at, i)
 		}
 	}
-	if open == nil || c.wait(ctx, pause(try, 0), errStillOpen) != nil {
+	if open == nil || b.client.wait(ctx, pause(try, 0), errStillOpen) != nil {
 		return false
 	}
-	again, err := c.postBatch(ctx, open)
+	again, err := b.post(ctx, open)
 	for i, verdict := range again {
 		verdict.Index = at[i]
 		verdicts[at[i]] = verdict
@@ -136,42 +197,59 @@ func (c *Client) postAgain(ctx context.Context, bodies [][]byte, verdicts []Verd
 	return err == nil
 }
 
-// postBatch posts events that are encoded, a line each; or as an array where a
-// payload spreads over lines itself, since it is to stay as it is.
-func (c *Client) postBatch(ctx context.Context, events [][]byte) ([]Verdict, error) {
+// post posts events in one request, a line each or as an array.
+func (b *batch) post(ctx context.Context, events [][]byte) ([]Verdict, error) {
 	req := request{method: http.MethodPost, path: eventsPath}
+	if b.array {
+		l, err := call[list[Verdict]](ctx, b.client, req, array(events))
+		if err == nil {
+			err = checkVerdicts(&req, l.Data, len(events))
+		}
+		if err != nil {
+			return nil, err
+		}
+		return l.Data, nil
+	}
+	req.set("Content-Type", "application/x-ndjson")
+	req.set("Accept", "application/x-ndjson, application/json")
+	req.body = bytes.Join(append(slices.Clip(events), nil), []byte("\n"))
+	res, err := b.client.do(ctx, req)
+	if err != nil {
+		return nil, err
+	}
 	var verdicts []Verdict
-	if slices.ContainsFunc(events, func(event []byte) bool { return bytes.ContainsAny(event, "\r\n") }) {
-		l, err := call[list[Verdict]](ctx, c, req, array(events))
+	for d := json.NewDecoder(bytes.NewReader(res.body)); d.More(); {
+		var raw json.RawMessage
+		if err := d.Decode(&raw); err != nil {
+			return nil, req.foreign(fmt.Errorf("%w: verdict %d: %s", ErrForeign, len(verdicts), unreadable(err)))
+		}
+		verdict, err := readAnswer[Verdict](raw)
 		if err != nil {
-			return nil, err
+			return nil, req.foreign(err)
 		}
-		verdicts = l.Data
-	} else {
-		req.set("Content-Type", "application/x-ndjson")
-		req.set("Accept", "application/x-ndjson, application/json")
-		req.body = bytes.Join(append(slices.Clip(events), nil), []byte("\n"))
-		res, err := c.do(ctx, req)
-		if err != nil {
-			return nil, err
-		}
-		for d := json.NewDecoder(bytes.NewReader(res.body)); d.More(); {
-			var verdict Verdict
-			if err := d.Decode(&verdict); err != nil {
-				return nil, fmt.Errorf("triggerd: the verdicts: %w", err)
-			}
-			verdicts = append(verdicts, verdict)
-		}
+		verdicts = append(verdicts, verdict)
 	}
-	for i, verdict := range verdicts {
-		if verdict.Index != i {
-			return nil, fmt.Errorf("triggerd: verdict %d has the index %d", i, verdict.Index)
-		}
-	}
-	if len(verdicts) != len(events) {
-		return nil, fmt.Errorf("triggerd: %d verdicts on %d events", len(verdicts), len(events))
+	if err := checkVerdicts(&req, verdicts, len(events)); err != nil {
+		return nil, err
 	}
 	return verdicts, nil
+}
+
+// checkVerdicts returns an error if verdicts are not those on some events.
+func checkVerdicts(req *request, verdicts []Verdict, events int) error {
+	for i, verdict := range verdicts {
+		name := verdict.missing()
+		switch {
+		case name != "":
+			return req.foreign(fmt.Errorf("%w: verdict %d has no %s", ErrForeign, i, name))
+		case verdict.Index != i:
+			return req.foreign(fmt.Errorf("%w: verdict %d has the index %d", ErrForeign, i, verdict.Index))
+		}
+	}
+	if len(verdicts) != events {
+		return req.foreign(fmt.Errorf("%w: %d verdicts on %d events", ErrForeign, len(verdicts), events))
+	}
+	return nil
 }
 
 // array is JSON values that are encoded.

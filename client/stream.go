@@ -120,7 +120,10 @@ func (s *stream) take(m message, yield func(InboxEvent, error) bool) error {
 	}
 	var event InboxEvent
 	if err := json.Unmarshal(m.data, &event); err != nil {
-		return fmt.Errorf("%w: %w", errMalformed, err)
+		return fmt.Errorf("%w: %s", errMalformed, unreadable(err))
+	}
+	if name := event.missing(); name != "" {
+		return fmt.Errorf("%w: an event has no %s", errMalformed, name)
 	}
 	if !yield(event, nil) {
 		return errStopped

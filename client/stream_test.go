@@ -97,6 +97,7 @@ func TestStreamGoesOn(t *testing.T) {
 		{"silence", [][]any{{sse("a")}, {sse("b"), 46 * time.Second, sse("c")}, {sse("end")}}, "a b end", "[0 a b]", nil},
 		{"other events", [][]any{{"event: other\ndata: x\n\n", "event: message\nid: a\ndata: {\"id\":\"a\"}\n\n", sse("end")}}, "a end", "[0]", nil},
 		{"not JSON", [][]any{{sse("a"), "data: x\n\n"}}, "a ", "[0]", errMalformed},
+		{"not an event", [][]any{{sse("a"), "data: {\"ok\":true}\n\n"}}, "a ", "[0]", errMalformed},
 		{"not a stream", [][]any{{"200 text/html"}}, "", "[0]", errMalformed},
 		{"refused", [][]any{{"401 application/problem+json"}}, "", "[0]", &Error{}},
 		{"refused later", [][]any{{sse("a"), errCut}, {"404 application/problem+json"}}, "a ", "[0 a]", &Error{}},

@@ -1,7 +1,8 @@
 package main
 
 // clientCommands speak to a server over its API /v1. One file has those about
-// one noun; cli_session.go has what they share.
+// one noun; cli_session.go has what they share. Those that are tagged
+// wants:"output" do nothing without a standard output, see checkOutput.
 type clientCommands struct {
 	Me       meCommand        `cmd:"" help:"Show whose key it is, or change what its organization does."`
 	Send     sendCommand      `cmd:"" help:"Post an event, or many."`
@@ -76,12 +77,12 @@ func (*webhookCommands) Help() string {
 
 type inboxCommands struct {
 	List    inboxList    `cmd:"" help:"List what is open, the oldest first."`
-	Claim   inboxClaim   `cmd:"" help:"Take events for a while, in which nobody else gets them."`
+	Claim   inboxClaim   `cmd:"" wants:"output" help:"Take events for a while, in which nobody else gets them."`
 	Ack     inboxAck     `cmd:"" help:"Say that events of a claim are done."`
 	Release inboxRelease `cmd:"" help:"Give events of a claim back."`
 	Extend  inboxExtend  `cmd:"" help:"Keep events of a claim for longer."`
-	Stream  inboxStream  `cmd:"" help:"Show what is open, and then what comes in; takes nothing."`
-	Consume inboxConsume `cmd:"" help:"Write events as lines of JSON, and acknowledge what is written."`
+	Stream  inboxStream  `cmd:"" wants:"output" help:"Show what is open, and then what comes in; takes nothing."`
+	Consume inboxConsume `cmd:"" wants:"output" help:"Write events as lines of JSON, and acknowledge what is written."`
 }
 
 // Help is what stands above the flags.
@@ -125,10 +126,10 @@ func (*replayCommands) Help() string {
 }
 
 type keyCommands struct {
-	Create keyCreate `cmd:"" help:"Make a key."`
+	Create keyCreate `cmd:"" wants:"output" help:"Make a key."`
 	List   keyList   `cmd:"" help:"List the keys that hold."`
 	Show   keyShow   `cmd:"" help:"Show a key, without the key itself."`
-	Rotate keyRotate `cmd:"" help:"Make a key that follows another, which ends after a while."`
+	Rotate keyRotate `cmd:"" wants:"output" help:"Make a key that follows another, which ends after a while."`
 	Revoke keyRevoke `cmd:"" help:"End a key at once."`
 }
 
@@ -141,14 +142,14 @@ func (*keyCommands) Help() string {
 }
 
 type orgCommands struct {
-	Create  orgCreate  `cmd:"" help:"Make an organization and its first key."`
+	Create  orgCreate  `cmd:"" wants:"output" help:"Make an organization and its first key."`
 	List    orgList    `cmd:"" help:"List the organizations."`
 	Show    orgShow    `cmd:"" help:"Show an organization."`
 	Set     orgSet     `cmd:"" help:"Change an organization."`
 	Suspend orgSuspend `cmd:"" help:"Refuse all that an organization asks for."`
 	Resume  orgResume  `cmd:"" help:"End a suspension."`
 	Delete  orgDelete  `cmd:"" help:"Erase an organization and all that it has."`
-	Key     orgKey     `cmd:"" help:"Make a key for an organization."`
+	Key     orgKey     `cmd:"" wants:"output" help:"Make a key for an organization."`
 }
 
 // Help is what stands above the flags.

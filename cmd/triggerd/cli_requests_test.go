@@ -117,7 +117,7 @@ func settingRequests() []request {
 
 // generic is an answer that does for all commands: of success, and with a
 // secret.
-const generic = `{"key":"sk_new","secret":"whsec_x","outcome":"success"}`
+const generic = `{"id":1,"name":"a","key":"sk_new","secret":"whsec_x","event_id":"e","outcome":"success","data":[],"samples":[]}`
 
 func TestCommandRequests(t *testing.T) {
 	t.Parallel()
@@ -129,9 +129,13 @@ func TestCommandRequests(t *testing.T) {
 				case strings.HasPrefix(request, "GET /v1/samples"):
 					return 200, "[]"
 				case strings.Contains(request, "/organizations {"):
-					return 201, `{"key":{"key":"sk_new"}}`
+					return 201, `{"organization":{"id":1},"key":{"key":"sk_new"}}`
 				case strings.Contains(request, "/v1/me"):
-					return 200, `{"key":{}}`
+					return 200, `{"organization":{"id":1},"key":{}}`
+				case strings.HasPrefix(request, "DELETE"):
+					return 204, ""
+				case strings.Contains(request, "/v1/events"):
+					return 200, `{"id":"e","status":"accepted","event_id":"e","data":[]}`
 				}
 				return 200, generic
 			})

@@ -1,21 +1,18 @@
 package main
 
 import (
-	"bufio"
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
+	"net/http"
+	"slices"
 	"time"
 
 	"triggerd/client"
 )
 
 const (
-	maxLine      = 64 << 20               // of events that are read, in bytes
-	maxBatchSize = 6 << 20                // of the lines in one request, in bytes; the server takes 8 MiB
+	maxBatchSize = 6 << 20                // of the lines in one request, in bytes, unless it is one; the server takes 8 MiB
 	sendIdle     = 200 * time.Millisecond // after which a request is not waited to be full
 )
 
@@ -29,14 +26,9 @@ type batch struct {
 	lines   []line
 	size    int // of the lines, in bytes
 	first   int // index of the first line, over all batches
+	unknown int // of the lines, from the first on, may be stored: nobody has answered for them
 	tallied map[string]int
 	named   int // of those that were not accepted
-}
-
-// line is one event; or the problem, if it is none.
-type line struct {
-	event   client.EventInput
-	problem *client.Error
 }
 
 // stream posts what comes on standard input, until its end.
@@ -57,7 +49,7 @@ func (c *sendCommand) stream(ctx context.Context, s *session) error {
 // postAll posts what comes: when there is enough for a request, and when
 // nothing more comes for a moment.
 func (b *batch) postAll(most int) error {
-	lines, ended := make(chan []byte), make(chan error, 1)
+	lines, ended := make(chan line), make(chan error, 1)
 	go func() { ended <- readLines(b.ctx, b.session.in, lines) }()
 	for {
 		var idle <-chan time.Time
@@ -66,11 +58,11 @@ func (b *batch) postAll(most int) error {
 		}
 		var err error
 		select {
-		case text := <-lines:
-			if len(b.lines) > 0 && b.size+len(text) > maxBatchSize {
+		case l := <-lines:
+			if len(b.lines) > 0 && b.size+len(l.text) > maxBatchSize {
 				err = b.post()
 			}
-			b.lines, b.size = append(b.lines, readLine(text)), b.size+len(text)
+			b.lines, b.size = append(b.lines, l), b.size+len(l.text)
 			if err == nil && len(b.lines) >= most {
 				err = b.post()
 			}
@@ -87,89 +79,72 @@ func (b *batch) postAll(most int) error {
 	}
 }
 
-// readLines hands over what is not empty, line by line.
-func readLines(ctx context.Context, from io.Reader, lines chan<- []byte) error {
-	scanner := bufio.NewScanner(from)
-	scanner.Buffer(make([]byte, 64<<10), maxLine)
-	for scanner.Scan() {
-		text := bytes.TrimSpace(scanner.Bytes())
-		if len(text) == 0 {
-			continue
-		}
-		select {
-		case lines <- bytes.Clone(text):
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-	return scanner.Err()
-}
+// post posts what has gathered, and tells what became of it. What the server
+// finds too large goes in halves: a 413 says that nothing of it is stored.
+func (b *batch) post() error { return b.postFirst(len(b.lines)) }
 
-// readLine takes a line apart. What is no event is refused here, as the server
-// would.
-func readLine(text []byte) line {
-	var in struct {
-		Type        string          `json:"type"`
-		Payload     json.RawMessage `json:"payload"`
-		DedupID     string          `json:"dedup_id"`
-		DeliverAt   time.Time       `json:"deliver_at"`
-		Traceparent string          `json:"traceparent"`
-	}
-	d := json.NewDecoder(bytes.NewReader(text))
-	d.DisallowUnknownFields()
-	err := d.Decode(&in)
-	if err == nil && d.InputOffset() < int64(len(text)) {
-		err = errors.New("there is something behind the event")
-	}
-	if err != nil {
-		return line{problem: &client.Error{Title: "No event", Status: 400, Code: client.CodeInvalidJSON, Detail: err.Error()}}
-	}
-	return line{event: client.EventInput{
-		Type: in.Type, Payload: in.Payload, DedupID: in.DedupID, DeliverAt: in.DeliverAt, Traceparent: in.Traceparent,
-	}}
-}
-
-// post posts what has gathered, and tells what became of it.
-func (b *batch) post() error {
-	var events []client.EventInput
-	for _, line := range b.lines {
+// postFirst is post for the first lines.
+func (b *batch) postFirst(count int) error {
+	var texts [][]byte
+	for _, line := range b.lines[:count] {
 		if line.problem == nil {
-			events = append(events, line.event)
+			texts = append(texts, line.text)
 		}
 	}
-	verdicts, err := b.link.PostEvents(b.ctx, events)
+	verdicts, err := b.link.PostEventLines(b.ctx, texts)
+	if refusal, ok := errors.AsType[*client.Error](err); ok && refusal.Status == http.StatusRequestEntityTooLarge && client.IsRefused(err) {
+		if len(texts) > 1 {
+			half := count / 2
+			if err := b.postFirst(half); err != nil {
+				return err
+			}
+			return b.postFirst(count - half)
+		}
+		verdicts, err = []client.Verdict{{Status: client.PostRejected, Problem: refusal}}, nil
+	}
 	if err != nil {
+		if !client.IsRefused(err) {
+			b.unknown = count
+		}
 		return b.link.explain(err)
 	}
-	for i, line := range b.lines {
+	for i, line := range b.lines[:count] {
 		verdict := client.Verdict{Status: client.PostRejected, Problem: line.problem}
 		if line.problem == nil {
 			verdict, verdicts = verdicts[0], verdicts[1:]
 		}
 		verdict.Index = b.first + i
-		b.tell(verdict)
+		b.tell(verdict, line.number)
 	}
-	b.first += len(b.lines)
-	b.lines, b.size = nil, 0
+	b.first += count
+	for _, line := range b.lines[:count] {
+		b.size -= len(line.text)
+	}
+	b.lines = slices.Delete(b.lines, 0, count)
 	return nil
 }
 
-func (b *batch) tell(v client.Verdict) {
+// tell tells what became of an event, and on which line it is.
+func (b *batch) tell(v client.Verdict, number int) {
 	b.tallied[v.Status]++
 	if b.json {
 		writeJSON(b.session.out, v)
 		return
 	}
+	name := fmt.Sprintf("event %d", v.Index+1)
+	if number != v.Index+1 { // there are empty lines
+		name += fmt.Sprintf(" (line %d)", number)
+	}
 	if v.Problem != nil {
 		switch b.named++; {
 		case b.named <= maxListed:
-			fmt.Fprintf(b.session.errOut, "event %d is %s: %s\n", v.Index+1, v.Status, problemText(v.Problem))
+			fmt.Fprintf(b.session.errOut, "%s is %s: %s\n", name, v.Status, problemText(v.Problem))
 		case b.named == maxListed+1:
 			fmt.Fprintln(b.session.errOut, "and more; --json names all")
 		}
 	}
 	for _, warning := range v.Warnings {
-		fmt.Fprintf(b.session.errOut, "event %d: warning: %s\n", v.Index+1, warningText(warning))
+		fmt.Fprintf(b.session.errOut, "%s: warning: %s\n", name, warningText(warning))
 	}
 }
 
@@ -182,8 +157,12 @@ func (b *batch) conclude(err error) error {
 	refused := t[client.PostRejected] + t[client.PostUnavailable]
 	fmt.Fprintf(to, "%d accepted, %d duplicates, %d rejected, %d unavailable\n",
 		t[client.PostAccepted], t[client.PostDuplicate], t[client.PostRejected], t[client.PostUnavailable])
-	if open := len(b.lines); open > 0 {
-		fmt.Fprintf(b.session.errOut, "of %d events from event %d on it is not known; they may be stored\n", open, b.first+1)
+	open := len(b.lines) - b.unknown
+	if b.unknown > 0 {
+		fmt.Fprintf(b.session.errOut, "of %d events from event %d on it is not known; they may be stored\n", b.unknown, b.first+1)
+	}
+	if open > 0 {
+		fmt.Fprintf(b.session.errOut, "the %d events from event %d on are not stored\n", open, b.first+b.unknown+1)
 	}
 	if err == nil && refused > 0 {
 		err = fmt.Errorf("%d of %d events were not accepted", refused, b.first)

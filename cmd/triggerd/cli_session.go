@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"triggerd/client"
 )
@@ -24,6 +25,7 @@ type session struct {
 	out, errOut io.Writer
 	now         func() time.Time
 	lookupEnv   func(name string) (value string, ok bool) // tells what is set to nothing; nil: nothing is
+	noOutput    bool                                      // out may be no output at all, see isReplaced
 }
 
 // remote is the server that a command asks.
@@ -95,6 +97,9 @@ func (a *asMember) open(s *session) (*link, error) {
 	case a.Key == "":
 		return nil, errors.New("there is no key: set TRIGGERD_KEY, or TRIGGERD_KEY_FILE, to an API key of your organization (sk_…), or give --key; triggerd org create makes one")
 	}
+	if err := checkKey("TRIGGERD_KEY, or --key,", a.Key); err != nil {
+		return nil, err
+	}
 	return a.remote.link(s, a.Key, "is TRIGGERD_KEY, or --key, a key of this server?")
 }
 
@@ -117,6 +122,9 @@ func (c *operatorCommand) open(s *session) (*link, error) {
 // link makes a client for the operator: over the socket, unless a server or a
 // token is given.
 func (c *asOperator) link(s *session, to *remote) (*link, error) {
+	if err := checkKey("ADMIN_TOKEN, or --admin-token,", c.AdminToken); err != nil {
+		return nil, err
+	}
 	l, err := to.link(s, c.AdminToken, "set ADMIN_TOKEN, or --admin-token, to the operator's token of that server")
 	if err == nil && to.URL == "" && c.AdminToken == "" {
 		l.useSocket((&databaseSettings{DataDir: c.DataDir}).socketPath())
@@ -149,6 +157,15 @@ func (e *noSocketError) Error() string {
 }
 
 func (e *noSocketError) Unwrap() error { return e.cause }
+
+// checkKey returns an error if a key cannot be sent, for example because of a
+// newline at its end. name says where it is set.
+func checkKey(name, key string) error {
+	if at := strings.IndexFunc(key, unicode.IsControl); at >= 0 {
+		return fmt.Errorf("%s must have no control characters, as a newline; its byte %d is %q", name, at+1, key[at])
+	}
+	return nil
+}
 
 // link makes a client for a key, or a token. hint says what to set when the
 // server does not know it.
@@ -232,6 +249,8 @@ func (l *link) explain(err error) error {
 		text = "it was made, but the answer with its secret was lost: rotate it, or delete it and make another"
 	case isProblem:
 		text = l.tell(problem)
+	case errors.Is(err, client.ErrForeign):
+		text = l.server + ": " + text + "; is TRIGGERD_URL, or --url, right?"
 	case isLocal:
 		text = absent.Error()
 	case distrusted:

@@ -162,6 +162,8 @@ func TestJSONIsThatOfTheAPI(t *testing.T) {
 			return 200, `[{"id":"a"},{"id":"b"}]`
 		case strings.Contains(request, "/why"):
 			return 200, `{"data":[{"webhook_id":1,"clause":null}]}`
+		case strings.HasPrefix(request, "DELETE"):
+			return 204, ""
 		}
 		return 200, `{"id":"a","payload":{ "b": 1.0 },"new":null}`
 	})

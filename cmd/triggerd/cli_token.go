@@ -15,7 +15,7 @@ import (
 type tokenCommands struct {
 	Show tokenShow `cmd:"" help:"Show the token in the data folder (SQLite)."`
 	Path tokenPath `cmd:"" help:"Show the path of the file with the token (SQLite)."`
-	New  tokenNew  `cmd:"" help:"Make a token, instead of the one before, and show it this once (PostgreSQL)."`
+	New  tokenNew  `cmd:"" wants:"output" help:"Make a token, instead of the one before, and show it this once (PostgreSQL)."`
 }
 
 // Help is what stands above the flags.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -88,10 +89,12 @@ func secondsOf(d *days) *float64 {
 }
 
 // text reads what an argument stands for: itself, @file the content of a file,
-// and - what comes on standard input.
+// and - what comes on standard input. These two may begin with a byte order
+// mark, which is not a part of the text.
 func (s *session) text(ctx context.Context, argument string) ([]byte, error) {
 	if name, ok := strings.CutPrefix(argument, "@"); ok {
-		return os.ReadFile(name)
+		text, err := os.ReadFile(name)
+		return bytes.TrimPrefix(text, []byte(byteOrderMark)), err
 	}
 	if argument != "-" {
 		return []byte(argument), nil
@@ -107,7 +110,7 @@ func (s *session) text(ctx context.Context, argument string) ([]byte, error) {
 	}()
 	select {
 	case all := <-read:
-		return all.text, all.err
+		return bytes.TrimPrefix(all.text, []byte(byteOrderMark)), all.err
 	case <-ctx.Done():
 		return nil, &failure{"interrupted", ctx.Err()}
 	}
@@ -121,6 +124,9 @@ func (s *session) value(ctx context.Context, what, argument string) (json.RawMes
 	text, err := s.text(ctx, argument)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", what, err)
+	}
+	if err := checkText(what, string(text)); err != nil {
+		return nil, err
 	}
 	if !json.Valid(text) {
 		return nil, fmt.Errorf("%s is not JSON: %s", what, wrongAt(text))

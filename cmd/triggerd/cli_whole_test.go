@@ -257,6 +257,41 @@ func TestCLISendLines(t *testing.T) {
 	})
 }
 
+// Each line is refused as the server refuses it, and no event is taken for
+// another one.
+func TestCLISendOddLines(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, db *storetest.DB) {
+		c := newCommandLine(t, startServer(t, db, nil))
+		input := strings.Join([]string{
+			`{"type":"a","payload":1,"dedup_id":"caf` + "\xe9" + `"}`,
+			`{"type":"a","payload":2,"dedup_id":"caf` + "\xe8" + `"}`,
+			`{"type":"a","payload":3,"dedup_id":"\ud800"}`,
+			`{"type":"a","payload":4,"dedup_id":""}`,
+			`{"TYPE":"a","payload":5}`,
+			`{"type":"a","type":"a","payload":6}`,
+			`{"type":["a"],"payload":7}`,
+			`[]`,
+			`{"type":"a","payload":"` + strings.Repeat("x", 9<<20) + `"}`,
+			`{"type":"a","payload":10,"dedup_id":null}`,
+			`{"type":"a","payload":11}`,
+			`{"type":"a","payload":` + strings.Repeat("[", 70) + strings.Repeat("]", 70) + `}`,
+		}, "\n")
+		got := c.run(t, "\ufeff"+input, "send", "--ndjson")
+		got.failsWith(t, "10 of 12 events were not accepted")
+		has(t, "send", got.out, "2 accepted, 0 duplicates, 10 rejected, 0 unavailable")
+		has(t, "send", got.errOut, "event 1 is rejected: Invalid JSON: ", "event 2 is rejected: Invalid JSON: ", "event 3 is rejected: Validation failed: ",
+			"event 4 is rejected: Validation failed: ", "event 5 is rejected: Validation failed: ", "event 6 is rejected: Validation failed: ",
+			"event 7 is rejected: Validation failed: ", "event 8 is rejected: Invalid JSON: ", "event 9 is rejected: Body too large: ", "event 12 is rejected: Invalid JSON: ")
+		if strings.Contains(got.errOut, "Go ") || strings.Contains(got.errOut, "struct") {
+			t.Errorf("it shows Go's names: %s", got.errOut)
+		}
+		if events := lines[client.Event](t, c, "event", "list"); len(events) != 2 {
+			t.Errorf("the events are %+v", events)
+		}
+	})
+}
+
 // A receiver on this machine gets new events, as from a webhook, and those of
 // the inbox.
 func TestCLIListen(t *testing.T) {

@@ -29,7 +29,10 @@ func fromEnvironment(env func(string) string) kong.Resolver {
 			if err != nil {
 				return nil, &variableError{fmt.Errorf("%s: %w", file, err)}
 			}
-			value = content
+			name, value = file, content
+		}
+		if err := checkText(name, value); err != nil { // the parser would replace what is not by U+FFFD
+			return nil, &variableError{err}
 		}
 		if value == "" {
 			return nil, nil

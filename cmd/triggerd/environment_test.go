@@ -36,7 +36,7 @@ func TestSecretsInFiles(t *testing.T) {
 	if set := parsed(t, env, "--admin-token", "flag"); set.AdminToken != "flag" {
 		t.Errorf("a flag does not win over a file: %q", set.AdminToken)
 	}
-	api := newFakeAPI(t, always(200, `{}`))
+	api := newFakeAPI(t, always(200, `{"organization":{"id":1},"data":[]}`))
 	for line, env := range map[string]map[string]string{
 		"me":       {"TRIGGERD_URL": api.URL, "TRIGGERD_KEY_FILE": fileOf(t, "sk_1\n")},
 		"org list": {"TRIGGERD_URL": api.URL, "ADMIN_TOKEN_FILE": fileOf(t, "sk_1\n")},

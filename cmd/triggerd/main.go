@@ -38,8 +38,9 @@ func main() {
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	forgetPostgres()
 	keepPrivate()
-	if err := run(ctx, os.Args[1:], os.Getenv, forTerminal(os.Stdout), forTerminal(os.Stderr)); err != nil {
-		fmt.Fprintf(os.Stderr, "triggerd: %s\n", oneLine(err))
+	out, errOut := forTerminal(os.Stdout), forTerminal(os.Stderr)
+	if err := run(ctx, os.Args[1:], os.Getenv, out, errOut); err != nil {
+		fmt.Fprintf(errOut, "triggerd: %s\n", oneLine(err))
 		os.Exit(1)
 	}
 }
@@ -71,7 +72,9 @@ type commands struct {
 
 // run is the program. It ends when ctx does, or with the command.
 func run(ctx context.Context, args []string, env func(string) string, out, errOut io.Writer) error {
-	return runWith(ctx, args, env, &session{in: os.Stdin, out: out, errOut: errOut, now: time.Now, lookupEnv: os.LookupEnv})
+	return runWith(ctx, args, env, &session{
+		in: os.Stdin, out: out, errOut: errOut, now: time.Now, lookupEnv: os.LookupEnv, noOutput: isReplaced(os.Stdout),
+	})
 }
 
 // runWith is run with what else a command has around it. It fails if standard
@@ -93,11 +96,17 @@ func dispatch(ctx context.Context, args []string, env func(string) string, s *se
 	if err != nil {
 		return err
 	}
+	if err := checkArguments(parser, args); err != nil {
+		return err
+	}
 	parsed, err := parse(parser, args, exited)
 	if failed := s.unwritten(); failed != nil { // the help
 		return failed
 	}
 	if parsed == nil {
+		return err
+	}
+	if err := s.checkOutput(parsed); err != nil {
 		return err
 	}
 	switch parsed.Command() {

@@ -7,6 +7,8 @@ import (
 	"io"
 	"io/fs"
 	"sync"
+
+	"github.com/alecthomas/kong"
 )
 
 // output is the standard output of a command. The first write that fails ends
@@ -64,6 +66,30 @@ func (o *output) result(err error) error {
 func (s *session) unwritten() error {
 	if o, ok := s.out.(*output); ok {
 		return o.failed()
+	}
+	return nil
+}
+
+// errNoOutput is told before anything is done.
+var errNoOutput = errors.New("standard output is closed, or is /dev/null opened for reading and writing; nothing was done: " +
+	"give the command an output, or >/dev/null to throw it away")
+
+// checkOutput returns an error if there may be no standard output, and the
+// command is of no use without: what it writes is claimed, or is shown this
+// once, or was asked for by --json. Other commands go on, since they may have
+// been given /dev/null on purpose.
+func (s *session) checkOutput(parsed *kong.Context) error {
+	if !s.noOutput {
+		return nil
+	}
+	wanted := parsed.Selected().Tag.Get("wants") == "output"
+	for _, flag := range parsed.Flags() {
+		if flag.Name == "json" || flag.Name == "only-key" {
+			wanted = wanted || flag.Target.Bool()
+		}
+	}
+	if wanted {
+		return errNoOutput
 	}
 	return nil
 }

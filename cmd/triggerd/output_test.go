@@ -45,7 +45,7 @@ func answerAll(request string) (int, string) {
 	case begins("GET /v1/samples"):
 		return 200, `[{"id":"a"}]`
 	case begins("GET /v1/me"):
-		return 200, `{"id":1}`
+		return 200, `{"organization":{"id":1}}`
 	case begins("GET /v1/events"), begins("GET /v1/inbox"):
 		return 200, `{"data":` + events + `,"next_cursor":null}`
 	}
@@ -151,6 +151,46 @@ func TestProgramWithoutOutput(t *testing.T) {
 	for _, request := range api.requests() {
 		if strings.Contains(request, "/ack") {
 			t.Errorf("it sent %s", request)
+		}
+	}
+}
+
+// A program that is started without standard output does not take what it
+// cannot write, and does not say that it has written what it was asked for. To
+// throw its output away remains possible.
+func TestProgramWithClosedOutput(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		args, redirect string
+		code           int
+		requests       int
+	}{
+		{"inbox consume --drain", ">&-", 1, 0},
+		{"inbox consume --drain", "1<>/dev/null", 1, 0},
+		{"inbox claim", ">&-", 1, 0},
+		{"inbox claim", ">/dev/null", 0, 1},
+		{"send t --json", ">&-", 1, 0},
+		{"send t --json", ">/dev/null", 0, 1},
+		{"send t", ">&-", 0, 1}, // as if it were thrown away: some programs open /dev/null as the runtime does
+		{"key create", ">&-", 1, 0},
+		{"key create --only-key", ">/dev/null", 0, 1},
+		{"event list --json", ">&-", 1, 0},
+	} {
+		asked := 0
+		api := newFakeAPI(t, func(request string) (int, string) {
+			if asked++; asked > 2 { // a claim that was acknowledged is followed by another one
+				return 403, `{"title":"Enough","code":"missing_scope","status":403}`
+			}
+			return answerAll(request)
+		})
+		cmd := endWithTest(exec.CommandContext(t.Context(), "/bin/sh", "-c", `exec "$0" "$@" `+tt.redirect))
+		cmd.Args = append(append(cmd.Args, os.Args[0]), strings.Fields(tt.args)...)
+		cmd.Env = append(os.Environ(), asProgram+"=1", "TRIGGERD_URL="+api.URL, "TRIGGERD_KEY=sk_test")
+		said := &bytes.Buffer{}
+		cmd.Stderr = said
+		err := cmd.Run()
+		if code := cmd.ProcessState.ExitCode(); code != tt.code || len(api.requests()) != tt.requests || code != 0 && !strings.HasPrefix(said.String(), "triggerd: standard output is closed") {
+			t.Errorf("%s %s: %v, %q, it asked for %q", tt.args, tt.redirect, err, said, api.requests())
 		}
 	}
 }
