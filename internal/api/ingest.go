@@ -67,12 +67,7 @@ func (a *API) postEvents(w http.ResponseWriter, r *request) (err error) {
 		return rateLimited(limit, wait)
 	}
 	p := a.prepareAll(r, form, [][]byte{body}, key)[0]
-	ctx := context.WithoutCancel(r.Context()) // not ended by the client, as in acceptEvent
-	if p.err == nil && !p.known {
-		p.result, p.err = a.Writer.Add(ctx, p.event)
-	}
-	a.compare(ctx, r, &p)
-	if p.err != nil {
+	if a.commit(r, &p); p.err != nil {
 		return p.err
 	}
 	status := http.StatusCreated
@@ -81,6 +76,16 @@ func (a *API) postEvents(w http.ResponseWriter, r *request) (err error) {
 	}
 	answerJSON(w, status, append(p.appendVerdict([]byte{'{'}), '}'))
 	return nil
+}
+
+// commit commits the one event of a request. It is not ended by the client, as in
+// acceptEvent.
+func (a *API) commit(r *request, p *posted) {
+	ctx := context.WithoutCancel(r.Context())
+	if p.err == nil && !p.known {
+		p.result, p.err = a.Writer.Add(ctx, p.event)
+	}
+	a.compare(ctx, r, p)
 }
 
 // form is what a body with events looks like.
