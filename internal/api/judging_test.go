@@ -25,7 +25,8 @@ import (
 func judgedBy(t interface {
 	Helper()
 	Fatalf(format string, args ...any)
-}, s *eventSchema, payload []byte) []trigger.Field {
+}, s *eventSchema, payload []byte,
+) []trigger.Field {
 	t.Helper()
 	total := 0
 	fields, err := s.judge(payload, func(steps int) error { total += steps; return nil })
