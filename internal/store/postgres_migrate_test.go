@@ -60,7 +60,10 @@ func TestMigrationBesideReader(t *testing.T) {
 		options := db.Options
 		options.Doing = func(what string) {
 			if strings.HasPrefix(what, "the locks of ") {
-				told <- what // twice would block, and so fail
+				select {
+				case told <- what:
+				default: // it is told again where others hold locks, too
+				}
 			}
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
