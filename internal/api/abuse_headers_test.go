@@ -72,10 +72,11 @@ func intrusions(key, other string) (list []abuse) {
 		list = append(list, sent("inbox with "+query, rawRequest("GET", "/api/inbox?limit=100&"+query, key, ""), 200))
 	}
 	for _, header := range []string{
-		"X-Organization-Id: 2", "X-Api-Key: " + other, "Authorization: Bearer " + other, "Cookie: organization=2", "X-Forwarded-User: admin", "X-Original-URL: /api/inbox?organization_id=2",
+		"X-Organization-Id: 2", "Authorization: Bearer " + other, "Cookie: organization=2", "X-Forwarded-User: admin", "X-Original-URL: /api/inbox?organization_id=2",
 	} {
 		list = append(list, sent("inbox with "+header, rawRequest("GET", "/api/inbox?limit=100", key, "", header), 200))
 	}
+	list = append(list, sent("inbox with two keys", rawRequest("GET", "/api/inbox?limit=100", key, "", "X-Api-Key: "+other), 401))
 	for _, member := range []string{`"organization_id":2`, `"organization-id":"2"`, `"api_key":"` + other + `"`, `"bucket":0`, `"id":"00000000-0000-7000-8000-000000000000"`, `"status":"delivered"`} {
 		list = append(list,
 			sent("event with "+member, rawRequest("POST", "/api/events", key, `{"type":"t","payload":1,`+member+`}`), 200),

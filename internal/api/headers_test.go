@@ -27,7 +27,7 @@ func (r reply) protects(t *testing.T, what string, rt route) {
 	}
 	vary := strings.Split(r.header.Get("Vary"), ", ")
 	key, token := slices.Contains(vary, "X-Api-Key"), slices.Contains(vary, "Authorization")
-	if key != rt.needsKey() || token != (rt.needsKey() && rt.isNew() || rt.scope == scopeAdmin || rt.scope == scopeSignup) {
+	if key != rt.needsKey() || token != (rt.needsKey() && rt.isNew() || rt.scope == scopeAdmin || rt.scope == scopeSignup || rt.scope == scopeMetrics) {
 		t.Errorf("%s: %d with Vary %q", what, r.status, vary)
 	}
 }
