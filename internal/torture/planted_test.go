@@ -104,7 +104,7 @@ func plants() []plant {
 		{
 			name: "status and attempt in two transactions",
 			edits: []edit{{
-				"internal/store/sqlite_hot.go", `	return e.write(ctx, func(q querier) error {
+				"internal/store/sqlite_hot.go", `	return e.writer.do(ctx, e.writer.hot, func(q querier) error {
 		for i := range results {
 			if _, err := finishOne(ctx, q, &results[i]); err != nil {`, `
 				were := make([]bool, len(results))
@@ -117,7 +117,7 @@ func plants() []plant {
 					return err
 				}
 				time.Sleep(20 * time.Millisecond) // so that a few kills suffice to hit it
-				return e.write(ctx, func(q querier) error {
+				return e.writer.do(ctx, e.writer.hot, func(q querier) error {
 					for i := range results {
 						if !were[i] {
 							continue
