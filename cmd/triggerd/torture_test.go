@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -71,6 +72,19 @@ func asProgramItself(t *testing.T, dir string) string {
 		t.Fatal(err)
 	}
 	return name
+}
+
+// A check of nothing fails, and makes nothing.
+func TestCheckWithoutDatabase(t *testing.T) {
+	t.Parallel()
+	folder := filepath.Join(t.TempDir(), "misspelt")
+	out, err := runProgram(t.Context(), nil, "check", "--data-dir", folder)
+	if err == nil || !strings.Contains(err.Error(), folder) || out != "" {
+		t.Errorf("a check of nothing: %v\n%s", err, out)
+	}
+	if _, err := os.Stat(folder); err == nil {
+		t.Error("it has made what it was to check")
+	}
 }
 
 func TestCheckCommand(t *testing.T) {

@@ -59,7 +59,7 @@ func (s *Store) beat(ctx context.Context) error {
 		}
 	}
 	s.beats.mu.Lock()
-	before := s.beats.err
+	before, took := s.beats.err, s.clock.monotonic().Sub(s.beats.begun)
 	s.beats.begun, s.beats.err = time.Time{}, err
 	s.beats.mu.Unlock()
 	if err == nil {
@@ -71,6 +71,8 @@ func (s *Store) beat(ctx context.Context) error {
 		s.log.Error("nothing can be committed: this node is not ready", "error", err)
 	case err == nil && before != nil:
 		s.log.Info("commits succeed again: this node is ready")
+	case took > beatLimit:
+		s.log.Warn("a commit took long, and this node was not ready meanwhile: the disk, a standby or a lock held it up", "took", took)
 	}
 	return err
 }
