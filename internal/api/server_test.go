@@ -72,11 +72,12 @@ func serveStore(t *testing.T, db *storetest.DB, st *store.Store, set ...func(*AP
 	for _, f := range set {
 		f(s.api)
 	}
+	handler := s.api.Handler() // before Run, as the program does
 	accepting, stop := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	running.Go(func() { _ = writer.Run(accepting) })
 	running.Go(func() { _ = s.api.Run(accepting) })
-	s.Server = httptest.NewUnstartedServer(s.conforms(t, s.api.Handler()))
+	s.Server = httptest.NewUnstartedServer(s.conforms(t, handler))
 	for q := range s.api.meters { // no test but that of the quotas is to be held up by one: the clock stands still
 		s.api.meters[q].policy.perMinute *= 1000
 	}

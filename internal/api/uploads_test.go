@@ -110,10 +110,13 @@ func TestGreedyAddress(t *testing.T) {
 	const most = 64 * idleRead
 	s.api.used.setMax(most)
 	_, honest := s.found(t)
-	for refused := 0; refused < 3; {
-		_, key := s.found(t)
-		l := s.begin(t, "idle", partOf(key, "2001:db8::"+fmt.Sprint(refused), 1<<20, 0))
+	keys := make([]string, 64) // first, since an idle body does not last long
+	for i := range keys {
+		_, keys[i] = s.found(t)
+	}
+	for n, refused := 0, 0; refused < 3; n++ {
 		before := s.api.used.inUse()
+		l := s.begin(t, "idle", partOf(keys[n], "2001:db8::"+fmt.Sprint(refused), 1<<20, 0))
 		answered := make(chan int, 1)
 		go func() {
 			if res, err := http.ReadResponse(l.in, nil); err == nil {
