@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -80,7 +81,7 @@ func programEnv(db *storetest.DB) []string {
 }
 
 // refusal runs `triggerd serve` on a database that it must not open, and
-// returns what it says.
+// returns what it says at last: before, it may tell what it waits for.
 func refusal(t *testing.T, db *storetest.DB, args ...string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -92,7 +93,7 @@ func refusal(t *testing.T, db *storetest.DB, args ...string) string {
 	if err == nil || cmd.ProcessState.ExitCode() != 1 {
 		t.Errorf("the program ended with %v, want exit code 1:\n%s", err, said)
 	}
-	return string(said)
+	return string(said[max(0, bytes.Index(said, []byte("triggerd: "))):])
 }
 
 // notTested says aloud that something here cannot be tested; with CI set that
