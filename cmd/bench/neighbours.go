@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"time"
 )
 
@@ -21,23 +23,32 @@ func neighbourCases() []measurement {
 
 // isolation is the time of events for webhooks that answer, while k others
 // hang. Each k has a server of its own; their order is random.
-func isolation(ctx context.Context, b *bench) (out outcome, err error) {
-	levels := []int{0, 1, 10}
+func isolation(ctx context.Context, b *bench) (outcome, error) {
+	return compare(ctx, b, "hang", hangingNeighbours, map[int]*target{0: nil, 1: atMost(1.1), 10: atMost(1.5)})
+}
+
+// compare measures the times of events beside each number of neighbours that
+// trouble others as a word says, and sets them in proportion to those beside none.
+// targets are those of p99.
+func compare(ctx context.Context, b *bench, trouble string,
+	measure func(context.Context, *bench, int) ([]time.Duration, error), targets map[int]*target,
+) (out outcome, err error) {
+	levels := slices.Sorted(maps.Keys(targets))
 	took := map[int][]time.Duration{}
 	for _, i := range rand.Perm(len(levels)) {
-		if took[levels[i]], err = hangingNeighbours(ctx, b, levels[i]); err != nil {
-			return out, fmt.Errorf("%d hang: %w", levels[i], err)
+		if took[levels[i]], err = measure(ctx, b, levels[i]); err != nil {
+			return out, fmt.Errorf("%d %s: %w", levels[i], trouble, err)
 		}
 	}
-	targets := map[int]*target{1: atMost(1.1), 10: atMost(1.5)}
 	none := [2]float64{ms(percentile(took[0], 50)), ms(percentile(took[0], 99))}
 	for _, k := range levels {
 		p50, p99 := ms(percentile(took[k], 50)), ms(percentile(took[k], 99))
-		out.add(fmt.Sprintf("%d hang: p50", k), "ms", p50, nil)
-		out.add(fmt.Sprintf("%d hang: p99", k), "ms", p99, nil)
+		name := fmt.Sprintf("%d %s: ", k, trouble)
+		out.add(name+"p50", "ms", p50, nil)
+		out.add(name+"p99", "ms", p99, nil)
 		if k > 0 {
-			out.add(fmt.Sprintf("%d hang: p50 / p50 of 0", k), "", p50/none[0], nil)
-			out.add(fmt.Sprintf("%d hang: p99 / p99 of 0", k), "", p99/none[1], targets[k])
+			out.add(name+"p50 / p50 of 0", "", p50/none[0], nil)
+			out.add(name+"p99 / p99 of 0", "", p99/none[1], targets[k])
 		}
 	}
 	return out, nil
@@ -79,25 +90,8 @@ func hangingNeighbours(ctx context.Context, b *bench, k int) (took []time.Durati
 // shares is the time of events of organizations whose receivers answer at once,
 // while the receivers of k others take 6 to 12 s, and succeed. Each k has a server
 // of its own; their order is random.
-func shares(ctx context.Context, b *bench) (out outcome, err error) {
-	levels := []int{0, 1, 6}
-	took := map[int][]time.Duration{}
-	for _, i := range rand.Perm(len(levels)) {
-		if took[levels[i]], err = sluggishNeighbours(ctx, b, levels[i]); err != nil {
-			return out, fmt.Errorf("%d are sluggish: %w", levels[i], err)
-		}
-	}
-	none := [2]float64{ms(percentile(took[0], 50)), ms(percentile(took[0], 99))}
-	for _, k := range levels {
-		p50, p99 := ms(percentile(took[k], 50)), ms(percentile(took[k], 99))
-		out.add(fmt.Sprintf("%d sluggish: p50", k), "ms", p50, nil)
-		out.add(fmt.Sprintf("%d sluggish: p99", k), "ms", p99, nil)
-		if k > 0 {
-			out.add(fmt.Sprintf("%d sluggish: p50 / p50 of 0", k), "", p50/none[0], nil)
-			out.add(fmt.Sprintf("%d sluggish: p99 / p99 of 0", k), "", p99/none[1], atMost(1.5))
-		}
-	}
-	return out, nil
+func shares(ctx context.Context, b *bench) (outcome, error) {
+	return compare(ctx, b, "sluggish", sluggishNeighbours, map[int]*target{0: nil, 1: atMost(1.5), 6: atMost(1.5)})
 }
 
 // sluggishNeighbours gives the times of the events of ten organizations, while k

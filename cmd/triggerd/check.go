@@ -5,9 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"time"
 
 	"triggerd/internal/store"
@@ -17,19 +14,13 @@ type checkCommand struct {
 	settings
 }
 
-// hasDatabase reports whether SQLite's file is there: nothing is made to be checked.
-func (c *checkCommand) hasDatabase() bool {
-	_, err := os.Stat(filepath.Join(c.DataDir, "triggerd.db"))
-	return !errors.Is(err, fs.ErrNotExist)
-}
-
 // run looks through the database that serve would use, and fails if anything
 // in it contradicts itself.
 func (c *checkCommand) run(ctx context.Context, out io.Writer) (err error) {
 	if err := c.check(); err != nil {
 		return err
 	}
-	if c.postgresURL() == "" && !c.hasDatabase() {
+	if c.postgresURL() == "" && !store.HasDatabase(c.DataDir) {
 		return fmt.Errorf("there is no triggerd.db in %s, so there is nothing to check: set DATA_DIR to the folder of the server or of a backup", c.DataDir)
 	}
 	s, err := store.Open(ctx, c.store(time.Now))

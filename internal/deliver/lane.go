@@ -92,7 +92,7 @@ func (e *Engine) Reserve(key trigger.DeliveryKey, size int) bool {
 
 // reserve gives room for up to n deliveries of size bytes together, and
 // returns for how many. While the breaker is open there is none, but for a
-// probe.
+// probe. The caller holds mu.
 func (e *Engine) reserve(key laneKey, n, size int, probe bool) int {
 	if e.closed || !e.Store.ClockTrusted() {
 		return 0

@@ -62,6 +62,13 @@ func inspectNote(target string, size int64) error {
 		"or, to begin with an empty database, move all files out of the folder", databaseFile, state, filepath.Base(target), noteSuffix)
 }
 
+// HasDatabase reports whether a data folder has a database of SQLite, or may have
+// one where nobody may look.
+func HasDatabase(folder string) bool {
+	_, err := os.Stat(filepath.Join(folder, databaseFile))
+	return !errors.Is(err, fs.ErrNotExist)
+}
+
 // noFile is the size of what is not there.
 const noFile = -1
 
