@@ -80,6 +80,7 @@ type Engine struct {
 	lanes     map[laneKey]*lane
 	receivers map[int64]*receiver           // by webhook
 	holdsSeen time.Time                     // when all open breakers were read, by the process's clock
+	blind     time.Time                     // when there was last no room because they were not known, or Run had not begun, by the process's clock
 	holdsLost bool                          // they could not be read the last time, or it took long
 	holdsBack time.Time                     // when they were read again after it was long in vain; zero: it was not
 	worked    time.Time                     // when there was something to send, or to be asked for, by the same

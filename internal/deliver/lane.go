@@ -94,12 +94,12 @@ func (e *Engine) Reserve(key trigger.DeliveryKey, size int) bool {
 // returns for how many. While the breaker is open there is none, but for a
 // probe. The caller holds mu.
 func (e *Engine) reserve(key laneKey, n, size int, probe bool) int {
-	if e.closed || !e.Store.ClockTrusted() {
+	if !e.Store.ClockTrusted() {
 		return 0
 	}
 	e.worked = e.Now()
-	if !e.knowsHolds() {
-		e.Wake() // what is not taken now is claimed when they are known
+	if e.closed || !e.knowsHolds() {
+		e.blind = e.worked
 		return 0
 	}
 	l := e.lane(key)
@@ -194,14 +194,17 @@ func (e *Engine) Take(d trigger.Delivery, event *trigger.Event, w *trigger.Webho
 	e.add(l, &item{d, event, claimedAt, e.LeaseOf(w)}, false)
 }
 
-// Expect implements ingest's hand-off: a delivery of a webhook, which was read at
-// the given time, is in the store. The webhook is looked at when it comes due,
-// however long a look at all webhooks takes.
+// Expect implements ingest's hand-off: an unclaimed delivery of a webhook, which
+// was read at the given time, is in the store. The webhook is looked at when it
+// comes due, however long a look at all webhooks takes; at once, if there was no
+// room only because the engine has just started, or did not know which breakers
+// are open.
 func (e *Engine) Expect(d trigger.Delivery, w *trigger.Webhook, readAt time.Time) {
 	e.mu.Lock()
 	e.learn(e.receiver(w.ID), w, readAt)
+	blind := !e.blind.IsZero() && elapsed(e.Now(), e.blind) <= overdue
 	e.mu.Unlock()
-	if wait := d.DueAt.Sub(e.Store.Now()); wait > 0 && wait < lookEvery {
+	if wait := d.DueAt.Sub(e.Store.Now()); wait < lookEvery && (wait > 0 || blind) {
 		e.Wake()
 	}
 }

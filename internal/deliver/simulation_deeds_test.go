@@ -129,10 +129,11 @@ func (w *world) accept(s *server, n, size int, hooks []*hook) {
 	stored := w.debts[debts[0].DeliveryKey] != nil || debts[0].state != trigger.DeliveryOpen
 	w.mu.Unlock()
 	for i, d := range debts {
-		switch e := events[i/len(hooks)]; {
+		switch e, hook := events[i/len(hooks)], d.hook.Webhook; {
+		case claims[i] == nil && err == nil && stored && hook.State == trigger.Active:
+			s.Expect(trigger.Delivery{DeliveryKey: d.DeliveryKey, DueAt: at}, &hook, claimedAt)
 		case claims[i] == nil:
 		case err == nil && stored:
-			hook := d.hook.Webhook
 			s.Take(trigger.Delivery{DeliveryKey: d.DeliveryKey, DueAt: claims[i].lease, Claim: id}, e, &hook, claimedAt)
 		default:
 			s.lose([]trigger.Delivery{{DeliveryKey: d.DeliveryKey, Claim: id}})

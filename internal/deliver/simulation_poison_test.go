@@ -11,7 +11,8 @@ import (
 )
 
 // What a receiver always refuses delays what it takes by no more than the
-// attempts at it take: k × timeout / concurrency. Where it is refused in a way
+// attempts at it take: k × timeout / concurrency, and a second until the look
+// that finds it. Where it is refused in a way
 // that could be an outage, and nothing got through before, some probes are
 // needed to find what gets through.
 func TestSimulatedPoison(t *testing.T) {
@@ -22,8 +23,8 @@ func TestSimulatedPoison(t *testing.T) {
 		warm   bool // other events get through beside it
 		within time.Duration
 	}{
-		"500 and the like":            {crashes, false, 2 * time.Second},
-		"404 and the like":            {denies, false, 2 * time.Second},
+		"500 and the like":            {crashes, false, 5 * time.Second},
+		"404 and the like":            {denies, false, 5 * time.Second},
 		"503 beside what succeeds":    {busy, true, k * 200 * time.Millisecond},
 		"no answer beside others":     {hangs, true, k*15*time.Second/4 + 30*time.Second},
 		"503 alone":                   {busy, false, 3 * time.Minute},
@@ -76,6 +77,35 @@ func TestSimulatedPoison(t *testing.T) {
 			})
 		}
 	}
+}
+
+// The first event after a start, and after a time without work, in which a node
+// does not follow which breakers are open, is sent at once.
+func TestSimulatedFirstEvent(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 14)
+		w.calm = true
+		w.addHooks(plan{{0, prompt}})
+		w.start()
+		for n := 1; n <= 3; n++ {
+			s := w.alive()[0]
+			s.posting.Add(1)
+			w.accept(s, 1, 10, w.hooks)
+			<-time.After(100 * time.Millisecond)
+			w.mu.Lock()
+			for _, d := range w.debts {
+				if d.state == trigger.DeliveryOpen {
+					w.wrong(d, "not delivered within 100 ms")
+				}
+			}
+			w.mu.Unlock()
+			<-time.After(3*time.Minute + 700*time.Millisecond)
+		}
+		w.settle()
+		w.judge()
+		w.stop()
+	})
 }
 
 // Events that come when the breaker has opened for others that are refused, or

@@ -228,13 +228,13 @@ func (e *entry) isAccepted() bool { return e.err == nil && e.verdict == e.event.
 
 // handOff brings the claimed deliveries of an accepted event to the engine,
 // which judges whether their lease still allows to send them, and tells it of
-// those for later.
+// those that are not claimed.
 func (w *Writer) handOff(e *entry, claimedAt time.Time) {
 	for i, d := range e.owed {
 		switch {
 		case !d.Claim.IsZero():
 			w.HandOff.Take(d, e.event, e.webhooks[i], claimedAt)
-		case i < len(e.webhooks) && !e.event.DeliverAt.IsZero():
+		case i < len(e.webhooks) && e.webhooks[i].State == trigger.Active:
 			w.HandOff.Expect(d, e.webhooks[i], claimedAt)
 		}
 		if d.WebhookID == trigger.InboxID && w.Arrived != nil {

@@ -52,8 +52,9 @@ type HandOff interface {
 	// Take brings a committed delivery, claimed at the given time of the
 	// process's clock.
 	Take(d trigger.Delivery, e *trigger.Event, w *trigger.Webhook, claimedAt time.Time)
-	// Expect tells of a committed delivery of an event for later. The webhook was
-	// read at the given time.
+	// Expect tells of a committed delivery of an active webhook that is not
+	// claimed: there was no room, or it is for later. The webhook was read at the
+	// given time.
 	Expect(d trigger.Delivery, w *trigger.Webhook, readAt time.Time)
 }
 
