@@ -32,6 +32,7 @@ const (
 	store     = "internal/store"
 	storetest = "internal/store/storetest"
 	telemetry = "internal/telemetry"
+	fair      = "internal/fair"
 	client    = "client"
 	torture   = "internal/torture" // knows the server by its program and API alone
 	bench     = "cmd/bench"        // fills databases, counts what is in them, and has a yardstick beside the server
@@ -44,7 +45,7 @@ func layerOf(pkg string) int {
 
 // inTable reports whether a package, named by its folder, has its place.
 func inTable(pkg string) bool {
-	return layerOf(pkg) >= 0 || slices.Contains([]string{storetest, telemetry, client, torture}, pkg)
+	return layerOf(pkg) >= 0 || slices.Contains([]string{storetest, telemetry, fair, client, torture}, pkg)
 }
 
 // mayImport says whether one of our packages may import another of ours.
@@ -52,9 +53,9 @@ func mayImport(from, to string) bool {
 	switch {
 	case to == storetest:
 		return false // tests only
-	case from == bottom || from == telemetry || from == client || from == torture:
+	case from == bottom || from == telemetry || from == fair || from == client || from == torture:
 		return false
-	case to == telemetry:
+	case to == telemetry || to == fair:
 		return true
 	case to == client || to == torture:
 		return layerOf(from) == 0

@@ -153,7 +153,7 @@ func (a *API) Handler() http.Handler {
 	a.signups.Window = signupWindow
 	a.used, a.answering = newBudget(maxBodies), newBudget(maxFiles)
 	a.used.now = a.Now
-	a.types = newTypeCache(a.Store)
+	a.types = newTypeCache(a.Store, a.Writer.Turns)
 	for q, policy := range quotaPolicies() {
 		a.meters[q].policy = policy
 	}

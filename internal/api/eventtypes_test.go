@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"triggerd/client"
+	"triggerd/internal/fair"
 	"triggerd/internal/store"
 	"triggerd/internal/store/storetest"
 	"triggerd/internal/trigger"
@@ -293,7 +294,7 @@ func TestTypesCannotBeRead(t *testing.T) {
 		r := s.newRegistrar(t)
 		r.put(t, "a", client.EventTypeInput{Schema: json.RawMessage(`{"type":"null"}`), Mode: client.ModeReject})
 		org := r.orgOf(t)
-		c, fresh := newTypeCache(s.store), newTypeCache(s.store)
+		c, fresh := newTypeCache(s.store, fair.ForProcessors()), newTypeCache(s.store, fair.ForProcessors())
 		e := &trigger.Event{Type: "a", Payload: []byte(`1`)}
 		if _, err := c.validateOne(t.Context(), org, e); trigger.KindOf(err) != trigger.Invalid {
 			t.Fatalf("%v", err)
@@ -327,7 +328,7 @@ func TestTypeCache(t *testing.T) {
 		if _, _, err := s.store.SetEventType(t.Context(), r.orgOf(t).ID, trigger.EventType{Name: "bad", Schema: []byte(`{"type":"x"}`), Mode: "reject"}); err != nil {
 			t.Fatal(err)
 		}
-		org, c := r.orgOf(t), newTypeCache(s.store)
+		org, c := r.orgOf(t), newTypeCache(s.store, fair.ForProcessors())
 		large := `"` + strings.Repeat("x", largePayload) + `"`
 		var waiting sync.WaitGroup
 		for i := range 50 {
@@ -392,7 +393,7 @@ func TestTypeCache(t *testing.T) {
 func BenchmarkValidate(b *testing.B) {
 	e := &trigger.Event{Type: "user.created", Payload: []byte(`{"id":12345,"name":"Ada Lovelace","email":"ada@example.com",` +
 		`"tags":["a","b"],"address":{"street":"1 Main Street","city":"London","zip":"12345"},"age":36}`)}
-	c := newTypeCache(&store.Store{})
+	c := newTypeCache(&store.Store{}, fair.ForProcessors())
 	c.keep(1, &judgedTypes{version: 1, types: map[string]*judgedType{"user.created": {mode: trigger.ValidationReject, schema: []byte(
 		`{"type":"object","required":["id","name"],"additionalProperties":false,"properties":{"id":{"type":"integer","minimum":1},` +
 			`"name":{"type":"string","minLength":1,"maxLength":200},"email":{"type":"string","pattern":"^[^@]+@[^@]+$"},` +

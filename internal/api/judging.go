@@ -5,6 +5,7 @@ import (
 	"runtime"
 	"time"
 
+	"triggerd/internal/fair"
 	"triggerd/internal/trigger"
 )
 
@@ -12,9 +13,8 @@ const (
 	// judgeTime is for how long the payloads of one request are judged, with the
 	// time that they wait for it: as long as their commit would be tried.
 	judgeTime = 3 * time.Second
-	// turnSteps is how much is judged until it is somebody else's turn, in steps
-	// of [judge]: about a millisecond.
-	turnSteps = 10_000
+	// turnSteps is how much is judged until it is somebody else's turn.
+	turnSteps = fair.Millisecond
 	// decodeBytes is how much of a payload is read in the time of a step.
 	decodeBytes = 4
 	// compileSteps is how many steps a byte of a schema takes to compile.
@@ -27,14 +27,13 @@ const (
 // judges divide the processors among those whose events are judged by schemas:
 // at most half of the processors, in turn of the organizations.
 type judges struct {
-	turns    *turns
-	large    *turns        // of large payloads, one of each organization
+	turns    *fair.Turns
+	large    *fair.Turns   // of large payloads, one of each organization
 	patience time.Duration // judgeTime
 }
 
-func newJudges() judges {
-	processors := runtime.GOMAXPROCS(0)
-	return judges{newTurns(max(1, processors/2), processors), newTurns(2*processors, 1), judgeTime}
+func newJudges(turns *fair.Turns) judges {
+	return judges{turns, fair.NewTurns(2*runtime.GOMAXPROCS(0), 1), judgeTime}
 }
 
 // judging is the work of one request on the schemas of its events. It has a turn
@@ -71,7 +70,7 @@ func (j *judging) end() {
 // pause gives up the turn for a while.
 func (j *judging) pause() {
 	if j.turn {
-		j.types.judges.turns.done(j.org.ID, j.work)
+		j.types.judges.turns.Done(j.org.ID, j.work)
 		j.turn, j.work = false, 0
 	}
 }
@@ -82,7 +81,7 @@ func (j *judging) goOn() error {
 	if j.turn {
 		return j.ctx.Err()
 	}
-	if err := j.types.judges.turns.take(j.ctx, j.org.ID); err != nil {
+	if err := j.types.judges.turns.Take(j.ctx, j.org.ID); err != nil {
 		return err
 	}
 	j.turn = true
@@ -95,7 +94,7 @@ func (j *judging) count(steps int) error {
 	if j.work += steps; j.work < turnSteps {
 		return nil
 	}
-	yield := j.types.judges.turns.mustYield(j.org.ID, j.work)
+	yield := j.types.judges.turns.MustYield(j.org.ID, j.work)
 	if j.work = 0; yield {
 		j.pause()
 	}
@@ -108,10 +107,10 @@ func (j *judging) count(steps int) error {
 func (c *typeCache) tryCompile(ctx context.Context, organizationID int64, schema []byte) error {
 	ctx, cancel := context.WithTimeout(ctx, c.judges.patience)
 	defer cancel()
-	if err := c.judges.turns.take(ctx, organizationID); err != nil {
+	if err := c.judges.turns.Take(ctx, organizationID); err != nil {
 		return trigger.NewUnavailable(err, typesUnavailable)
 	}
-	defer c.judges.turns.done(organizationID, compileSteps*len(schema))
+	defer c.judges.turns.Done(organizationID, compileSteps*len(schema))
 	_, err := compileSchema(schema)
 	return err
 }
@@ -155,10 +154,10 @@ func (j *judging) validate(e *trigger.Event) (warnings []trigger.Field, err erro
 func (j *judging) judge(t *judgedType, payload []byte) (fields []trigger.Field, judged bool, err error) {
 	if len(payload) > largePayload {
 		j.pause()
-		if err := j.types.judges.large.take(j.ctx, j.org.ID); err != nil {
+		if err := j.types.judges.large.Take(j.ctx, j.org.ID); err != nil {
 			return nil, false, err
 		}
-		defer j.types.judges.large.done(j.org.ID, len(payload))
+		defer j.types.judges.large.Done(j.org.ID, len(payload))
 	}
 	if err := j.goOn(); err != nil {
 		return nil, false, err

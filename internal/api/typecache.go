@@ -10,6 +10,7 @@ import (
 	lru "github.com/hashicorp/golang-lru/v2"
 	"golang.org/x/sync/singleflight"
 
+	"triggerd/internal/fair"
 	"triggerd/internal/store"
 	"triggerd/internal/trigger"
 )
@@ -51,8 +52,8 @@ type judgedType struct {
 	making sync.Mutex // of the compiled schema
 }
 
-func newTypeCache(s *store.Store) *typeCache {
-	c := &typeCache{store: s, judges: newJudges()}
+func newTypeCache(s *store.Store, turns *fair.Turns) *typeCache {
+	c := &typeCache{store: s, judges: newJudges(turns)}
 	var err error
 	if c.orgs, err = lru.NewWithEvict(typesInMemory, func(_ int64, t *judgedTypes) { c.text -= t.text }); err != nil {
 		panic(err) // only for a size below 1

@@ -33,7 +33,7 @@ func (w *Writer) flush(ctx context.Context, group []*waiting) {
 		w.refuse(entries, err)
 		return
 	}
-	if entries = w.decide(w.knownOrganizations(entries, subs), subs); len(entries) == 0 {
+	if entries = w.decide(ctx, w.knownOrganizations(entries, subs), subs); len(entries) == 0 {
 		return
 	}
 	view := w.Cache.view()
@@ -104,29 +104,37 @@ func (w *Writer) knownOrganizations(entries []*entry, subs map[int64]*trigger.Su
 }
 
 // decide stamps the events and writes down what each is owed to, once and for
-// all. What would make the batch too large goes back to the queue.
-func (w *Writer) decide(entries []*entry, subs map[int64]*trigger.Subscribers) []*entry {
+// all. Events that would make the batch too large go back to the queue, and so do
+// those that must be compared with content filters again.
+func (w *Writer) decide(ctx context.Context, entries []*entry, subs map[int64]*trigger.Subscribers) (decided []*entry) {
 	now := w.Store.Now()
 	at, claim := w.stamp(now), w.Store.NewClaim()
 	total := 0
+	var late, stale []*waiting
 	for i, e := range entries {
 		s := subs[e.event.OrganizationID]
-		if total > 0 && total+len(s.Webhooks) > maxBatchDeliveries {
-			var late []*waiting
+		webhooks, ok := e.webhooksOf(s)
+		if !ok {
+			stale = append(append(stale, e.waiting), e.followers...)
+			continue
+		}
+		if total > 0 && total+len(webhooks) > maxBatchDeliveries {
 			for _, e := range entries[i:] {
 				late = append(append(late, e.waiting), e.followers...)
 			}
-			w.putBack(late)
-			return entries[:i]
+			break
 		}
 		e.event.ID = trigger.NewID(at, uint16(i), rand.Uint64())
 		e.event.Version = s.Version
-		e.webhooks = s.Match(nil, e.event.Type, e.event.Payload)
+		e.webhooks = webhooks
 		e.owed = w.owe(e, s.Inbox, claim, now)
 		total += len(e.owed)
 		w.charge(e.waiting, len(e.owed))
+		decided = append(decided, e)
 	}
-	return entries
+	w.putBack(late)
+	w.matchAgain(ctx, stale)
+	return decided
 }
 
 // owe makes the deliveries of an event, those to its webhooks first: claimed,

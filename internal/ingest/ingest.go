@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"triggerd/internal/fair"
 	"triggerd/internal/store"
 	"triggerd/internal/telemetry"
 	"triggerd/internal/trigger"
@@ -67,10 +68,16 @@ type Config struct {
 	Lease   func(*trigger.Webhook) time.Duration // of deliveries that are handed off
 	Now     func() time.Time                     // the process's clock, with its monotonic reading
 	Metrics *telemetry.Metrics
+	Turns   *fair.Turns // of work that takes long, in steps of [fair.Millisecond]; nil: those of [fair.ForProcessors]
 }
 
 // New makes a Writer; its Run does the work.
-func New(c Config) *Writer { return &Writer{Config: c, ready: make(chan struct{}, 1)} }
+func New(c Config) *Writer {
+	if c.Turns == nil {
+		c.Turns = fair.ForProcessors()
+	}
+	return &Writer{Config: c, ready: make(chan struct{}, 1)}
+}
 
 // Writer commits events in groups.
 type Writer struct {
@@ -78,6 +85,7 @@ type Writer struct {
 
 	mu     sync.Mutex
 	queue  queue
+	away   int           // goroutines that will queue events again
 	closed bool          // nothing new is taken
 	ready  chan struct{} // holds one token when there is something to do
 
@@ -103,6 +111,9 @@ type waiting struct {
 	done      chan answer
 	cost      int64       // what it was counted with when it was taken from the queue
 	abandoned atomic.Bool // the request has given up: not to be stored any more
+
+	webhooks []*trigger.Webhook   // that get it, if matched is not nil
+	matched  *trigger.Subscribers // by which webhooks was found
 }
 
 type answer struct {
@@ -123,6 +134,9 @@ func (w *Writer) Add(ctx context.Context, e *trigger.Event) (Result, error) {
 		return r, nil
 	}
 	wait := &waiting{event: e, done: make(chan answer, 1)}
+	if err := w.match(ctx, wait); err != nil {
+		return Result{}, err
+	}
 	if err := w.enqueue(wait); err != nil {
 		return Result{}, err
 	}
@@ -157,7 +171,10 @@ func (w *Writer) AddAll(ctx context.Context, events []*trigger.Event) []Verdict 
 			list, places = append(list, &waiting{event: e, done: make(chan answer, 1)}), append(places, i)
 		}
 	}
-	err := w.enqueue(list...)
+	err := w.match(ctx, list...)
+	if err == nil {
+		err = w.enqueue(list...)
+	}
 	timer := time.NewTimer(maxWait)
 	defer timer.Stop()
 	for n, wait := range list {
@@ -246,7 +263,7 @@ func (w *Writer) Run(ctx context.Context) error {
 				}()
 				continue
 			}
-			if ended == nil && running == 0 {
+			if ended == nil && running == 0 && !w.isAway() {
 				return nil
 			}
 		}
@@ -266,6 +283,13 @@ func (w *Writer) queued() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.queue.waiting
+}
+
+// isAway reports whether events will be queued again.
+func (w *Writer) isAway() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.away > 0 || w.queue.waiting > 0
 }
 
 // close refuses everything new.

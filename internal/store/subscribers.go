@@ -71,6 +71,13 @@ func (s *Store) RememberedSubscribers(ctx context.Context, orgIDs []int64) (map[
 	return found, nil
 }
 
+// PeekSubscribers returns the webhooks of an organization as this node remembers
+// them, nil if it does not. They may have changed since.
+func (s *Store) PeekSubscribers(orgID int64) *trigger.Subscribers {
+	subs, _ := s.subs.View().Get(orgID)
+	return subs
+}
+
 func (s *Store) loadSubscribers(ctx context.Context, orgID int64) (*trigger.Subscribers, error) {
 	view := s.subs.View()
 	subs, err := s.readSubscribers(ctx, s.hot, orgID)

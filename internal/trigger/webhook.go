@@ -88,9 +88,24 @@ type Subscribers struct {
 // and payload is owed to. None means that it is owed to the inbox.
 func (s *Subscribers) Match(dst []*Webhook, eventType string, payload []byte) []*Webhook {
 	for i := range s.Webhooks {
-		if w := &s.Webhooks[i]; w.State.Receives() && w.Filter.Match(eventType, payload) {
+		if w := &s.Webhooks[i]; w.Matches(eventType, payload) {
 			dst = append(dst, w)
 		}
 	}
 	return dst
+}
+
+// HasContent reports whether any webhook has a content filter.
+func (s *Subscribers) HasContent() bool {
+	for i := range s.Webhooks {
+		if s.Webhooks[i].Filter.Content != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// Matches reports whether the webhook gets events of this type and payload.
+func (w *Webhook) Matches(eventType string, payload []byte) bool {
+	return w.State.Receives() && w.Filter.Match(eventType, payload)
 }

@@ -1,18 +1,23 @@
-package api
+// Package fair divides what all organizations share, so that none of them takes
+// it from the others.
+package fair
 
 import (
 	"context"
 	"math"
+	"runtime"
 	"slices"
 	"sync"
 )
 
-// turns lets a few work at a time, of many organizations. Where more want to, the
-// next turn is of the organization that has worked least: each has a virtual
-// time, which goes on with its work, and which begins, after a rest, where the
-// others are. So whoever works little hardly waits, however much others want.
-// All turns of one organization are in the order in which it asked for them.
-type turns struct {
+// Turns lets a few goroutines work at a time, on behalf of many organizations. If
+// more want to work, the next turn goes to the organization that has worked least:
+// each one has a virtual time, which advances with its work and which starts,
+// after a rest, where the others are. So an organization that works little hardly
+// waits, however much the others want. The turns of one organization come in the
+// order in which it asked for them. [NewTurns] makes one; it may be used from many
+// goroutines.
+type Turns struct {
 	each int // turns at a time of one organization, at most
 
 	mu    sync.Mutex
@@ -20,6 +25,17 @@ type turns struct {
 	busy  int                // organizations that work or wait
 	clock int64              // the virtual time of whoever has worked least, of the busy ones
 	of    map[int64]*account // by organization
+}
+
+// Millisecond is the work of about a millisecond, in the unit of the turns that
+// [ForProcessors] returns: a step of some 100 ns.
+const Millisecond = 10_000
+
+// ForProcessors returns turns for work that needs nothing but a processor, of which
+// it leaves half to everything else.
+func ForProcessors() *Turns {
+	processors := runtime.GOMAXPROCS(0)
+	return NewTurns(max(1, processors/2), processors)
 }
 
 // account is an organization's.
@@ -31,13 +47,15 @@ type account struct {
 
 func (a *account) isIdle() bool { return a.working == 0 && len(a.waiting) == 0 }
 
-// newTurns makes turns for so many at a time, and so many of one organization.
-func newTurns(most, each int) *turns {
-	return &turns{free: most, each: each, of: map[int64]*account{}}
+// NewTurns returns turns of which at most so many run at a time in all, and at most
+// each of one organization.
+func NewTurns(most, each int) *Turns {
+	return &Turns{free: most, each: each, of: map[int64]*account{}}
 }
 
-// take waits for a turn, which done ends. The error is that of ctx.
-func (t *turns) take(ctx context.Context, organizationID int64) error {
+// Take waits for a turn, which [Turns.Done] ends. It returns the error of ctx if
+// that ends first.
+func (t *Turns) Take(ctx context.Context, organizationID int64) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -72,8 +90,9 @@ func (t *turns) take(ctx context.Context, organizationID int64) error {
 	return ctx.Err()
 }
 
-// done ends a turn in which so much work was done.
-func (t *turns) done(organizationID int64, work int) {
+// Done ends a turn in which this much work was done, in any unit that all of the
+// callers share.
+func (t *Turns) Done(organizationID int64, work int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	a := t.of[organizationID]
@@ -83,9 +102,9 @@ func (t *turns) done(organizationID int64, work int) {
 	t.rest(a)
 }
 
-// mustYield counts work of a turn that goes on, and reports whether somebody
-// waits who has worked less: then the turn must end.
-func (t *turns) mustYield(organizationID int64, work int) bool {
+// MustYield counts work of a turn that goes on, and reports whether an organization
+// that has worked less is waiting: then the turn should end.
+func (t *Turns) MustYield(organizationID int64, work int) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	a := t.of[organizationID]
@@ -94,9 +113,16 @@ func (t *turns) mustYield(organizationID int64, work int) bool {
 	return next != nil && next.time < a.time
 }
 
+// IsIdle reports whether no turn is under way and none is waited for.
+func (t *Turns) IsIdle() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.busy == 0
+}
+
 // arrive makes an account a busy one, just ahead of all others unless it has
 // worked more of late.
-func (t *turns) arrive(organizationID int64) *account {
+func (t *Turns) arrive(organizationID int64) *account {
 	t.advance()
 	a := t.of[organizationID]
 	if a == nil {
@@ -109,7 +135,7 @@ func (t *turns) arrive(organizationID int64) *account {
 }
 
 // rest follows an account of which a turn has ended.
-func (t *turns) rest(a *account) {
+func (t *Turns) rest(a *account) {
 	if a.isIdle() {
 		t.advanceTo(a.time)
 		t.busy--
@@ -121,10 +147,10 @@ func (t *turns) rest(a *account) {
 }
 
 // advance sets the clock, and forgets who is idle and not ahead of it.
-func (t *turns) advance() { t.advanceTo(math.MaxInt64) }
+func (t *Turns) advance() { t.advanceTo(math.MaxInt64) }
 
 // advanceTo is advance where somebody else is busy, with the given time.
-func (t *turns) advanceTo(least int64) {
+func (t *Turns) advanceTo(least int64) {
 	for id, a := range t.of {
 		if !a.isIdle() {
 			least = min(least, a.time)
@@ -138,7 +164,7 @@ func (t *turns) advanceTo(least int64) {
 }
 
 // handOut begins the turns that there is room for.
-func (t *turns) handOut() {
+func (t *Turns) handOut() {
 	for t.free > 0 {
 		a := t.next()
 		if a == nil {
@@ -152,7 +178,7 @@ func (t *turns) handOut() {
 }
 
 // next is the account whose turn it is; nil if none waits that may have one.
-func (t *turns) next() (next *account) {
+func (t *Turns) next() (next *account) {
 	least := int64(math.MaxInt64)
 	for _, a := range t.of {
 		if len(a.waiting) > 0 && a.working < t.each && a.time < least {
