@@ -63,13 +63,13 @@ type API struct {
 	stopping chan struct{} // closed when the server begins to stop
 	stopped  sync.Once
 
-	bell  bell         // rings when an inbox has something new
-	types *typeCache   // event types that are validated
-	rates limit.Shared // by organization
-	keys  *keyCache
-	token *tokenCache
-	used  *budget  // bytes of bodies and answers
-	files sync.Map // by name
+	inboxes notifier     // of what is new in them
+	types   *typeCache   // event types that are validated
+	rates   limit.Shared // by organization
+	keys    *keyCache
+	token   *tokenCache
+	used    *budget  // bytes of bodies and answers
+	files   sync.Map // by name
 
 	answering *budget // answers with files under way
 
@@ -152,7 +152,7 @@ func (a *API) Handler() http.Handler {
 	a.token = newTokenCache(a.Store)
 	a.signups.Window = signupWindow
 	a.used, a.answering = newBudget(maxBodies), newBudget(maxFiles)
-	a.used.now = a.Now
+	a.used.now, a.inboxes.now = a.Now, a.Now
 	a.types = newTypeCache(a.Store, a.Writer.Turns)
 	for q, policy := range quotaPolicies() {
 		a.meters[q].policy = policy

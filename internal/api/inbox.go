@@ -120,7 +120,7 @@ func (a *API) claimInbox(w http.ResponseWriter, r *request) error {
 		if _, err := a.Store.ReleaseInbox(context.WithoutCancel(r.Context()), r.orgID(), claim, ids, 0); err != nil {
 			a.Store.LoseClaim(r.orgID(), claim, until)
 		}
-		a.bell.ring(r.orgID())
+		a.inboxes.notify(r.orgID())
 		return err
 	}
 	head := append([]byte(`{"claim":"`+claim.String()+`","leased_until":`), appendTimeOrNull(nil, until)...)
@@ -129,25 +129,48 @@ func (a *API) claimInbox(w http.ResponseWriter, r *request) error {
 }
 
 // claimWaiting claims, again and again until there is something or the wait is
-// over.
+// over. Only the first try is made at once; the others are made in turn.
 func (a *API) claimWaiting(r *request, want store.InboxPage, claim trigger.ID, lease, wait time.Duration) (page []store.InboxEvent, until time.Time, err error) {
-	over := time.NewTimer(wait)
-	defer over.Stop()
+	if wait == 0 {
+		return a.Store.ClaimInbox(r.Context(), r.orgID(), want, claim, lease)
+	}
+	inbox := a.inboxes.join(r.orgID())
+	defer inbox.leave()
+	try := func() error {
+		begun := a.Now()
+		page, until, err = a.Store.ClaimInbox(r.Context(), r.orgID(), want, claim, lease)
+		if err == nil && len(page) == 0 {
+			inbox.foundNothing(begun)
+		}
+		return err
+	}
+	waiting, cancel := context.WithTimeout(r.Context(), wait)
+	defer cancel()
 	again := time.NewTicker(lookAgain)
 	defer again.Stop()
-	for {
-		rung, open := a.bell.wait(r.orgID()) // before the look, so that nothing comes between
-		page, until, err = a.Store.ClaimInbox(r.Context(), r.orgID(), want, claim, lease)
-		if err != nil || len(page) > 0 || wait == 0 || !open {
+	for first := true; ; first = false {
+		news, open := inbox.wait()
+		if first {
+			_ = try()
+		} else {
+			_ = inbox.inTurn(waiting, func() error { // else the wait is over
+				if inbox.isEmpty(lookAgain / 2) { // by the look of another request
+					return nil
+				}
+				return try()
+			})
+		}
+		if err != nil || len(page) > 0 || !open {
 			return page, until, err
 		}
 		select {
-		case <-rung:
+		case <-news:
 		case <-again.C:
-		case <-over.C:
+		case <-waiting.Done():
+			if r.Context().Err() != nil {
+				return nil, until, trigger.NewUnavailable(r.Context().Err(), time.Second)
+			}
 			return nil, until, nil
-		case <-r.Context().Done():
-			return nil, until, trigger.NewUnavailable(r.Context().Err(), time.Second)
 		}
 	}
 }
@@ -242,7 +265,7 @@ func (a *API) releaseInbox(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	a.bell.ring(r.orgID())
+	a.inboxes.notify(r.orgID())
 	answer(w, http.StatusOK, fates{in.fates(had, "released")})
 	return nil
 }

@@ -31,7 +31,7 @@ func (s *server) impatient(t *testing.T) {
 	other.Start()
 	s.URL = other.URL
 	t.Cleanup(func() {
-		s.api.bell.close()
+		s.api.inboxes.close()
 		other.Close()
 	})
 }
@@ -145,7 +145,7 @@ func TestClaimWaits(t *testing.T) {
 		s.impatient(t)
 		key := s.newKey(t, "enterprise")
 		c := s.as(key)
-		for i := range 20 { // each would take a second without the bell
+		for i := range 20 { // each would take a second without being woken
 			claims := make(chan client.Claim)
 			go func() {
 				got, err := c.ClaimInbox(t.Context(), client.ClaimInput{WaitSeconds: 30})
@@ -194,7 +194,7 @@ func TestClaimWaits(t *testing.T) {
 			ended <- got
 		}()
 		eventually(t, "it waits", func() bool { return s.isWaited() })
-		s.api.bell.close()
+		s.api.inboxes.close()
 		if got := <-ended; got.ID != "" {
 			t.Errorf("at the stop: %+v", got)
 		}
@@ -204,11 +204,11 @@ func TestClaimWaits(t *testing.T) {
 	})
 }
 
-// isWaited reports whether somebody waits for the bell.
+// isWaited reports whether a request waits for an inbox.
 func (s *server) isWaited() bool {
-	s.api.bell.mu.Lock()
-	defer s.api.bell.mu.Unlock()
-	return len(s.api.bell.waiting) > 0
+	s.api.inboxes.mu.Lock()
+	defer s.api.inboxes.mu.Unlock()
+	return len(s.api.inboxes.of) > 0
 }
 
 func TestInboxRefusals(t *testing.T) {
@@ -321,7 +321,7 @@ func TestStreamHasNoGap(t *testing.T) {
 		eventually(t, "what has come due is shown", sees(later))
 		last := s.postTo(t, key, client.EventInput{})
 		eventually(t, "it goes on", sees(last))
-		s.api.bell.close()
+		s.api.inboxes.close()
 		stop()
 		following.Wait()
 	})
@@ -408,7 +408,7 @@ func TestStreamHeartbeat(t *testing.T) {
 			t.Fatalf("%q, %v; want %q", lines.Text(), lines.Err(), want)
 		}
 	}
-	s.api.bell.close()
+	s.api.inboxes.close()
 	if lines.Scan() || lines.Err() != nil {
 		t.Errorf("after the stop: %q, %v", lines.Text(), lines.Err())
 	}

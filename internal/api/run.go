@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"sync"
 	"time"
 )
 
@@ -21,7 +20,7 @@ func (a *API) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			a.stopped.Do(func() { close(a.stopping) })
-			a.bell.close()
+			a.inboxes.close()
 			a.noteKeys(context.WithoutCancel(ctx))
 			return nil
 		case <-tick.C:
@@ -68,49 +67,4 @@ func (a *API) noteKeys(ctx context.Context) {
 }
 
 // Arrived says that an organization's inbox has something new.
-func (a *API) Arrived(orgID int64) { a.bell.ring(orgID) }
-
-// bell wakes requests that wait for an organization's inbox.
-type bell struct {
-	mu      sync.Mutex
-	waiting map[int64]chan struct{} // by organization; closed to wake all that wait
-	closed  bool                    // nobody is to wait any more
-}
-
-// wait gives a channel that is closed when the organization's inbox has
-// something new, or nobody is to wait any more, which open tells.
-func (b *bell) wait(orgID int64) (rung <-chan struct{}, open bool) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.closed {
-		return nil, false
-	}
-	c := b.waiting[orgID]
-	if c == nil {
-		if b.waiting == nil {
-			b.waiting = map[int64]chan struct{}{}
-		}
-		c = make(chan struct{})
-		b.waiting[orgID] = c
-	}
-	return c, true
-}
-
-func (b *bell) ring(orgID int64) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if c := b.waiting[orgID]; c != nil {
-		close(c)
-		delete(b.waiting, orgID)
-	}
-}
-
-func (b *bell) close() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.closed = true
-	for orgID, c := range b.waiting {
-		close(c)
-		delete(b.waiting, orgID)
-	}
-}
+func (a *API) Arrived(orgID int64) { a.inboxes.notify(orgID) }

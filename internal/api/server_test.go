@@ -88,7 +88,7 @@ func serveStore(t *testing.T, db *storetest.DB, st *store.Store, set ...func(*AP
 	s.Start()
 	s.Client().CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	t.Cleanup(func() {
-		s.api.bell.close() // ends what waits
+		s.api.inboxes.close() // ends what waits
 		s.Close()
 		stop()
 		running.Wait()

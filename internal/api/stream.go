@@ -23,11 +23,12 @@ const (
 // stream is a request for what comes into an inbox, as it comes (Server-Sent
 // Events). Each event that is open is sent at least once.
 type stream struct {
-	api  *API
-	r    *request
-	w    http.ResponseWriter
-	conn *http.ResponseController
-	held *holding // for the page that is being sent
+	api   *API
+	r     *request
+	w     http.ResponseWriter
+	conn  *http.ResponseController
+	held  *holding // for the page that is being sent
+	inbox *inboxWaiters
 
 	top  trigger.ID               // the highest that was sent, or that the client has
 	due  time.Time                // what came due until then was looked at
@@ -45,6 +46,8 @@ func (a *API) streamInbox(w http.ResponseWriter, r *request) error {
 	}
 	s := &stream{api: a, r: r, w: w, conn: http.NewResponseController(w), sent: map[trigger.ID]time.Time{}, held: a.holdingOf(r)}
 	defer s.held.free()
+	s.inbox = a.inboxes.join(r.orgID())
+	defer s.inbox.leave()
 	last := r.Header.Get("Last-Event-Id")
 	if last == "" { // a browser that comes back has both, and the header is newer
 		last = q.values.Get("last_event_id")
@@ -81,7 +84,7 @@ func (s *stream) run() error {
 	beat := time.NewTicker(heartbeat)
 	defer beat.Stop()
 	for {
-		rung, open := s.api.bell.wait(s.r.orgID()) // before the look, so that nothing comes between
+		news, open := s.inbox.wait()
 		for more := true; more; {
 			var err error
 			if more, err = s.look(); s.r.Context().Err() != nil {
@@ -94,7 +97,7 @@ func (s *stream) run() error {
 			return nil
 		}
 		select {
-		case <-rung:
+		case <-news:
 		case <-again.C:
 		case <-beat.C:
 			if s.write([]byte(": heartbeat\n\n")) != nil {
@@ -126,7 +129,12 @@ func (s *stream) look() (more bool, err error) {
 		s.due, s.full = begun, begun
 	}
 	for !more {
-		page, next, err := s.api.Store.ListInbox(s.r.Context(), s.r.orgID(), low, s.page())
+		var page []store.InboxEvent
+		var next trigger.ID
+		err := s.inbox.inTurn(s.r.Context(), func() (err error) {
+			page, next, err = s.api.Store.ListInbox(s.r.Context(), s.r.orgID(), low, s.page())
+			return err
+		})
 		if err != nil {
 			return false, err
 		}
@@ -164,7 +172,12 @@ func (s *stream) forget(now time.Time) {
 func (s *stream) lookDue(low trigger.ID, now time.Time) error {
 	from := store.Due{At: s.due.Add(-streamBehind)}
 	for {
-		page, next, err := s.api.Store.DueInbox(s.r.Context(), s.r.orgID(), low, from, now, s.page())
+		var page []store.InboxEvent
+		var next store.Due
+		err := s.inbox.inTurn(s.r.Context(), func() (err error) {
+			page, next, err = s.api.Store.DueInbox(s.r.Context(), s.r.orgID(), low, from, now, s.page())
+			return err
+		})
 		if err != nil {
 			return err
 		}
