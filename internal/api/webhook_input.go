@@ -199,6 +199,9 @@ func (in *webhookInput) applySchedule(w *trigger.Webhook) (err error) {
 			return err
 		}
 	}
+	if w.Schedule.ShortPauses() > trigger.MaxShortPauses {
+		return invalid("#/schedule_seconds", "at most %d pauses of schedule_seconds may be shorter than 1 s", trigger.MaxShortPauses)
+	}
 	return nil
 }
 

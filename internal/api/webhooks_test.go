@@ -200,6 +200,7 @@ func TestWebhookRefusals(t *testing.T) {
 			`"timeout_seconds":0`: "#/timeout_seconds", `"timeout_seconds":0.999`: "#/timeout_seconds", `"timeout_seconds":30.001`: "#/timeout_seconds",
 			`"timeout_seconds":"5"`: "#/timeout_seconds", `"timeout_seconds":1e400`: "#/timeout_seconds",
 			`"schedule_seconds":[1,-1]`: "#/schedule_seconds/1", `"schedule_seconds":[604800.1]`: "#/schedule_seconds/0", `"schedule_seconds":[null]`: "#/schedule_seconds/0",
+			`"schedule_seconds":[0,0.5,5,0.999,0]`:                   "#/schedule_seconds",
 			`"schedule_seconds":[` + strings.Repeat("1,", 50) + `1]`: "#/schedule_seconds", `"schedule_seconds":5`: "#/schedule_seconds",
 			`"rate":0`: "#/rate", `"rate":0.0166`: "#/rate", `"rate":10000.1`: "#/rate", `"rate":-1`: "#/rate",
 			`"concurrency":0`: "#/concurrency", `"concurrency":65`: "#/concurrency", `"concurrency":1.5`: "#/concurrency",
@@ -265,7 +266,7 @@ func TestWebhookLimits(t *testing.T) {
 		o := newServer(t, db).newOwner(t)
 		for _, body := range []string{
 			`"types":[` + strings.Repeat(`"a",`, 19) + `"` + strings.Repeat("é", 127) + `"]`, `"types":["********"]`, `"types":[]`,
-			`"timeout_seconds":1`, `"timeout_seconds":30`, `"schedule_seconds":[` + strings.Repeat("604800,", 49) + `0]`,
+			`"timeout_seconds":1`, `"timeout_seconds":30`, `"schedule_seconds":[` + strings.Repeat("604800,", 49) + `0]`, `"schedule_seconds":[0,0,0,1]`,
 			`"rate":0.016666666666666666`, `"rate":10000`, `"concurrency":1`, `"concurrency":64`,
 			`"headers":{` + members(20) + `}`, `"headers":{"X-A":"` + strings.Repeat("a", 4096) + `"}`, `"headers":{}`,
 			`"auth":{"type":"basic","user":"","password":"a"}`, `"auth":{"type":"basic","user":"a","password":""}`, `"auth":{"type":"bearer","token":"a"}`,

@@ -42,6 +42,20 @@ func ParseSchedule(list string) (Schedule, error) {
 	return s, nil
 }
 
+// MaxShortPauses is how many pauses of a webhook's own schedule may be shorter than
+// a second: retries that follow at once multiply the work of a failed delivery.
+const MaxShortPauses = 3
+
+// ShortPauses returns how many pauses are shorter than a second.
+func (s Schedule) ShortPauses() (n int) {
+	for _, pause := range s {
+		if pause < time.Second {
+			n++
+		}
+	}
+	return n
+}
+
 // String is the form that ParseSchedule reads.
 func (s Schedule) String() string {
 	fields := make([]string, len(s))
