@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"triggerd/internal/store"
 	"triggerd/internal/trigger"
 )
 
@@ -52,9 +53,11 @@ func (a *API) watch(rt *route, w *recorder, r *request) *right {
 		g.done = true
 		return g
 	}
-	if rt.readsOnly() {
-		var ctx context.Context
-		ctx, g.cancel = context.WithCancelCause(r.Context())
+	if ctx := r.Context(); rt.scope != scopeIngest { // accepting an event takes none of what organizations share
+		ctx = store.WithOrganization(ctx, r.orgID())
+		if rt.readsOnly() {
+			ctx, g.cancel = context.WithCancelCause(ctx)
+		}
 		r.Request = r.WithContext(ctx)
 	}
 	g.mu.Lock() // check uses the timer

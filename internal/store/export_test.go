@@ -80,7 +80,7 @@ func MakePrivate(path string, chmod func(string, fs.FileMode) error) (warning st
 // AtOnce takes all connections for reading of a store on SQLite, at the same
 // time, and has each of them read. With drop they are closed afterwards.
 func (s *Store) AtOnce(ctx context.Context, drop bool) (err error) {
-	for _, db := range []*sql.DB{s.read, s.hot} {
+	for _, db := range []*sql.DB{s.read.DB, s.hot} {
 		conns := make([]*sql.Conn, readers)
 		for i := range conns {
 			conn, connErr := db.Conn(ctx)

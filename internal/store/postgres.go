@@ -28,6 +28,7 @@ type postgres struct {
 	hot, reads   *patientPool
 	server       serverWatch
 	hotDB, read  *sql.DB
+	shares       shares        // of read
 	partitioning chan struct{} // one at a time in this process
 	silence      atomic.Int64  // maxSilence, or less in a test
 	monotonic    func() time.Time
@@ -57,14 +58,16 @@ func openPostgres(ctx context.Context, s *Store, o Options) error {
 	}); err != nil {
 		return err
 	}
-	if p.reads, err = p.newPool(ctx, config, dial, max(1, o.PoolSize-hot), map[string]string{
+	reads := max(1, o.PoolSize-hot)
+	p.shares = newShares(reads, p.monotonic)
+	if p.reads, err = p.newPool(ctx, config, dial, reads, map[string]string{
 		"plan_cache_mode": "force_custom_plan", // a generic plan locks every day's partition
 	}); err != nil {
 		p.hot.Close()
 		return err
 	}
 	p.hotDB, p.read = p.hot.open(), p.reads.open()
-	s.dialect, s.hot, s.hotDays, s.read = p, p.hotDB, unprepared{p.hotDB}, p.read
+	s.dialect, s.hot, s.hotDays, s.read = p, p.hotDB, unprepared{p.hotDB}, &sharedDB{p.read, p.shares}
 	if err := p.prepare(ctx, s, o); err != nil {
 		return errors.Join(err, p.close())
 	}
@@ -182,6 +185,11 @@ func isAnswer(err error) bool {
 
 // transact runs fn in a transaction and ends it with commit, in one round trip.
 func (p *postgres) transact(ctx context.Context, commit string, fn func(querier) error) error {
+	leave, err := p.shares.enter(ctx)
+	if err != nil {
+		return err
+	}
+	defer leave()
 	conn, err := p.read.Conn(ctx)
 	if err != nil {
 		return err

@@ -16,6 +16,11 @@ import (
 // before an error are not to be used. It may return errSkip to leave a row out,
 // and errEnough to end the read: rowsOf then returns the rows before.
 func rowsOf[T any](ctx context.Context, q querier, scan func(row) (T, error), text string, args ...any) ([]T, error) {
+	leave, err := entered(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
 	rows, err := q.QueryContext(ctx, text, args...)
 	if err != nil {
 		return nil, err
@@ -49,6 +54,12 @@ var (
 // rowOf is rowsOf for the one row that a query has: sql.ErrNoRows if it has
 // none.
 func rowOf[T any](ctx context.Context, q querier, scan func(row) (T, error), text string, args ...any) (T, error) {
+	leave, err := entered(ctx, q)
+	if err != nil {
+		var zero T
+		return zero, err
+	}
+	defer leave()
 	return orZero(scan(q.QueryRowContext(ctx, text, args...)))
 }
 

@@ -29,6 +29,7 @@ type embedded struct {
 	read       *sql.DB
 	hot        *sql.DB // of ingest and the engine, so that requests never hold them up
 	writer     *writer
+	writes     shares // of the writer's line of others
 	clock      *clock
 	slice      int // events that one slice of dropDays deletes; adapts to its time
 }
@@ -57,12 +58,12 @@ func openSQLite(ctx context.Context, s *Store, o Options) error {
 	if err != nil {
 		return err
 	}
-	e := &embedded{lock: lock, clock: s.clock, slice: 64}
+	e := &embedded{lock: lock, clock: s.clock, slice: 64, writes: newShares(4*othersPerCommit, s.clock.monotonic)}
 	s.dialect = e
 	if err := e.open(ctx, s, o); err != nil {
 		return errors.Join(cannotOpen(o, err), e.close())
 	}
-	s.read, s.hot, s.hotDays = e.read, e.hot, e.hot
+	s.read, s.hot, s.hotDays = &sharedDB{e.read, newShares(readers, s.clock.monotonic)}, e.hot, e.hot
 	if err := e.learnPlain(ctx); err != nil {
 		return errors.Join(err, e.close())
 	}
@@ -155,6 +156,11 @@ func (e *embedded) freeLeases(ctx context.Context, s *Store) error {
 }
 
 func (e *embedded) write(ctx context.Context, fn func(querier) error) error {
+	leave, err := e.writes.enter(ctx)
+	if err != nil {
+		return err
+	}
+	defer leave()
 	return e.writer.do(ctx, e.writer.others, fn)
 }
 

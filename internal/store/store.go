@@ -57,9 +57,9 @@ type Store struct {
 	Database string     // which it is: the hosts, ports and name in PostgreSQL, for example db1:5432/events, or the folder
 	Warnings []string   // what the operator should know about this database
 
-	read    *sql.DB // requests and everything that is not hot
-	hot     *sql.DB // the few connections of ingest and the engine
-	hotDays querier // the same, for statements that read events or attempts
+	read    *sharedDB // requests and everything that is not hot
+	hot     *sql.DB   // the few connections of ingest and the engine
+	hotDays querier   // the same, for statements that read events or attempts
 	dialect dialect
 	clock   *clock
 	log     *slog.Logger
