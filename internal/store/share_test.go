@@ -38,9 +38,10 @@ func TestConnectionsAreShared(t *testing.T) {
 				_ = s.SetWebhookState(ctx, stuck, theirs, trigger.Paused) // waits for the lock
 			})
 		}
+		watching := db.SQL(t)
 		for waiting := 0; waiting < 3; { // of 10 connections 3 are for events, 1 is the server's own, and they get half of 6
 			const text = `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`
-			if err := conn.QueryRow(t.Context(), text).Scan(&waiting); err != nil {
+			if err := watching.QueryRowContext(t.Context(), text).Scan(&waiting); err != nil {
 				t.Fatal(err)
 			}
 		}
