@@ -4,7 +4,6 @@ package fair
 
 import (
 	"context"
-	"math"
 	"runtime"
 	"slices"
 	"sync"
@@ -22,9 +21,11 @@ type Turns struct {
 
 	mu    sync.Mutex
 	free  int
-	busy  int                // organizations that work or wait
-	clock int64              // the virtual time of whoever has worked least, of the busy ones
+	clock int64              // the virtual time of the busy account that has worked least
 	of    map[int64]*account // by organization
+	busy  order              // accounts that work or wait
+	ready order              // of them, those whose turn may begin
+	idle  order              // the others, as far as they have worked more than the clock says
 }
 
 // Millisecond is the work of about a millisecond, in the unit of the turns that
@@ -38,19 +39,13 @@ func ForProcessors() *Turns {
 	return NewTurns(max(1, processors/2), processors)
 }
 
-// account is an organization's.
-type account struct {
-	time    int64 // virtual
-	working int
-	waiting []chan struct{} // closed when the turn begins
-}
-
-func (a *account) isIdle() bool { return a.working == 0 && len(a.waiting) == 0 }
-
 // NewTurns returns turns of which at most so many run at a time in all, and at most
 // each of one organization.
 func NewTurns(most, each int) *Turns {
-	return &Turns{free: most, each: each, of: map[int64]*account{}}
+	return &Turns{
+		free: most, each: each, of: map[int64]*account{},
+		busy: order{kind: inBusy}, ready: order{kind: inReady}, idle: order{kind: inIdle},
+	}
 }
 
 // Take waits for a turn, which [Turns.Done] ends. It returns the error of ctx if
@@ -60,33 +55,39 @@ func (t *Turns) Take(ctx context.Context, organizationID int64) error {
 		return err
 	}
 	t.mu.Lock()
-	a := t.of[organizationID]
-	if a == nil || a.isIdle() {
-		a = t.arrive(organizationID)
+	a := t.account(organizationID)
+	if t.free > 0 && a.working < t.each && len(a.waiting) == 0 && t.ready.Len() == 0 { // the usual case
+		a.working++
+		t.free--
+		t.place(a)
+		t.mu.Unlock()
+		return nil
 	}
-	ready := make(chan struct{})
-	a.waiting = append(a.waiting, ready)
+	begins := make(chan struct{})
+	a.waiting = append(a.waiting, begins)
+	t.place(a)
 	t.handOut()
 	t.mu.Unlock()
 	select {
-	case <-ready:
+	case <-begins:
 		return nil
 	default:
 	}
 	select {
-	case <-ready:
+	case <-begins:
 		return nil
 	case <-ctx.Done():
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if i := slices.Index(a.waiting, ready); i >= 0 {
+	if i := slices.Index(a.waiting, begins); i >= 0 {
 		a.waiting = slices.Delete(a.waiting, i, i+1)
 	} else { // it began just now
 		a.working--
 		t.free++
 	}
-	t.rest(a)
+	t.place(a)
+	t.handOut()
 	return ctx.Err()
 }
 
@@ -99,7 +100,8 @@ func (t *Turns) Done(organizationID int64, work int) {
 	a.time += int64(work)
 	a.working--
 	t.free++
-	t.rest(a)
+	t.place(a)
+	t.handOut()
 }
 
 // MustYield counts work of a turn that goes on, and reports whether an organization
@@ -109,7 +111,8 @@ func (t *Turns) MustYield(organizationID int64, work int) bool {
 	defer t.mu.Unlock()
 	a := t.of[organizationID]
 	a.time += int64(work)
-	next := t.next()
+	t.place(a)
+	next := t.ready.first()
 	return next != nil && next.time < a.time
 }
 
@@ -117,56 +120,46 @@ func (t *Turns) MustYield(organizationID int64, work int) bool {
 func (t *Turns) IsIdle() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.busy == 0
+	return t.busy.Len() == 0
 }
 
-// arrive makes an account a busy one, just ahead of all others unless it has
-// worked more of late.
-func (t *Turns) arrive(organizationID int64) *account {
-	t.advance()
+// account finds or makes the account of an organization that wants a turn. If it
+// was idle, it is just ahead of all others, unless it has worked more of late.
+func (t *Turns) account(organizationID int64) *account {
 	a := t.of[organizationID]
 	if a == nil {
-		a = &account{}
+		a = &account{id: organizationID, time: t.clock - 1, at: [orders]int{-1, -1, -1}}
 		t.of[organizationID] = a
 	}
-	a.time = max(a.time, t.clock-1)
-	t.busy++
+	if a.isIdle() {
+		a.time = max(a.time, t.clock-1)
+	}
 	return a
 }
 
-// rest follows an account of which a turn has ended.
-func (t *Turns) rest(a *account) {
-	if a.isIdle() {
-		t.advanceTo(a.time)
-		t.busy--
-	}
-	if t.handOut(); t.busy == 0 { // nobody is behind or ahead of anybody
+// place puts an account that has changed where it belongs, sets the clock, and
+// forgets the accounts that are idle and not ahead of it.
+func (t *Turns) place(a *account) {
+	t.busy.set(a, !a.isIdle())
+	t.ready.set(a, len(a.waiting) > 0 && a.working < t.each)
+	t.idle.set(a, a.isIdle())
+	if least := t.busy.first(); least != nil {
+		t.clock = max(t.clock, least.time)
+	} else { // no account is behind or ahead of another
 		clear(t.of)
-		t.clock = 0
+		t.idle.list, t.clock = nil, 0
+		return
 	}
-}
-
-// advance sets the clock, and forgets who is idle and not ahead of it.
-func (t *Turns) advance() { t.advanceTo(math.MaxInt64) }
-
-// advanceTo is advance where somebody else is busy, with the given time.
-func (t *Turns) advanceTo(least int64) {
-	for id, a := range t.of {
-		if !a.isIdle() {
-			least = min(least, a.time)
-		} else if a.time < t.clock {
-			delete(t.of, id)
-		}
-	}
-	if least < math.MaxInt64 {
-		t.clock = max(t.clock, least)
+	for first := t.idle.first(); first != nil && first.time < t.clock; first = t.idle.first() {
+		t.idle.set(first, false)
+		delete(t.of, first.id)
 	}
 }
 
 // handOut begins the turns that there is room for.
 func (t *Turns) handOut() {
 	for t.free > 0 {
-		a := t.next()
+		a := t.ready.first()
 		if a == nil {
 			return
 		}
@@ -174,16 +167,6 @@ func (t *Turns) handOut() {
 		a.waiting = a.waiting[1:]
 		a.working++
 		t.free--
+		t.place(a)
 	}
-}
-
-// next is the account whose turn it is; nil if none waits that may have one.
-func (t *Turns) next() (next *account) {
-	least := int64(math.MaxInt64)
-	for _, a := range t.of {
-		if len(a.waiting) > 0 && a.working < t.each && a.time < least {
-			next, least = a, a.time
-		}
-	}
-	return next
 }
