@@ -94,7 +94,7 @@ func (s *Store) StopWebhook(ctx context.Context, stop Stop) (stopped bool, err e
 		Type: trigger.WebhookGone, About: stop.WebhookID, Reason: trigger.GoneByReceiver, Once: strconv.FormatInt(micros(now), 10),
 	}
 	if stop.State == trigger.Paused {
-		n.Type, n.Reason = trigger.WebhookPaused, "its receiver has asked for it"
+		n.Type, n.Reason = trigger.WebhookPaused, "its receiver answered with the directive disable"
 	}
 	_, err = s.setWebhook(ctx, stop.OrganizationID, stop.WebhookID, func(w *trigger.Webhook, changed int64) error {
 		switch {
@@ -118,7 +118,7 @@ func (s *Store) StopWebhook(ctx context.Context, stop Stop) (stopped bool, err e
 	return err == nil, err
 }
 
-var errUnchanged = errors.New("it is so already")
+var errUnchanged = errors.New("the webhook is in that state already")
 
 // Failing lists up to a thousand webhooks that do nothing but fail and have
 // come to a stage at which something is to be done.

@@ -162,7 +162,7 @@ func (s *Store) changeWebhook(ctx context.Context, q querier, w, before *trigger
 // its events go.
 func (s *Store) check(w *trigger.Webhook) error {
 	if s.keeps > 0 && w.Schedule.Span()+24*time.Hour > s.keeps {
-		return trigger.Errorf(trigger.Invalid, "the schedule lasts for %s, and events are kept for %s: leave a day between them",
+		return trigger.Errorf(trigger.Invalid, "the schedule lasts for %s, but events are kept for %s: it must be at least a day shorter",
 			w.Schedule.Span().Round(time.Minute), s.keeps)
 	}
 	return w.Check()

@@ -40,9 +40,9 @@ func (k *APIKey) Check() error {
 	case k.Name != "" && checkText("name", k.Name, MaxName) != nil:
 		return checkText("name", k.Name, MaxName)
 	case k.Scopes == 0 || k.Scopes&^AllScopes != 0:
-		return Errorf(Invalid, "a key has one or more of the scopes ingest, read and manage").At("#/scopes")
+		return Errorf(Invalid, "scopes must have one or more of ingest, read and manage").At("#/scopes")
 	case len(k.Networks) > MaxNetworks:
-		return Errorf(Invalid, "a key has at most %d networks", MaxNetworks).At("#/networks")
+		return Errorf(Invalid, "networks must have at most %d elements; got %d", MaxNetworks, len(k.Networks)).At("#/networks")
 	}
 	return nil
 }
@@ -58,7 +58,7 @@ func (k *APIKey) Allows(addr netip.Addr) bool {
 // error is Forbidden for the scopes, and Invalid, with a pointer, for the rest.
 func (k *APIKey) MayMake(other *APIKey) error {
 	if lacking := other.Scopes &^ k.Scopes; lacking != 0 {
-		e := Errorf(Forbidden, "scopes has %s, and this key has %s alone: a key gives no scope that it lacks", lacking, k.Scopes)
+		e := Errorf(Forbidden, "scopes must not include %s: this key has only %s", lacking, k.Scopes)
 		e.Code = "missing_scope"
 		return e
 	}
@@ -69,10 +69,10 @@ func (k *APIKey) MayMake(other *APIKey) error {
 	case k.ExpiresAt.IsZero():
 		return nil
 	case other.ExpiresAt.IsZero():
-		return Errorf(Invalid, "expires_at is never, and this key ends at %s: a key makes none that outlasts it", AppendTime(nil, k.ExpiresAt)).At("#/expires_at")
+		return Errorf(Invalid, "expires_at must not be after this key ends, at %s; got never", AppendTime(nil, k.ExpiresAt)).At("#/expires_at")
 	case other.ExpiresAt.After(k.ExpiresAt):
-		return Errorf(Invalid, "expires_at is %s, and this key ends at %s: a key makes none that outlasts it",
-			AppendTime(nil, other.ExpiresAt), AppendTime(nil, k.ExpiresAt)).At("#/expires_at")
+		return Errorf(Invalid, "expires_at must not be after this key ends, at %s; got %s",
+			AppendTime(nil, k.ExpiresAt), AppendTime(nil, other.ExpiresAt)).At("#/expires_at")
 	}
 	return nil
 }
@@ -84,13 +84,13 @@ func (k *APIKey) mayComeFrom(networks []netip.Prefix) error {
 	case len(k.Networks) == 0:
 		return nil
 	case len(networks) == 0:
-		return Errorf(Invalid, "networks is empty, which is anywhere, and this key has %s: each must lie within one of them", k.Networks).At("#/networks")
+		return Errorf(Invalid, "networks must lie within those of this key, %s; got an empty list, which allows every address", k.Networks).At("#/networks")
 	}
 	for i, inner := range networks {
 		if !slices.ContainsFunc(k.Networks, func(outer netip.Prefix) bool {
 			return outer.Bits() <= inner.Bits() && outer.Contains(inner.Addr())
 		}) {
-			return Errorf(Invalid, "networks has %s, and this key has %s: each must lie within one of them", inner, k.Networks).
+			return Errorf(Invalid, "networks must lie within those of this key, %s; got %s", k.Networks, inner).
 				At("#/networks/" + strconv.Itoa(i))
 		}
 	}
@@ -135,7 +135,7 @@ func ParseScopes(names []string) (s Scopes, err error) {
 	for _, name := range names {
 		i := slices.Index(scopeNames(), name)
 		if i < 0 {
-			return 0, Errorf(Invalid, "a scope is ingest, read or manage")
+			return 0, Errorf(Invalid, "a scope must be ingest, read or manage; got %.60q", name)
 		}
 		s |= 1 << i
 	}

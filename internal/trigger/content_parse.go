@@ -18,11 +18,11 @@ import (
 func ParseContent(raw []byte) (*Content, error) {
 	switch {
 	case len(raw) > MaxContent:
-		return nil, contentErrorf("", "is over %d bytes", MaxContent)
+		return nil, contentErrorf("", "must have at most %d bytes", MaxContent)
 	case !utf8.Valid(raw):
-		return nil, contentErrorf("", "is not UTF-8")
+		return nil, contentErrorf("", "must be valid UTF-8")
 	case !json.Valid(raw):
-		return nil, contentErrorf("", "is not valid JSON")
+		return nil, contentErrorf("", "must be valid JSON")
 	}
 	c := &Content{raw: bytes.Clone(raw), nodes: []pathNode{{parent: -1}}}
 	p := contentParser{content: c}
@@ -53,7 +53,7 @@ type contentParser struct {
 // condition reads the condition at a place and depth.
 func (p *contentParser) condition(raw []byte, at string, depth int) (clause, error) {
 	if depth > MaxContentDepth {
-		return clause{}, contentErrorf(at, "is nested over %d conditions deep", MaxContentDepth)
+		return clause{}, contentErrorf(at, "must be nested at most %d conditions deep", MaxContentDepth)
 	}
 	members, err := parseMembers(raw, at)
 	if err != nil {
@@ -101,7 +101,7 @@ func (p *contentParser) condition(raw []byte, at string, depth int) (clause, err
 // leaf reads a condition with a path.
 func (p *contentParser) leaf(path []byte, members []jsonMember, at string) (clause, error) {
 	if p.leaves++; p.leaves > MaxContentLeaves {
-		return clause{}, contentErrorf(at, "is one path too many: there may be %d", MaxContentLeaves)
+		return clause{}, contentErrorf(at, "exceeds the limit of %d paths", MaxContentLeaves)
 	}
 	c := clause{kind: clausePath, at: at}
 	tokens, err := parsePointer(path, at+"/path")
@@ -120,7 +120,7 @@ func (p *contentParser) leaf(path []byte, members []jsonMember, at string) (clau
 		c.operators = append(c.operators, operators...)
 	}
 	if len(c.operators) == 0 {
-		return clause{}, contentErrorf(at, "has no operator: equals, any_of, anything_but, prefix, exists or numeric")
+		return clause{}, contentErrorf(at, "must have an operator: equals, any_of, anything_but, prefix, exists or numeric")
 	}
 	return c, nil
 }
@@ -131,9 +131,9 @@ func parsePointer(raw []byte, at string) ([]string, error) {
 	pointer := v.unescaped()
 	switch {
 	case v.kind != kindString:
-		return nil, contentErrorf(at, "must be a string of Unicode text")
+		return nil, contentErrorf(at, "must be a string without lone surrogates")
 	case len(pointer) > MaxContentPath:
-		return nil, contentErrorf(at, "is over %d bytes", MaxContentPath)
+		return nil, contentErrorf(at, "must have at most %d bytes", MaxContentPath)
 	case pointer == "":
 		return nil, nil
 	case pointer[0] != '/':
@@ -141,7 +141,7 @@ func parsePointer(raw []byte, at string) ([]string, error) {
 	}
 	for i := range len(pointer) {
 		if pointer[i] == '~' && !strings.HasPrefix(pointer[i+1:], "0") && !strings.HasPrefix(pointer[i+1:], "1") {
-			return nil, contentErrorf(at, "has a ~ that is not of ~0 or ~1 (RFC 6901)")
+			return nil, contentErrorf(at, "must have ~ only in ~0 or ~1 (RFC 6901)")
 		}
 	}
 	tokens := strings.Split(pointer[1:], "/")
@@ -188,7 +188,7 @@ func parseAnyOf(o operator, raw []byte) ([]operator, error) {
 		return nil, err
 	}
 	if len(elements) > MaxContentValues {
-		return nil, contentErrorf(o.at, "has more than %d values", MaxContentValues)
+		return nil, contentErrorf(o.at, "must have at most %d values; got %d", MaxContentValues, len(elements))
 	}
 	for i, element := range elements {
 		operand, err := parseOperand(element, o.at+"/"+strconv.Itoa(i), scalarKinds)
@@ -237,7 +237,7 @@ func parseOperand(raw []byte, at, kinds string) (jsonValue, error) {
 		v.text, v.escaped = []byte(v.unescaped()), false
 		return v, nil
 	case v.kind == kindBroken:
-		return v, contentErrorf(at, "has a lone surrogate")
+		return v, contentErrorf(at, "must not have a lone surrogate")
 	}
 	switch kinds {
 	case string(kindString):
@@ -270,9 +270,9 @@ func parseMembers(raw []byte, at string) ([]jsonMember, error) {
 		s.at++ // the colon
 		switch {
 		case v.kind != kindString:
-			return nil, contentErrorf(at, "has a member whose name has a lone surrogate")
+			return nil, contentErrorf(at, "must not have a member whose name has a lone surrogate")
 		case slices.ContainsFunc(members, func(m jsonMember) bool { return m.name == name }):
-			return nil, contentErrorf(at, "has the member %.64q twice", name)
+			return nil, contentErrorf(at, "must have the member %.64q only once", name)
 		}
 		members = append(members, jsonMember{name, s.skip()})
 		if s.next() == ',' {

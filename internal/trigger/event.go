@@ -40,9 +40,9 @@ func NewEvent(orgID int64, eventType, dedupID string, payload []byte) (*Event, e
 	}
 	switch {
 	case len(dedupID) > MaxDedupID:
-		return nil, Errorf(Invalid, "dedup_id is over %d bytes", MaxDedupID)
+		return nil, Errorf(Invalid, "dedup_id must have at most %d bytes; got %d", MaxDedupID, len(dedupID))
 	case !utf8.ValidString(dedupID) || strings.IndexByte(dedupID, 0) >= 0:
-		return nil, Errorf(Invalid, "dedup_id must be UTF-8 without NUL")
+		return nil, Errorf(Invalid, "dedup_id must be valid UTF-8 without NUL")
 	}
 	return &Event{OrganizationID: orgID, Type: eventType, DedupID: dedupID, Payload: payload}, nil
 }
@@ -158,7 +158,7 @@ func ParseStatus(s string) (Status, error) {
 	case Pending, Delivered, Failed:
 		return st, nil
 	}
-	return "", Errorf(Invalid, "status must be pending, delivered or failed")
+	return "", Errorf(Invalid, "status must be pending, delivered or failed; got %.60q", s)
 }
 
 // StatusOf derives an event's status from whether open or failed deliveries

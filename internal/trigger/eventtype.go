@@ -29,7 +29,7 @@ func ParseValidationMode(s string) (ValidationMode, error) {
 	case ValidationOff, ValidationWarn, ValidationReject:
 		return m, nil
 	}
-	return "", Errorf(Invalid, "mode must be off, warn or reject")
+	return "", Errorf(Invalid, "mode must be off, warn or reject; got %.60q", s)
 }
 
 // Limits of event types.
@@ -46,9 +46,9 @@ func (t *EventType) Check() error {
 	}
 	switch {
 	case len(t.Schema) > MaxSchema:
-		return Errorf(Invalid, "a schema has at most %d bytes", MaxSchema).At("#/schema")
+		return Errorf(Invalid, "schema must have at most %d bytes; got %d", MaxSchema, len(t.Schema)).At("#/schema")
 	case !isNote(t.Description, MaxDescription):
-		return Errorf(Invalid, "description must be UTF-8 without NUL, at most %d bytes", MaxDescription).At("#/description")
+		return Errorf(Invalid, "description must have at most %d bytes of UTF-8 without NUL", MaxDescription).At("#/description")
 	}
 	return nil
 }

@@ -12,7 +12,7 @@ type Filter struct {
 // Invalid if one of them is, or there are more than 20 patterns.
 func ParseFilter(types []string, content []byte) (f Filter, err error) {
 	if len(types) > MaxPatterns {
-		return f, Errorf(Invalid, "a filter has at most %d patterns", MaxPatterns)
+		return f, Errorf(Invalid, "a filter must have at most %d patterns; got %d", MaxPatterns, len(types))
 	}
 	for _, text := range types {
 		p, err := ParsePattern(text)

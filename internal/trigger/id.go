@@ -58,7 +58,7 @@ func (id ID) String() string {
 // MarshalText is String, for what is written as JSON.
 func (id ID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
 
-var errID = errors.New("not an id: want 32 hexadecimal digits as 8-4-4-4-12")
+var errID = errors.New("not an id: want 32 hexadecimal digits in the form 8-4-4-4-12")
 
 // ParseID reads the canonical form, in either case.
 func ParseID(s string) (id ID, err error) {

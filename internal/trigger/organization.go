@@ -36,7 +36,7 @@ func ParseInboxMode(s string) (InboxMode, error) {
 	case Unmatched, Everything:
 		return m, nil
 	}
-	return "", Errorf(Invalid, "inbox must be unmatched or everything")
+	return "", Errorf(Invalid, "inbox must be unmatched or everything; got %.60q", s)
 }
 
 // Deduplication says what becomes of an event whose dedup id is known with
@@ -55,7 +55,7 @@ func ParseDeduplication(s string) (Deduplication, error) {
 	case Lenient, Strict:
 		return d, nil
 	}
-	return "", Errorf(Invalid, "deduplication must be lenient or strict")
+	return "", Errorf(Invalid, "deduplication must be lenient or strict; got %.60q", s)
 }
 
 // MaxRateLimit is the highest rate limit that an organization can be given, in
@@ -78,7 +78,7 @@ func ParseTier(s string) (Tier, error) {
 	case Free, Professional, Enterprise:
 		return t, nil
 	}
-	return "", Errorf(Invalid, "tier must be free, professional or enterprise")
+	return "", Errorf(Invalid, "tier must be free, professional or enterprise; got %.60q", s)
 }
 
 // CheckName judges an organization's name: 1–255 bytes of valid UTF-8 without
@@ -94,9 +94,9 @@ func checkText(what, s string, limit int) error {
 	case s == "":
 		return Errorf(Invalid, "%s must not be empty", what)
 	case len(s) > limit:
-		return Errorf(Invalid, "%s is over %d bytes", what, limit)
+		return Errorf(Invalid, "%s must have at most %d bytes; got %d", what, limit, len(s))
 	case !utf8.ValidString(s) || strings.ContainsFunc(s, isControl):
-		return Errorf(Invalid, "%s must be UTF-8 without control characters", what)
+		return Errorf(Invalid, "%s must be valid UTF-8 without control characters", what)
 	}
 	return nil
 }

@@ -19,8 +19,8 @@ func ParsePattern(pattern string) (Pattern, error) {
 	if err := checkText("event_type_filter", pattern, MaxFilter); err != nil {
 		return Pattern{}, err
 	}
-	if strings.Count(pattern, "*") > MaxStars {
-		return Pattern{}, Errorf(Invalid, "event_type_filter has more than %d stars", MaxStars)
+	if stars := strings.Count(pattern, "*"); stars > MaxStars {
+		return Pattern{}, Errorf(Invalid, "event_type_filter must have at most %d stars; got %d", MaxStars, stars)
 	}
 	return StoredPattern(pattern), nil
 }

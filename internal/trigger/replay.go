@@ -48,11 +48,11 @@ func (r *Replay) Check() error {
 	case !r.Since.Before(r.Until):
 		return Errorf(Invalid, "since must be before until")
 	case len(r.Types) > MaxPatterns:
-		return Errorf(Invalid, "a replay has at most %d patterns", MaxPatterns)
+		return Errorf(Invalid, "types must have at most %d patterns; got %d", MaxPatterns, len(r.Types))
 	case r.Status != "" && r.Status != Failed && r.Status != Delivered:
-		return Errorf(Invalid, "the status of a replay must be failed or delivered")
+		return Errorf(Invalid, "status must be failed or delivered; got %.60q", r.Status)
 	case r.Pace != 0 && (!(r.Pace >= MinRate) || r.Pace > MaxRate):
-		return Errorf(Invalid, "pace must be from %v to %v deliveries a second", MinRate, MaxRate)
+		return Errorf(Invalid, "pace must be from %v to %v deliveries a second; got %v", MinRate, MaxRate, r.Pace)
 	}
 	return nil
 }

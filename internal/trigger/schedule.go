@@ -29,13 +29,13 @@ func DefaultSchedule() Schedule {
 func ParseSchedule(list string) (Schedule, error) {
 	fields := strings.Split(list, ",")
 	if len(fields) > MaxPauses {
-		return nil, Errorf(Invalid, "a schedule has at most %d pauses", MaxPauses)
+		return nil, Errorf(Invalid, "a schedule must have at most %d pauses; got %d", MaxPauses, len(fields))
 	}
 	s := make(Schedule, 0, len(fields))
 	for _, field := range fields {
 		pause, err := time.ParseDuration(strings.TrimSpace(field))
 		if err != nil || pause < 0 || pause > MaxPause {
-			return nil, Errorf(Invalid, "%q is no pause: want durations from 0s to 168h as in 5s,5m,2h", field)
+			return nil, Errorf(Invalid, "%.60q is not a pause: want durations from 0s to 168h, for example 5s,5m,2h", field)
 		}
 		s = append(s, pause)
 	}

@@ -28,7 +28,7 @@ func ParseFormat(s string) (Format, error) {
 	case FormatStandard, FormatCloudEvents, FormatPayload:
 		return f, nil
 	}
-	return "", Errorf(Invalid, "format must be standard, cloudevents or payload")
+	return "", Errorf(Invalid, "format must be standard, cloudevents or payload; got %.60q", s)
 }
 
 // ContentType is that of a delivery's body.
@@ -73,15 +73,15 @@ func (a Auth) MarshalText() ([]byte, error) { return []byte(a.String()), nil }
 func (w *Webhook) Check() error {
 	switch {
 	case w.Timeout != 0 && (w.Timeout < MinTimeout || w.Timeout > MaxTimeout):
-		return Errorf(Invalid, "timeout must be from %s to %s", MinTimeout, MaxTimeout)
+		return Errorf(Invalid, "timeout must be from %s to %s; got %s", MinTimeout, MaxTimeout, w.Timeout)
 	case len(w.Schedule) > MaxPauses || slices.ContainsFunc(w.Schedule, notAPause):
-		return Errorf(Invalid, "a schedule has at most %d pauses, each from 0s to %s", MaxPauses, MaxPause)
+		return Errorf(Invalid, "a schedule must have at most %d pauses, each from 0s to %s", MaxPauses, MaxPause)
 	case w.Rate != 0 && (!(w.Rate >= MinRate) || w.Rate > MaxRate): // not what is no number either
-		return Errorf(Invalid, "rate must be from %v to %v deliveries a second", MinRate, MaxRate)
+		return Errorf(Invalid, "rate must be from %v to %v deliveries a second; got %v", MinRate, MaxRate, w.Rate)
 	case w.Concurrency < 0 || w.Concurrency > MaxConcurrency:
-		return Errorf(Invalid, "concurrency must be from 1 to %d", MaxConcurrency)
+		return Errorf(Invalid, "concurrency must be from 1 to %d; got %d", MaxConcurrency, w.Concurrency)
 	case !isNote(w.Description, MaxDescription):
-		return Errorf(Invalid, "description must be UTF-8 without NUL, at most %d bytes", MaxDescription)
+		return Errorf(Invalid, "description must have at most %d bytes of UTF-8 without NUL", MaxDescription)
 	}
 	if _, err := ParseFormat(string(w.Format)); err != nil {
 		return err
@@ -105,13 +105,13 @@ func isNote(s string, limit int) bool {
 
 func (a Auth) check() error {
 	if a.Bearer != "" && (a.User != "" || a.Password != "") {
-		return Errorf(Invalid, "authentication is either basic or bearer")
+		return Errorf(Invalid, "authentication must be either basic or bearer, not both")
 	}
 	if strings.Trim(a.Bearer, " ") != a.Bearer {
-		return Errorf(Invalid, "a bearer token neither begins nor ends with a space")
+		return Errorf(Invalid, "a bearer token must not begin or end with a space")
 	}
 	if strings.Contains(a.User, ":") {
-		return Errorf(Invalid, "a user name for basic authentication has no colon")
+		return Errorf(Invalid, "a user name for basic authentication must not have a colon")
 	}
 	for _, s := range []string{a.Bearer, a.User, a.Password} {
 		if len(s) > MaxHeaderValue || strings.ContainsFunc(s, func(r rune) bool { return r < 0x20 || r > 0x7e }) {
@@ -123,14 +123,14 @@ func (a Auth) check() error {
 
 func checkMetadata(m map[string]string) error {
 	if len(m) > MaxMetadata {
-		return Errorf(Invalid, "metadata has at most %d members", MaxMetadata)
+		return Errorf(Invalid, "metadata must have at most %d members; got %d", MaxMetadata, len(m))
 	}
 	for key, value := range m {
 		if err := checkText("a metadata key", key, MaxName); err != nil {
 			return err
 		}
 		if !isNote(value, MaxHeaderValue) {
-			return Errorf(Invalid, "metadata values must be UTF-8 without NUL, at most %d bytes", MaxHeaderValue)
+			return Errorf(Invalid, "metadata values must have at most %d bytes of UTF-8 without NUL", MaxHeaderValue)
 		}
 	}
 	return nil
@@ -138,18 +138,18 @@ func checkMetadata(m map[string]string) error {
 
 func checkHeaders(headers map[string]string) error {
 	if len(headers) > MaxHeaders {
-		return Errorf(Invalid, "a webhook has at most %d headers of its own", MaxHeaders)
+		return Errorf(Invalid, "headers must have at most %d members; got %d", MaxHeaders, len(headers))
 	}
 	seen := make(map[string]bool, len(headers))
 	for name, value := range headers {
 		canonical := textproto.CanonicalMIMEHeaderKey(name)
 		switch {
 		case name == "" || len(name) > MaxName || strings.ContainsFunc(name, notInToken):
-			return Errorf(Invalid, "%q is no name of a header", name)
+			return Errorf(Invalid, "%.64q is not a valid header name", name)
 		case isReserved(canonical):
-			return Errorf(Invalid, "the header %s is the server's own and cannot be set", canonical)
+			return Errorf(Invalid, "the header %s is set by the server and must not be given", canonical)
 		case seen[canonical]:
-			return Errorf(Invalid, "the header %s is there twice", canonical)
+			return Errorf(Invalid, "the header %s must appear only once", canonical)
 		case len(value) > MaxHeaderValue || strings.ContainsFunc(value, func(r rune) bool { return r < 0x20 && r != '\t' || r > 0x7e }):
 			return Errorf(Invalid, "the value of %s must be printable ASCII, at most %d bytes", canonical, MaxHeaderValue)
 		case strings.Trim(value, " \t") != value: // HTTP/1.1 strips it, HTTP/2 refuses the request (RFC 9113, 8.2.1)

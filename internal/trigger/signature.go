@@ -92,12 +92,12 @@ func ParseSecret(shown string) (Secret, error) {
 		if err == nil && len(raw) >= 24 && len(raw) <= 64 {
 			return Secret{key: raw}, nil
 		}
-		return Secret{}, Errorf(Invalid, "a secret is whsec_ and the base64 of 24 to 64 bytes")
+		return Secret{}, Errorf(Invalid, "a secret must be whsec_ followed by the base64 of 24 to 64 bytes")
 	}
 	encoded, ok := strings.CutPrefix(shown, privatePrefix)
 	raw, err := base64.StdEncoding.DecodeString(encoded)
 	if !ok || err != nil {
-		return Secret{}, Errorf(Invalid, "a secret begins with whsec_ or whsk_, and goes on in base64")
+		return Secret{}, Errorf(Invalid, "a secret must be whsec_ or whsk_ followed by base64")
 	}
 	if len(raw) == ed25519.SeedSize {
 		return Secret{ed25519.NewKeyFromSeed(raw), true}, nil
@@ -105,7 +105,7 @@ func ParseSecret(shown string) (Secret, error) {
 	if len(raw) == ed25519.PrivateKeySize && string(ed25519.NewKeyFromSeed(raw[:ed25519.SeedSize])) == string(raw) {
 		return Secret{raw, true}, nil
 	}
-	return Secret{}, Errorf(Invalid, "a private key is whsk_ and the base64 of an ed25519 seed, or of seed and public key")
+	return Secret{}, Errorf(Invalid, "a private key must be whsk_ followed by the base64 of an ed25519 seed, or of the seed and the public key")
 }
 
 // Sign makes the webhook-signature of one attempt over id, timestamp (Unix

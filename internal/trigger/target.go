@@ -31,7 +31,7 @@ func ParseTarget(raw string) (*url.URL, error) {
 		return nil, err
 	}
 	if strings.TrimSpace(raw) != raw {
-		return nil, Errorf(Invalid, "url begins or ends with a blank")
+		return nil, Errorf(Invalid, "url must not begin or end with white space")
 	}
 	if bad := badEscape(raw); bad != "" {
 		return nil, Errorf(Invalid, "url has %q where a percent sign must be followed by two hexadecimal digits: write %%25 for the sign itself", bad)
@@ -47,7 +47,7 @@ func ParseTarget(raw string) (*url.URL, error) {
 		return nil, err
 	}
 	if port, err := strconv.ParseUint(cmp.Or(u.Port(), "80"), 10, 16); err != nil || port == 0 {
-		return nil, Errorf(Invalid, "url has port %s: it must be from 1 to 65535", u.Port())
+		return nil, Errorf(Invalid, "url must have a port from 1 to 65535; got %.60s", u.Port())
 	}
 	path := encode(cmp.Or(u.RawPath, u.EscapedPath()))
 	if u.Path, err = url.PathUnescape(path); err != nil {
@@ -79,15 +79,15 @@ func checkHost(host string) error {
 	}
 	switch name := strings.TrimSuffix(host, "."); {
 	case strings.ContainsFunc(host, notInHost):
-		return Errorf(Invalid, "url has a host with odd characters: write an international name in its xn-- form")
+		return Errorf(Invalid, "url must have a host of ASCII letters, digits, dots, hyphens and underscores: write an international name in its xn-- form")
 	case endsInNumber(host):
-		return Errorf(Invalid, "url has a host that is no valid address")
+		return Errorf(Invalid, "url must have a valid address as its host: a name must not end in a number")
 	case len(name) > maxHost:
-		return Errorf(Invalid, "url has a host of %d characters: a name has %d at most", len(name), maxHost)
+		return Errorf(Invalid, "url must have a host of at most %d characters; got %d", maxHost, len(name))
 	default:
 		for label := range strings.SplitSeq(name, ".") {
 			if label == "" || len(label) > maxLabel {
-				return Errorf(Invalid, "url has a host with a part of %d characters between its dots: each has 1 to %d", len(label), maxLabel)
+				return Errorf(Invalid, "url must have 1 to %d characters in each part of the host between dots; got %d", maxLabel, len(label))
 			}
 		}
 	}
