@@ -142,7 +142,7 @@ func (j *judging) validate(e *trigger.Event) (warnings []trigger.Field, err erro
 	switch {
 	case err != nil:
 		late := trigger.NewUnavailable(err, typesUnavailable)
-		late.Message = "There was no time to validate the payload against the schema of its type: send it again, with fewer events in a request"
+		late.Message = "The payload could not be validated in time against the schema of its type: send it again, with fewer events in a request"
 		return nil, late
 	case len(fields) == 0 || t.mode != trigger.ValidationReject || !judged:
 		return fields, nil

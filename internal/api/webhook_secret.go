@@ -46,7 +46,7 @@ func wishedSecret(secret, signature *opt[string]) (wish secretWish, err error) {
 	case wish.given.IsZero():
 		return wish, invalid("#/secret", "secret must not be empty")
 	case wish.kind != "" && wish.kind != secretType(wish.given):
-		return wish, invalid("#/signature", "signature must be that type of the secret, which is %s", secretType(wish.given))
+		return wish, invalid("#/signature", "signature must be %s, the type of the secret", secretType(wish.given))
 	}
 	return wish, nil
 }

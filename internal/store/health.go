@@ -143,7 +143,7 @@ func (s *Store) Failing(ctx context.Context, e trigger.Endurance) (list []trigge
 // notice, all in one transaction. It does nothing where another node has done
 // it, or the webhook has recovered since.
 func (s *Store) Advance(ctx context.Context, h trigger.Health, stage trigger.HealthStage, n trigger.Notice) error {
-	return wrap("note a failing webhook", s.dialect.writeQuietly(ctx, func(q querier) error {
+	return wrap("record a failing webhook", s.dialect.writeQuietly(ctx, func(q querier) error {
 		version, err := bumpVersion(ctx, q, h.OrganizationID)
 		if err != nil {
 			return err

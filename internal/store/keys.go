@@ -228,7 +228,7 @@ func (s *Store) RevokeAPIKey(ctx context.Context, orgID, id int64) error {
 // TouchAPIKeys notes that keys were used a moment ago.
 func (s *Store) TouchAPIKeys(ctx context.Context, ids []int64) error {
 	now := micros(s.Now())
-	return wrap("note the use of keys", s.dialect.writeQuietly(ctx, func(q querier) error {
+	return wrap("record the use of keys", s.dialect.writeQuietly(ctx, func(q querier) error {
 		_, err := q.ExecContext(ctx, `UPDATE api_keys SET last_used_at = $1 WHERE `+s.in("id", "$2", listOfInts), now, s.dialect.ints(ids))
 		return err
 	}))

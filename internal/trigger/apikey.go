@@ -84,13 +84,13 @@ func (k *APIKey) mayComeFrom(networks []netip.Prefix) error {
 	case len(k.Networks) == 0:
 		return nil
 	case len(networks) == 0:
-		return Errorf(Invalid, "networks must lie within those of this key, %s; got an empty list, which allows every address", k.Networks).At("#/networks")
+		return Errorf(Invalid, "networks must lie within the networks of this key, %s; got an empty list, which allows every address", k.Networks).At("#/networks")
 	}
 	for i, inner := range networks {
 		if !slices.ContainsFunc(k.Networks, func(outer netip.Prefix) bool {
 			return outer.Bits() <= inner.Bits() && outer.Contains(inner.Addr())
 		}) {
-			return Errorf(Invalid, "networks must lie within those of this key, %s; got %s", k.Networks, inner).
+			return Errorf(Invalid, "networks must lie within the networks of this key, %s; got %s", k.Networks, inner).
 				At("#/networks/" + strconv.Itoa(i))
 		}
 	}
