@@ -9,12 +9,12 @@ import (
 	"unicode/utf8"
 )
 
-// ParseContent reads a condition. Invalid, with the place as a JSON Pointer, if
-// it is not as the grammar of [Content] has it: an unknown member, one that is
-// there twice, a value of another type, a string with a lone surrogate. Invalid
-// also if it is over 4096 bytes, is not UTF-8 or not JSON, is deeper than 8
-// conditions, has more than 64 paths or one over 255 bytes, or more than 100
-// values in one list.
+// ParseContent reads a condition. The error is Invalid, with a JSON Pointer, if
+// the condition does not follow the grammar of [Content]: because of an unknown
+// or repeated member, a value of another type, or a string with a lone
+// surrogate. It is also Invalid if the condition is over 4096 bytes, is not
+// UTF-8 or not JSON, is nested over 8 conditions, has more than 64 paths or one
+// over 255 bytes, or has more than 100 values in one list.
 func ParseContent(raw []byte) (*Content, error) {
 	switch {
 	case len(raw) > MaxContent:
@@ -34,8 +34,8 @@ func ParseContent(raw []byte) (*Content, error) {
 	return c, nil
 }
 
-// contentErrorf makes an Invalid error about the place in a condition, which
-// stands in the member content of a body.
+// contentErrorf returns an Invalid error about a place in the condition, which
+// is the member content of a body.
 func contentErrorf(at, format string, args ...any) error {
 	what := "content"
 	if at != "" {
@@ -44,7 +44,7 @@ func contentErrorf(at, format string, args ...any) error {
 	return Errorf(Invalid, what+": "+format, args...).At("#/content" + at)
 }
 
-// contentParser reads one condition. Its text is valid JSON by now.
+// contentParser reads one condition, which must be valid JSON.
 type contentParser struct {
 	content *Content
 	leaves  int
@@ -125,7 +125,7 @@ func (p *contentParser) leaf(path []byte, members []jsonMember, at string) (clau
 	return c, nil
 }
 
-// parsePointer reads a JSON Pointer and gives its tokens.
+// parsePointer reads a JSON Pointer and returns its tokens.
 func parsePointer(raw []byte, at string) ([]string, error) {
 	v := newJSONValue(raw)
 	pointer := v.unescaped()
@@ -152,8 +152,8 @@ func parsePointer(raw []byte, at string) ([]string, error) {
 	return tokens, nil
 }
 
-// parseOperator reads one operator of the condition at a place. A numeric with
-// two bounds gives two.
+// parseOperator reads one operator of the condition at a place. It returns two
+// for a numeric with two bounds.
 func parseOperator(m jsonMember, at string) ([]operator, error) {
 	o := operator{name: m.name, at: at + "/" + m.name}
 	var kinds string
@@ -181,7 +181,7 @@ func parseOperator(m jsonMember, at string) ([]operator, error) {
 	return []operator{o}, err
 }
 
-// parseAnyOf reads the operands of an operator that has a list of them.
+// parseAnyOf reads the list of operands of an operator.
 func parseAnyOf(o operator, raw []byte) ([]operator, error) {
 	elements, err := parseElements(raw, o.at)
 	if err != nil {
@@ -250,7 +250,7 @@ func parseOperand(raw []byte, at, kinds string) (jsonValue, error) {
 	return v, contentErrorf(at, "must be true or false")
 }
 
-// jsonMember is a member of an object; its value has no white space around it.
+// jsonMember is a member of an object. Its value has no surrounding white space.
 type jsonMember struct {
 	name  string
 	value []byte
