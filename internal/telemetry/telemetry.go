@@ -65,8 +65,8 @@ func New() *Metrics {
 		AttemptSeconds: histogram("delivery_attempt_seconds", "Time of one attempt to deliver.", seconds),
 		Ended:          counters("deliveries_total", "Deliveries that ended, by how: delivered, failed or expired.", "outcome", "delivered", "failed", "expired"),
 		Dropped:        counter("deliveries_dropped_total", "Claimed deliveries that were not sent because their lease ran short; they are claimed again."),
-		Trips:          counter("breaker_trips_total", "Webhooks that were left alone for a while because their receivers had trouble."),
-		PulledBack:     counter("due_times_pulled_back_total", "Due times and the like that lay too far ahead, because the database's clock went back, and were pulled back."),
+		Trips:          counter("breaker_trips_total", "Breakers that opened because a receiver could not be reached, each time."),
+		PulledBack:     counter("due_times_pulled_back_total", "Due times and other times that were pulled back because the database's clock went back."),
 		Unavailable:    counter("http_unavailable_total", "Requests that were answered with status 503."),
 		Requests: f.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "triggerd_http_request_seconds", Help: "Time of one request, by route and status.", Buckets: seconds,
@@ -88,7 +88,7 @@ func (m *Metrics) Counter(name, help string, value func() float64) {
 // Check adds a gauge that is 1 while a check of readiness holds, else 0.
 func (m *Metrics) Check(name string, holds func() bool) {
 	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "triggerd_ready", Help: "1 if what a node needs to be ready holds, by check; else 0.",
+		Name: "triggerd_ready", Help: "1 if this check of readiness holds, else 0.",
 		ConstLabels: prometheus.Labels{"check": name},
 	}, func() float64 {
 		if holds() {
