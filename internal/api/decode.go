@@ -115,6 +115,8 @@ func wrongType(member string, value gjson.Result, e *json.UnmarshalTypeError) *t
 	switch {
 	case e.Value == "array" || e.Value == "object":
 		got = "an " + e.Value
+	case e.Value == "bool":
+		got = "a boolean"
 	case strings.HasPrefix(e.Value, "number "):
 		got = "the " + clipped(e.Value)
 	}
