@@ -19,7 +19,7 @@ func TestTortureFlags(t *testing.T) {
 		{"--clients 0", "--clients must be"},
 		{"--nodes 0", "--nodes must be"},
 		{"--nodes 2", "needs --database postgres"},
-		{"--faults earthquake", "there is no fault"},
+		{"--faults earthquake", "unknown fault"},
 		{"--database postgres://db.example.com/x", "on this machine"},
 	} {
 		_, err := runProgram(t.Context(), nil, append([]string{"torture"}, strings.Fields(tt.args)...)...)

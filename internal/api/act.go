@@ -16,13 +16,13 @@ const organizationHeader = "Triggerd-Organization"
 func (a *API) authorizeAct(rt *route, r *request) error {
 	values := r.Header.Values(organizationHeader)
 	if _, isKey := trigger.HashAPIKey(bearer(r.Header)); isKey || r.Header.Get("X-Api-Key") != "" {
-		return errOrganization(organizationHeader + " goes with the operator's token alone: an API key acts in its own organization")
+		return errOrganization(organizationHeader + " requires the operator's token: an API key acts only in its own organization")
 	}
 	if err := a.operator(r); err != nil {
 		return err
 	}
 	if len(values) != 1 {
-		return errOrganization(organizationHeader + " must be there once, with the id of an organization, for example 42")
+		return errOrganization(organizationHeader + " must be given exactly once, with the id of an organization, for example 42; got " + strconv.Itoa(len(values)) + " headers")
 	}
 	id, err := strconv.ParseInt(values[0], 10, 64)
 	if err != nil || id < 1 || strconv.FormatInt(id, 10) != values[0] {

@@ -36,9 +36,9 @@ func TestOperatorActs(t *testing.T) {
 			}
 			s.do(t, rt.method, target, "", body, token, inOrganization(999)).wants(t, name+" in no organization", 404, `"code":"not_found"`)
 			s.do(t, rt.method, target, "", body, token, inOrganization("x")).wants(t, name+" in x", 400, `"parameter":"Triggerd-Organization"`)
-			s.do(t, rt.method, target, key, body, in).wants(t, name+" with a key", 400, "goes with the operator's token alone")
-			s.do(t, rt.method, target, key, body, token, in).wants(t, name+" with both", 400, "goes with the operator's token alone")
-			s.do(t, rt.method, target, "", body, in, "Authorization: Bearer "+key).wants(t, name+" with a key as bearer", 400, "goes with the operator's token alone")
+			s.do(t, rt.method, target, key, body, in).wants(t, name+" with a key", 400, "requires the operator's token")
+			s.do(t, rt.method, target, key, body, token, in).wants(t, name+" with both", 400, "requires the operator's token")
+			s.do(t, rt.method, target, "", body, in, "Authorization: Bearer "+key).wants(t, name+" with a key as bearer", 400, "requires the operator's token")
 			s.do(t, rt.method, target, "", body, in).wants(t, name+" without a token", 401, "")
 		}
 		s.do(t, "GET", "/v1/me", "", "", token).wants(t, "without an organization", 401, "")

@@ -284,7 +284,7 @@ func (a *API) handle(rt route, w *recorder, r *request) (err error) {
 	if a.Admits != nil && !r.isOperator && !a.Admits(r.RemoteAddr) {
 		w.Header().Set("Connection", "close")
 		if !rt.isProbe() {
-			return trigger.NewUnavailable(errors.New("there are too many connections, in all or from its address"), busyRetry)
+			return trigger.NewUnavailable(errors.New("too many connections, in all or from this address"), busyRetry)
 		}
 	}
 	if err = a.authorize(&rt, r); err == nil {

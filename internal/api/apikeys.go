@@ -99,9 +99,9 @@ func expiry(text string, now time.Time) (time.Time, error) {
 	at, ok := parseRFC3339(text)
 	switch {
 	case !ok || at.Year() > 9999: // in UTC, as it is shown
-		return at, trigger.Errorf(trigger.Invalid, "expires_at must be a time in RFC 3339, as 2026-01-02T03:04:05Z").At("#/expires_at")
+		return at, trigger.Errorf(trigger.Invalid, "expires_at must be an RFC 3339 time, for example 2026-01-02T03:04:05Z; got %.60q", text).At("#/expires_at")
 	case !at.After(now):
-		return at, trigger.Errorf(trigger.Invalid, "expires_at must be in the future").At("#/expires_at")
+		return at, trigger.Errorf(trigger.Invalid, "expires_at must be in the future; got %s", trigger.AppendTime(nil, at)).At("#/expires_at")
 	}
 	return at, nil
 }
@@ -169,7 +169,7 @@ func (a *API) answerKey(w http.ResponseWriter, r *request, orgID int64, made mad
 	}
 	key, err := a.Store.APIKey(r.Context(), orgID, made.id)
 	if err != nil && trigger.KindOf(err) == trigger.NotFound {
-		return goneSince(w, "the key that this request has made has ended")
+		return goneSince(w, "the key that this request created has ended")
 	}
 	if err != nil {
 		return err

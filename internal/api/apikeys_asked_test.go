@@ -52,7 +52,7 @@ func TestKeyThatIsRotatedMeanwhileMakesNone(t *testing.T) {
 			{"/v1/keys", `{"name":"kept"}`, 201, ""},
 			{"/v1/keys", `{"name":"kept","expires_at":null}`, 201, ""},
 			{"/v1/keys", `{"expires_at":"9999-01-01T00:00:00Z"}`, 422, "#/expires_at"},
-			{fmt.Sprintf("/v1/keys/%d/rotate", other.ID), `{"overlap_seconds":0}`, 422, "The key to rotate: expires_at is never"},
+			{fmt.Sprintf("/v1/keys/%d/rotate", other.ID), `{"overlap_seconds":0}`, 422, "The key to rotate: expires_at must not be after this key ends"},
 		} {
 			asks := s.make(t, owner, client.KeyInput{Name: "asks"})
 			finish := s.heldBody(t, tt.path, asks.Key, tt.body)

@@ -22,7 +22,7 @@ const jsonSpace = " \t\r\n"
 func splitArray(body []byte) ([][]byte, error) {
 	rest, isArray := bytes.CutPrefix(bytes.TrimLeft(body, jsonSpace), []byte("["))
 	if !isArray {
-		return nil, trigger.Errorf(trigger.Malformed, "body is not a JSON array")
+		return nil, trigger.Errorf(trigger.Malformed, "body must be a JSON array")
 	}
 	var elements [][]byte
 	for last := false; !last; {
@@ -99,7 +99,7 @@ func splitLines(body []byte) ([][]byte, error) {
 }
 
 func tooManyEvents() error {
-	return trigger.Errorf(trigger.Invalid, "there are over %d events", maxBatch)
+	return trigger.Errorf(trigger.Invalid, "a batch must have at most %d events", maxBatch)
 }
 
-func noEvents() error { return trigger.Errorf(trigger.Invalid, "there are no events") }
+func noEvents() error { return trigger.Errorf(trigger.Invalid, "a batch must have at least one event") }

@@ -49,11 +49,11 @@ func ones(n int, separator string) string {
 func TestSplitArray(t *testing.T) {
 	t.Parallel()
 	broken := wrong{trigger.Malformed, "not valid JSON", ""}
-	noArray := wrong{trigger.Malformed, "not a JSON array", ""}
-	none := wrong{trigger.Invalid, "there are no events", ""}
-	tooMany := wrong{trigger.Invalid, "over 1000 events", ""}
-	tooDeep := wrong{trigger.Malformed, "nested over 64 levels", ""}
-	notUTF8 := wrong{trigger.Malformed, "not UTF-8", ""}
+	noArray := wrong{trigger.Malformed, "must be a JSON array", ""}
+	none := wrong{trigger.Invalid, "at least one event", ""}
+	tooMany := wrong{trigger.Invalid, "at most 1000 events", ""}
+	tooDeep := wrong{trigger.Malformed, "nested at most 64 levels deep", ""}
+	notUTF8 := wrong{trigger.Malformed, "must be valid UTF-8", ""}
 	deep := nested(64, "[", "]")
 	for _, c := range []splitCase{
 		{body: `[1]`, want: []string{"1"}},
@@ -102,8 +102,8 @@ func TestSplitArray(t *testing.T) {
 
 func TestSplitLines(t *testing.T) {
 	t.Parallel()
-	none := wrong{trigger.Invalid, "there are no events", ""}
-	tooMany := wrong{trigger.Invalid, "over 1000 events", ""}
+	none := wrong{trigger.Invalid, "at least one event", ""}
+	tooMany := wrong{trigger.Invalid, "at most 1000 events", ""}
 	for _, c := range []splitCase{
 		{body: `1`, want: []string{"1"}},
 		{body: "1\n2", want: []string{"1", "2"}},

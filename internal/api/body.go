@@ -27,7 +27,7 @@ const (
 // must be called when the body is no longer needed by the request.
 func (a *API) readJSON(w http.ResponseWriter, r *request) (body []byte, free func(), err error) {
 	if !isJSON(r.Header) {
-		return nil, nil, trigger.Errorf(trigger.UnsupportedMedia, "Content-Type must be JSON, without a Content-Encoding")
+		return nil, nil, unsupportedMedia(r.Header, "JSON")
 	}
 	return a.readAll(w, r, a.MaxBody)
 }
@@ -97,7 +97,20 @@ func bodyError(err error, got, limit int) error {
 	if _, ok := errors.AsType[*trigger.Error](err); ok {
 		return err
 	}
-	return &trigger.Error{Kind: trigger.Malformed, Message: "The body ended early", Cause: err}
+	return &trigger.Error{Kind: trigger.Malformed, Message: fmt.Sprintf("The body ended early: got %d bytes; send the request again", got), Cause: err}
+}
+
+// unsupportedMedia returns an error that names the types that are read.
+func unsupportedMedia(h http.Header, want string) error {
+	if encoding := h.Get("Content-Encoding"); !isIdentity(encoding) {
+		return trigger.Errorf(trigger.UnsupportedMedia, "Content-Type must be %s, without a Content-Encoding; got the Content-Encoding %.60q", want, encoding)
+	}
+	return trigger.Errorf(trigger.UnsupportedMedia, "Content-Type must be %s, without a Content-Encoding; got %.60q", want, h.Get("Content-Type"))
+}
+
+// isIdentity reports whether a Content-Encoding changes nothing.
+func isIdentity(encoding string) bool {
+	return encoding == "" || strings.EqualFold(encoding, "identity")
 }
 
 func tooLarge(limit int) error {
@@ -106,7 +119,7 @@ func tooLarge(limit int) error {
 
 // isJSON judges the Content-Type: none, application/json, or a +json type.
 func isJSON(h http.Header) bool {
-	if encoding := h.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
+	if !isIdentity(h.Get("Content-Encoding")) {
 		return false
 	}
 	given := h.Get("Content-Type")

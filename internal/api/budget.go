@@ -117,12 +117,12 @@ func (b *budget) remove(h holder, n int) {
 
 // noMemory returns what is told to a holder that gets no memory.
 func noMemory(s shortage) error {
-	err := trigger.NewUnavailable(errors.New("too many bytes of bodies and answers are in memory"), busyRetry)
+	err := trigger.NewUnavailable(errors.New("bodies and answers use up the memory that they may take"), busyRetry)
 	switch s {
 	case shortOfOrganization:
-		err.Message = "Other requests of this organization take up its share of the memory for bodies and answers: try again when they have ended"
+		err.Message = "Other requests of this organization use its whole share of the memory for bodies and answers: try again when they have ended"
 	case shortOfAddress:
-		err.Message = "Other requests from this address take up its share of the memory for bodies and answers: try again when they have ended"
+		err.Message = "Other requests from this address use its whole share of the memory for bodies and answers: try again when they have ended"
 	}
 	return err
 }

@@ -35,7 +35,7 @@ func TestKeysDoNotWaitForInboxes(t *testing.T) {
 				answered <- struct{}{}
 			})
 		}
-		eventually(t, "their connections are all in use", func() bool { return s.store.Stats().InUse >= 7 }) // of 10, 3 are not theirs
+		eventually(t, "their connections are all in use", func() bool { return s.store.Stats().InUse >= 3 }) // of 10, 3 are for events, 1 is the server's own, and they get half of 6
 		s.post(t, honest, `{`).wants(t, "another organization", 400, "")
 		if n := len(answered); n > 0 {
 			t.Errorf("%d inboxes were answered before it", n)

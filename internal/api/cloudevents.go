@@ -37,7 +37,7 @@ func parseCloudEvent(orgID int64, body []byte) (*trigger.Event, error) {
 	}
 	root := gjson.ParseBytes(body)
 	if !root.IsObject() {
-		return nil, trigger.Errorf(trigger.Malformed, "body is not a JSON object")
+		return nil, trigger.Errorf(trigger.Malformed, "body must be a JSON object")
 	}
 	a := attributes{seen: map[string]bool{}}
 	var data, binary gjson.Result
@@ -53,7 +53,7 @@ func parseCloudEvent(orgID int64, body []byte) (*trigger.Event, error) {
 			return err == nil
 		}
 		if member.Exists() {
-			err = a.fault(key.Str, "is there twice")
+			err = a.fault(key.Str, "must appear only once")
 		}
 		*member = value
 		return err == nil
@@ -64,9 +64,9 @@ func parseCloudEvent(orgID int64, body []byte) (*trigger.Event, error) {
 	isBinary := binary.Type != gjson.Null
 	switch {
 	case isBinary && data.Exists():
-		return nil, a.fault("data_base64", "must not be there beside data")
+		return nil, a.fault("data_base64", "must not appear together with data")
 	case isBinary && !isBase64(binary):
-		return nil, a.fault("data_base64", "must be a string in base64")
+		return nil, a.fault("data_base64", "must be a base64 string")
 	case isBinary:
 		data = binary
 	case !data.Exists():
@@ -104,15 +104,15 @@ func requiredAttributes() [4]string { return [...]string{"specversion", "id", "s
 func (a *attributes) add(name string, value gjson.Result) error {
 	switch {
 	case len(name) > maxAttributeName:
-		return a.fault(name, "is over "+strconv.Itoa(maxAttributeName)+" bytes, as the name of an attribute")
+		return a.fault(name, "is not a valid attribute name: want at most "+strconv.Itoa(maxAttributeName)+" bytes")
 	case !isAttributeName(name):
-		return a.fault(name, "is no attribute: their names have lower-case letters and digits only")
+		return a.fault(name, "is not a valid attribute name: want lower-case letters and digits, and not data")
 	case a.seen[name]:
-		return a.fault(name, "is there twice")
+		return a.fault(name, "must appear only once")
 	}
 	a.seen[name] = true
 	if a.size += len(name) + len(value.Raw) + len(`"":,`); len("{")+a.size > maxAttributes {
-		return trigger.Errorf(trigger.Invalid, "the attributes are over %d bytes together", maxAttributes)
+		return trigger.Errorf(trigger.Invalid, "the attributes must have at most %d bytes in total", maxAttributes)
 	}
 	if value.Type == gjson.Null {
 		return nil
@@ -159,7 +159,7 @@ func judgeAttribute(name string, value gjson.Result) string {
 		return "must be a string, an integer or a boolean"
 	case value.Type == gjson.Number:
 		if _, err := strconv.ParseInt(value.Raw, 10, 32); err != nil {
-			return "must be an integer of 32 bits"
+			return "must be a 32-bit integer; got " + clipped(value.Raw)
 		}
 	}
 	return ""
@@ -172,18 +172,18 @@ func judgeText(name string, value gjson.Result) string {
 	text := value.Str
 	switch {
 	case !utf8.ValidString(text): // of a header; JSON was judged as a whole
-		return "must be UTF-8"
+		return "must be valid UTF-8"
 	case hasLoneSurrogate([]byte(value.Raw)):
-		return "has a lone surrogate"
+		return "must not have a lone surrogate"
 	case strings.ContainsFunc(text, unicode.IsControl):
-		return "has control characters"
+		return "must not have control characters"
 	case name == "specversion" && text != "1.0":
-		return "must be 1.0"
+		return "must be 1.0; got " + strconv.Quote(clipped(text))
 	case name == "source" && strings.Contains(text, " "):
-		return "must be a URI reference, and has a space"
+		return "must be a URI reference, which has no spaces"
 	case name == "time":
 		if _, ok := parseRFC3339(text); !ok {
-			return "must be a time as RFC 3339 writes it"
+			return "must be an RFC 3339 time, for example 2026-01-02T03:04:05Z; got " + strconv.Quote(clipped(text))
 		}
 	}
 	return ""

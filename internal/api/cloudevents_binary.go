@@ -66,11 +66,11 @@ func parseBinaryCloudEvent(orgID int64, h http.Header, body []byte) (*trigger.Ev
 		value := header.values[0]
 		switch {
 		case len(header.values) > 1:
-			return nil, a.fault(header.name, "is there twice")
+			return nil, a.fault(header.name, "must appear only once")
 		case header.name != "datacontenttype": // a Content-Type is not encoded
 			value = decodeHeader(header.name, value)
 		case header.prefixed:
-			return nil, trigger.Errorf(trigger.Invalid, "ce-datacontenttype must not be there: it is the Content-Type")
+			return nil, trigger.Errorf(trigger.Invalid, "ce-datacontenttype must not be set: use the Content-Type")
 		case value == "":
 			continue
 		}

@@ -69,7 +69,7 @@ func decode(body []byte, into any, at string) error {
 	root := gjson.ParseBytes(body)
 	switch {
 	case !root.IsObject() && at == "#":
-		return trigger.Errorf(trigger.Malformed, "body is not a JSON object")
+		return trigger.Errorf(trigger.Malformed, "body must be a JSON object")
 	case !root.IsObject():
 		return trigger.Errorf(trigger.Invalid, "%s must be an object", at[2:]).At(at)
 	}
@@ -78,11 +78,11 @@ func decode(body []byte, into any, at string) error {
 	root.ForEach(func(key, value gjson.Result) bool {
 		switch {
 		case !known[key.Str]:
-			err = trigger.Errorf(trigger.Invalid, "%.64q is no member of this", key.Str).At(at + pointerTo(key.Str)[1:])
+			err = trigger.Errorf(trigger.Invalid, "unknown member %.64q", key.Str).At(at + pointerTo(key.Str)[1:])
 		case seen[key.Str]:
-			err = trigger.Errorf(trigger.Invalid, "%s is there twice", key.Str).At(at + pointerTo(key.Str)[1:])
+			err = trigger.Errorf(trigger.Invalid, "%s must appear only once", key.Str).At(at + pointerTo(key.Str)[1:])
 		case hasLoneSurrogate(body[value.Index : value.Index+len(value.Raw)]):
-			err = trigger.Errorf(trigger.Invalid, "%s has a lone surrogate in a string", key.Str).At(at + pointerTo(key.Str)[1:])
+			err = trigger.Errorf(trigger.Invalid, "%s must not have a lone surrogate in a string", key.Str).At(at + pointerTo(key.Str)[1:])
 		}
 		seen[key.Str] = true
 		return err == nil
@@ -96,12 +96,34 @@ func decode(body []byte, into any, at string) error {
 		if member == "" { // within an opt, which does not know its own name
 			member = guilty(root, into)
 		}
-		return trigger.Errorf(trigger.Invalid, "%s must not be a %s", member, e.Value).At(at + "/" + member)
+		return wrongType(member, root.Get(member), e).At(at + "/" + member)
 	}
 	if err != nil {
-		return trigger.Errorf(trigger.Invalid, "the body cannot be read: a value is out of its range").At(at)
+		return trigger.Errorf(trigger.Invalid, "the body cannot be read: a value is out of range").At(at)
 	}
 	return nil
+}
+
+// wrongType returns an error about a member that has a value of another type
+// than the request needs, or an element of one.
+func wrongType(member string, value gjson.Result, e *json.UnmarshalTypeError) *trigger.Error {
+	wants := map[reflect.Kind]string{
+		reflect.Bool: "true or false", reflect.Float64: "a number", reflect.Int: "an integer", reflect.Int64: "an integer",
+		reflect.Slice: "an array", reflect.String: "a string", reflect.Struct: "an object",
+	}
+	got := "a " + e.Value
+	switch {
+	case e.Value == "array" || e.Value == "object":
+		got = "an " + e.Value
+	case e.Value == "bool":
+		got = "a boolean"
+	case strings.HasPrefix(e.Value, "number "):
+		got = "the " + clipped(e.Value)
+	}
+	if value.IsArray() && e.Value != "array" {
+		member = "each element of " + member
+	}
+	return trigger.Errorf(trigger.Invalid, "%s must be %s; got %s", member, wants[e.Type.Kind()], got)
 }
 
 // guilty names the member that does not fit the struct.
@@ -145,7 +167,7 @@ func idempotencyKey(r *request) (string, error) {
 		key = strings.NewReplacer(`\\`, `\`, `\"`, `"`).Replace(strings.TrimSuffix(inner, `"`))
 	}
 	if len(values) > 1 || key == "" || len(key) > maxIdempotencyKey || strings.ContainsFunc(key, func(c rune) bool { return c < 0x20 || c > 0x7e }) {
-		return "", trigger.Errorf(trigger.Invalid, "Idempotency-Key must be there once, with 1 to %d printable ASCII characters", maxIdempotencyKey)
+		return "", trigger.Errorf(trigger.Invalid, "Idempotency-Key must be given exactly once, with 1 to %d printable ASCII characters", maxIdempotencyKey)
 	}
 	return key, nil
 }
@@ -199,6 +221,6 @@ func seconds(name string, value float64, least, most time.Duration) (time.Durati
 	if d := time.Duration(math.Round(value*1e6)) * time.Microsecond; value >= least.Seconds() && value <= most.Seconds() {
 		return d, nil
 	}
-	return 0, trigger.Errorf(trigger.Invalid, "%s must be from %s to %s", name,
-		strconv.FormatFloat(least.Seconds(), 'f', -1, 64), strconv.FormatFloat(most.Seconds(), 'f', -1, 64)).At("#/" + name)
+	return 0, trigger.Errorf(trigger.Invalid, "%s must be from %s to %s; got %v", name,
+		strconv.FormatFloat(least.Seconds(), 'f', -1, 64), strconv.FormatFloat(most.Seconds(), 'f', -1, 64), value).At("#/" + name)
 }

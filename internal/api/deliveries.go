@@ -119,7 +119,7 @@ func (a *API) listAttempts(w http.ResponseWriter, r *request) error {
 	want.Outcome = trigger.Outcome(outcome)
 	job, given, err := q.number("replay_id")
 	if want.Job = job; err != nil || given && job == 0 {
-		return wrongParameter("replay_id", "replay_id must be the number of one")
+		return wrongParameter("replay_id", "replay_id must be an integer from 1, for example 42; got %.60q", q.values.Get("replay_id"))
 	}
 	before, err := q.placeID()
 	if err != nil {

@@ -72,7 +72,7 @@ func (a *API) answerFile(w http.ResponseWriter, r *request, name string) error {
 	}
 	h := holder{noOrganization, a.limitedAddr(r)}
 	if err := a.answering.takeFor(h, 1); err != nil {
-		return trigger.NewUnavailable(errors.New("too many answers with files are under way, in all or to its address"), busyRetry)
+		return trigger.NewUnavailable(errors.New("too many answers with files are under way, in all or to this address"), busyRetry)
 	}
 	defer a.answering.giveFor(h, 1)
 	w.Header().Set("ETag", f.tag)

@@ -68,7 +68,7 @@ func parseObject(body []byte, names ...string) (o object, err error) {
 	}
 	root := gjson.ParseBytes(body)
 	if !root.IsObject() {
-		return o, trigger.Errorf(trigger.Malformed, "body is not a JSON object")
+		return o, trigger.Errorf(trigger.Malformed, "body must be a JSON object")
 	}
 	copy(o.names[:], names)
 	root.ForEach(func(key, value gjson.Result) bool {
@@ -77,7 +77,7 @@ func parseObject(body []byte, names ...string) (o object, err error) {
 			return true
 		}
 		if o.values[i] != nil {
-			err = trigger.Errorf(trigger.Invalid, "%s is there twice", names[i])
+			err = trigger.Errorf(trigger.Invalid, "%s must appear only once", names[i])
 			return false
 		}
 		end := value.Index + len(value.Raw)
@@ -92,9 +92,9 @@ func parseObject(body []byte, names ...string) (o object, err error) {
 func checkJSON(body []byte) error {
 	switch {
 	case !utf8.Valid(body):
-		return trigger.Errorf(trigger.Malformed, "body is not UTF-8")
+		return trigger.Errorf(trigger.Malformed, "body must be valid UTF-8")
 	case nestedOver(body, maxNesting): // first, so that nothing can recurse deeper
-		return trigger.Errorf(trigger.Malformed, "body is nested over %d levels", maxNesting)
+		return trigger.Errorf(trigger.Malformed, "body must be nested at most %d levels deep", maxNesting)
 	case !json.Valid(body): // not gjson's to judge: it reads what is valid, and more
 		return trigger.Errorf(trigger.Malformed, "body is not valid JSON")
 	}
@@ -140,11 +140,11 @@ func (o *object) str(name string) (value string, present bool, err error) {
 	case raw[0] != '"':
 		return "", false, trigger.Errorf(trigger.Invalid, "%s must be a string", name)
 	case hasLoneSurrogate(raw):
-		return "", false, trigger.Errorf(trigger.Invalid, "%s has a lone surrogate", name)
+		return "", false, trigger.Errorf(trigger.Invalid, "%s must not have a lone surrogate", name)
 	}
 	value = gjson.ParseBytes(raw).Str
 	if strings.IndexByte(value, 0) >= 0 {
-		return "", false, trigger.Errorf(trigger.Invalid, "%s has a NUL", name)
+		return "", false, trigger.Errorf(trigger.Invalid, "%s must not have a NUL character", name)
 	}
 	return value, true, nil
 }

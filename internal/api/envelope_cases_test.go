@@ -46,12 +46,12 @@ func badEnvelopes() map[string]string {
 	bodies := map[string]string{
 		"": "not valid JSON", " ": "not valid JSON", bom + `{"type":"t","payload":1}`: "not valid JSON",
 		"\x00":     "not valid JSON",
-		"null":     "not a JSON object",
-		"true":     "not a JSON object",
-		"1":        "not a JSON object",
-		`"{}"`:     "not a JSON object",
-		"[]":       "not a JSON object",
-		"[{}]":     "not a JSON object",
+		"null":     "must be a JSON object",
+		"true":     "must be a JSON object",
+		"1":        "must be a JSON object",
+		`"{}"`:     "must be a JSON object",
+		"[]":       "must be a JSON object",
+		"[{}]":     "must be a JSON object",
 		"{}":       "type is missing",
 		"{} {}":    "not valid JSON",
 		"{},":      "not valid JSON",
@@ -78,31 +78,31 @@ func badEnvelopes() map[string]string {
 		`{"type":["t"],"payload":1}`:                              "type must be a string",
 		`{"type":{},"payload":1}`:                                 "type must be a string",
 		`{"type":false,"payload":1}`:                              "type must be a string",
-		`{"type":"a\u0000","payload":1}`:                          "type has a NUL",
-		`{"type":"\ud800","payload":1}`:                           "type has a lone surrogate",
-		`{"type":"\uDFFF","payload":1}`:                           "type has a lone surrogate",
-		`{"type":"\ude00\ud83d","payload":1}`:                     "type has a lone surrogate",
-		`{"type":"\ud83d\ud83d\ude00","payload":1}`:               "type has a lone surrogate",
-		`{"type":"\ud83d\\ude00","payload":1}`:                    "type has a lone surrogate",
-		`{"type":"\ud83d \ude00","payload":1}`:                    "type has a lone surrogate",
+		`{"type":"a\u0000","payload":1}`:                          "type must not have a NUL",
+		`{"type":"\ud800","payload":1}`:                           "type must not have a lone surrogate",
+		`{"type":"\uDFFF","payload":1}`:                           "type must not have a lone surrogate",
+		`{"type":"\ude00\ud83d","payload":1}`:                     "type must not have a lone surrogate",
+		`{"type":"\ud83d\ud83d\ude00","payload":1}`:               "type must not have a lone surrogate",
+		`{"type":"\ud83d\\ude00","payload":1}`:                    "type must not have a lone surrogate",
+		`{"type":"\ud83d \ude00","payload":1}`:                    "type must not have a lone surrogate",
 		`{"type":"a\n","payload":1}`:                              "control characters",
 		`{"type":"\u007f","payload":1}`:                           "control characters",
 		`{"type":"` + strings.Repeat("t", 256) + `"}`:             "payload is missing",
-		`{"type":"` + strings.Repeat("t", 256) + `","payload":1}`: "over 255 bytes",
+		`{"type":"` + strings.Repeat("t", 256) + `","payload":1}`: "at most 255 bytes",
 		`{"type":"t"}`:                                            "payload is missing",
 		`{"type":"t","Payload":1,"x":{"payload":1}}`:              "payload is missing",
-		`{"type":"t","type":"t","payload":1}`:                     "type is there twice",
-		`{"type":"t","typ\u0065":"t","payload":1}`:                "type is there twice",
-		`{"type":null,"payload":1,"type":"t"}`:                    "type is there twice",
-		`{"type":"t","payload":null,"\u0070\u0061yload":null}`:    "payload is there twice",
-		`{"type":"t","payload":1,"dedup_id":null,"dedup_id":"d"}`: "dedup_id is there twice",
+		`{"type":"t","type":"t","payload":1}`:                     "type must appear only once",
+		`{"type":"t","typ\u0065":"t","payload":1}`:                "type must appear only once",
+		`{"type":null,"payload":1,"type":"t"}`:                    "type must appear only once",
+		`{"type":"t","payload":null,"\u0070\u0061yload":null}`:    "payload must appear only once",
+		`{"type":"t","payload":1,"dedup_id":null,"dedup_id":"d"}`: "dedup_id must appear only once",
 	}
 	maps.Copy(bodies, badDedupIDs())
 	for _, deep := range []string{
 		nested(64, "[", "]"), nested(63, `{"a":`, "") + "{}" + nested(63, "", "}"), nested(5000, "[", "]"), nested(20000, "[", "]"),
 	} {
-		bodies[`{"type":"t","payload":`+deep+`}`] = "nested over 64 levels"
-		bodies[`{"type":"t","payload":1,"unknown":`+deep+`}`] = "nested over 64 levels"
+		bodies[`{"type":"t","payload":`+deep+`}`] = "nested at most 64 levels deep"
+		bodies[`{"type":"t","payload":1,"unknown":`+deep+`}`] = "nested at most 64 levels deep"
 	}
 	return bodies
 }
@@ -111,9 +111,9 @@ func badDedupIDs() map[string]string {
 	bodies := map[string]string{}
 	for dedupID, message := range map[string]string{
 		`""`: "must not be empty", `0`: "must be a string", `1`: "must be a string", `false`: "must be a string",
-		`[]`: "must be a string", `{}`: "must be a string", `["d"]`: "must be a string", `"\u0000"`: "has a NUL",
-		`"d\u0000d"`: "has a NUL", `"\ud800"`: "lone surrogate", `"d\udfffd"`: "lone surrogate",
-		`"` + strings.Repeat("d", 256) + `"`: "over 255 bytes", `"` + strings.Repeat("é", 128) + `"`: "over 255 bytes",
+		`[]`: "must be a string", `{}`: "must be a string", `["d"]`: "must be a string", `"\u0000"`: "must not have a NUL",
+		`"d\u0000d"`: "must not have a NUL", `"\ud800"`: "lone surrogate", `"d\udfffd"`: "lone surrogate",
+		`"` + strings.Repeat("d", 256) + `"`: "at most 255 bytes", `"` + strings.Repeat("é", 128) + `"`: "at most 255 bytes",
 	} {
 		bodies[`{"type":"t","payload":1,"dedup_id":`+dedupID+`}`] = message
 	}

@@ -144,7 +144,7 @@ func TestParseObject(t *testing.T) {
 		{"absent", "", false, "", "absent is missing"},
 		{"empty", "", true, "", "empty must not be empty"},
 		{"n", "", false, "n must be a string", "n must be a string"},
-		{"nul", "", false, "nul has a NUL", "nul has a NUL"},
+		{"nul", "", false, "nul must not have a NUL character", "nul must not have a NUL character"},
 	} {
 		value, present, err := o.str(tt.name)
 		if value != tt.value || present != tt.present || message(err) != tt.message {
@@ -158,7 +158,7 @@ func TestParseObject(t *testing.T) {
 	if string(o.raw("n")) != "1" || string(o.raw("event_type_filter")) != "null" || o.raw("absent") != nil {
 		t.Error("raw values")
 	}
-	if _, err := parseObject([]byte(`{"organization_name":"a","tier":"free","tier":"free"}`), "organization_name", "tier"); message(err) != "tier is there twice" {
+	if _, err := parseObject([]byte(`{"organization_name":"a","tier":"free","tier":"free"}`), "organization_name", "tier"); message(err) != "tier must appear only once" {
 		t.Error(err)
 	}
 }

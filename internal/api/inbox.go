@@ -196,20 +196,20 @@ func (a *API) readClaimed(w http.ResponseWriter, r *request, others ...string) (
 	}
 	for _, other := range others {
 		if other == "delay_seconds" && in.Delay.Given || other == "lease_seconds" && in.Lease.Given {
-			return c, trigger.Errorf(trigger.Invalid, "%q is no member of this", other).At("#/" + other)
+			return c, trigger.Errorf(trigger.Invalid, "unknown member %q", other).At("#/" + other)
 		}
 	}
 	if c.claim, err = trigger.ParseID(in.Claim); err != nil || c.claim.IsZero() { // zero is nobody's
-		return c, trigger.Errorf(trigger.Invalid, "claim must be that of an answer to a claim").At("#/claim")
+		return c, trigger.Errorf(trigger.Invalid, "claim must be the id that POST /v1/inbox/claim returned").At("#/claim")
 	}
 	if len(in.IDs) == 0 || len(in.IDs) > maxClaim {
-		return c, trigger.Errorf(trigger.Invalid, "ids must be a list of 1 to %d ids of events", maxClaim).At("#/ids")
+		return c, trigger.Errorf(trigger.Invalid, "ids must have 1 to %d ids of events", maxClaim).At("#/ids")
 	}
 	c.delay, c.lease = in.Delay, in.Lease
 	c.ids = make([]trigger.ID, len(in.IDs))
 	for i, text := range in.IDs {
 		if c.ids[i], err = trigger.ParseID(text); err != nil {
-			return c, trigger.Errorf(trigger.Invalid, "%.64q is no id of an event", text).At("#/ids/" + strconv.Itoa(i))
+			return c, trigger.Errorf(trigger.Invalid, "%.64q is not the id of an event", text).At("#/ids/" + strconv.Itoa(i))
 		}
 	}
 	return c, nil

@@ -43,7 +43,7 @@ func (a *API) postEvents(w http.ResponseWriter, r *request) (err error) {
 	}
 	form, ok := formOf(r.Header)
 	if !ok {
-		return trigger.Errorf(trigger.UnsupportedMedia, "Content-Type must be JSON, NDJSON or a CloudEvents type in JSON, without a Content-Encoding")
+		return unsupportedMedia(r.Header, "JSON, NDJSON or a CloudEvents type in JSON")
 	}
 	body, free, err := a.readAll(w, r, max(maxBatchBody, a.MaxBody))
 	if err != nil {
@@ -138,7 +138,7 @@ func (a *API) postBatch(w http.ResponseWriter, r *request, f form, body []byte, 
 	org := &r.key.Organization
 	limit := a.limitOf(org)
 	if limit > 0 && len(parts) > limit {
-		return trigger.Errorf(trigger.Invalid, "%d events at once can never pass a limit of %d a minute: send fewer", len(parts), limit)
+		return trigger.Errorf(trigger.Invalid, "a batch of %d events exceeds the rate limit of %d events a minute: send fewer at once", len(parts), limit)
 	}
 	if ok, wait := a.rates.Allow(r.Context(), org.ID, limit, len(parts), a.Now()); !ok {
 		return rateLimited(limit, wait)
@@ -238,7 +238,7 @@ func (a *API) prepare(r *request, f form, body []byte, key string, i int) (p pos
 		return p
 	}
 	if a.Ahead > 0 && e.DeliverAt.Sub(now) > a.Ahead {
-		p.err = trigger.Errorf(trigger.Invalid, "deliver_at may be at most %s ahead", a.Ahead).At("#/deliver_at")
+		p.err = trigger.Errorf(trigger.Invalid, "deliver_at must be at most %s from now", a.Ahead).At("#/deliver_at")
 	}
 	return p
 }
@@ -254,7 +254,7 @@ func identify(e *trigger.Event, key string, i int) error {
 	case e.DedupID == "":
 		e.DedupID = key
 	case e.DedupID != key:
-		return trigger.Errorf(trigger.Invalid, "dedup_id and Idempotency-Key differ").At("#/dedup_id")
+		return trigger.Errorf(trigger.Invalid, "dedup_id and Idempotency-Key must be the same where both are given").At("#/dedup_id")
 	}
 	return nil
 }
@@ -281,7 +281,7 @@ func (a *API) compare(ctx context.Context, r *request, p *posted) {
 		p.matches = same
 	}
 	if !p.matches && r.key.Organization.Deduplication == trigger.Strict {
-		e := trigger.Errorf(trigger.Invalid, "the dedup_id has another payload").At("#/payload")
+		e := trigger.Errorf(trigger.Invalid, "the dedup_id belongs to an event with another payload").At("#/payload")
 		e.Code, e.EventID = "payload_differs", p.result.EventID
 		p.err = e
 	}

@@ -38,7 +38,7 @@ func (s *eventSchema) judge(payload []byte, count func(steps int) error) ([]trig
 	case first.ended != nil:
 		return nil, first.ended
 	case first.left < 0:
-		return []trigger.Field{{Detail: "the payload takes too many steps to judge by the schema", Pointer: "#/payload"}}, nil
+		return []trigger.Field{{Detail: "validating the payload against the schema takes too many steps", Pointer: "#/payload"}}, nil
 	case ok:
 		return nil, nil
 	}
@@ -49,7 +49,7 @@ func (s *eventSchema) judge(payload []byte, count func(steps int) error) ([]trig
 	}
 	if len(again.fields) == 0 { // its steps were used up before
 		again.path = again.path[:1]
-		again.fail("the payload is not as the schema wants it")
+		again.fail("the payload does not match the schema")
 	}
 	return again.fields, nil
 }
@@ -281,7 +281,7 @@ func (j *judge) all(s *jsonschema.Schema, v any, out *looked) bool {
 func (j *judge) alternatives(s *jsonschema.Schema, v any, out *looked) bool {
 	ok := true
 	if len(s.AnyOf) > 0 && !j.anyOf(s.AnyOf, v, out) {
-		ok = j.fail("is none of what the schema allows (anyOf)")
+		ok = j.fail("must match at least one schema of anyOf")
 	}
 	if len(s.OneOf) > 0 && (ok || j.loud) {
 		met := 0
@@ -297,13 +297,13 @@ func (j *judge) alternatives(s *jsonschema.Schema, v any, out *looked) bool {
 		}
 		switch met {
 		case 0:
-			ok = j.fail("is none of what the schema allows (oneOf)")
+			ok = j.fail("must match exactly one schema of oneOf, and does not match any")
 		case 2:
-			ok = j.fail("is more than one of what the schema allows (oneOf)")
+			ok = j.fail("must match exactly one schema of oneOf, and matches more than one")
 		}
 	}
 	if s.Not != nil && (ok || j.loud) && j.quietly(s.Not, v, nil) {
-		ok = j.fail("is what the schema does not allow (not)")
+		ok = j.fail("must not match the schema of not")
 	}
 	return ok
 }

@@ -45,7 +45,7 @@ func (j *judge) names(s *jsonschema.Schema, v map[string]any) bool {
 	j.left -= len(v) / 2
 	for name := range each(v, j.loud) {
 		if !j.quietly(s.PropertyNames, name, nil) {
-			ok = j.failAt(name, "has a name that is not allowed")
+			ok = j.failAt(name, "has a name that propertyNames does not allow")
 		}
 		if !ok && !j.loud || j.over() {
 			break

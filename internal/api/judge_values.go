@@ -14,22 +14,22 @@ import (
 // value judges what holds for values of all types.
 func (j *judge) value(s *jsonschema.Schema, v any) bool {
 	if s.Types != nil && !s.Types.IsEmpty() && !j.isOf(*s.Types, v) {
-		return j.fail("must be of the type " + strings.Join(s.Types.ToStrings(), " or "))
+		return j.fail("must be of type " + strings.Join(s.Types.ToStrings(), " or "))
 	}
 	if s.Const != nil && !j.equal(v, *s.Const) {
-		return j.fail("must be " + shownValue(*s.Const))
+		return j.fail("must be " + shownValue(*s.Const, "the value of const"))
 	}
 	if s.Enum == nil || slices.ContainsFunc(s.Enum.Values, func(want any) bool { return j.equal(v, want) }) {
 		return true
 	}
-	return j.fail("must be one of " + shownValue(s.Enum.Values))
+	return j.fail("must be one of " + shownValue(s.Enum.Values, "the values of enum"))
 }
 
-// shownValue is a value of a schema as it is shown.
-func shownValue(v any) string {
+// shownValue returns a value of a schema for a message, or its name if it is long.
+func shownValue(v any, name string) string {
 	b, err := json.Marshal(v)
 	if err != nil || len(b) > 100 {
-		return "what the schema names"
+		return name
 	}
 	return string(b)
 }
@@ -136,7 +136,7 @@ func (j *judge) number(s *jsonschema.Schema, v json.Number) bool {
 	j.left -= 2 + len(v)/64
 	n := normalOf(v)
 	if !n.isShort() {
-		return j.fail("has too many digits to be judged")
+		return j.fail("has too many digits to be compared exactly")
 	}
 	size := len(n.digits) + max(n.exponent, -n.exponent)
 	j.left -= size / 16
@@ -206,10 +206,10 @@ func (j *judge) contains(s *jsonschema.Schema, v []any, out *looked) bool {
 		}
 	}
 	if met < least {
-		return j.fail("must contain at least " + strconv.Itoa(least) + " of certain items (contains)")
+		return j.fail("must contain at least " + strconv.Itoa(least) + " items that match contains")
 	}
 	if s.MaxContains != nil && met > *s.MaxContains {
-		return j.fail("must contain at most " + strconv.Itoa(*s.MaxContains) + " of certain items (contains)")
+		return j.fail("must contain at most " + strconv.Itoa(*s.MaxContains) + " items that match contains")
 	}
 	return true
 }
@@ -223,7 +223,7 @@ func (j *judge) unique(v []any) bool {
 			return false
 		}
 		if other, twice := known[string(key)]; twice {
-			return j.fail("must not have equal items, as those at " + strconv.Itoa(other) + " and " + strconv.Itoa(i) + " are")
+			return j.fail("must have unique items, and items " + strconv.Itoa(other) + " and " + strconv.Itoa(i) + " are equal")
 		}
 		known[string(key)] = i
 	}

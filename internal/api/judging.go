@@ -141,12 +141,12 @@ func (j *judging) validate(e *trigger.Event) (warnings []trigger.Field, err erro
 	switch {
 	case err != nil:
 		late := trigger.NewUnavailable(err, typesUnavailable)
-		late.Message = "There was no time to judge the payload by the schema of its type: send it again, with fewer events in a request"
+		late.Message = "The payload could not be validated in time against the schema of its type: send it again, with fewer events in a request"
 		return nil, late
 	case len(fields) == 0 || t.mode != trigger.ValidationReject || !judged:
 		return fields, nil
 	}
-	return nil, &trigger.Error{Kind: trigger.Invalid, Message: "The payload does not fit the schema of its type", Fields: fields}
+	return nil, &trigger.Error{Kind: trigger.Invalid, Message: "The payload does not match the schema of its type", Fields: fields}
 }
 
 // judge judges a payload; judged is false, with a word of it, where that fails.
@@ -164,7 +164,7 @@ func (j *judging) judge(t *judgedType, payload []byte) (fields []trigger.Field, 
 	}
 	defer func() {
 		if recover() != nil {
-			fields, judged, err = []trigger.Field{{Detail: "the payload could not be judged by the schema of its type", Pointer: "#/payload"}}, false, nil
+			fields, judged, err = []trigger.Field{{Detail: "the payload could not be validated against the schema of its type", Pointer: "#/payload"}}, false, nil
 		}
 	}()
 	if j.types.ready(t) == nil {

@@ -69,7 +69,7 @@ func (b *keyBatcher) find(ctx context.Context, hash [32]byte, from netip.Prefix,
 	case <-ctx.Done():
 		return trigger.APIKey{}, trigger.NewUnavailable(ctx.Err(), maxKeyWait)
 	case <-timer.C:
-		return trigger.APIKey{}, trigger.NewUnavailable(errors.New("the database takes long to look up keys"), maxKeyWait)
+		return trigger.APIKey{}, trigger.NewUnavailable(errors.New("looking up keys in the database takes too long"), maxKeyWait)
 	}
 }
 

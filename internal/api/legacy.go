@@ -139,18 +139,18 @@ const defaultInbox = 10
 func parseInbox(rawQuery string) (status trigger.Status, limit int, err error) {
 	q, err := url.ParseQuery(rawQuery)
 	if err != nil {
-		return "", 0, trigger.Errorf(trigger.Invalid, "The query cannot be read")
+		return "", 0, trigger.Errorf(trigger.Invalid, "The query string cannot be parsed")
 	}
 	limit = defaultInbox
 	if values, given := q["limit"]; given {
 		limit, err = strconv.Atoi(values[0])
 		if err != nil || len(values) > 1 || limit < 1 || limit > maxPage || strings.HasPrefix(values[0], "+") {
-			return "", 0, trigger.Errorf(trigger.Invalid, "limit must be a number from 1 to %d", maxPage)
+			return "", 0, trigger.Errorf(trigger.Invalid, "limit must be an integer from 1 to %d, given once; got %.60q", maxPage, values[0])
 		}
 	}
 	if values, given := q["status"]; given {
 		if len(values) > 1 {
-			return "", 0, trigger.Errorf(trigger.Invalid, "status is there twice")
+			return "", 0, trigger.Errorf(trigger.Invalid, "status must appear only once")
 		}
 		status, err = trigger.ParseStatus(values[0])
 	}

@@ -93,7 +93,7 @@ func TestRateLimitAtOnce(t *testing.T) {
 // unauthorized is what /v1 answers to a request without a right key, whatever is
 // wrong with it.
 const unauthorized = `{"type":"/docs/problems#unauthorized","title":"Unauthorized","status":401,"code":"unauthorized",` +
-	`"detail":"The request needs a valid API key, or the admin token where it is the operator's"}`
+	`"detail":"The request needs a valid API key, or the admin token on a route of the operator"}`
 
 func TestMissingAndInvalidKeys(t *testing.T) {
 	t.Parallel()

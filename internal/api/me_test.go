@@ -96,7 +96,7 @@ func TestStopWithoutDatabase(t *testing.T) {
 		if err := s.api.Run(stopped); err != nil {
 			t.Errorf("Run: %v", err)
 		}
-		if !strings.Contains(s.log.String(), "the use of keys is not noted") {
+		if !strings.Contains(s.log.String(), "cannot record when API keys were used") {
 			t.Error("the log does not tell")
 		}
 	})

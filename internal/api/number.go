@@ -85,5 +85,5 @@ func shownRat(r *big.Rat) string {
 			return text
 		}
 	}
-	return "what the schema says"
+	return "the number in the schema"
 }

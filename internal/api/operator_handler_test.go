@@ -33,8 +33,8 @@ func TestOperatorHandler(t *testing.T) {
 		r, name := ask(rt), rt.method+" "+rt.path
 		switch {
 		case rt.isNew() && rt.needsKey():
-			r.wants(t, name, 400, "must be there once")
-			ask(rt, "X-Api-Key: "+key).wants(t, name+" with a key", 400, "goes with the operator's token alone")
+			r.wants(t, name, 400, "must be given exactly once")
+			ask(rt, "X-Api-Key: "+key).wants(t, name+" with a key", 400, "requires the operator's token")
 			if r := ask(rt, inOrganization(org.ID)); r.status == 401 || r.status >= 500 || strings.Contains(r.body, organizationHeader) {
 				t.Errorf("%s in an organization: %d %s", name, r.status, r.body)
 			}

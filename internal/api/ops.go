@@ -47,8 +47,8 @@ func (a *API) readyChecks() []readyCheck {
 		{"stopping", "this node is stopping", func(context.Context) bool { return a.Ready() == nil }},
 		{"database", "the database does not answer", func(ctx context.Context) bool { return a.Store.Ping(ctx) == nil || a.Store.Intact() != nil }},
 		{"files", "a file of the database was moved, removed or replaced", func(context.Context) bool { return a.Store.Intact() == nil }},
-		{"commits", "nothing can be committed: see the log", func(context.Context) bool { return a.Store.Committing() == nil }},
-		{"clock", "the database's time is not known", func(context.Context) bool { return a.Store.ClockTrusted() }},
+		{"commits", "commits fail: see the log", func(context.Context) bool { return a.Store.Committing() == nil }},
+		{"clock", "the database's time is unknown", func(context.Context) bool { return a.Store.ClockTrusted() }},
 	}
 }
 

@@ -93,14 +93,14 @@ type orgChange struct {
 func (in *orgChange) apply(o *trigger.Organization) error {
 	if in.Name.Given {
 		if o.Name = in.Name.or(""); trigger.CheckName(o.Name) != nil {
-			return trigger.Errorf(trigger.Invalid, "name must be 1 to %d bytes without control characters", trigger.MaxName).At("#/name")
+			return trigger.Errorf(trigger.Invalid, "name must have 1 to %d bytes of UTF-8 without control characters", trigger.MaxName).At("#/name")
 		}
 	}
 	if in.RateLimit.Given {
 		o.RateLimit = nil
 		if most := in.RateLimit.Value; !in.RateLimit.Null {
 			if most < 0 || most > trigger.MaxRateLimit {
-				return trigger.Errorf(trigger.Invalid, "rate_limit must be from 0 to %d", trigger.MaxRateLimit).At("#/rate_limit")
+				return trigger.Errorf(trigger.Invalid, "rate_limit must be from 0 to %d; got %d", trigger.MaxRateLimit, most).At("#/rate_limit")
 			}
 			o.RateLimit = &most
 		}
@@ -175,7 +175,7 @@ func (a *API) answerOrganization(w http.ResponseWriter, r *request, made madeKey
 	}
 	org, err := a.Store.Organization(r.Context(), made.id)
 	if err != nil && trigger.KindOf(err) == trigger.NotFound || err == nil && len(keys) == 0 {
-		return goneSince(w, "the organization that this request has made was deleted")
+		return goneSince(w, "the organization that this request created was deleted")
 	}
 	if err != nil {
 		return err

@@ -103,11 +103,11 @@ func codeOf(e *trigger.Error) string {
 func problemOf(err error) (problem, *trigger.Error) {
 	e, ok := errors.AsType[*trigger.Error](err)
 	if !ok || e.Kind == trigger.Internal {
-		e = &trigger.Error{Kind: trigger.Internal, Message: "Something went wrong on the server, and was logged"}
+		e = &trigger.Error{Kind: trigger.Internal, Message: "An internal error occurred and was logged"}
 	}
 	p := problem{Code: codeOf(e), Detail: e.Message, Errors: e.Fields}
 	if e.Kind == trigger.Unauthorized { // one body, whatever is wrong with a key
-		p.Detail = "The request needs a valid API key, or the admin token where it is the operator's"
+		p.Detail = "The request needs a valid API key, or the admin token on a route of the operator"
 	}
 	p.Title, p.Status = codes(p.Code)
 	switch e.Kind {

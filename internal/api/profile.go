@@ -20,7 +20,7 @@ func (a *API) getProfile(w http.ResponseWriter, r *request) error {
 	case runtime.Lookup(name) != nil:
 		pprof.Handler(name).ServeHTTP(w, r.Request)
 	default:
-		return trigger.Errorf(trigger.NotFound, "There is no such profile")
+		return trigger.Errorf(trigger.NotFound, "Unknown profile")
 	}
 	return nil
 }

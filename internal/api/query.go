@@ -32,14 +32,14 @@ type query struct {
 func parameters(r *request, names ...string) (query, error) {
 	values, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
-		return query{}, wrongParameter("", "The query cannot be read")
+		return query{}, wrongParameter("", "The query string cannot be parsed")
 	}
 	for name, given := range values {
 		switch {
 		case !slices.Contains(names, name):
-			return query{}, wrongParameter(name, "%.64q is no parameter of this route", name)
+			return query{}, wrongParameter(name, "unknown parameter %.64q", name)
 		case len(given) > 1:
-			return query{}, wrongParameter(name, "%s is there twice", name)
+			return query{}, wrongParameter(name, "%s must appear only once", name)
 		}
 	}
 	return query{r, values}, nil
@@ -62,7 +62,7 @@ func (q *query) limitOr(fallback int) (int, error) {
 	}
 	n, err := strconv.ParseUint(q.values.Get("limit"), 10, 31)
 	if err != nil || n < 1 || n > maxPage {
-		return 0, wrongParameter("limit", "limit must be a number from 1 to %d", maxPage)
+		return 0, wrongParameter("limit", "limit must be an integer from 1 to %d; got %.60q", maxPage, q.values.Get("limit"))
 	}
 	return int(n), nil
 }
@@ -75,7 +75,7 @@ func (q *query) time(name string) (time.Time, error) {
 	// A plus that was not escaped has become a space.
 	t, ok := parseRFC3339(strings.ReplaceAll(q.values.Get(name), " ", "+"))
 	if !ok || t.Before(time.Unix(0, 0)) {
-		return t, wrongParameter(name, "%s must be a time in RFC 3339, as 2026-01-02T03:04:05Z, from 1970 on", name)
+		return t, wrongParameter(name, "%s must be an RFC 3339 time from 1970 on, for example 2026-01-02T03:04:05Z; got %.60q", name, q.values.Get(name))
 	}
 	return t, nil
 }
@@ -88,7 +88,7 @@ func (q *query) number(name string) (n int64, given bool, err error) {
 	text := q.values.Get(name)
 	n, err = strconv.ParseInt(text, 10, 64)
 	if err != nil || n < 0 || strconv.FormatInt(n, 10) != text {
-		return 0, true, wrongParameter(name, "%s must be the number of one", name)
+		return 0, true, wrongParameter(name, "%s must be an integer, for example 42; got %.60q", name, text)
 	}
 	return n, true, nil
 }
@@ -97,7 +97,7 @@ func (q *query) number(name string) (n int64, given bool, err error) {
 func (q *query) oneOf(name string, words ...string) (string, error) {
 	value := q.values.Get(name)
 	if q.values.Has(name) && !slices.Contains(words, value) {
-		return "", wrongParameter(name, "%s must be one of %s", name, strings.Join(words, ", "))
+		return "", wrongParameter(name, "%s must be one of %s; got %.60q", name, strings.Join(words, ", "), value)
 	}
 	return value, nil
 }
@@ -148,7 +148,7 @@ func (q *query) place(size int) ([]byte, error) {
 	raw, err := base64.RawURLEncoding.DecodeString(q.values.Get("cursor"))
 	mark := q.mark()
 	if err != nil || !bytes.HasPrefix(raw, mark[:]) || size > 0 && len(raw) != len(mark)+size {
-		e := trigger.Errorf(trigger.Malformed, "The cursor is not one of this list: begin without one").Of("cursor")
+		e := trigger.Errorf(trigger.Malformed, "The cursor does not belong to this list: start again without a cursor").Of("cursor")
 		e.Code = "invalid_cursor"
 		return nil, e
 	}

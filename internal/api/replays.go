@@ -64,11 +64,11 @@ func (in *replayInput) replay() (r trigger.Replay, err error) {
 	}
 	r.Status = trigger.Status(in.Status.Value)
 	if in.Status.Given && !in.Status.Null && r.Status != trigger.Failed && r.Status != trigger.Delivered {
-		return r, invalid("#/status", "status must be failed or delivered")
+		return r, invalid("#/status", "status must be failed or delivered; got %.60q", in.Status.Value)
 	}
 	r.Pace = in.Pace.or(trigger.DefaultPace)
 	if r.Pace != 0 && !(r.Pace >= trigger.MinRate && r.Pace <= trigger.MaxRate) {
-		return r, invalid("#/pace", "pace must be 0, or from one a minute to %v deliveries a second", trigger.MaxRate)
+		return r, invalid("#/pace", "pace must be 0 or from one a minute to %v deliveries a second; got %v", trigger.MaxRate, r.Pace)
 	}
 	return r, nil
 }
@@ -79,7 +79,7 @@ func webhookID(o *opt[int64]) (int64, error) {
 	case !o.Given || o.Null:
 		return 0, invalid("#/webhook_id", "webhook_id is missing")
 	case o.Value < 1:
-		return 0, invalid("#/webhook_id", "webhook_id must be the number of a webhook")
+		return 0, invalid("#/webhook_id", "webhook_id must be an integer from 1, for example 42; got %d", o.Value)
 	}
 	return o.Value, nil
 }
@@ -91,7 +91,7 @@ func timeOf(name string, o *opt[string]) (t time.Time, err error) {
 	}
 	t, ok := parseRFC3339(o.Value)
 	if !ok || t.Before(time.Unix(0, 0)) {
-		return t, invalid("#/"+name, "%s must be a time in RFC 3339, as 2026-01-02T03:04:05Z, from 1970 on", name)
+		return t, invalid("#/"+name, "%s must be an RFC 3339 time from 1970 on, for example 2026-01-02T03:04:05Z; got %.60q", name, o.Value)
 	}
 	return t, nil
 }

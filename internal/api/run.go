@@ -62,7 +62,7 @@ func (a *API) noteKeys(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	if err := a.keys.write(ctx); err != nil {
-		a.Log.Warn("the use of keys is not noted", "error", err)
+		a.Log.Warn("cannot record when API keys were used", "error", err)
 	}
 }
 

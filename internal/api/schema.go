@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"regexp/syntax"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
@@ -41,12 +42,12 @@ type eventSchema struct {
 func compileSchema(text []byte) (s *eventSchema, err error) {
 	defer func() {
 		if recover() != nil { // a fault of the library
-			s, err = nil, unsuitable("schema cannot be used")
+			s, err = nil, unsuitable("schema cannot be compiled")
 		}
 	}()
 	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
 	if err != nil {
-		return nil, unsuitable("schema is not JSON")
+		return nil, unsuitable("schema must be valid JSON")
 	}
 	if _, ok := doc.(map[string]any); !ok {
 		return nil, unsuitable("schema must be an object")
@@ -61,7 +62,7 @@ func compileSchema(text []byte) (s *eventSchema, err error) {
 	c.UseLoader(noLoader{})
 	c.UseRegexpEngine(patterns.compile)
 	if err := c.AddResource(schemaURL, doc); err != nil {
-		return nil, unsuitable("schema cannot be used")
+		return nil, unsuitable("schema cannot be compiled")
 	}
 	root, err := c.Compile(schemaURL)
 	if err != nil {
@@ -82,7 +83,7 @@ func unsuitable(format string, args ...any) error {
 // noLoader fetches nothing.
 type noLoader struct{}
 
-var errElsewhere = errors.New("nothing is fetched")
+var errElsewhere = errors.New("remote schemas are not fetched")
 
 // Load implements jsonschema.URLLoader.
 func (noLoader) Load(string) (any, error) { return nil, errElsewhere }
@@ -94,7 +95,7 @@ func whyUnsuitable(err error, refused string) string {
 		return refused
 	}
 	if e, ok := errors.AsType[*jsonschema.LoadURLError](err); ok {
-		return cutText("schema must not lead elsewhere, to " + e.URL)
+		return cutText("schema must not use a remote $ref; got " + e.URL)
 	}
 	if e, ok := errors.AsType[*jsonschema.SchemaValidationError](err); ok {
 		if invalid, ok := errors.AsType[*jsonschema.ValidationError](e.Err); ok {
@@ -104,16 +105,16 @@ func whyUnsuitable(err error, refused string) string {
 			for _, name := range leaf.InstanceLocation {
 				at += pointerTo(name)[1:]
 			}
-			return cutText("schema is no JSON Schema of 2020-12: at #" + at + ": " + why)
+			return cutText("schema must be a valid JSON Schema of draft 2020-12: at #" + at + ": " + why)
 		}
 	}
 	_, noAnchor := errors.AsType[*jsonschema.AnchorNotFoundError](err)
 	_, noPlace := errors.AsType[*jsonschema.JSONPointerNotFoundError](err)
 	_, noPointer := errors.AsType[*jsonschema.InvalidJsonPointerError](err)
 	if noAnchor || noPlace || noPointer {
-		return "schema has a $ref to what is not there"
+		return "schema must not have a $ref whose target is missing"
 	}
-	return "schema is no JSON Schema of 2020-12"
+	return "schema must be a valid JSON Schema of draft 2020-12"
 }
 
 // leafOf is the error of the innermost place.
@@ -173,11 +174,11 @@ func (l *schemaLook) look(v any, outermost bool) {
 func (l *schemaLook) refusal() string {
 	switch {
 	case l.values > maxSchemaValues:
-		return "schema has too many objects and booleans"
+		return "schema must have at most " + strconv.Itoa(maxSchemaValues) + " objects and booleans"
 	case l.long:
-		return "schema has a number with too many digits"
+		return "schema must not have a number with too many digits"
 	case l.dynamicRef && l.ids > 0: // with one $id alone, it is a $ref
-		return "schema must not have $dynamicRef beside an inner $id"
+		return "schema must not have $dynamicRef together with an inner $id"
 	}
 	return ""
 }
@@ -191,11 +192,11 @@ func surveySchema(root *jsonschema.Schema) (reached int, reason string) {
 		todo = todo[:len(todo)-1]
 		switch {
 		case len(known) > maxSubschemas:
-			return len(known), "schema has too many subschemas"
+			return len(known), "schema must have at most " + strconv.Itoa(maxSubschemas) + " subschemas"
 		case !strings.HasPrefix(s.Location, schemaURL+"#"):
-			return len(known), "schema must not lead elsewhere"
+			return len(known), "schema must not use a remote $ref"
 		case s.DraftVersion != 2020:
-			return len(known), "$schema must be that of the draft 2020-12, or absent"
+			return len(known), "$schema must be https://json-schema.org/draft/2020-12/schema or absent"
 		}
 		for _, sub := range append(inPlace(s), within(s)...) {
 			if !known[sub] {
@@ -207,7 +208,7 @@ func surveySchema(root *jsonschema.Schema) (reached int, reason string) {
 	done := map[*jsonschema.Schema]bool{}
 	for s := range known {
 		if goesRound(s, done, map[*jsonschema.Schema]bool{}) {
-			return len(known), "schema has a $ref that goes round in a circle"
+			return len(known), "schema must not have a circular $ref that applies to the same value"
 		}
 	}
 	return len(known), ""
@@ -289,7 +290,7 @@ func (p *expressions) compile(text string) (jsonschema.Regexp, error) {
 
 var (
 	errLongPattern  = errors.New("is too long")
-	errNoPattern    = errors.New("RE2 does not take")
+	errNoPattern    = errors.New("RE2 does not support")
 	errLargePattern = errors.New("is too large")
 )
 

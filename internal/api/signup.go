@@ -91,7 +91,7 @@ func (a *API) closedSignup(r *http.Request) error {
 	}
 	for name, values := range r.Header {
 		if tellsOfProxy(name) {
-			return fmt.Errorf("signup is not open to requests with the header %s, which a proxy has added", name)
+			return fmt.Errorf("signup is not open to requests with the header %s, which a proxy adds", name)
 		}
 		for _, value := range values {
 			if name == "Sec-Fetch-Site" && value != "same-origin" && value != "none" || name == "Origin" && !isOrigin(value, r.Host) {

@@ -21,7 +21,7 @@ const (
 )
 
 // errSlowBody is why a body is cut that does not come at leastRate.
-var errSlowBody = errors.New("the body came too slowly")
+var errSlowBody = errors.New("the body arrived too slowly")
 
 // upload is a body that is being read. Its budget's mutex guards it.
 type upload struct {

@@ -67,16 +67,16 @@ func parseMembers(body []byte, names ...string) (o object, err error) {
 	}
 	root := gjson.ParseBytes(body)
 	if !root.IsObject() {
-		return o, trigger.Errorf(trigger.Malformed, "body is not a JSON object")
+		return o, trigger.Errorf(trigger.Malformed, "body must be a JSON object")
 	}
 	copy(o.names[:], names)
 	root.ForEach(func(key, value gjson.Result) bool {
 		i := slices.Index(names, key.Str)
 		switch {
 		case i < 0:
-			err = trigger.Errorf(trigger.Invalid, "%.64q is not known", key.Str).At(pointerTo(key.Str))
+			err = trigger.Errorf(trigger.Invalid, "unknown member %.64q", key.Str).At(pointerTo(key.Str))
 		case o.values[i] != nil:
-			err = trigger.Errorf(trigger.Invalid, "%s is there twice", names[i]).At(pointerTo(names[i]))
+			err = trigger.Errorf(trigger.Invalid, "%s must appear only once", names[i]).At(pointerTo(names[i]))
 		default:
 			end := value.Index + len(value.Raw)
 			o.values[i] = body[value.Index:end:end] // an append must not write on
@@ -106,7 +106,7 @@ func readDeliverAt(o *object, now time.Time) (time.Time, error) {
 	at, ok := parseRFC3339(s)
 	switch {
 	case !ok:
-		return time.Time{}, trigger.Errorf(trigger.Invalid, "deliver_at must be a time as RFC 3339 writes it")
+		return time.Time{}, trigger.Errorf(trigger.Invalid, "deliver_at must be an RFC 3339 time, for example 2026-01-02T03:04:05Z; got %.60q", s)
 	case !at.After(now):
 		return time.Time{}, nil
 	}

@@ -54,7 +54,7 @@ func (in *webhookInput) webhook() (w trigger.Webhook, err error) {
 	case string(trigger.Paused):
 		w.State, w.PausedBy = trigger.Paused, trigger.PausedByOwner
 	default:
-		return w, invalid("#/state", "state must be active or paused")
+		return w, invalid("#/state", "state must be active or paused; got %.60q", in.State.Value)
 	}
 	wish, err := wishedSecret(&in.Secret, &in.Signature)
 	if err != nil {
@@ -68,7 +68,7 @@ func (in *webhookInput) webhook() (w trigger.Webhook, err error) {
 func (in *webhookInput) checkPatch() error {
 	for name, o := range map[string]*opt[string]{"secret": &in.Secret, "signature": &in.Signature, "state": &in.State} {
 		if o.Given {
-			return invalid("#/"+name, "%s cannot be changed this way", name)
+			return invalid("#/"+name, "%s cannot be changed by this request", name)
 		}
 	}
 	if in.URL.Null {
@@ -93,7 +93,7 @@ func (in *webhookInput) patch(w *trigger.Webhook) error {
 	if !moves || kept == nil {
 		return in.apply(w)
 	}
-	err := trigger.Errorf(trigger.Invalid, "url moves from %s to %s: give %s anew, or null to drop what is stored, which is sent to its own origin alone",
+	err := trigger.Errorf(trigger.Invalid, "url moves from %s to %s: set %s again, or to null to remove the stored value, which is sent to its own origin alone",
 		from, to, strings.Join(kept, " and "))
 	for _, name := range kept {
 		err = err.At("#/" + name)
@@ -139,7 +139,7 @@ func content(o *opt[json.RawMessage]) (*trigger.Content, error) {
 // patterns reads the member types.
 func patterns(texts []*string) (list []trigger.Pattern, err error) {
 	if len(texts) > trigger.MaxPatterns {
-		return nil, invalid("#/types", "types has at most %d patterns", trigger.MaxPatterns)
+		return nil, invalid("#/types", "types must have at most %d patterns; got %d", trigger.MaxPatterns, len(texts))
 	}
 	for i, text := range texts {
 		var p trigger.Pattern
@@ -147,7 +147,7 @@ func patterns(texts []*string) (list []trigger.Pattern, err error) {
 			p, err = trigger.ParsePattern(*text)
 		}
 		if err != nil || p.String() == "" {
-			return nil, invalid("#/types/"+strconv.Itoa(i), "a pattern has 1 to %d bytes, no control characters, and at most %d stars",
+			return nil, invalid("#/types/"+strconv.Itoa(i), "a pattern must have 1 to %d bytes, no control characters and at most %d stars",
 				trigger.MaxFilter, trigger.MaxStars)
 		}
 		list = append(list, p)
@@ -167,13 +167,13 @@ func (in *webhookInput) applyPace(w *trigger.Webhook) (err error) {
 	if in.Rate.Given {
 		w.Rate = in.Rate.Value
 		if !in.Rate.Null && !(w.Rate >= trigger.MinRate && w.Rate <= trigger.MaxRate) {
-			return invalid("#/rate", "rate must be from one a minute to %v deliveries a second", trigger.MaxRate)
+			return invalid("#/rate", "rate must be from one a minute to %v deliveries a second; got %v", trigger.MaxRate, w.Rate)
 		}
 	}
 	if in.Concurrency.Given {
 		w.Concurrency = in.Concurrency.Value
 		if !in.Concurrency.Null && (w.Concurrency < 1 || w.Concurrency > trigger.MaxConcurrency) {
-			return invalid("#/concurrency", "concurrency must be from 1 to %d", trigger.MaxConcurrency)
+			return invalid("#/concurrency", "concurrency must be from 1 to %d; got %d", trigger.MaxConcurrency, w.Concurrency)
 		}
 	}
 	return nil
@@ -187,13 +187,13 @@ func (in *webhookInput) applySchedule(w *trigger.Webhook) (err error) {
 		return nil
 	}
 	if len(in.Schedule.Value) > trigger.MaxPauses {
-		return invalid("#/schedule_seconds", "schedule_seconds has at most %d pauses", trigger.MaxPauses)
+		return invalid("#/schedule_seconds", "schedule_seconds must have at most %d pauses; got %d", trigger.MaxPauses, len(in.Schedule.Value))
 	}
 	w.Schedule = make(trigger.Schedule, len(in.Schedule.Value))
 	for i, pause := range in.Schedule.Value {
 		name := "schedule_seconds/" + strconv.Itoa(i)
 		if pause == nil {
-			return invalid("#/"+name, "%s must be a number", name)
+			return invalid("#/"+name, "%s must be a number; got null", name)
 		}
 		if w.Schedule[i], err = seconds(name, *pause, 0, trigger.MaxPause); err != nil {
 			return err
@@ -212,7 +212,7 @@ func (in *webhookInput) applyRequest(w *trigger.Webhook) (err error) {
 		if !in.Format.Null {
 			w.Format, err = trigger.ParseFormat(in.Format.Value)
 			if err != nil || in.Format.Value == "" {
-				return invalid("#/format", "format must be standard, cloudevents or payload")
+				return invalid("#/format", "format must be standard, cloudevents or payload; got %.60q", in.Format.Value)
 			}
 		}
 	}
@@ -262,7 +262,7 @@ func stringsOf(o *opt[json.RawMessage], name string) (m map[string]string, err e
 		case value.Type != gjson.String:
 			err = invalid(pointer, "the values of %s must be strings", name)
 		case twice:
-			err = invalid(pointer, "%.64q is there twice in %s", key.Str, name)
+			err = invalid(pointer, "%.64q must appear only once in %s", key.Str, name)
 		}
 		m[key.Str] = value.Str
 		return err == nil
@@ -300,7 +300,7 @@ func auth(o *opt[json.RawMessage]) (given trigger.Auth, err error) {
 	}
 	for name, member := range others {
 		if member.Given {
-			return given, invalid("#/auth/"+name, "%s does not belong to this type", name)
+			return given, invalid("#/auth/"+name, "%s must not be set for this type of auth", name)
 		}
 	}
 	given = trigger.Auth{Bearer: in.Token.Value, User: in.User.Value, Password: in.Password.Value}

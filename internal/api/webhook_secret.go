@@ -46,7 +46,7 @@ func wishedSecret(secret, signature *opt[string]) (wish secretWish, err error) {
 	case wish.given.IsZero():
 		return wish, invalid("#/secret", "secret must not be empty")
 	case wish.kind != "" && wish.kind != secretType(wish.given):
-		return wish, invalid("#/signature", "the secret is %s", secretType(wish.given))
+		return wish, invalid("#/signature", "signature must be %s, the type of the secret", secretType(wish.given))
 	}
 	return wish, nil
 }
@@ -98,7 +98,7 @@ func (a *API) rotateSecret(w http.ResponseWriter, r *request) error {
 		}
 		next = wish.make(present)
 		if hook.Secrets.PushesOut(next, a.Store.Now(), overlap) {
-			return trigger.Errorf(trigger.Conflict, "as many secrets of the webhook sign as there may be: wait until the time of the oldest is over, or end all former ones with overlap_seconds 0")
+			return trigger.Errorf(trigger.Conflict, "the webhook has the largest number of secrets that can sign at a time: wait until the oldest ends, or end all earlier ones with overlap_seconds 0")
 		}
 		hook.Secrets = hook.Secrets.Rotate(next, a.Store.Now(), overlap)
 		return nil

@@ -149,7 +149,7 @@ func (a *API) postWebhook(w http.ResponseWriter, r *request) error {
 	}
 	err = a.answerWebhook(w, r, http.StatusCreated, made, "")
 	if err != nil && trigger.KindOf(err) == trigger.NotFound {
-		return goneSince(w, "the webhook that this request has made was deleted")
+		return goneSince(w, "the webhook that this request created was deleted")
 	}
 	return err
 }
@@ -258,7 +258,7 @@ func (a *API) patchWebhook(w http.ResponseWriter, r *request) error {
 // they do so a little later, which is not the request's fault.
 func (a *API) follow(r *request, id int64) {
 	if err := a.Engine.Follow(r.Context(), id); err != nil {
-		a.Log.Warn("a webhook was changed, and may be followed late", "webhook_id", id, "error", err)
+		a.Log.Warn("cannot apply the change of a webhook on all nodes; they follow later", "webhook_id", id, "error", err)
 	}
 }
 
@@ -335,7 +335,7 @@ func (a *API) testWebhook(w http.ResponseWriter, r *request) error {
 	defer cancel()
 	attempt := a.Engine.Try(ctx, &hook, event)
 	if attempt.Status == 0 && ctx.Err() != nil && r.Context().Err() == nil {
-		return trigger.NewUnavailable(errors.New("the server stops, and the receiver has not answered"), 2*time.Second)
+		return trigger.NewUnavailable(errors.New("the server is stopping, and the receiver has not answered"), 2*time.Second)
 	}
 	if err := r.right.ended(); err != nil { // which has cut the attempt
 		return err

@@ -165,7 +165,7 @@ func (e *Engine) activeWebhooks(ctx context.Context, due []store.Lane) (map[int6
 	e.mu.Unlock()
 	for id, w := range hooks {
 		if w.Broken != nil {
-			e.Log.Error("a webhook gets nothing until it can be read", "webhook_id", id, "error", w.Broken)
+			e.Log.Error("cannot read a webhook; its deliveries wait", "webhook_id", id, "error", w.Broken)
 			delete(hooks, id)
 		}
 		if w.State == trigger.Gone {

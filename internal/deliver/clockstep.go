@@ -70,10 +70,10 @@ func (c *ClockWatcher) pullBack(ctx context.Context, by time.Duration) (ok bool)
 	case by > 0:
 		c.Log.Warn("the database's clock went back", "by", by, "due_times_pulled_back", n)
 	case n > 0:
-		c.Log.Warn("due times lay further ahead than they can, and were pulled back", "due_times_pulled_back", n)
+		c.Log.Warn("due times lay further ahead than they can and were pulled back", "due_times_pulled_back", n)
 	}
 	if err != nil && ctx.Err() == nil {
-		c.Log.Warn("due times cannot be pulled back and will be looked at again", "error", err)
+		c.Log.Warn("cannot pull back due times; will retry", "error", err)
 	}
 	return err == nil
 }

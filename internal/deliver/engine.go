@@ -228,7 +228,7 @@ func (e *Engine) giveBack(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, tellTime)
 	defer cancel()
 	if err := e.Store.Release(ctx, unsent); err != nil {
-		e.Log.Warn("claimed deliveries wait for the end of their leases", "deliveries", len(unsent), "error", err)
+		e.Log.Warn("cannot release claimed deliveries; they wait until their leases end", "deliveries", len(unsent), "error", err)
 	}
 }
 

@@ -217,7 +217,7 @@ func (e *Engine) storeBreakers(ctx context.Context) {
 		e.mu.Unlock()
 	}
 	if failed > 0 {
-		e.Log.Warn("the states of breakers are not stored yet", "webhooks", failed, "error", failure)
+		e.Log.Warn("cannot store the states of breakers; will retry", "webhooks", failed, "error", failure)
 	}
 }
 
@@ -256,7 +256,7 @@ func (e *Engine) mayProbe(ctx context.Context, w *trigger.Webhook) bool {
 	until := e.Store.Now().Add(e.LeaseOf(w)).Truncate(time.Microsecond) // as it is stored
 	ok, err := e.Store.Probe(ctx, w.ID, w.HeldUntil, until)
 	if err != nil {
-		e.Log.Warn("a webhook cannot be probed", "webhook_id", w.ID, "error", err)
+		e.Log.Warn("cannot probe a webhook", "webhook_id", w.ID, "error", err)
 		return false
 	}
 	if !ok {
@@ -307,7 +307,7 @@ func (e *Engine) endSome(ctx context.Context) (more bool) {
 	for id, end := range noted {
 		done, err := e.end(ctx, id, end)
 		if err != nil {
-			e.Log.Error("a webhook cannot be stopped", "webhook_id", id, "error", err)
+			e.Log.Error("cannot stop a webhook", "webhook_id", id, "error", err)
 			continue
 		}
 		if !done {

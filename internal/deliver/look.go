@@ -35,7 +35,7 @@ func (e *Engine) look(ctx context.Context) {
 			if err == nil {
 				wait = next
 			} else if ctx.Err() == nil {
-				e.Log.Error("due deliveries cannot be claimed", "error", err)
+				e.Log.Error("cannot claim due deliveries", "error", err)
 			}
 		}
 		e.wait(ctx, wait)

@@ -78,7 +78,7 @@ func reasonOfNetwork(err error) string {
 	return ""
 }
 
-const noClientCertificate = "receiver wants a client certificate, and webhooks have none"
+const noClientCertificate = "receiver requires a client certificate, and webhooks have none"
 
 // reasonOfTLS is for two sides that do not agree on how to speak. crypto/tls
 // names most of it by the texts of alerts (RFC 8446, section 6.2) alone.

@@ -51,8 +51,8 @@ func TestReasons(t *testing.T) {
 		"no common cipher": {secure(func(c *tls.Config) {
 			c.MaxVersion, c.CipherSuites = tls.VersionTLS12, []uint16{tls.TLS_RSA_WITH_RC4_128_SHA}
 		}), "no common TLS cipher"},
-		"a client certificate by 1.2": {secure(func(c *tls.Config) { c.MaxVersion, c.ClientAuth = tls.VersionTLS12, tls.RequireAnyClientCert }), "receiver wants a client certificate, and webhooks have none"},
-		"a client certificate by 1.3": {secure(func(c *tls.Config) { c.ClientAuth = tls.RequireAnyClientCert }), "receiver wants a client certificate, and webhooks have none"},
+		"a client certificate by 1.2": {secure(func(c *tls.Config) { c.MaxVersion, c.ClientAuth = tls.VersionTLS12, tls.RequireAnyClientCert }), "receiver requires a client certificate, and webhooks have none"},
+		"a client certificate by 1.3": {secure(func(c *tls.Config) { c.ClientAuth = tls.RequireAnyClientCert }), "receiver requires a client certificate, and webhooks have none"},
 		"no host":                     {"http://nowhere.invalid/", "host not found"},
 		"nobody there":                {"http://127.0.0.1" + port(closedPort(t)), "connection refused"},
 		"a redirect":                  {"http://" + answering("HTTP/1.1 301 Moved\r\nLocation: https://elsewhere.example/hook\r\nContent-Length: 0\r\n\r\n"), `status 301, a redirect to "https://elsewhere.example/hook", which is not followed`},

@@ -72,12 +72,12 @@ func (e *Engine) finish(ctx context.Context, group []store.Result) {
 			}
 			return e.Store.Finish(work, part)
 		}, func(r store.Result, err error) {
-			e.Log.Error("a result cannot be stored", "event_id", r.Attempt.EventID.String(), "error", err)
+			e.Log.Error("cannot store the result of an attempt", "event_id", r.Attempt.EventID.String(), "error", err)
 		})
 		if err == nil {
 			break
 		}
-		e.Log.Error("results are not recorded yet", "results", len(group), "error", err)
+		e.Log.Error("cannot record results of attempts", "results", len(group), "error", err)
 		if ctx.Err() != nil || round == maxRounds && len(group) == 1 {
 			e.heedAll(group)
 			return // leases run out, and the deliveries are sent again

@@ -17,7 +17,7 @@ func (e *Engine) refresh(ctx context.Context) {
 		}
 		for _, ids := range e.stale() {
 			if err := e.readWebhooks(ctx, ids); err != nil && ctx.Err() == nil {
-				e.Log.Warn("webhooks cannot be read, and get nothing meanwhile", "webhooks", len(ids), "error", err)
+				e.Log.Warn("cannot read webhooks; their deliveries wait", "webhooks", len(ids), "error", err)
 			}
 		}
 	})
@@ -33,7 +33,7 @@ func (e *Engine) readHolds(ctx context.Context) {
 		e.holdsLost = true
 		e.mu.Unlock()
 		if ctx.Err() == nil {
-			e.Log.Warn("open breakers cannot be read, and nothing is sent meanwhile", "error", err)
+			e.Log.Warn("cannot read open breakers; all deliveries wait", "error", err)
 		}
 		return
 	}

@@ -43,7 +43,7 @@ func (e *Engine) replay(ctx context.Context) {
 			}
 		}
 		if err != nil && ctx.Err() == nil {
-			e.Log.Warn("replays do not go on", "error", err)
+			e.Log.Warn("cannot continue replays; will retry", "error", err)
 			wait = replayIdle
 		}
 		timer.Reset(wait)
@@ -58,7 +58,7 @@ func (e *Engine) advanceReplays(ctx context.Context, jobs []trigger.Replay) (bus
 		due, err := e.Store.FeedReplay(ctx, job)
 		if err != nil {
 			if ctx.Err() == nil {
-				e.Log.Warn("a replay does not go on", "replay", job.ID, "organization_id", job.OrganizationID, "error", err)
+				e.Log.Warn("cannot continue a replay; will retry", "replay", job.ID, "organization_id", job.OrganizationID, "error", err)
 			}
 			continue
 		}

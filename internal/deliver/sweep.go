@@ -38,7 +38,7 @@ func (s *Sweeper) Run(ctx context.Context) error {
 	defer tick.Stop()
 	for {
 		if err := s.Sweep(ctx); err != nil && ctx.Err() == nil {
-			s.Log.Error("the sweep is incomplete and will be tried again", "error", err)
+			s.Log.Error("sweep failed; will retry", "error", err)
 		}
 		select {
 		case <-ctx.Done():
@@ -83,7 +83,7 @@ func (s *Sweeper) dropEvents(ctx context.Context) error {
 	expired, err := s.Store.Expire(ctx, now.Add(-s.Retention))
 	if expired > 0 {
 		s.Metrics.Ended.WithLabelValues("expired").Add(float64(expired))
-		s.Log.Warn("open deliveries ended as expired", "deliveries", expired)
+		s.Log.Warn("open deliveries expired", "deliveries", expired)
 	}
 	if err != nil {
 		return err

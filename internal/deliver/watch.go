@@ -19,7 +19,7 @@ func (e *Engine) advance(ctx context.Context) {
 	list, err := e.Store.Failing(ctx, e.Endurance)
 	if err != nil {
 		if ctx.Err() == nil {
-			e.Log.Warn("failing webhooks cannot be listed", "error", err)
+			e.Log.Warn("cannot list failing webhooks", "error", err)
 		}
 		return
 	}
@@ -29,10 +29,10 @@ func (e *Engine) advance(ctx context.Context) {
 			continue
 		}
 		if err := e.Store.Advance(ctx, h, stage, notice); err != nil {
-			e.Log.Warn("a failing webhook is not noted", "webhook_id", h.WebhookID, "error", err)
+			e.Log.Warn("cannot record the health of a failing webhook", "webhook_id", h.WebhookID, "error", err)
 			continue
 		}
-		e.Log.Warn("a webhook fares otherwise", "webhook_id", h.WebhookID, "organization_id", h.OrganizationID,
+		e.Log.Warn("the health of a webhook changed", "webhook_id", h.WebhookID, "organization_id", h.OrganizationID,
 			"notice", notice.Type, "failures", h.Failures, "since", h.Since)
 		e.Wake()
 	}

@@ -99,7 +99,7 @@ func (w *Writer) knownOrganizations(entries []*entry, subs map[int64]*trigger.Su
 		unknown = append(unknown, e)
 		return true
 	})
-	w.refuse(unknown, errors.New("its webhooks cannot be read"))
+	w.refuse(unknown, errors.New("cannot read the organization's webhooks"))
 	return entries
 }
 

@@ -220,7 +220,7 @@ func (wait *waiting) wait(ctx context.Context, timer *time.Timer) answer {
 		return a
 	case <-timer.C:
 		timer.Reset(0)
-		err = errors.New("no commit in time")
+		err = errors.New("commit timed out")
 	case <-ctx.Done():
 		err = ctx.Err()
 	}

@@ -2,10 +2,10 @@ package limit
 
 import "net/netip"
 
-// Address is what a client counts as, by its remote address as net/http gives
-// it ("ip:port"): its IPv4 address, or the /64 of its IPv6 address, since one
-// client commonly has all of that. What is no such address counts as the zero
-// prefix, all of it together.
+// Address returns the key of a client by its remote address of net/http
+// ("ip:port"): its IPv4 address, or the /64 of its IPv6 address, because one
+// client commonly has a whole /64. All other texts have one key, the zero
+// prefix.
 func Address(remoteAddr string) netip.Prefix {
 	remote, err := netip.ParseAddrPort(remoteAddr)
 	if err != nil {

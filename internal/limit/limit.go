@@ -1,9 +1,8 @@
-// Package limit counts what people ask for, and says when it is too much.
+// Package limit limits rates, for example of events and of wrong API keys.
 //
-// A [Limiter] keeps a sliding window, of a minute unless told otherwise, for
-// each of its keys: an organization that sends events, or an address (by
-// [Address]) that tries API keys. All of it is in memory, nothing runs in the background, and the time
-// is a parameter of each call.
+// A [Limiter] keeps a sliding window, by default of a minute, for each key: for
+// example an organization that sends events, or an [Address] that tries API
+// keys. It is in memory and has no goroutine. Times are parameters.
 package limit
 
 import (
@@ -14,27 +13,26 @@ import (
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 )
 
-// DefaultKeys is how many keys a [Limiter] keeps unless told otherwise.
+// DefaultKeys is how many keys a [Limiter] keeps by default.
 const DefaultKeys = 10_000
 
 // Limiter counts events per key in a sliding window of 60 s, in one-second
-// steps. A step counts for as long as any part of it is in the window: so
-// never more than the limit passes in any 60 s, and after 61 s of silence all
-// of it is free again. With another Window, all times of this file grow with
-// it.
+// steps. A step counts while any part of it is in the window. So never more than
+// the limit passes in any 60 s, and after 61 s without events all of it is free
+// again. With another Window, all times of this file scale with it.
 //
-// The zero Limiter is ready for use, also concurrently. It measures time from
-// its first call on, by the monotonic clock where the given times carry it.
-// Where they go backwards all the same, events count as if they came at the
-// latest time that their key has seen, which frees nothing.
+// The zero Limiter is ready for use and safe for concurrent use. It measures
+// time from its first call, by the monotonic clock if the given times carry it.
+// If they go backwards all the same, events count at the latest time that their
+// key has seen, which frees nothing.
 type Limiter[K comparable] struct {
 	// Keys bounds how many keys are kept, at about 500 bytes each;
-	// DefaultKeys if 0. To keep another one, the key is forgotten that was
-	// counted longest ago: a key can lose what it has used up only when more
-	// than Keys keys were counted within 61 s.
+	// DefaultKeys if 0. A new key replaces the least recently counted one. So
+	// a key can lose its count only if more than Keys keys were counted within
+	// 61 s.
 	Keys int
 
-	// Window is the span that counts, in whole minutes; a minute if 0.
+	// Window is the length of the window, in whole minutes; a minute if 0.
 	Window time.Duration
 
 	mu      sync.Mutex
@@ -42,11 +40,11 @@ type Limiter[K comparable] struct {
 	windows *simplelru.LRU[K, *window] // nil before the first call
 }
 
-// Allow counts n events of a key at the time now, provided that no more than
-// limit are then in its window. Otherwise it counts nothing and tells when
-// they will fit if nothing else comes: in 1 to 61 whole seconds, rounded up,
-// or 60 where n is over the limit and they never will. A limit of 0 is no
-// limit and counts nothing; one over 2^31-1 counts as that.
+// Allow counts n events of a key at the time now if at most limit are then in
+// its window. Otherwise it counts nothing and returns when they will fit if no
+// others come: in 1 to 61 whole seconds, rounded up, or 60 if n is over the
+// limit and they never will. With a limit of 0 it allows all events and counts
+// nothing. A limit over 2^31-1 counts as 2^31-1.
 func (l *Limiter[K]) Allow(key K, limit, n int, now time.Time) (ok bool, retryAfter time.Duration) {
 	if limit <= 0 || n <= 0 {
 		return true, 0
@@ -62,7 +60,7 @@ func (l *Limiter[K]) Allow(key K, limit, n int, now time.Time) (ok bool, retryAf
 		return false, wait
 	}
 	w.add(n)
-	l.windows.Add(key, w) // only what counts makes a key a recent one
+	l.windows.Add(key, w) // only counted events make a key recent
 	return true, 0
 }
 
@@ -83,9 +81,9 @@ func (l *Limiter[K]) Blocked(key K, limit int, now time.Time) (blocked bool, ret
 	return wait > 0, wait
 }
 
-// State is what is left of a key's limit at the time now, and when the oldest
-// of what is used comes back: in 1 to 61 whole seconds, 60 where nothing is
-// used. It counts nothing. The limit is not 0.
+// State returns what is left of a key's limit at the time now, and when the
+// oldest counted events leave the window: in 1 to 61 whole seconds, or 60 if
+// none are counted. It counts nothing. The limit must not be 0.
 func (l *Limiter[K]) State(key K, limit int, now time.Time) (left int, reset time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -101,14 +99,13 @@ func (l *Limiter[K]) State(key K, limit int, now time.Time) (left int, reset tim
 	return max(0, limit-w.used), l.scaled(max(time.Second, w.wait(w.used, 1, since)))
 }
 
-// scaled returns how long a time of a window of a minute is here.
+// scaled converts a time of a window of a minute to this Window.
 func (l *Limiter[K]) scaled(d time.Duration) time.Duration { return d * l.scale() }
 
 func (l *Limiter[K]) scale() time.Duration { return max(1, l.Window/time.Minute) }
 
-// since is the time from the first call, for which it makes things ready, to
-// now, as long as it is in a window of a minute; negative if time went
-// backwards.
+// since returns the time from the first call to now, scaled to a window of a
+// minute; negative if time went backwards. The first call makes the LRU.
 func (l *Limiter[K]) since(now time.Time) time.Duration {
 	if l.windows == nil {
 		keys := l.Keys
@@ -124,7 +121,7 @@ func (l *Limiter[K]) since(now time.Time) time.Duration {
 // steps is how many one-second steps a window of 60 s can touch.
 const steps = 61
 
-// window holds the events of one key in the steps last-60 to last. A step is
+// window counts the events of one key in the steps last-60 to last. A step is
 // numbered by the seconds before it.
 type window struct {
 	counts [steps]uint32 // of step s at s % steps
@@ -132,8 +129,8 @@ type window struct {
 	last   int64
 }
 
-// wait moves the window on to the given time and says how long n more events
-// must wait to fit in; 0 if they do now.
+// wait moves the window to the given time and returns how long n more events
+// must wait to fit; 0 if they fit now.
 func (w *window) wait(limit, n int, since time.Duration) time.Duration {
 	limit = min(limit, math.MaxInt32)
 	if n > limit {
@@ -154,7 +151,7 @@ func (w *window) wait(limit, n int, since time.Duration) time.Duration {
 	return min(wait, steps*time.Second) // longer only if time went backwards
 }
 
-// moveTo makes the given step the last one, unless it is behind it already.
+// moveTo makes the given step the last one, unless a later one is.
 func (w *window) moveTo(step int64) {
 	for w.last < step && w.used > 0 {
 		w.last++

@@ -6,17 +6,18 @@ import (
 	"time"
 )
 
-// Shared is a limit by organization that holds over all nodes: while this node
-// is alone it counts in memory; with others it takes permits from the store,
-// in blocks of 4 % of the limit divided by the nodes, so that few events ask
-// it. What they spend later than they took it may exceed the limit by that. Without the store each node counts for itself.
+// Shared limits organizations over all nodes. A single node counts in memory.
+// Several nodes take permits from the store in blocks, each of 4 % of the limit
+// divided by the nodes, so that few events need the store. Permits that are spent
+// later than they were taken may exceed the limit by that much. If the store
+// fails, each node counts for itself.
 //
 // Set Nodes and Take before use.
 type Shared struct {
-	// Nodes is how many nodes there are.
+	// Nodes returns the number of nodes.
 	Nodes func() int
-	// Take takes n of limit permits a minute from what all nodes share, or
-	// says when to come back.
+	// Take takes n of the limit permits a minute that all nodes share, or
+	// returns when to retry.
 	Take func(ctx context.Context, orgID int64, limit, n int) (ok bool, retryAfter time.Duration, err error)
 
 	local  Limiter[int64]
@@ -26,23 +27,23 @@ type Shared struct {
 
 // block is what is left of an organization's permits on this node.
 type block struct {
-	mu      sync.Mutex // also lets one ask the store for all that wait
+	mu      sync.Mutex // also lets one call use the store for all that wait
 	left    int
-	refused time.Time // until when the store said no
-	alone   time.Time // until when the store is not asked, since it failed
+	refused time.Time // the store's refusal counts until then
+	alone   time.Time // the store failed and is not used until then
 }
 
-// takeTimeout is how long the store may take, and for how long it is left
-// alone after it failed.
+// takeTimeout is how long Take may last, and how long it is not called again
+// after it failed.
 const takeTimeout = time.Second
 
-// maxBlocks bounds how many organizations' blocks are kept. Forgetting them
-// all wastes at most 2 % of each limit, once.
+// maxBlocks bounds the number of blocks. Dropping them all wastes at most 2 % of
+// each limit, once.
 const maxBlocks = 10_000
 
 // Allow counts n events of an organization at the time now, or refuses them,
-// counts nothing, and says when to come back: in whole seconds, at least 1. A
-// limit of 0 is no limit.
+// counts nothing, and returns when to retry: in whole seconds, at least 1. With
+// a limit of 0 it allows all events.
 func (s *Shared) Allow(ctx context.Context, orgID int64, limit, n int, now time.Time) (ok bool, retryAfter time.Duration) {
 	if limit <= 0 {
 		return true, 0
@@ -64,8 +65,8 @@ func (s *Shared) Blocked(orgID int64, limit int, now time.Time) (blocked bool, r
 	return s.local.Blocked(orgID, limit, now)
 }
 
-// State is what is left of an organization's limit, as far as this node knows,
-// and when the oldest of what is used comes back. It counts nothing.
+// State returns what is left of an organization's limit, as far as this node
+// knows, and when the oldest counted events leave the window. It counts nothing.
 func (s *Shared) State(orgID int64, limit int, now time.Time) (left int, reset time.Duration) {
 	return s.local.State(orgID, limit, now)
 }
@@ -82,7 +83,7 @@ func (s *Shared) takeShared(ctx context.Context, orgID int64, limit, n int, now 
 		return false, wait.Truncate(time.Second) + time.Second
 	}
 	if now.Before(b.alone) {
-		return true, 0 // what this node counts decides
+		return true, 0 // this node's own count decides
 	}
 	ctx, cancel := context.WithTimeout(ctx, takeTimeout)
 	defer cancel()

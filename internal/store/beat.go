@@ -68,11 +68,11 @@ func (s *Store) beat(ctx context.Context) error {
 	switch {
 	case ctx.Err() != nil:
 	case err != nil && before == nil:
-		s.log.Error("nothing can be committed: this node is not ready", "error", err)
+		s.log.Error("cannot commit: this node is not ready", "error", err)
 	case err == nil && before != nil:
 		s.log.Info("commits succeed again: this node is ready")
 	case took > beatLimit:
-		s.log.Warn("a commit took long, and this node was not ready meanwhile: the disk, a standby or a lock held it up", "took", took)
+		s.log.Warn("a commit took too long, and this node was not ready meanwhile: check the disk, the standby and locks", "took", took)
 	}
 	return err
 }

@@ -194,6 +194,6 @@ func TestRestoreUnderRunningNode(t *testing.T) {
 		if _, err := raw.ExecContext(t.Context(), `ALTER TABLE triggerd.dedup RENAME TO elsewhere`); err != nil {
 			t.Fatal(err)
 		}
-		untilCommitting(t, s, "the tables are gone", false)
+		untilCommitting(t, s, "the tables are missing", false)
 	})
 }

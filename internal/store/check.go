@@ -90,7 +90,7 @@ func (s *Store) checkEvents(ctx context.Context, w *dayWalk, forgets bool, c *Co
 		c.Examined++
 		if !e.owed && !e.succeeded {
 			c.Silent++
-			c.Example = "event " + e.id.String() + " was owed, and neither is nor was delivered"
+			c.Example = "event " + e.id.String() + " has a delivery that is neither open nor was ever successful"
 		}
 		if e.double && !forgets {
 			c.Doubles++
@@ -133,7 +133,7 @@ func (s *Store) checkDeliveries(ctx context.Context, orgID int64, after trigger.
 	for _, id := range page {
 		if !found[id] && isOpen[id] {
 			c.Orphans++
-			c.Example = "an open delivery is of event " + id.String() + ", which is not there"
+			c.Example = "an open delivery belongs to event " + id.String() + ", which does not exist"
 		}
 	}
 	return last, len(page), nil

@@ -67,7 +67,7 @@ func (s *Store) SyncClock(ctx context.Context) error {
 	r, err := c.measure(ctx, c.monotonic)
 	took := r.answered.Sub(r.asked)
 	if err == nil && took > clockMaxTrip {
-		err = fmt.Errorf("it took %v", took)
+		err = fmt.Errorf("the query took %v", took)
 	}
 	if err != nil {
 		return wrap("read the database's clock", err)

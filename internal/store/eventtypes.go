@@ -73,7 +73,7 @@ func (s *Store) SetEventType(ctx context.Context, orgID int64, t trigger.EventTy
 			return err
 		}
 		if added = there == 0; added && others >= trigger.MaxEventTypes {
-			return trigger.Errorf(trigger.Conflict, "an organization has at most %d event types", trigger.MaxEventTypes)
+			return trigger.Errorf(trigger.Conflict, "an organization can have at most %d event types", trigger.MaxEventTypes)
 		}
 		set, err = scanEventType(q.QueryRowContext(ctx, `INSERT INTO event_types
 			(organization_id, name, mode, schema, description, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $6)

@@ -31,7 +31,7 @@ func checkRoom(ctx context.Context, q querier, orgID int64, kind trigger.Kind) e
 	if count < trigger.MaxWebhooks {
 		return nil
 	}
-	full := trigger.Errorf(kind, "an organization has at most %d webhooks", trigger.MaxWebhooks)
+	full := trigger.Errorf(kind, "an organization can have at most %d webhooks", trigger.MaxWebhooks)
 	full.Code = "conflict" // for programs; the original contract has one answer to all that is Invalid
 	return full
 }

@@ -94,7 +94,7 @@ func (s *Store) StopWebhook(ctx context.Context, stop Stop) (stopped bool, err e
 		Type: trigger.WebhookGone, About: stop.WebhookID, Reason: trigger.GoneByReceiver, Once: strconv.FormatInt(micros(now), 10),
 	}
 	if stop.State == trigger.Paused {
-		n.Type, n.Reason = trigger.WebhookPaused, "its receiver has asked for it"
+		n.Type, n.Reason = trigger.WebhookPaused, "its receiver answered with the directive disable"
 	}
 	_, err = s.setWebhook(ctx, stop.OrganizationID, stop.WebhookID, func(w *trigger.Webhook, changed int64) error {
 		switch {
@@ -118,7 +118,7 @@ func (s *Store) StopWebhook(ctx context.Context, stop Stop) (stopped bool, err e
 	return err == nil, err
 }
 
-var errUnchanged = errors.New("it is so already")
+var errUnchanged = errors.New("the webhook is in that state already")
 
 // Failing lists up to a thousand webhooks that do nothing but fail and have
 // come to a stage at which something is to be done.
@@ -143,7 +143,7 @@ func (s *Store) Failing(ctx context.Context, e trigger.Endurance) (list []trigge
 // notice, all in one transaction. It does nothing where another node has done
 // it, or the webhook has recovered since.
 func (s *Store) Advance(ctx context.Context, h trigger.Health, stage trigger.HealthStage, n trigger.Notice) error {
-	return wrap("note a failing webhook", s.dialect.writeQuietly(ctx, func(q querier) error {
+	return wrap("record a failing webhook", s.dialect.writeQuietly(ctx, func(q querier) error {
 		version, err := bumpVersion(ctx, q, h.OrganizationID)
 		if err != nil {
 			return err

@@ -21,7 +21,7 @@ type RepeatedError struct {
 	Made int64 // the id, in whatever the request makes
 }
 
-func (e *RepeatedError) Error() string { return fmt.Sprintf("the request has made %d before", e.Made) }
+func (e *RepeatedError) Error() string { return fmt.Sprintf("the request created %d before", e.Made) }
 
 // onceFor is for how long requests are remembered.
 const onceFor = 24 * time.Hour

@@ -170,7 +170,7 @@ func (s *Store) addKey(ctx context.Context, q querier, orgID int64, key *trigger
 		return 0, err
 	}
 	if count >= trigger.MaxKeys {
-		return 0, trigger.Errorf(trigger.Conflict, "an organization has at most %d keys", trigger.MaxKeys)
+		return 0, trigger.Errorf(trigger.Conflict, "an organization can have at most %d keys", trigger.MaxKeys)
 	}
 	if err := limitEndedKeys(ctx, q, orgID, now); err != nil {
 		return 0, err
@@ -217,7 +217,7 @@ func (s *Store) RevokeAPIKey(ctx context.Context, orgID, id int64) error {
 			return err
 		}
 		if others == 0 && key.ExpiresAt.IsZero() && key.Scopes&trigger.ScopeManage != 0 {
-			return trigger.Errorf(trigger.Conflict, "it is the last key that manages the organization and does not expire: make another one first")
+			return trigger.Errorf(trigger.Conflict, "the last key with the scope manage that does not expire cannot be revoked: create another one first")
 		}
 		_, err = q.ExecContext(ctx, `UPDATE api_keys SET revoked_at = $3 WHERE organization_id = $1 AND id = $2`,
 			orgID, id, micros(s.Now()))
@@ -228,7 +228,7 @@ func (s *Store) RevokeAPIKey(ctx context.Context, orgID, id int64) error {
 // TouchAPIKeys notes that keys were used a moment ago.
 func (s *Store) TouchAPIKeys(ctx context.Context, ids []int64) error {
 	now := micros(s.Now())
-	return wrap("note the use of keys", s.dialect.writeQuietly(ctx, func(q querier) error {
+	return wrap("record the use of keys", s.dialect.writeQuietly(ctx, func(q querier) error {
 		_, err := q.ExecContext(ctx, `UPDATE api_keys SET last_used_at = $1 WHERE `+s.in("id", "$2", listOfInts), now, s.dialect.ints(ids))
 		return err
 	}))

@@ -93,7 +93,7 @@ func (s *Store) LookBack(ctx context.Context, orgID int64, span Span, see func(*
 			}
 			return struct{}{}
 		}); err != nil {
-			return false, wrap("look at events", err)
+			return false, wrap("scan events", err)
 		}
 	}
 	return w.isOver() && seen <= span.Limit, nil

@@ -24,7 +24,7 @@ func (s *Store) TouchNode(ctx context.Context) error {
 	if err == nil {
 		s.nodes.Store(int64(n))
 	}
-	return wrap("note that this node lives", err)
+	return wrap("record that this node is alive", err)
 }
 
 // Leave notes that this node is gone, as far as that can be said.

@@ -24,7 +24,7 @@ func (p *postgres) beat(ctx context.Context, now trigger.ID, thorough bool) erro
 		return err
 	}
 	if tables == nil {
-		return errors.New("the tables are gone: somebody has dropped the schema " + schema)
+		return errors.New("the tables are missing: the schema " + schema + " was dropped")
 	}
 	p.server.observeTables(*tables)
 	if !thorough {
@@ -34,7 +34,7 @@ func (p *postgres) beat(ctx context.Context, now trigger.ID, thorough bool) erro
 }
 
 // errTried rolls back what was only tried.
-var errTried = errors.New("it was only tried")
+var errTried = errors.New("rolled back on purpose: it was only a trial")
 
 // tryEvent writes an event that fills a page, and all that goes with it, and
 // takes it back.

@@ -82,7 +82,7 @@ func (p *postgres) ddl(ctx context.Context, statements ...string) error {
 }
 
 // errElsewhere says that another node is dropping days, or has just done it.
-var errElsewhere = errors.New("another node is at it")
+var errElsewhere = errors.New("another node is dropping days")
 
 type partitionState int
 

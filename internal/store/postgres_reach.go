@@ -30,7 +30,7 @@ func (p *postgres) reach(ctx context.Context) error {
 		return lost
 	}
 	if isCode(err, "08P01") { // protocol_violation: PgBouncer does not take our parameters
-		return fmt.Errorf("this is no PostgreSQL, but a pooler such as PgBouncer: connect to PostgreSQL directly: %w", err)
+		return fmt.Errorf("the server is a pooler such as PgBouncer: connect to PostgreSQL directly: %w", err)
 	}
 	if err != nil {
 		return fmt.Errorf("PostgreSQL cannot be reached, check that it runs and that DATABASE_URL or the DB_* variables are right: %w", redactSetting(err))

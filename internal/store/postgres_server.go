@@ -181,7 +181,7 @@ func (w *serverWatch) observeTables(tables int64) {
 	if w.tables = tables; before == 0 || before == tables {
 		return
 	}
-	w.log.Error("the tables are others than before, or were emptied or rewritten: if the database was restored while this node ran, stop all nodes before you do so")
+	w.log.Error("the tables were replaced, emptied or rewritten: if the database was restored while this node ran, stop all nodes before you do so")
 	w.epoch.Add(1)
 	w.reset()
 }

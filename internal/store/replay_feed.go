@@ -46,7 +46,7 @@ func (s *Store) FeedReplay(ctx context.Context, r trigger.Replay) (due bool, err
 	}
 	w, err := s.webhook(ctx, s.hot, r.OrganizationID, r.WebhookID)
 	if err != nil {
-		return false, wrap("go on with a replay", err)
+		return false, wrap("continue a replay", err)
 	}
 	if !w.State.Receives() {
 		return false, s.endReplay(ctx, &r, trigger.ReplayCancelling)
@@ -56,7 +56,7 @@ func (s *Store) FeedReplay(ctx context.Context, r trigger.Replay) (due bool, err
 	if err == nil && r.Cursor != seen {
 		err = s.oweAgain(ctx, &r, seen, ids)
 	}
-	return wrapped("go on with a replay", due || len(ids) > 0, err)
+	return wrapped("continue a replay", due || len(ids) > 0, err)
 }
 
 // openOf counts the open deliveries of a replay, and says when the first of

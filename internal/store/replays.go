@@ -87,7 +87,7 @@ func addReplay(ctx context.Context, q querier, r *trigger.Replay) (id int64, err
 		return 0, err
 	}
 	if under >= MaxReplays {
-		return 0, trigger.Errorf(trigger.Conflict, "an organization has at most %d replays under way", MaxReplays)
+		return 0, trigger.Errorf(trigger.Conflict, "an organization can have at most %d replays under way", MaxReplays)
 	}
 	types, err := json.Marshal((&trigger.Filter{Types: r.Types}).TypeStrings())
 	if err != nil {
@@ -149,7 +149,7 @@ func (s *Store) SetReplayState(ctx context.Context, orgID, id int64, state trigg
 	switch state {
 	case trigger.ReplayRunning, trigger.ReplayPaused, trigger.ReplayCancelling:
 	default:
-		return r, trigger.Errorf(trigger.Invalid, "a replay can be made running, paused or cancelling")
+		return r, trigger.Errorf(trigger.Invalid, "a replay can be made running, paused or cancelling; got %.60q", state)
 	}
 	err = s.dialect.write(ctx, func(q querier) error {
 		if r, err = rowOf(ctx, q, scanReplay, `UPDATE replays SET state = state
@@ -160,7 +160,7 @@ func (s *Store) SetReplayState(ctx context.Context, orgID, id int64, state trigg
 		case r.State == state, r.State == trigger.ReplayCancelled && state == trigger.ReplayCancelling:
 			return nil
 		case r.State != trigger.ReplayRunning && r.State != trigger.ReplayPaused:
-			return trigger.Errorf(trigger.Conflict, "the replay is %s", r.State)
+			return trigger.Errorf(trigger.Conflict, "the replay cannot be made %s, because it is %s", state, r.State)
 		}
 		r.State = state
 		_, err := q.ExecContext(ctx, `UPDATE replays SET state = $2 WHERE id = $1`, id, string(state))

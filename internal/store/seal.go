@@ -46,9 +46,9 @@ const (
 
 var (
 	errKey   = errors.New(`is not 32 bytes in base64, or 64 hexadecimal digits; "openssl rand -base64 32" makes one`)
-	errNoKey = errors.New("a secret in the database is sealed with a key that is not there: " +
-		"give it in SECRET_KEY, old keys after the new one, with commas between")
-	errNotSealedHere = errors.New("a sealed secret in the database does not open: it was changed, or sealed for another organization")
+	errNoKey = errors.New("a secret in the database is sealed with a key that is not in SECRET_KEY: " +
+		"add it there, old keys after the new one, separated by commas")
+	errNotSealedHere = errors.New("a sealed secret in the database cannot be opened: it was changed, or sealed for another organization")
 	errForm          = errors.New("a secret in the database has a form that this version does not know")
 )
 

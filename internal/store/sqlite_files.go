@@ -231,7 +231,7 @@ func makePrivate(path string, chmod func(string, fs.FileMode) error) (warning st
 		return ""
 	}
 	return fmt.Sprintf("%s has mode %04o, so that other users may have access to it, and that cannot be changed (%v): "+
-		"give it to the server's user with chown, or run chmod 600 as its owner", path, info.Mode().Perm(), err)
+		"make the server's user its owner with chown, or run chmod 600 as its owner", path, info.Mode().Perm(), err)
 }
 
 // openWriter returns the connection that writes.

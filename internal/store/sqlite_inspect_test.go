@@ -248,7 +248,7 @@ func TestModeThatCannotBeChanged(t *testing.T) {
 	}
 	for path, want := range map[string]string{
 		file: file + " has mode 0644, so that other users may have access to it, and that cannot be changed (chmod " + file + ": permission denied): " +
-			"give it to the server's user with chown, or run chmod 600 as its owner",
+			"make the server's user its owner with chown, or run chmod 600 as its owner",
 		private: "", link: "", filepath.Join(dir, "missing"): "",
 	} {
 		if got := store.MakePrivate(path, refuse); got != want {

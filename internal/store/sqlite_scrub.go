@@ -54,7 +54,7 @@ func (w *writer) arm(after time.Duration) {
 func (w *writer) emptyLog(ctx context.Context) {
 	w.scrubber.armed = false
 	if err := w.tryEmptyLog(ctx); err != nil {
-		w.files.log.Debug("the log cannot be emptied yet", "error", err)
+		w.files.log.Debug("cannot empty the log; will retry", "error", err)
 		w.arm(w.files.options.emptyAfter / emptyTries)
 	}
 }

@@ -175,11 +175,11 @@ func TestNothingDeletedIsLeft(t *testing.T) {
 }
 
 // told takes lines of a log, and tells of those that say that the log of the
-// database cannot be emptied yet.
+// database cannot empty the log.
 type told chan struct{}
 
 func (c told) Write(line []byte) (int, error) {
-	if bytes.Contains(line, []byte("cannot be emptied yet")) {
+	if bytes.Contains(line, []byte("cannot empty the log")) {
 		select {
 		case c <- struct{}{}:
 		default:

@@ -141,7 +141,7 @@ func (w *writer) leave(ctx context.Context) {
 	if w.files.replaced() {
 		_ = w.exec(ctx, "PRAGMA wal_checkpoint(TRUNCATE)") // into the file that was replaced
 	} else if err := w.tryEmptyLog(ctx); err != nil {
-		w.files.log.Debug("the log cannot be emptied", "error", err)
+		w.files.log.Debug("cannot empty the log", "error", err)
 	}
 	w.files.noteClosed()
 }

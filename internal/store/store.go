@@ -249,7 +249,7 @@ func (s *Store) Ping(ctx context.Context) error {
 // or replaced since it was opened: nothing can be committed then, and what was
 // committed may be gone. It knows what was found at the last commit, and half a
 // second ago at most. On PostgreSQL it returns nil.
-func (s *Store) Intact() error { return wrap("look at the files", s.dialect.intact()) }
+func (s *Store) Intact() error { return wrap("inspect the files", s.dialect.intact()) }
 
 // Stats are the connections in use at this moment.
 func (s *Store) Stats() Stats { return s.dialect.stats() }

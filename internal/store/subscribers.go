@@ -150,7 +150,7 @@ func (s *Store) WebhooksByID(ctx context.Context, ids []int64) (map[int64]*trigg
 }
 
 // errMoved says that a webhook has changed between two reads.
-var errMoved = errors.New("a webhook is not among those of its organization: it was changed between two reads")
+var errMoved = errors.New("a webhook is missing in its organization: it changed between two reads")
 
 // webhookState is what one statement tells of a webhook: all but its settings,
 // which are remembered, by the version of its organization.

@@ -162,8 +162,8 @@ func (s *Store) changeWebhook(ctx context.Context, q querier, w, before *trigger
 // its events go.
 func (s *Store) check(w *trigger.Webhook) error {
 	if s.keeps > 0 && w.Schedule.Span()+24*time.Hour > s.keeps {
-		return trigger.Errorf(trigger.Invalid, "the schedule lasts for %s, and events are kept for %s: leave a day between them",
-			w.Schedule.Span().Round(time.Minute), s.keeps)
+		return trigger.Errorf(trigger.Invalid, "the schedule must end at least a day before the retention of events, %s; got a schedule of %s",
+			s.keeps, w.Schedule.Span().Round(time.Minute))
 	}
 	return w.Check()
 }

@@ -1,5 +1,5 @@
-// Package telemetry holds the server's metrics, for Prometheus: names begin
-// with triggerd_, units are seconds and bytes, and no label ever names an
+// Package telemetry defines the server's metrics for Prometheus. Names begin
+// with triggerd_, units are seconds and bytes, and labels never name an
 // organization, a webhook, a URL or an event type.
 package telemetry
 
@@ -13,7 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// Metrics are what the server counts and measures. Make them with [New].
+// Metrics are the metrics of the server. Use [New] to create them.
 type Metrics struct {
 	Accepted   prometheus.Counter     // events committed
 	Duplicates *prometheus.CounterVec // by where the first was found: cache or store
@@ -25,7 +25,7 @@ type Metrics struct {
 	Attempts       *prometheus.CounterVec // by outcome
 	AttemptSeconds prometheus.Histogram
 	Ended          *prometheus.CounterVec // deliveries: delivered, failed, expired
-	Dropped        prometheus.Counter     // claimed, and not sent because the lease ran short
+	Dropped        prometheus.Counter     // claimed but not sent, because the lease ran short
 	Trips          prometheus.Counter     // breakers that have opened
 	PulledBack     prometheus.Counter     // due times, after the database's clock went back
 	Requests       *prometheus.HistogramVec
@@ -34,7 +34,7 @@ type Metrics struct {
 	registry *prometheus.Registry
 }
 
-// New makes the metrics in a registry of their own.
+// New returns metrics in a registry of their own.
 func New() *Metrics {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -44,7 +44,7 @@ func New() *Metrics {
 	}
 	counters := func(name, help, label string, values ...string) *prometheus.CounterVec {
 		vec := f.NewCounterVec(prometheus.CounterOpts{Name: "triggerd_" + name, Help: help}, []string{label})
-		for _, value := range values { // a counter that is not there before its first time shows no increase then
+		for _, value := range values { // else the first increase is not seen, because the counter is new
 			vec.WithLabelValues(value)
 		}
 		return vec
@@ -65,8 +65,8 @@ func New() *Metrics {
 		AttemptSeconds: histogram("delivery_attempt_seconds", "Time of one attempt to deliver.", seconds),
 		Ended:          counters("deliveries_total", "Deliveries that ended, by how: delivered, failed or expired.", "outcome", "delivered", "failed", "expired"),
 		Dropped:        counter("deliveries_dropped_total", "Claimed deliveries that were not sent because their lease ran short; they are claimed again."),
-		Trips:          counter("breaker_trips_total", "Webhooks that were left alone for a while because their receivers had trouble."),
-		PulledBack:     counter("due_times_pulled_back_total", "Due times and the like that lay too far ahead, because the database's clock went back, and were pulled back."),
+		Trips:          counter("breaker_trips_total", "Breakers that opened because a receiver could not be reached, each time."),
+		PulledBack:     counter("due_times_pulled_back_total", "Due times and other times that were pulled back because the database's clock went back."),
 		Unavailable:    counter("http_unavailable_total", "Requests that were answered with status 503."),
 		Requests: f.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "triggerd_http_request_seconds", Help: "Time of one request, by route and status.", Buckets: seconds,
@@ -75,20 +75,20 @@ func New() *Metrics {
 	}
 }
 
-// Gauge adds a value that is asked for at each scrape.
+// Gauge adds a gauge whose value is read at each scrape.
 func (m *Metrics) Gauge(name, help string, value func() float64) {
 	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "triggerd_" + name, Help: help}, value))
 }
 
-// Counter adds one whose value is read when it is asked for.
+// Counter adds a counter whose value is read at each scrape.
 func (m *Metrics) Counter(name, help string, value func() float64) {
 	m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "triggerd_" + name, Help: help}, value))
 }
 
-// Check adds whether one of the things holds that a node needs to be ready.
+// Check adds a gauge that is 1 while a check of readiness holds, else 0.
 func (m *Metrics) Check(name string, holds func() bool) {
 	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "triggerd_ready", Help: "1 if what a node needs to be ready holds, by check; else 0.",
+		Name: "triggerd_ready", Help: "1 if this check of readiness holds, else 0.",
 		ConstLabels: prometheus.Labels{"check": name},
 	}, func() float64 {
 		if holds() {
@@ -98,7 +98,7 @@ func (m *Metrics) Check(name string, holds func() bool) {
 	}))
 }
 
-// Backlog adds what waits in the store: how many deliveries are open, and for
+// Backlog adds gauges of the open deliveries in the store: their number, and for
 // how long the oldest has been due.
 func (m *Metrics) Backlog(read func() (open int, oldest time.Duration)) {
 	m.Gauge("deliveries_open", "Open deliveries to webhooks, counted up to 100000.", func() float64 {

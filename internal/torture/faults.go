@@ -89,13 +89,13 @@ func table() []fault {
 		{"fsync", "fsync and fdatasync of the database fail", anyDatabase, lacksTracing, failSync},
 		{faultClock, "a node comes again with its clock up to 90 s off", anyPostgres, allowed, shiftClock},
 		{"db-reset", "a node's connections to PostgreSQL are closed, new ones too", anyPostgres, allowed, toxic("reset_peer", `{"timeout":0}`)},
-		{"db-answer", "what a node asks of PostgreSQL is done, and the answer cut", anyPostgres, allowed, toxic("limit_data", `{"bytes":0}`)},
+		{"db-answer", "PostgreSQL does what a node asks, and the answer is cut", anyPostgres, allowed, toxic("limit_data", `{"bytes":0}`)},
 		{"db-delay", "PostgreSQL answers late", anyPostgres, allowed, toxic("latency", `{"latency":300,"jitter":300}`)},
-		{"db-hole", "what PostgreSQL answers is lost, and nobody is told", anyPostgres, allowed, toxic("timeout", `{"timeout":0}`)},
+		{"db-hole", "answers of PostgreSQL are lost without an error", anyPostgres, allowed, toxic("timeout", `{"timeout":0}`)},
 		{"db-kill", "SIGKILL of PostgreSQL and all its processes", ownPostgres, allowed, killDatabase},
 		{"db-restart", "a fast restart of PostgreSQL", ownPostgres, allowed, restartDatabase},
-		{"db-lock", "somebody locks a table", ownPostgres, lacksClient, lockTable},
-		{faultSnapshot, "somebody holds a snapshot for a long time", ownPostgres, lacksClient, holdSnapshot},
+		{"db-lock", "another session locks a table", ownPostgres, lacksClient, lockTable},
+		{faultSnapshot, "another session holds a snapshot for a long time", ownPostgres, lacksClient, holdSnapshot},
 		{"db-read", "connections are cut while PostgreSQL answers reads", anyPostgres, allowed, cutReads},
 		{"failover", "PostgreSQL is killed, and its standby promoted", withStandby, allowed, failOver},
 		{"standby-cut", "the primary loses its standby, and then is killed, and the standby promoted", withStandby, lacksClient, cutStandby},
@@ -108,7 +108,7 @@ func (c *Config) check() error {
 	for _, name := range c.Faults {
 		known := slices.ContainsFunc(table(), func(f fault) bool { return f.name == name })
 		if !known && !slices.Equal(c.Faults, []string{AllFaults}) {
-			return fmt.Errorf("there is no fault %q: triggerd torture --help lists them", name)
+			return fmt.Errorf("unknown fault %q: triggerd torture --help lists them", name)
 		}
 	}
 	return nil

@@ -46,7 +46,7 @@ func (r *run) judge(ctx context.Context) {
 	r.judgeDatabase(ctx)
 	r.sumUp()
 	if ctx.Err() != nil {
-		r.report.breach(notHealed, "the judgement itself was not done within %v", judgePatience)
+		r.report.breach(notHealed, "the checks did not end within %v", judgePatience)
 	}
 }
 

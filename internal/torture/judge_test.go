@@ -86,10 +86,10 @@ func TestRefusals(t *testing.T) {
 		config Config
 		want   string
 	}{
-		{Config{Faults: []string{"earthquake"}}, "there is no fault"},
+		{Config{Faults: []string{"earthquake"}}, "unknown fault"},
 		{Config{Database: "postgres://db.example.com/x"}, "on this machine"},
 		{Config{Database: "postgres://10.0.0.1/x"}, "on this machine"},
-		{Config{Database: "oracle"}, "none of sqlite"},
+		{Config{Database: "oracle"}, "must be one of sqlite"},
 		{Config{Database: "sqlite", Faults: []string{"failover"}}, "needs --database standby"},
 		{Config{Database: "sqlite", Faults: []string{"db-reset"}}, "needs PostgreSQL"},
 	}

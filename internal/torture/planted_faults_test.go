@@ -30,7 +30,7 @@ func databasePlants() []plant {
 					}
 			`}},
 			config: torture.Config{Database: "postgres", Faults: []string{"db-read"}, For: 10 * time.Second},
-			finds:  []string{"webhooks gone or paused, though nobody asked|deliveries of them that never came"},
+			finds:  []string{"webhooks gone or paused without a request|deliveries of them that never came"},
 		},
 		{
 			name:   "no barrier before answers that wrote nothing",
@@ -86,7 +86,7 @@ func receiverPlants() []plant {
 	case a.Status != 0:
 		return NoStrain`}},
 			config: torture.Config{Database: "sqlite", Faults: []string{"poison"}, For: 8 * time.Second},
-			finds:  []string{"good events held up by ones that their receiver refuses"},
+			finds:  []string{"good events delayed by ones that their receiver refuses"},
 		},
 	}
 }

@@ -52,7 +52,7 @@ func (r *run) startDatabase(ctx context.Context) error {
 	default:
 		given, err := url.Parse(r.Database)
 		if err != nil || given.Scheme != "postgres" && given.Scheme != "postgresql" {
-			return fmt.Errorf("--database is none of %s, nor the URL of a PostgreSQL", strings.Join(Databases(), ", "))
+			return fmt.Errorf("--database must be one of %s, or the URL of a PostgreSQL", strings.Join(Databases(), ", "))
 		}
 		if !onLoopback(given.Hostname()) {
 			return errors.New("only a database on this machine is tortured: the URL's host must be a loopback address")

@@ -126,7 +126,7 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		return // cut by the sender: nothing was received
 	}
 	if h == nil {
-		r.book.stray(fmt.Sprintf("a request to %s, which nobody registered", req.URL.Path))
+		r.book.stray(fmt.Sprintf("a request to %s, which is not registered", req.URL.Path))
 		return
 	}
 	if v == nil {

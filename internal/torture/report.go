@@ -18,7 +18,7 @@ const (
 	foreign        = "events of another organization seen"
 	changed        = "payloads changed"
 	badSignature   = "bad signatures"
-	neverSent      = "events that nobody sent"
+	neverSent      = "events that were never sent"
 	stillPending   = "events still pending, or in a wrong state"
 	failedEvents   = "events failed, though their receiver came back"
 	withoutFault   = "failed without a fault"
@@ -32,19 +32,19 @@ const (
 	inconsistent   = "inconsistent in the database"
 	redirects      = "redirects followed"
 	misPaged       = "skipped, repeated or disordered by pages"
-	neverAcked     = "owed to an inbox, and no consumer could acknowledge them"
+	neverAcked     = "left in an inbox, because no consumer could acknowledge them"
 	handedAgain    = "handed out after they were acknowledged"
 	twoClaims      = "handed out to two at a time"
 	ackedUnheld    = "acknowledged by a claim that had lost them"
-	wrongInbox     = "in an inbox that is not owed them"
+	wrongInbox     = "in an inbox that they do not belong to"
 	tooEarly       = "delivered or handed out before their time"
 	cameDeleted    = "there, or delivered, after they were deleted"
 	notFollowed    = "sent otherwise than the webhook was told"
 	badReplay      = "sent again too little, or too much"
 	outlived       = "attempts that outlived their deadline, or were not recorded"
-	poisoned       = "good events held up by ones that their receiver refuses"
+	poisoned       = "good events delayed by ones that their receiver refuses"
 	ackedAway      = "acknowledged, or ready, without the database's files"
-	stoppedHook    = "webhooks gone or paused, though nobody asked"
+	stoppedHook    = "webhooks gone or paused without a request"
 )
 
 // Promises are all of them, in the order of the report.
@@ -170,7 +170,7 @@ func (r *Report) Write(out io.Writer) {
 		n.Claims, n.HandedOut, n.Acknowledged, n.Released, n.Lost)
 	fmt.Fprintf(out, "%d changes and %d pauses of webhooks; %d deliveries sent again one by one, %d by a replay; %d operational events\n",
 		n.Changes, n.Pauses, n.Resends, r.Replayed, n.Notices)
-	fmt.Fprintf(out, "%d reads were cut; %d connections were held up by endpoints\n", r.ReadsCut, r.HeldUp)
+	fmt.Fprintf(out, "%d reads were cut; %d connections were kept by endpoints\n", r.ReadsCut, r.HeldUp)
 	fmt.Fprintf(out, "POST p50 %v, p99 %v; livez p99 %v; ready after SIGKILL within %v; ended after SIGTERM within %v; settled in %v\n\n",
 		round(r.P50), round(r.P99), round(r.Health), round(r.Restart), round(r.Stop), round(r.Settled))
 	for _, promise := range Promises() {

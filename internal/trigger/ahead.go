@@ -2,11 +2,11 @@ package trigger
 
 import "time"
 
-// Bounds of how far ahead of now a stored time can lie, unless the clock that
-// it was taken from ran ahead at the time.
+// Bounds of how far ahead of now a stored time can lie, unless it was taken from
+// a clock that was ahead.
 const (
-	// MaxLease is the longest lease of a delivery to a webhook: that of
-	// MaxTimeout. It does not follow the webhook's settings, because those may
+	// MaxLease is the longest lease of a delivery to a webhook: the lease with
+	// MaxTimeout. It does not depend on the webhook's settings, because they may
 	// have changed since the claim.
 	MaxLease = 2*MaxTimeout + 2*time.Second
 	// MaxInboxLease is the longest lease of an event of the inbox, and the
@@ -15,23 +15,23 @@ const (
 	// MaxBreakerOpen is the longest time for which a breaker is open, with
 	// MaxRetryAfter.
 	MaxBreakerOpen = MaxRetryAfter + 2*time.Minute
-	// MaxClockSkew is how far ahead of now a time is that was taken a moment
-	// ago, at most, and by how much the ids of a node run ahead of the clock.
+	// MaxClockSkew is how far ahead of now a time taken a moment ago can be, and
+	// how far the ids of a node can run ahead of the clock.
 	MaxClockSkew = time.Minute
 )
 
-// PulledBack returns the time at which an open delivery can be due at the
-// latest, if its DueAt lies further ahead because the clock went back since it
-// was set; else it returns DueAt. A retry never comes before its pause has
-// passed since its last attempt.
+// PulledBack returns the latest time at which an open delivery can be due, if
+// its DueAt lies further ahead because the clock went back since it was set;
+// else it returns DueAt. A retry never comes before its pause has passed since
+// its last attempt.
 //
-// The schedule is that of its webhook; deliverAt is that of its event, before
-// which it is not due; tried is when its last attempt ended, by the clock of
-// that time, zero if that is not known.
+// s is the schedule of its webhook. deliverAt is the DeliverAt of its event,
+// before which it is not due. tried is when its last attempt ended, by the clock
+// of that time; zero if unknown.
 func (d Delivery) PulledBack(s Schedule, deliverAt, tried, now time.Time) time.Time {
 	from := later(now, deliverAt)
 	if !d.Claim.IsZero() && d.Attempts > 0 && d.WebhookID != InboxID && !tried.IsZero() && !tried.After(now) {
-		// A clock that was ahead has claimed it, perhaps before its pause was over.
+		// A node whose clock was ahead claimed it, perhaps before its pause was over.
 		unclaimed := d
 		unclaimed.Claim = ID{}
 		from = later(from, tried.Add(unclaimed.maxWait(s)))
@@ -47,7 +47,7 @@ func (d Delivery) PulledBack(s Schedule, deliverAt, tried, now time.Time) time.T
 	}
 }
 
-// maxWait is how far ahead of now the delivery can be due.
+// maxWait returns how far ahead of now the delivery can be due.
 func (d Delivery) maxWait(s Schedule) time.Duration {
 	switch {
 	case d.WebhookID == InboxID && d.Attempts > 0:
@@ -62,8 +62,8 @@ func (d Delivery) maxWait(s Schedule) time.Duration {
 	return max(pause, MaxRetryAfter)
 }
 
-// waitsSince is when the present wait began, as far as that is known: the lease
-// with the claim, the pause with the end of the last attempt.
+// waitsSince returns when the present wait began, if known: a lease begins with
+// the claim, a pause with the end of the last attempt.
 func (d Delivery) waitsSince(tried time.Time) time.Time {
 	if d.Claim.IsZero() {
 		return tried
@@ -72,9 +72,9 @@ func (d Delivery) waitsSince(tried time.Time) time.Time {
 }
 
 // PulledBack returns the health without times that lie ahead of now because the
-// clock went back since they were set, and until when the breaker can be open
-// at the latest, if heldUntil lies further ahead. How long the webhook has been
-// failing stays as it is.
+// clock went back since they were set, and the latest time until which the
+// breaker can be open, if heldUntil lies further ahead. The time for which the
+// webhook has been failing does not change.
 func (h Health) PulledBack(heldUntil, now time.Time) (Health, time.Time) {
 	if latest := now.Add(MaxBreakerOpen); heldUntil.After(latest) {
 		if h.LastAt.After(now) && heldUntil.After(h.LastAt) {

@@ -17,10 +17,10 @@ type APIKey struct {
 	ID           int64
 	Organization Organization
 	Hash         [32]byte // SHA-256 of the key
-	Prefix       string   // its first characters, to recognize it by
-	Name         string   // for people; "": none
+	Prefix       string   // the first characters of the key, which identify it to people
+	Name         string   // for people; may be empty
 	Scopes       Scopes
-	Networks     []netip.Prefix // where it may come from; none: anywhere
+	Networks     []netip.Prefix // where requests may come from; empty: anywhere
 	CreatedAt    time.Time
 	ExpiresAt    time.Time // zero: never
 	LastUsedAt   time.Time // to the minute; zero: never
@@ -28,37 +28,37 @@ type APIKey struct {
 
 // Limits of keys.
 const (
-	MaxKeys     = 100 // of one organization, those that ended not counted
+	MaxKeys     = 100 // of one organization, without keys that ended
 	MaxNetworks = 50  // of one key
 
 	MaxEndedKeys = 1000 // of one organization; older ones are removed
 )
 
-// Check judges what the owner of a key has chosen. Invalid says what is wrong.
+// Check returns an Invalid error if the name, scopes or networks are not valid.
 func (k *APIKey) Check() error {
 	switch {
 	case k.Name != "" && checkText("name", k.Name, MaxName) != nil:
 		return checkText("name", k.Name, MaxName)
 	case k.Scopes == 0 || k.Scopes&^AllScopes != 0:
-		return Errorf(Invalid, "a key has one or more of the scopes ingest, read and manage").At("#/scopes")
+		return Errorf(Invalid, "scopes must have one or more of ingest, read and manage").At("#/scopes")
 	case len(k.Networks) > MaxNetworks:
-		return Errorf(Invalid, "a key has at most %d networks", MaxNetworks).At("#/networks")
+		return Errorf(Invalid, "networks must have at most %d elements; got %d", MaxNetworks, len(k.Networks)).At("#/networks")
 	}
 	return nil
 }
 
-// Allows reports whether the key may come from an address.
+// Allows reports whether the key may be used from an address.
 func (k *APIKey) Allows(addr netip.Addr) bool {
 	addr = addr.Unmap().WithZone("")
 	return len(k.Networks) == 0 || slices.ContainsFunc(k.Networks, func(p netip.Prefix) bool { return p.Contains(addr) })
 }
 
-// MayMake reports whether whoever has this key may have another one: it has no
-// other scopes, comes from no other networks, and ends no later. Otherwise the
-// error is Forbidden for the scopes, and Invalid, with a pointer, for the rest.
+// MayMake returns an error unless the owner of this key may create the other:
+// it must have no other scopes or networks and must end no later. The error is
+// Forbidden for the scopes, and Invalid, with a pointer, for the rest.
 func (k *APIKey) MayMake(other *APIKey) error {
 	if lacking := other.Scopes &^ k.Scopes; lacking != 0 {
-		e := Errorf(Forbidden, "scopes has %s, and this key has %s alone: a key gives no scope that it lacks", lacking, k.Scopes)
+		e := Errorf(Forbidden, "scopes must not include %s: this key has only %s", lacking, k.Scopes)
 		e.Code = "missing_scope"
 		return e
 	}
@@ -69,28 +69,28 @@ func (k *APIKey) MayMake(other *APIKey) error {
 	case k.ExpiresAt.IsZero():
 		return nil
 	case other.ExpiresAt.IsZero():
-		return Errorf(Invalid, "expires_at is never, and this key ends at %s: a key makes none that outlasts it", AppendTime(nil, k.ExpiresAt)).At("#/expires_at")
+		return Errorf(Invalid, "expires_at must not be after this key ends, at %s; got never", AppendTime(nil, k.ExpiresAt)).At("#/expires_at")
 	case other.ExpiresAt.After(k.ExpiresAt):
-		return Errorf(Invalid, "expires_at is %s, and this key ends at %s: a key makes none that outlasts it",
-			AppendTime(nil, other.ExpiresAt), AppendTime(nil, k.ExpiresAt)).At("#/expires_at")
+		return Errorf(Invalid, "expires_at must not be after this key ends, at %s; got %s",
+			AppendTime(nil, k.ExpiresAt), AppendTime(nil, other.ExpiresAt)).At("#/expires_at")
 	}
 	return nil
 }
 
-// mayComeFrom returns an error if some of the networks are not within those
-// of the key.
+// mayComeFrom returns an error unless each of the networks lies within one of
+// the key's.
 func (k *APIKey) mayComeFrom(networks []netip.Prefix) error {
 	switch {
 	case len(k.Networks) == 0:
 		return nil
 	case len(networks) == 0:
-		return Errorf(Invalid, "networks is empty, which is anywhere, and this key has %s: each must lie within one of them", k.Networks).At("#/networks")
+		return Errorf(Invalid, "networks must lie within the networks of this key, %s; got an empty list, which allows every address", k.Networks).At("#/networks")
 	}
 	for i, inner := range networks {
 		if !slices.ContainsFunc(k.Networks, func(outer netip.Prefix) bool {
 			return outer.Bits() <= inner.Bits() && outer.Contains(inner.Addr())
 		}) {
-			return Errorf(Invalid, "networks has %s, and this key has %s: each must lie within one of them", inner, k.Networks).
+			return Errorf(Invalid, "networks must lie within the networks of this key, %s; got %s", k.Networks, inner).
 				At("#/networks/" + strconv.Itoa(i))
 		}
 	}
@@ -98,7 +98,7 @@ func (k *APIKey) mayComeFrom(networks []netip.Prefix) error {
 }
 
 // ParseNetwork reads a network, for example 10.0.0.0/8, or a single address.
-// Blanks around it are ignored. Invalid if it is neither.
+// It ignores spaces around it. Other texts are Invalid.
 func ParseNetwork(s string) (netip.Prefix, error) {
 	s = strings.TrimSpace(s)
 	if addr, err := netip.ParseAddr(s); err == nil && addr.Zone() == "" {
@@ -112,7 +112,7 @@ func ParseNetwork(s string) (netip.Prefix, error) {
 	return p.Masked(), nil
 }
 
-// Expired reports whether the key has ended by itself.
+// Expired reports whether the key's ExpiresAt has passed.
 func (k *APIKey) Expired(now time.Time) bool { return !k.ExpiresAt.IsZero() && !k.ExpiresAt.After(now) }
 
 // Scopes are what a key may do.
@@ -127,22 +127,22 @@ const (
 	AllScopes = ScopeIngest | ScopeRead | ScopeManage
 )
 
-// scopeNames are those of the scopes, in the order of their bits.
+// scopeNames returns the names of the scopes, in the order of their bits.
 func scopeNames() []string { return []string{"ingest", "read", "manage"} }
 
-// ParseScopes reads scopes by their names. Invalid if one of them is none.
+// ParseScopes reads scopes by their names. An unknown name is Invalid.
 func ParseScopes(names []string) (s Scopes, err error) {
 	for _, name := range names {
 		i := slices.Index(scopeNames(), name)
 		if i < 0 {
-			return 0, Errorf(Invalid, "a scope is ingest, read or manage")
+			return 0, Errorf(Invalid, "a scope must be ingest, read or manage; got %.60q", name)
 		}
 		s |= 1 << i
 	}
 	return s, nil
 }
 
-// Names are those of the scopes, in a fixed order.
+// Names returns the names of the scopes, in a fixed order.
 func (s Scopes) Names() []string {
 	names := []string{}
 	for i, name := range scopeNames() {
@@ -153,7 +153,7 @@ func (s Scopes) Names() []string {
 	return names
 }
 
-// String is for messages: the names with commas between.
+// String returns the names, separated by commas, for messages.
 func (s Scopes) String() string { return cmp.Or(strings.Join(s.Names(), ", "), "none") }
 
 const (
@@ -163,8 +163,8 @@ const (
 	keyLength   = len(keyPrefix) + keyDigits + keyChecksum
 )
 
-// NewAPIKey makes a key from 256 random bits: "sk_", 43 base-62 digits, and 6
-// digits of checksum by which scanners, and [HashAPIKey], recognize a key.
+// NewAPIKey returns a key of 256 random bits: "sk_", 43 base-62 digits, and 6
+// digits of checksum by which scanners and [HashAPIKey] recognize a key.
 func NewAPIKey(random [32]byte) string {
 	digits := new(big.Int).SetBytes(random[:]).Text(62)
 	digits = strings.Repeat("0", keyDigits-len(digits)) + digits
@@ -172,8 +172,8 @@ func NewAPIKey(random [32]byte) string {
 	return keyPrefix + digits + string(sum[:])
 }
 
-// HashAPIKey gives what a key is stored and looked up by. ok is false for a
-// text that cannot be a key, which need not be looked up.
+// HashAPIKey returns the hash by which a key is stored and found. ok is false
+// if the text cannot be a key and need not be looked up.
 func HashAPIKey(key string) (hash [32]byte, ok bool) {
 	if len(key) != keyLength || key[:len(keyPrefix)] != keyPrefix {
 		return hash, false
@@ -185,11 +185,11 @@ func HashAPIKey(key string) (hash [32]byte, ok bool) {
 	return sha256.Sum256([]byte(key)), true
 }
 
-// KeyPrefix is the part of a key that may be shown again: 9 characters.
+// KeyPrefix returns the 9 characters of a key that may be shown again.
 func KeyPrefix(key string) string { return key[:min(len(key), 9)] }
 
-// checksum is judged with each request: it takes no detour over a big.Int,
-// whose digits it has, and allocates nothing.
+// checksum returns the CRC-32 of the digits in base 62, as big.Int writes it.
+// It runs for each request and does not allocate.
 func checksum(digits string) (sum [keyChecksum]byte) {
 	const base62 = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 	n := crc32.ChecksumIEEE([]byte(digits))

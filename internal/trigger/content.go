@@ -3,7 +3,7 @@ package trigger
 // Limits of a condition on payloads.
 const (
 	MaxContent       = 4096 // bytes of its text
-	MaxContentDepth  = 8    // conditions in each other, the outermost counted
+	MaxContentDepth  = 8    // nested conditions, including the outermost
 	MaxContentLeaves = 64   // conditions with a path
 	MaxContentPath   = 255  // bytes of one path, after JSON's escapes
 	MaxContentValues = 100  // values of one any_of or anything_but
@@ -11,45 +11,44 @@ const (
 
 // Content is a condition on an event's payload, written in JSON:
 //
-//	condition = {"all": [condition, …]}     every one is met; one or more
-//	          | {"any": [condition, …]}     one of them is met; one or more
-//	          | {"not": condition}          it is not met
+//	condition = {"all": [condition, …]}     every condition is met; one or more
+//	          | {"any": [condition, …]}     a condition is met; one or more
+//	          | {"not": condition}          the condition is not met
 //	          | {"path": pointer, operator, …}   every operator is met; one or more
 //
-//	operator  = "equals": scalar            the value is this
-//	          | "any_of": [scalar, …]       … is one of these; 1 to 100
-//	          | "anything_but": scalar or [scalar, …]   … is there, and none of these
+//	operator  = "equals": scalar            the value equals the scalar
+//	          | "any_of": [scalar, …]       … equals one of the scalars; 1 to 100
+//	          | "anything_but": scalar or [scalar, …]   … exists and equals no scalar
 //	          | "prefix": string            … is a string that begins with this
-//	          | "exists": true or false     there is a value, or is none
+//	          | "exists": true or false     the value exists, or does not
 //	          | "numeric": {bound, …}       … is a number within the bounds; one or two
 //	bound     = "gt": number | "gte": number | "lt": number | "lte": number
 //	scalar    = string | number | true | false | null
 //
 // The pointer is a JSON Pointer (RFC 6901): "" is the whole payload, "/a/0" the
 // first element of the array a, or the member "0" of the object a.
-// Where the pointer leads to nothing, "exists": false is met and no other
-// operator; so {"path": p, "anything_but": x} is met only by a value that is
-// there, and {"not": {"path": p, "equals": x}} by none as well. null is a value.
+// If the value does not exist, only "exists": false is met. For example,
+// {"path": p, "anything_but": x} is met only if the value exists, and
+// {"not": {"path": p, "equals": x}} also if it does not. null is a value.
 //
-// Arrays and objects are no scalars: they exist and are anything but a scalar,
-// and meet no other operator. No operator looks into their elements.
+// Arrays and objects are not scalars: they meet only "exists": true and
+// "anything_but". Operators ignore their elements.
 //
-// Numbers are compared by their exact decimal value, whatever their size or
-// spelling: 1, 1.0 and 10e-1 are one number, and -0 is 0. Strings and member
-// names are compared after JSON's escapes, code point by code point, without
-// any normalization. A string of the payload that is no Unicode text, for a
-// lone surrogate ("\ud800") or since it is not UTF-8, equals no string and
-// begins with none; a member of such a name is reached by no path. Where an
-// object has members of one name, the last one counts.
+// Numbers are compared by their exact decimal value: 1, 1.0 and 10e-1 are equal,
+// and -0 is 0. Strings and member names are compared after JSON's escapes, code
+// point by code point, without normalization. A string of the payload with a
+// lone surrogate ("\ud800"), or that is not UTF-8, meets neither "equals" nor
+// "prefix", and a path never leads to a member of such a name. If an object has
+// members of one name, the last one counts.
 //
-// At most one lower bound (gt, gte) and one upper bound (lt, lte) stand in a
-// numeric. Only [ParseContent] makes a Content; it is never written afterwards
-// and may be used from many goroutines.
+// A numeric has at most one lower bound (gt, gte) and one upper bound (lt, lte).
+// Only [ParseContent] returns a Content. It is never changed afterwards and is
+// safe for concurrent use.
 type Content struct {
 	raw   []byte
 	root  clause
 	nodes []pathNode // 0 is the whole payload
-	paths []int      // the nodes that leaves ask for
+	paths []int      // the nodes that leaves need
 }
 
 // The kinds of clauses.
@@ -69,7 +68,7 @@ type clause struct {
 	operators []operator // path: as they were written
 }
 
-// The names of operators; those of bounds are operators here, too.
+// The names of operators. Bounds are operators here, too.
 const (
 	opEquals      = "equals"
 	opAnyOf       = "any_of"
@@ -83,15 +82,15 @@ const (
 	opLTE         = "lte"
 )
 
-// operator is one demand on a value.
+// operator is one requirement of a value.
 type operator struct {
 	name     string // not opNumeric
 	at       string // where it is: a JSON Pointer
 	operands []jsonValue
 }
 
-// Raw is the condition as it was written, nil for none. The caller must not
-// change it.
+// Raw returns the text of the condition, nil for a nil Content. The caller must
+// not change it.
 func (c *Content) Raw() []byte {
 	if c == nil {
 		return nil
@@ -99,20 +98,20 @@ func (c *Content) Raw() []byte {
 	return c.raw
 }
 
-// Match reports whether a payload meets the condition; nil is met by all. Its
-// time is linear in the payload, which it reads once, plus the condition. The
-// payload must be valid JSON: of what is not, the verdict means nothing, but
-// takes no longer.
+// Match reports whether a payload meets the condition. Every payload meets nil.
+// Its time is linear in the payload, which it reads once, plus the condition.
+// The payload must be valid JSON; otherwise the result is undefined, but takes
+// no longer.
 func (c *Content) Match(payload []byte) bool {
 	_, ok := c.Explain(payload)
 	return ok
 }
 
-// Explain is Match, and names the clause for which the payload does not meet
-// the condition: the first one, in the order they were written, as a JSON
-// Pointer into the condition. It leads to the operator of a path
-// ("/all/1/numeric"), to an any of which nothing is met ("/any"), or to a not
-// of which the condition is met ("/not"). "" if the condition is met.
+// Explain is Match and returns the first clause, in the order of the text, that
+// the payload does not meet, as a JSON Pointer into the condition: to an operator
+// of a path ("/all/1/numeric"), to an any without a condition that is met
+// ("/any"), or to a not whose condition is met ("/not"). It returns "" if the
+// payload meets the condition.
 func (c *Content) Explain(payload []byte) (clause string, ok bool) {
 	if c == nil {
 		return "", true
@@ -120,7 +119,7 @@ func (c *Content) Explain(payload []byte) (clause string, ok bool) {
 	return c.root.judge(c.find(payload))
 }
 
-// judge gives the verdict on the values of the paths, and where the fault is.
+// judge reports whether the values of the paths meet the clause, and where not.
 func (c *clause) judge(values []jsonValue) (at string, ok bool) {
 	switch c.kind {
 	case clausePath:
@@ -151,7 +150,7 @@ func (c *clause) judge(values []jsonValue) (at string, ok bool) {
 	return "", true
 }
 
-// met reports whether the value is as the operator demands.
+// met reports whether the value meets the operator.
 func (o *operator) met(v *jsonValue) bool {
 	switch o.name {
 	case opExists:

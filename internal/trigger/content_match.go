@@ -6,18 +6,17 @@ import (
 	"strconv"
 )
 
-// pathNode is a place in payloads that a path leads to or through. Together,
-// the nodes of a [Content] are a tree.
+// pathNode is a place in payloads that a path leads to or through. The nodes of
+// a [Content] form a tree.
 type pathNode struct {
-	parent   int            // -1: none
-	members  map[string]int // the nodes below, if this is an object
-	elements []pathElement  // those that may be elements too, by rising index
+	parent   int            // -1 for the root
+	members  map[string]int // the nodes below, if the value is an object
+	elements []pathElement  // the nodes below, if it is an array, by rising index
 }
 
 type pathElement struct{ index, node int }
 
-// ask adds the nodes of a path as far as they are missing, and gives the index
-// of the path among those asked for.
+// ask adds the missing nodes of a path and returns the path's index in c.paths.
 func (c *Content) ask(tokens []string) int {
 	node := 0
 	for _, token := range tokens {
@@ -49,8 +48,8 @@ func (n *pathNode) add(token string, below int) {
 	slices.SortFunc(n.elements, func(a, b pathElement) int { return a.index - b.index })
 }
 
-// member is the node of an object's member by its name, as it is written
-// between its quotes.
+// member returns the node of an object's member by the text between the quotes
+// of its name.
 func (n *pathNode) member(name []byte) (node int, ok bool) {
 	if bytes.IndexByte(name, '\\') < 0 {
 		node, ok = n.members[string(name)]
@@ -68,7 +67,7 @@ func (n *pathNode) member(name []byte) (node int, ok bool) {
 	return node, ok
 }
 
-// find gives the values of the paths in a payload.
+// find returns the values of the paths in a payload.
 func (c *Content) find(payload []byte) []jsonValue {
 	w := walk{scanner: scanner{text: payload}, nodes: c.nodes, found: make([]span, len(c.nodes))}
 	w.value(0)
@@ -81,18 +80,18 @@ func (c *Content) find(payload []byte) []jsonValue {
 	return values
 }
 
-// walk is one pass over a payload, which notes where the nodes are.
+// walk is one pass over a payload that records where the nodes are.
 type walk struct {
 	scanner
 	nodes []pathNode
-	found []span // by node: where it was last
+	found []span // by node: where it was found last
 }
 
-// span is a piece of the payload; its end is 0 if there is none.
+// span is a part of the payload; its end is 0 if it was not found.
 type span struct{ start, end int }
 
-// counts reports whether the node was found, and all that it is in is still
-// what it was found in: not replaced by a later member of the same name.
+// counts reports whether the node was found, and no value around it was replaced
+// by a later member of the same name.
 func (w *walk) counts(node int) bool {
 	if w.found[node].end == 0 {
 		return false
@@ -106,8 +105,8 @@ func (w *walk) counts(node int) bool {
 	return true
 }
 
-// value passes over a value and notes what nodes it finds in it. It goes no
-// deeper than the paths.
+// value skips a value and records the nodes in it. It recurses no deeper than
+// the paths.
 func (w *walk) value(node int) {
 	kind := w.next()
 	if kind == 0 {
@@ -176,14 +175,14 @@ func (w *walk) array(n *pathNode) {
 	w.leave()
 }
 
-// scanner passes over JSON without judging it: on what is not valid it comes
-// to the end as well. It does not recurse.
+// scanner skips over JSON without validating it. It ends on invalid JSON, too,
+// and does not recurse.
 type scanner struct {
 	text []byte
 	at   int
 }
 
-// next goes past white space and gives the byte it is at; 0 at the end.
+// next skips white space and returns the next byte; 0 at the end.
 func (s *scanner) next() byte {
 	for ; s.at < len(s.text); s.at++ {
 		switch c := s.text[s.at]; c {
@@ -195,8 +194,8 @@ func (s *scanner) next() byte {
 	return 0
 }
 
-// skip goes past a value and gives it. It takes at least one byte, if there is
-// one that is not white space.
+// skip skips a value and returns it. It takes at least one byte, unless only
+// white space is left.
 func (s *scanner) skip() []byte {
 	kind := s.next()
 	start := s.at
@@ -217,7 +216,7 @@ func (s *scanner) skip() []byte {
 	return s.text[start:s.at]
 }
 
-// leave goes past the end of the array or object that it is in.
+// leave skips to the end of the array or object that it is in.
 func (s *scanner) leave() {
 	for depth := 1; depth > 0 && s.at < len(s.text); {
 		switch s.text[s.at] {
@@ -233,7 +232,7 @@ func (s *scanner) leave() {
 	}
 }
 
-// quoted goes past the string that it is at and gives it, quotes included.
+// quoted skips the string that it is at and returns it with its quotes.
 func (s *scanner) quoted() []byte {
 	start := s.at
 	s.at++

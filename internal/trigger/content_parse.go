@@ -9,20 +9,20 @@ import (
 	"unicode/utf8"
 )
 
-// ParseContent reads a condition. Invalid, with the place as a JSON Pointer, if
-// it is not as the grammar of [Content] has it: an unknown member, one that is
-// there twice, a value of another type, a string with a lone surrogate. Invalid
-// also if it is over 4096 bytes, is not UTF-8 or not JSON, is deeper than 8
-// conditions, has more than 64 paths or one over 255 bytes, or more than 100
-// values in one list.
+// ParseContent reads a condition. The error is Invalid, with a JSON Pointer, if
+// the condition does not follow the grammar of [Content]: because of an unknown
+// or repeated member, a value of another type, or a string with a lone
+// surrogate. It is also Invalid if the condition is over 4096 bytes, is not
+// UTF-8 or not JSON, is nested over 8 conditions, has more than 64 paths or one
+// over 255 bytes, or has more than 100 values in one list.
 func ParseContent(raw []byte) (*Content, error) {
 	switch {
 	case len(raw) > MaxContent:
-		return nil, contentErrorf("", "is over %d bytes", MaxContent)
+		return nil, contentErrorf("", "must have at most %d bytes", MaxContent)
 	case !utf8.Valid(raw):
-		return nil, contentErrorf("", "is not UTF-8")
+		return nil, contentErrorf("", "must be valid UTF-8")
 	case !json.Valid(raw):
-		return nil, contentErrorf("", "is not valid JSON")
+		return nil, contentErrorf("", "must be valid JSON")
 	}
 	c := &Content{raw: bytes.Clone(raw), nodes: []pathNode{{parent: -1}}}
 	p := contentParser{content: c}
@@ -34,8 +34,8 @@ func ParseContent(raw []byte) (*Content, error) {
 	return c, nil
 }
 
-// contentErrorf makes an Invalid error about the place in a condition, which
-// stands in the member content of a body.
+// contentErrorf returns an Invalid error about a place in the condition, which
+// is the member content of a body.
 func contentErrorf(at, format string, args ...any) error {
 	what := "content"
 	if at != "" {
@@ -44,7 +44,7 @@ func contentErrorf(at, format string, args ...any) error {
 	return Errorf(Invalid, what+": "+format, args...).At("#/content" + at)
 }
 
-// contentParser reads one condition. Its text is valid JSON by now.
+// contentParser reads one condition, which must be valid JSON.
 type contentParser struct {
 	content *Content
 	leaves  int
@@ -53,7 +53,7 @@ type contentParser struct {
 // condition reads the condition at a place and depth.
 func (p *contentParser) condition(raw []byte, at string, depth int) (clause, error) {
 	if depth > MaxContentDepth {
-		return clause{}, contentErrorf(at, "is nested over %d conditions deep", MaxContentDepth)
+		return clause{}, contentErrorf(at, "must be nested at most %d conditions deep", MaxContentDepth)
 	}
 	members, err := parseMembers(raw, at)
 	if err != nil {
@@ -101,7 +101,7 @@ func (p *contentParser) condition(raw []byte, at string, depth int) (clause, err
 // leaf reads a condition with a path.
 func (p *contentParser) leaf(path []byte, members []jsonMember, at string) (clause, error) {
 	if p.leaves++; p.leaves > MaxContentLeaves {
-		return clause{}, contentErrorf(at, "is one path too many: there may be %d", MaxContentLeaves)
+		return clause{}, contentErrorf(at, "exceeds the limit of %d paths", MaxContentLeaves)
 	}
 	c := clause{kind: clausePath, at: at}
 	tokens, err := parsePointer(path, at+"/path")
@@ -120,20 +120,20 @@ func (p *contentParser) leaf(path []byte, members []jsonMember, at string) (clau
 		c.operators = append(c.operators, operators...)
 	}
 	if len(c.operators) == 0 {
-		return clause{}, contentErrorf(at, "has no operator: equals, any_of, anything_but, prefix, exists or numeric")
+		return clause{}, contentErrorf(at, "must have an operator: equals, any_of, anything_but, prefix, exists or numeric")
 	}
 	return c, nil
 }
 
-// parsePointer reads a JSON Pointer and gives its tokens.
+// parsePointer reads a JSON Pointer and returns its tokens.
 func parsePointer(raw []byte, at string) ([]string, error) {
 	v := newJSONValue(raw)
 	pointer := v.unescaped()
 	switch {
 	case v.kind != kindString:
-		return nil, contentErrorf(at, "must be a string of Unicode text")
+		return nil, contentErrorf(at, "must be a string without lone surrogates")
 	case len(pointer) > MaxContentPath:
-		return nil, contentErrorf(at, "is over %d bytes", MaxContentPath)
+		return nil, contentErrorf(at, "must have at most %d bytes", MaxContentPath)
 	case pointer == "":
 		return nil, nil
 	case pointer[0] != '/':
@@ -141,7 +141,7 @@ func parsePointer(raw []byte, at string) ([]string, error) {
 	}
 	for i := range len(pointer) {
 		if pointer[i] == '~' && !strings.HasPrefix(pointer[i+1:], "0") && !strings.HasPrefix(pointer[i+1:], "1") {
-			return nil, contentErrorf(at, "has a ~ that is not of ~0 or ~1 (RFC 6901)")
+			return nil, contentErrorf(at, "must have ~ only in ~0 or ~1 (RFC 6901)")
 		}
 	}
 	tokens := strings.Split(pointer[1:], "/")
@@ -152,8 +152,8 @@ func parsePointer(raw []byte, at string) ([]string, error) {
 	return tokens, nil
 }
 
-// parseOperator reads one operator of the condition at a place. A numeric with
-// two bounds gives two.
+// parseOperator reads one operator of the condition at a place. It returns two
+// for a numeric with two bounds.
 func parseOperator(m jsonMember, at string) ([]operator, error) {
 	o := operator{name: m.name, at: at + "/" + m.name}
 	var kinds string
@@ -181,14 +181,14 @@ func parseOperator(m jsonMember, at string) ([]operator, error) {
 	return []operator{o}, err
 }
 
-// parseAnyOf reads the operands of an operator that has a list of them.
+// parseAnyOf reads the list of operands of an operator.
 func parseAnyOf(o operator, raw []byte) ([]operator, error) {
 	elements, err := parseElements(raw, o.at)
 	if err != nil {
 		return nil, err
 	}
 	if len(elements) > MaxContentValues {
-		return nil, contentErrorf(o.at, "has more than %d values", MaxContentValues)
+		return nil, contentErrorf(o.at, "must have at most %d values; got %d", MaxContentValues, len(elements))
 	}
 	for i, element := range elements {
 		operand, err := parseOperand(element, o.at+"/"+strconv.Itoa(i), scalarKinds)
@@ -237,7 +237,7 @@ func parseOperand(raw []byte, at, kinds string) (jsonValue, error) {
 		v.text, v.escaped = []byte(v.unescaped()), false
 		return v, nil
 	case v.kind == kindBroken:
-		return v, contentErrorf(at, "has a lone surrogate")
+		return v, contentErrorf(at, "must not have a lone surrogate")
 	}
 	switch kinds {
 	case string(kindString):
@@ -250,7 +250,7 @@ func parseOperand(raw []byte, at, kinds string) (jsonValue, error) {
 	return v, contentErrorf(at, "must be true or false")
 }
 
-// jsonMember is a member of an object; its value has no white space around it.
+// jsonMember is a member of an object. Its value has no surrounding white space.
 type jsonMember struct {
 	name  string
 	value []byte
@@ -270,9 +270,9 @@ func parseMembers(raw []byte, at string) ([]jsonMember, error) {
 		s.at++ // the colon
 		switch {
 		case v.kind != kindString:
-			return nil, contentErrorf(at, "has a member whose name has a lone surrogate")
+			return nil, contentErrorf(at, "must not have a member whose name has a lone surrogate")
 		case slices.ContainsFunc(members, func(m jsonMember) bool { return m.name == name }):
-			return nil, contentErrorf(at, "has the member %.64q twice", name)
+			return nil, contentErrorf(at, "must have the member %.64q only once", name)
 		}
 		members = append(members, jsonMember{name, s.skip()})
 		if s.next() == ',' {

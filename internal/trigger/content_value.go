@@ -8,7 +8,7 @@ import (
 	"unicode/utf8"
 )
 
-// The kinds of JSON values, by the byte they begin with, and three of our own.
+// The kinds of JSON values, by their first byte, and three others.
 const (
 	kindString = '"'
 	kindObject = '{'
@@ -17,7 +17,7 @@ const (
 	kindFalse  = 'f'
 	kindNull   = 'n'
 	kindNumber = '0' // all digits and the minus
-	kindBroken = '?' // a string that is no Unicode text
+	kindBroken = '?' // a string that is not valid Unicode
 	kindAbsent = 0   // no value
 
 	scalarKinds = string(kindString) + string(kindNumber) + string(kindTrue) + string(kindFalse) + string(kindNull)
@@ -31,8 +31,8 @@ type jsonValue struct {
 	number  decimal // number
 }
 
-// newJSONValue reads a value, which must be at least one byte without white
-// space around it. It looks into strings and numbers alone, once.
+// newJSONValue reads a value, which must have at least one byte and no
+// surrounding white space. It reads only strings and numbers, once.
 func newJSONValue(raw []byte) jsonValue {
 	switch c := raw[0]; {
 	case c == '-' || '0' <= c && c <= '9':
@@ -48,11 +48,11 @@ func newJSONValue(raw []byte) jsonValue {
 	return v
 }
 
-// unquoted is what stands between the quotes of a string.
+// unquoted returns the text between the quotes of a string.
 func unquoted(raw []byte) []byte { return bytes.TrimSuffix(raw[1:], []byte{'"'}) }
 
-// isOneOf reports whether the value is one of the operands, which are scalars
-// without escapes.
+// isOneOf reports whether the value equals one of the operands, which are
+// scalars without escapes.
 func (v *jsonValue) isOneOf(operands []jsonValue) bool {
 	for i := range operands {
 		if v.equals(&operands[i]) {
@@ -75,8 +75,8 @@ func (v *jsonValue) equals(operand *jsonValue) bool {
 	return true
 }
 
-// cutPrefix gives what follows a prefix in the string, which must be text. It
-// reads no more of it than the prefix.
+// cutPrefix returns the rest of the string after a prefix. The string must be
+// valid Unicode. It reads only the prefix.
 func (v *jsonValue) cutPrefix(prefix []byte) (rest []byte, ok bool) {
 	if !v.escaped {
 		return bytes.CutPrefix(v.text, prefix)
@@ -93,7 +93,8 @@ func (v *jsonValue) cutPrefix(prefix []byte) (rest []byte, ok bool) {
 	return rest, true
 }
 
-// unescaped is the string without its escapes; "" if it is not text.
+// unescaped returns the string without its escapes, "" if it is not valid
+// Unicode.
 func (v *jsonValue) unescaped() string {
 	text, ok := appendUnescaped(nil, v.text)
 	if !ok {
@@ -102,7 +103,7 @@ func (v *jsonValue) unescaped() string {
 	return string(text)
 }
 
-// isText reports whether what stands between a string's quotes is Unicode text.
+// isText reports whether the text between a string's quotes is valid Unicode.
 func isText(raw []byte) bool {
 	for len(raw) > 0 {
 		r, length := decodeRune(raw)
@@ -114,8 +115,8 @@ func isText(raw []byte) bool {
 	return true
 }
 
-// appendUnescaped appends what stands between a string's quotes without its
-// escapes. It is not ok if that is no Unicode text.
+// appendUnescaped appends the text between a string's quotes without its
+// escapes. ok is false if it is not valid Unicode.
 func appendUnescaped(b, raw []byte) (text []byte, ok bool) {
 	for len(raw) > 0 {
 		r, length := decodeRune(raw)
@@ -128,9 +129,8 @@ func appendUnescaped(b, raw []byte) (text []byte, ok bool) {
 	return b, true
 }
 
-// decodeRune reads the first character of what stands between a string's
-// quotes, and its length there. -1 if there is none, or it is no Unicode
-// character.
+// decodeRune returns the first character of the text between a string's quotes,
+// and its length there. r is -1 at the end, or for an invalid character.
 func decodeRune(raw []byte) (r rune, length int) {
 	if len(raw) > 0 && raw[0] != '\\' {
 		r, length = utf8.DecodeRune(raw)
@@ -152,7 +152,7 @@ func decodeRune(raw []byte) (r rune, length int) {
 	return -1, 2
 }
 
-// decodeHex is decodeRune for \u, of which a pair of surrogates takes two.
+// decodeHex is decodeRune for \u. A pair of surrogates takes two of them.
 func decodeHex(raw []byte) (r rune, length int) {
 	high, ok := codeUnit(raw)
 	switch {

@@ -5,23 +5,23 @@ import (
 	"cmp"
 )
 
-// decimal is a number as JSON writes it, ±0.digits × 10^(exponent+point), of
-// any size and without loss. It keeps to the text that it was read from.
+// decimal is a number of JSON, ±0.digits × 10^(exponent+point), of any size and
+// without loss. It refers to the text that it was read from.
 type decimal struct {
 	negative bool
 	digits   []byte // first and last not 0, perhaps with a point between; empty for 0
-	point    int    // no larger than the text is long
+	point    int    // at most the length of the text
 	exponent exponent
 }
 
-// exponent is what follows the e: a whole number of any size.
+// exponent is the number after the e: an integer of any size.
 type exponent struct {
 	negative bool
 	digits   []byte // the first not 0; empty for 0
 }
 
-// parseDecimal reads a number of JSON (RFC 8259, section 6). It goes over the
-// text a few times and copies nothing. What is no number gives some decimal.
+// parseDecimal reads a number of JSON (RFC 8259, section 6). It reads the text a
+// few times and does not copy it. For other texts the result is undefined.
 func parseDecimal(text []byte) (d decimal) {
 	text, d.negative = cutSign(text)
 	if e := bytes.IndexAny(text, "eE"); e >= 0 {
@@ -36,7 +36,7 @@ func parseDecimal(text []byte) (d decimal) {
 	d.digits = bytes.TrimLeft(text, "0.")
 	d.point = point - (len(text) - len(d.digits))
 	if d.point < 0 {
-		d.point++ // the point itself is none of the zeros
+		d.point++ // the point itself is not a zero
 	}
 	d.digits = bytes.TrimRight(d.digits, "0.")
 	return d
@@ -49,8 +49,8 @@ func cutSign(text []byte) (rest []byte, negative bool) {
 	return text, false
 }
 
-// compare is -1 if d is less than other, 0 if they are equal, +1 if it is
-// more. Its time is linear in the shorter of the two texts.
+// compare returns -1 if d is less than other, 0 if they are equal, +1 if it is
+// more. Its time is linear in the shorter text.
 func (d *decimal) compare(other *decimal) int {
 	sign := d.sign()
 	if c := cmp.Compare(sign, other.sign()); c != 0 {
@@ -72,21 +72,22 @@ func (d *decimal) sign() int {
 	return 1
 }
 
-// minus is the difference of two exponents, or something beyond ±2^48, which
-// no text is as long as, if it is beyond that.
+// minus returns the difference of two exponents, or some number beyond ±2^48,
+// longer than any text, if the difference is beyond that.
 func (e *exponent) minus(other *exponent) int64 {
 	const enough = 1 << 48
 	var difference int64
 	for place := max(len(e.digits), len(other.digits)); place > 0; place-- {
 		difference = 10*difference + e.digit(place) - other.digit(place)
-		if difference > enough || difference < -enough { // whatever follows cannot bring it back
+		if difference > enough || difference < -enough { // the rest cannot bring it back
 			break
 		}
 	}
 	return difference
 }
 
-// digit is the digit at a place, with the exponent's sign; the last place is 1.
+// digit returns the digit at a place, with the exponent's sign; the last place
+// is 1.
 func (e *exponent) digit(place int) int64 {
 	if place > len(e.digits) {
 		return 0
@@ -98,7 +99,7 @@ func (e *exponent) digit(place int) int64 {
 	return digit
 }
 
-// compareDigits compares 0.a with 0.b, whatever points are among the digits.
+// compareDigits compares 0.a with 0.b and ignores points among the digits.
 func compareDigits(a, b []byte) int {
 	for {
 		a, b = bytes.TrimPrefix(a, []byte{'.'}), bytes.TrimPrefix(b, []byte{'.'})

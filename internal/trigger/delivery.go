@@ -5,14 +5,14 @@ import (
 	"time"
 )
 
-// Delivery is one event owed to one webhook. Only what is not yet done is
-// kept: success removes it, and an [Attempt] tells that it was.
+// Delivery is one event owed to one webhook. It is stored while it is open or
+// failed: success removes it, and an [Attempt] records the success.
 type Delivery struct {
 	DeliveryKey
 	State    DeliveryState
 	Attempts int       // so far
-	DueAt    time.Time // not to be tried earlier; while claimed: when the lease ends
-	Claim    ID        // who is at it; zero: nobody
+	DueAt    time.Time // the earliest time of the next try; while claimed: the end of the lease
+	Claim    ID        // the claim under which it is tried; zero: unclaimed
 	Reason   string    // why it failed, in a few words
 }
 
@@ -21,28 +21,28 @@ type DeliveryKey struct {
 	OrganizationID int64
 	EventID        ID
 	WebhookID      int64 // 0: the inbox
-	Job            int64 // 0: owed at acceptance, else the replay that owes it
+	Job            int64 // the replay that made it; 0: made at acceptance
 }
 
-// DeliveryState is where a delivery stands. The values are stored.
+// DeliveryState is the state of a delivery. The values are stored.
 type DeliveryState int16
 
-// The states. Ended is never stored: the row is gone.
+// The states. Ended is never stored, because the row is deleted.
 const (
 	DeliveryOpen   DeliveryState = 0
 	DeliveryFailed DeliveryState = 1
 	DeliveryEnded  DeliveryState = 2
 )
 
-// Outcome is what an attempt came to.
+// Outcome is the outcome of an attempt.
 type Outcome string
 
 // The outcomes.
 const (
 	Success      Outcome = "success"   // a 2xx answer
-	Transient    Outcome = "transient" // worth another try, by the schedule
-	Permanent    Outcome = "permanent" // no try can succeed, or the receiver wants none
-	ReceiverGone Outcome = "gone"      // 410: the receiver wants no more, ever
+	Transient    Outcome = "transient" // to be retried by the schedule
+	Permanent    Outcome = "permanent" // no try can succeed, or the receiver refuses more
+	ReceiverGone Outcome = "gone"      // 410: the receiver refuses all events for good
 )
 
 // Reasons why a delivery failed, as they are stored and shown.
@@ -54,38 +54,39 @@ const (
 	ReasonAborted   = "aborted by the receiver"
 )
 
-// ReasonPanic is the error of an attempt that a fault of ours has ended.
+// ReasonPanic is the error of an attempt that panicked.
 const ReasonPanic = "internal error"
 
-// Attempt is one HTTP try of a delivery, or the reason why none was made.
+// Attempt is one HTTP try of a delivery, or the reason why it was not made.
 type Attempt struct {
 	DeliveryKey
-	Claim      ID            // under which it was made; one claim makes one attempt
+	Claim      ID            // the claim under which it was made; one claim makes one attempt
 	Number     int           // from 1
-	AsOf       int64         // [Webhook.AsOf] of the webhook as it was asked
+	AsOf       int64         // [Webhook.AsOf] of the webhook that was used
 	At         time.Time     // when it began
-	Took       time.Duration // until the answer was read or the try given up
+	Took       time.Duration // until the answer was read or the try was abandoned
 	Timing     Timing
 	Outcome    Outcome
-	Status     int           // HTTP status; 0: there was no answer
-	Error      string        // what went wrong, in a few words without inner addresses
+	Status     int           // HTTP status; 0: the receiver did not answer
+	Error      string        // what failed, in a few words without internal addresses
 	Response   []byte        // the first 16 KiB of the answer
-	Connected  bool          // a connection stood, so that the receiver may have got the request
-	RetryAfter time.Duration // as the receiver asked, 0 if it did not
-	Directive  Directive     // as the receiver asked
+	Connected  bool          // it was connected, so the receiver may have got the request
+	RetryAfter time.Duration // from the receiver's answer, else 0
+	Directive  Directive     // from the receiver's answer
 }
 
-// Timing is where the time of an attempt went, each from its beginning; 0 for
-// what did not happen, as on a connection that was open already.
+// Timing divides the time of an attempt. Each is measured from the attempt's
+// beginning; 0 for a step that did not happen, for example because the
+// connection was open already.
 type Timing struct {
 	DNS       time.Duration // until the host's addresses were known
-	Connect   time.Duration // until the connection stood
-	TLS       time.Duration // until it was encrypted
+	Connect   time.Duration // until it was connected
+	TLS       time.Duration // until the TLS handshake ended
 	FirstByte time.Duration // until the answer began
 }
 
-// Directive is what a receiver answers in the header webhook-delivery
-// (Standard Webhooks 1.0).
+// Directive is a receiver's instruction in the header webhook-delivery of its
+// answer (Standard Webhooks 1.0).
 type Directive string
 
 // The directives.
@@ -94,8 +95,8 @@ const (
 	Disable      Directive = "disable"       // no more attempts of anything: the webhook is paused
 )
 
-// ParseDirective reads the header's value, or those of several lines with commas
-// between them: "" if none is known. Of both, Disable counts.
+// ParseDirective reads one or more values of the header, separated by commas. It
+// returns "" if all are unknown, and Disable if both are there.
 func ParseDirective(value string) (known Directive) {
 	for one := range strings.SplitSeq(value, ",") {
 		switch d := Directive(strings.ToLower(strings.TrimSpace(one))); {
@@ -108,12 +109,12 @@ func ParseDirective(value string) (known Directive) {
 	return known
 }
 
-// MaxRetryAfter caps what a receiver can ask for in Retry-After.
+// MaxRetryAfter is the longest Retry-After of a receiver that is followed.
 const MaxRetryAfter = time.Hour
 
-// OutcomeOf reads an answer: 2xx is success, 410 gone, abort-message beside
-// any other status permanent, and all else worth another try (client errors
-// too: they are often a deploy).
+// OutcomeOf returns the outcome of an answer: Success for 2xx, ReceiverGone for
+// 410, Permanent for another status with abort-message, else Transient. Client
+// errors are retried, too, because a deploy often causes them.
 func OutcomeOf(status int, d Directive) Outcome {
 	switch {
 	case status >= 200 && status <= 299:
@@ -126,20 +127,20 @@ func OutcomeOf(status int, d Directive) Outcome {
 	return Transient
 }
 
-// Strain is what an attempt says about its receiver as a whole, beside what it
-// means for its own delivery.
+// Strain is what an attempt says about its receiver as a whole, in addition to
+// its own delivery.
 type Strain int
 
 // The strains.
 const (
 	// NoStrain: the receiver has answered. It may have refused the event, for
-	// example with 500 or 404, but other events can get through.
+	// example with 500 or 404, but other events can succeed.
 	NoStrain Strain = iota
-	// Overloaded: the receiver, or what stands before it, has answered 429, 502,
-	// 503 or 504, or has not answered on a connection that stood. That can be
-	// the fault of the one event.
+	// Overloaded: the receiver, or a proxy in front of it, has answered 429, 502,
+	// 503 or 504, or has not answered after a connection was made. A single event
+	// can cause that.
 	Overloaded
-	// Unreachable: there was no connection.
+	// Unreachable: no connection was made.
 	Unreachable
 )
 
@@ -158,9 +159,9 @@ func (a *Attempt) Strain() Strain {
 	return Unreachable
 }
 
-// AskedToWait returns for how long the receiver wants no requests at all: it
-// has answered 429 or 503 with Retry-After (RFC 9110, section 10.2.3), whatever
-// that means for the event. It returns 0 if the receiver has not asked for that.
+// AskedToWait returns for how long the receiver refuses all requests: it has
+// answered 429 or 503 with Retry-After (RFC 9110, section 10.2.3). The outcome
+// for the event does not matter. It returns 0 for other answers.
 func (a *Attempt) AskedToWait() time.Duration {
 	if a.Status != 429 && a.Status != 503 {
 		return 0
@@ -168,14 +169,14 @@ func (a *Attempt) AskedToWait() time.Duration {
 	return min(a.RetryAfter, MaxRetryAfter)
 }
 
-// After decides what becomes of a delivery after an attempt that ended at
-// now: ended by success; open again after a pause of the schedule, or after
-// what the receiver asked for if that is longer; or failed. A delivery that
-// is not open stays as it is. random, from -1 to 1, places the pause within
-// its jitter. A 410 is no other failure for the delivery: it ends with its
-// webhook, unless the owner has changed that meanwhile. The claim is given up in every case. A delivery is tried over no
-// longer than the schedule's Span, a pause under MaxRetryAfter counting as
-// that where the receiver asks for it.
+// After returns a delivery as it is after an attempt that ended at now: ended by
+// success; open again after a pause of the schedule, or after the receiver's
+// Retry-After if that is longer; or failed. Its claim is dropped. A delivery
+// that is not open does not change. random, from -1 to 1, selects the jitter of
+// the pause. A 410 is handled like any other failure, because the delivery ends
+// with its webhook, unless the owner has changed the webhook meanwhile. The
+// attempts of a delivery take no longer than the schedule's Span, where a pause
+// under MaxRetryAfter counts as MaxRetryAfter if the receiver asks for it.
 func (d Delivery) After(a Attempt, s Schedule, now time.Time, random float64) Delivery {
 	if d.State != DeliveryOpen {
 		return d

@@ -10,44 +10,44 @@ import (
 	"unicode/utf8"
 )
 
-// Event is something that happened at a sender, as it is kept: append-only,
-// never updated. Its acceptance time is the time in its ID.
+// Event is something that happened at a sender. A stored event is never
+// updated. Its acceptance time is the time in its ID.
 type Event struct {
 	OrganizationID int64
 	ID             ID
 	Type           string // 1–255 bytes, UTF-8, no control characters
-	Payload        []byte // any JSON value, the very bytes that came in
-	DedupID        string // 1–255 bytes; "" if the sender gave none
+	Payload        []byte // any JSON value, byte for byte as it was posted
+	DedupID        string // 1–255 bytes; "" if the sender sent none
 	Version        int64  // of its organization's webhooks, when it was matched
 
-	DeliverAt   time.Time   // not to be delivered earlier; zero: at once
-	Traceparent string      // the sender's, by W3C Trace Context; "": none
-	Cloud       *CloudEvent // nil: it did not come as one
+	DeliverAt   time.Time   // the earliest time of delivery; zero: at once
+	Traceparent string      // from the sender (W3C Trace Context); may be empty
+	Cloud       *CloudEvent // nil if it was not posted as a CloudEvent
 }
 
-// CloudEvent is what an event that came as a CloudEvent has besides.
+// CloudEvent holds what an event posted as a CloudEvent has in addition.
 type CloudEvent struct {
-	Attributes []byte // a JSON object: the context attributes as they came, specversion included
+	Attributes []byte // a JSON object: the context attributes as posted, specversion included
 	Base64     bool   // the payload is a JSON string, the base64 of binary data
 }
 
-// NewEvent judges an event's type and dedup id. Invalid if one of them is
-// empty where it must not be, too long, or has characters it must not have.
-// The payload is taken as it is: valid JSON, by the caller's word.
+// NewEvent returns an event, or an Invalid error if its type is empty, or if
+// the type or the dedup id is too long or has characters it must not have. It
+// does not check the payload, which must be valid JSON.
 func NewEvent(orgID int64, eventType, dedupID string, payload []byte) (*Event, error) {
 	if err := checkText("type", eventType, MaxType); err != nil {
 		return nil, err
 	}
 	switch {
 	case len(dedupID) > MaxDedupID:
-		return nil, Errorf(Invalid, "dedup_id is over %d bytes", MaxDedupID)
+		return nil, Errorf(Invalid, "dedup_id must have at most %d bytes; got %d", MaxDedupID, len(dedupID))
 	case !utf8.ValidString(dedupID) || strings.IndexByte(dedupID, 0) >= 0:
-		return nil, Errorf(Invalid, "dedup_id must be UTF-8 without NUL")
+		return nil, Errorf(Invalid, "dedup_id must be valid UTF-8 without NUL")
 	}
 	return &Event{OrganizationID: orgID, Type: eventType, DedupID: dedupID, Payload: payload}, nil
 }
 
-// Size is about how many bytes of memory the event holds.
+// Size returns about how many bytes of memory the event holds.
 func (e *Event) Size() int {
 	size := len(e.Type) + len(e.Payload) + len(e.DedupID) + 160
 	if e.Cloud != nil {
@@ -56,16 +56,16 @@ func (e *Event) Size() int {
 	return size
 }
 
-// PayloadHash is what tells two payloads under one dedup id apart: the first
-// 128 bits of their SHA-256.
+// PayloadHash returns the first 128 bits of the payload's SHA-256, by which two
+// payloads with one dedup id are compared.
 func (e *Event) PayloadHash() (hash [16]byte) {
 	sum := sha256.Sum256(e.Payload)
 	return [16]byte(sum[:16])
 }
 
 // AppendBody appends the body of the event's deliveries, the same for every
-// attempt: by Standard Webhooks {"id","type","timestamp","data"}, the data
-// being the payload's own bytes; or one of the other formats.
+// attempt. By Standard Webhooks it is {"id","type","timestamp","data"}, where
+// data is the payload, byte for byte.
 func (e *Event) AppendBody(b []byte, f Format) []byte {
 	switch f {
 	case FormatPayload:
@@ -94,7 +94,7 @@ func (e *Event) AppendBody(b []byte, f Format) []byte {
 	return append(b, '}')
 }
 
-// appendCloudEvent gives a CloudEvent back with its own attributes.
+// appendCloudEvent appends a CloudEvent with its own attributes.
 func (e *Event) appendCloudEvent(b []byte) []byte {
 	b = append(b, bytes.TrimSuffix(e.Cloud.Attributes, []byte("}"))...)
 	if e.Cloud.Base64 {
@@ -106,9 +106,9 @@ func (e *Event) appendCloudEvent(b []byte) []byte {
 	return append(b, '}')
 }
 
-// Trace is the traceparent of one attempt (W3C Trace Context, version 00): the
-// sender's trace where there is one, else the event's own, by its id; span is
-// the attempt's, and not all zeros.
+// Trace returns the traceparent of one attempt (W3C Trace Context, version 00)
+// in the sender's trace, or in one of the event's id if the sender sent none.
+// span identifies the attempt and must not be all zeros.
 func (e *Event) Trace(span [8]byte) string {
 	if len(e.Traceparent) >= 55 {
 		return "00-" + e.Traceparent[3:35] + "-" + hex.EncodeToString(span[:]) + "-" + e.Traceparent[53:55]
@@ -116,14 +116,14 @@ func (e *Event) Trace(span [8]byte) string {
 	return "00-" + hex.EncodeToString(e.ID[:]) + "-" + hex.EncodeToString(span[:]) + "-00"
 }
 
-// AppendTime appends a time as RFC 3339 in UTC with milliseconds, as events
-// show it everywhere.
+// AppendTime appends a time in RFC 3339, UTC, with milliseconds, for example
+// 2026-01-02T03:04:05.000Z. All times of events have this form.
 func AppendTime(b []byte, t time.Time) []byte {
 	return t.UTC().AppendFormat(b, "2006-01-02T15:04:05.000Z")
 }
 
-// AppendString appends s, which must be valid UTF-8, as a JSON string and
-// escapes nothing but what JSON asks for.
+// AppendString appends s, which must be valid UTF-8, as a JSON string. It
+// escapes only what JSON requires.
 func AppendString(b []byte, s string) []byte {
 	const digits = "0123456789abcdef"
 	b = append(b, '"')
@@ -140,29 +140,28 @@ func AppendString(b []byte, s string) []byte {
 	return append(b, '"')
 }
 
-// Status is what became of an event, derived from what it is still owed to.
+// Status is the status of an event, derived from its remaining deliveries.
 type Status string
 
-// The statuses. An event is pending as long as a delivery it was owed at its
-// acceptance is open; then failed if one of them ended without success, else
-// delivered.
+// The statuses. An event is pending while a delivery made at its acceptance is
+// open. Then it is failed if one of them ended without success, else delivered.
 const (
 	Pending   Status = "pending"
 	Delivered Status = "delivered"
 	Failed    Status = "failed"
 )
 
-// ParseStatus reads a status's name. Invalid if there is no such status.
+// ParseStatus reads the name of a status. An unknown name is Invalid.
 func ParseStatus(s string) (Status, error) {
 	switch st := Status(s); st {
 	case Pending, Delivered, Failed:
 		return st, nil
 	}
-	return "", Errorf(Invalid, "status must be pending, delivered or failed")
+	return "", Errorf(Invalid, "status must be pending, delivered or failed; got %.60q", s)
 }
 
-// StatusOf derives an event's status from whether open or failed deliveries
-// of it (of job 0) are left.
+// StatusOf returns the status of an event by whether it has open or failed
+// deliveries of job 0.
 func StatusOf(open, failed bool) Status {
 	switch {
 	case open:

@@ -1,18 +1,18 @@
 package trigger
 
-// Filter picks events for a webhook: by their type, where one of the patterns
-// must match, and by their payload. The zero Filter picks everything.
+// Filter selects events for a webhook by type and payload: one of the patterns
+// and the condition must match. The zero Filter selects all events.
 type Filter struct {
-	Types   []Pattern // none: every type
+	Types   []Pattern // empty: every type
 	Content *Content  // nil: every payload
 }
 
-// ParseFilter reads a filter as its owner writes it: patterns of types, of
-// which "" is left out, and a condition on the payload, none if it is empty.
-// Invalid if one of them is, or there are more than 20 patterns.
+// ParseFilter reads patterns of types, without those that are "", and a
+// condition on the payload, which may be empty. The error is Invalid if one of
+// them is not valid or there are more than 20 patterns.
 func ParseFilter(types []string, content []byte) (f Filter, err error) {
 	if len(types) > MaxPatterns {
-		return f, Errorf(Invalid, "a filter has at most %d patterns", MaxPatterns)
+		return f, Errorf(Invalid, "a filter must have at most %d patterns; got %d", MaxPatterns, len(types))
 	}
 	for _, text := range types {
 		p, err := ParsePattern(text)
@@ -31,14 +31,13 @@ func ParseFilter(types []string, content []byte) (f Filter, err error) {
 	return f, nil
 }
 
-// Match reports whether the filter picks an event of this type and payload.
+// Match reports whether the filter selects an event of this type and payload.
 func (f *Filter) Match(eventType string, payload []byte) bool {
 	return f.matchType(eventType) && f.matchContent(payload)
 }
 
-// matchContent takes a condition that panics, a fault of ours, for one that is
-// met: the event is then one too many, rather than one too few, and nobody
-// else's event suffers.
+// matchContent reports true if the condition panics because of a bug: a webhook
+// gets an event too many rather than too few, and other events are not affected.
 func (f *Filter) matchContent(payload []byte) (ok bool) {
 	if f.Content == nil {
 		return true
@@ -51,8 +50,8 @@ func (f *Filter) matchContent(payload []byte) (ok bool) {
 	return f.Content.Match(payload)
 }
 
-// Miss names the clause for which the filter does not pick an event: "types",
-// or "content" and a JSON Pointer into the condition. "" if it does.
+// Miss returns the clause that does not match an event: "types", or "content"
+// and a JSON Pointer into the condition. It returns "" if all match.
 func (f *Filter) Miss(eventType string, payload []byte) string {
 	if !f.matchType(eventType) {
 		return "types"
@@ -72,9 +71,8 @@ func (f *Filter) matchType(eventType string) bool {
 	return len(f.Types) == 0
 }
 
-// Names reports whether one of the patterns names the type: matches it, and
-// does not begin with a star. Whoever asks for everything has not asked for
-// what the server says about itself.
+// Names reports whether one of the patterns matches the type and does not begin
+// with a star. A pattern such as * does not select operational events.
 func (f *Filter) Names(eventType string) bool {
 	for _, p := range f.Types {
 		if p.pattern != "" && p.pattern[0] != '*' && p.Match(eventType) {
@@ -84,7 +82,7 @@ func (f *Filter) Names(eventType string) bool {
 	return false
 }
 
-// TypeStrings are the patterns as they are written.
+// TypeStrings returns the patterns as text.
 func (f *Filter) TypeStrings() []string {
 	texts := make([]string, len(f.Types))
 	for i, p := range f.Types {

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Health is how a webhook fares whose last attempt failed, as all nodes have
-// seen it together. A webhook whose last attempt succeeded has none.
+// Health counts the failures of a webhook over all nodes since its last
+// success. A webhook whose last attempt succeeded has no Health.
 type Health struct {
 	OrganizationID int64
 	WebhookID      int64
@@ -16,36 +16,36 @@ type Health struct {
 	Stage          HealthStage
 }
 
-// HealthStage says how far we have gone with a failing webhook. The values are
-// stored.
+// HealthStage is the last step that was taken for a failing webhook. The values
+// are stored.
 type HealthStage int16
 
 // The stages.
 const (
 	HealthNoted     HealthStage = 0 // failures are counted
 	HealthWarned    HealthStage = 1 // webhook.failing was posted
-	HealthPaused    HealthStage = 2 // webhook.paused was posted, and it is
+	HealthPaused    HealthStage = 2 // webhook.paused was posted, and it is paused
 	HealthRecovered HealthStage = 3 // a success after that: webhook.recovered is due
 )
 
-// Endurance is for how long a webhook may do nothing but fail.
+// Endurance says after which failures without a success a webhook is paused.
 type Endurance struct {
-	Pause    time.Duration // between its first and its latest failure; 0: for ever
-	Attempts int           // that failed, at least
+	Pause    time.Duration // least time from the first to the latest failure; 0: never pause
+	Attempts int           // least number of failed attempts
 }
 
-// DefaultEndurance is 5 days and 10 attempts.
+// DefaultEndurance returns 5 days and 10 attempts.
 func DefaultEndurance() Endurance { return Endurance{Pause: 5 * 24 * time.Hour, Attempts: 10} }
 
-// The warning comes before the pause: after a fifth of the time, and after so
-// many attempts that failed.
+// The warning comes before the pause: after a fifth of its time and after
+// WarnAttempts failed attempts.
 const (
 	warnings     = 5
 	WarnAttempts = 2
 )
 
-// Due is the stage that the webhook has come to and the notice of it; ok is
-// false if it is there already.
+// Due returns the stage that the webhook has reached and the notice to post. ok
+// is false if no notice is due.
 func (h Health) Due(e Endurance) (stage HealthStage, n Notice, ok bool) {
 	n = Notice{
 		About: h.WebhookID, Since: h.Since, Failures: h.Failures,

@@ -7,14 +7,14 @@ import (
 	"time"
 )
 
-// ID is a UUIDv7 (RFC 9562, section 5.7): its first 48 bits are the
-// milliseconds of the Unix time, the next 12 their fraction, so that ids sort
-// by time and the id is the only clock an event has. The zero ID is nobody's.
+// ID is a UUIDv7 (RFC 9562, section 5.7). Its first 48 bits are the
+// milliseconds of the Unix time, the next 12 their fraction. So ids sort by
+// time, and an event needs no other time. The zero ID is not used.
 type ID [16]byte
 
-// NewID makes the id of an event that is accepted at the given time. seq
-// orders ids of one moment (0..65535), random makes them unique over nodes:
-// 46 of its bits are used.
+// NewID returns the id of an event that is accepted at the given time. seq
+// (0..65535) orders ids of the same time. 46 bits of random make ids unique
+// over nodes.
 func NewID(at time.Time, seq uint16, random uint64) ID {
 	id := MinID(at)
 	tail := uint64(0b10)<<62 | uint64(seq)<<46 | random>>18
@@ -22,9 +22,9 @@ func NewID(at time.Time, seq uint16, random uint64) ID {
 	return id
 }
 
-// MinID is the lowest id of the given time: all ids of that time or later are
-// at or above it, all earlier ones below. It is the bound of ranges over time.
-// The time is one that UUIDv7 can hold, from 1970 to 10889.
+// MinID returns the lowest id of the given time, which bounds ranges over time:
+// all earlier ids are lower, all others are not. The time must be from 1970 to
+// 10889, as UUIDv7 can hold.
 func MinID(at time.Time) (id ID) {
 	micros := uint64(at.UnixMicro())
 	fraction := micros % 1000 * 4096 / 1000
@@ -33,7 +33,7 @@ func MinID(at time.Time) (id ID) {
 	return id
 }
 
-// Time is when the id was made, exact to a microsecond.
+// Time returns the time of the id, exact to a microsecond.
 func (id ID) Time() time.Time {
 	head := binary.BigEndian.Uint64(id[:8])
 	fraction := (head&0xfff*1000 + 4095) / 4096
@@ -43,7 +43,7 @@ func (id ID) Time() time.Time {
 // IsZero reports whether the id is the zero ID.
 func (id ID) IsZero() bool { return id == ID{} }
 
-// String gives the canonical form: 36 characters, lower case.
+// String returns the canonical form: 36 characters, lower case.
 func (id ID) String() string {
 	var b [36]byte
 	hex.Encode(b[:8], id[:4])
@@ -55,10 +55,10 @@ func (id ID) String() string {
 	return string(b[:])
 }
 
-// MarshalText is String, for what is written as JSON.
+// MarshalText returns String, for JSON.
 func (id ID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
 
-var errID = errors.New("not an id: want 32 hexadecimal digits as 8-4-4-4-12")
+var errID = errors.New("not an id: want 32 hexadecimal digits in the form 8-4-4-4-12")
 
 // ParseID reads the canonical form, in either case.
 func ParseID(s string) (id ID, err error) {

@@ -10,22 +10,22 @@ import (
 // The types of operational events, which the server posts to an organization
 // about its own webhooks and deliveries.
 const (
-	WebhookFailing    = "webhook.failing"    // nothing but failures for a while
-	WebhookPaused     = "webhook.paused"     // by us, after that went on for too long; or as its receiver asked
+	WebhookFailing    = "webhook.failing"    // all attempts failed for a while
+	WebhookPaused     = "webhook.paused"     // all failed for too long, or its receiver answered "disable"
 	WebhookGone       = "webhook.gone"       // its receiver has answered 410
 	WebhookRecovered  = "webhook.recovered"  // a success after it was failing
 	DeliveryExhausted = "delivery.exhausted" // the last retry has failed
 	DeliveryExpired   = "delivery.expired"   // open deliveries were ended by the retention
 )
 
-// Notice is what an operational event says. Its event is owed to the webhooks
-// that name the type in a pattern, other than the one it is about, and never
-// to the inbox: who asked for everything, or for nothing, gets none. A notice
-// that cannot be delivered makes no further notice.
+// Notice is the content of an operational event. It is delivered to webhooks
+// with a pattern that names the type (see [Filter.Names]), other than the one it
+// is about, and never to the inbox. A notice that cannot be delivered makes no
+// further notice.
 type Notice struct {
 	Type  string
 	About int64  // the webhook; 0: several
-	Once  string // what happened, once: the end of its event's dedup id
+	Once  string // identifies what happened: the end of its event's dedup id
 
 	Since    time.Time // webhook.…: of the first failure, if there was one
 	Failures int       // webhook.…: attempts that failed since
@@ -36,7 +36,7 @@ type Notice struct {
 	Expired  []Lost    // delivery.expired
 }
 
-// Lost names a delivery that came to nothing.
+// Lost names a delivery that expired.
 type Lost struct {
 	EventID   ID    `json:"event_id"`
 	WebhookID int64 `json:"webhook_id"` // 0: the inbox
@@ -44,7 +44,7 @@ type Lost struct {
 
 const noticePrefix = "triggerd/"
 
-// Event makes the notice's event, for an organization. It has no id yet.
+// Event returns the notice's event for an organization. It has no id yet.
 func (n *Notice) Event(orgID int64) *Event {
 	type body struct {
 		WebhookID int64      `json:"webhook_id,omitempty"`
@@ -71,10 +71,10 @@ func (n *Notice) Event(orgID int64) *Event {
 	}
 }
 
-// IsNotice reports an operational event.
+// IsNotice reports whether the event is an operational event.
 func (e *Event) IsNotice() bool { return strings.HasPrefix(e.DedupID, noticePrefix+e.Type+"/") }
 
-// MatchNotice gives the webhooks that a notice is owed to, its event being e.
+// MatchNotice returns the webhooks that get a notice with the event e.
 func (s *Subscribers) MatchNotice(n *Notice, e *Event) (owed []*Webhook) {
 	for i := range s.Webhooks {
 		w := &s.Webhooks[i]
@@ -85,7 +85,7 @@ func (s *Subscribers) MatchNotice(n *Notice, e *Event) (owed []*Webhook) {
 	return owed
 }
 
-// Wants reports whether any webhook might be owed notices of this type.
+// Wants reports whether a webhook may get notices of this type.
 func (s *Subscribers) Wants(noticeType string) bool {
 	for i := range s.Webhooks {
 		if s.Webhooks[i].State.Receives() && s.Webhooks[i].Filter.Names(noticeType) {

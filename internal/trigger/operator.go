@@ -6,17 +6,17 @@ import (
 	"strings"
 )
 
-// operatorPrefix begins each operator token that triggerd makes, so that people
-// and scanners tell it from an API key.
+// operatorPrefix begins each operator token that triggerd creates, so that
+// people and scanners can tell it from an API key.
 const operatorPrefix = "tok_"
 
-// NewOperatorToken makes an operator token from 256 random bits: "tok_", and
-// the bits in base64 for URLs.
+// NewOperatorToken returns an operator token of 256 random bits: "tok_" and the
+// bits in base64 for URLs.
 func NewOperatorToken(random [32]byte) string {
 	return operatorPrefix + base64.RawURLEncoding.EncodeToString(random[:])
 }
 
-// IsOperatorToken reports whether NewOperatorToken can have made the token.
+// IsOperatorToken reports whether NewOperatorToken can return the token.
 func IsOperatorToken(token string) bool {
 	if len(token) != len(NewOperatorToken([32]byte{})) || !strings.HasPrefix(token, operatorPrefix) {
 		return false
@@ -25,6 +25,6 @@ func IsOperatorToken(token string) bool {
 	return err == nil && len(random) == 32
 }
 
-// HashOperatorToken returns what an operator token is compared by, and stored
-// as. Any text can be one: ADMIN_TOKEN is what people have chosen.
+// HashOperatorToken returns the hash by which a token is stored and compared.
+// The token may be any text, because people choose ADMIN_TOKEN.
 func HashOperatorToken(token string) [32]byte { return sha256.Sum256([]byte(token)) }

@@ -11,58 +11,58 @@ type Organization struct {
 	ID        int64 // from 1, never used again
 	Name      string
 	Tier      Tier
-	Version   int64 // bumped by every change of its webhooks
-	Suspended bool  // nothing is taken from it or sent for it
+	Version   int64 // incremented by every change of its webhooks
+	Suspended bool  // its requests are refused, and its events are not delivered
 	CreatedAt time.Time
 
-	RateLimit     *int // events a minute, 0 for no limit; nil: its tier's
+	RateLimit     *int // events a minute, 0 for no limit; nil: the limit of its tier
 	Inbox         InboxMode
 	Deduplication Deduplication
-	TypesVersion  int64 // bumped by every change of its event types
+	TypesVersion  int64 // incremented by every change of its event types
 }
 
-// InboxMode says what an organization's inbox takes; "" is Unmatched.
+// InboxMode says which events go to an organization's inbox; "" is Unmatched.
 type InboxMode string
 
 // The modes.
 const (
-	Unmatched  InboxMode = "unmatched"  // what no webhook wants
-	Everything InboxMode = "everything" // that, and what webhooks get too
+	Unmatched  InboxMode = "unmatched"  // events that match no webhook
+	Everything InboxMode = "everything" // all events
 )
 
-// ParseInboxMode reads a mode's name. Invalid if there is no such mode.
+// ParseInboxMode reads the name of a mode. An unknown name is Invalid.
 func ParseInboxMode(s string) (InboxMode, error) {
 	switch m := InboxMode(s); m {
 	case Unmatched, Everything:
 		return m, nil
 	}
-	return "", Errorf(Invalid, "inbox must be unmatched or everything")
+	return "", Errorf(Invalid, "inbox must be unmatched or everything; got %.60q", s)
 }
 
-// Deduplication says what becomes of an event whose dedup id is known with
+// Deduplication says what happens to an event whose dedup id is stored with
 // another payload; "" is Lenient.
 type Deduplication string
 
-// The ways.
+// The values.
 const (
-	Lenient Deduplication = "lenient" // a duplicate like all others, and the answer says that it differs
-	Strict  Deduplication = "strict"  // refused
+	Lenient Deduplication = "lenient" // it is a duplicate, and the answer says that it differs
+	Strict  Deduplication = "strict"  // it is refused
 )
 
-// ParseDeduplication reads a way's name. Invalid if there is no such way.
+// ParseDeduplication reads a value by its name. An unknown name is Invalid.
 func ParseDeduplication(s string) (Deduplication, error) {
 	switch d := Deduplication(s); d {
 	case Lenient, Strict:
 		return d, nil
 	}
-	return "", Errorf(Invalid, "deduplication must be lenient or strict")
+	return "", Errorf(Invalid, "deduplication must be lenient or strict; got %.60q", s)
 }
 
-// MaxRateLimit is the highest rate limit that an organization can be given, in
-// events a minute.
+// MaxRateLimit is the highest rate limit of an organization, in events a
+// minute.
 const MaxRateLimit = 1_000_000_000
 
-// Tier is what an organization pays for; it decides its rate limit.
+// Tier is what an organization pays for. It determines the rate limit.
 type Tier string
 
 // The tiers.
@@ -72,31 +72,31 @@ const (
 	Enterprise   Tier = "enterprise"
 )
 
-// ParseTier reads a tier's name. Invalid if there is no such tier.
+// ParseTier reads the name of a tier. An unknown name is Invalid.
 func ParseTier(s string) (Tier, error) {
 	switch t := Tier(s); t {
 	case Free, Professional, Enterprise:
 		return t, nil
 	}
-	return "", Errorf(Invalid, "tier must be free, professional or enterprise")
+	return "", Errorf(Invalid, "tier must be free, professional or enterprise; got %.60q", s)
 }
 
-// CheckName judges an organization's name: 1–255 bytes of valid UTF-8 without
-// control characters. Invalid otherwise.
+// CheckName returns an Invalid error unless an organization's name has 1–255
+// bytes of valid UTF-8 without control characters.
 func CheckName(name string) error {
 	return checkText("organization_name", name, MaxName)
 }
 
-// checkText judges a short text that people chose: 1–limit bytes, valid
-// UTF-8, no control characters.
+// checkText returns an error unless a short text has 1–limit bytes of valid
+// UTF-8 without control characters.
 func checkText(what, s string, limit int) error {
 	switch {
 	case s == "":
 		return Errorf(Invalid, "%s must not be empty", what)
 	case len(s) > limit:
-		return Errorf(Invalid, "%s is over %d bytes", what, limit)
+		return Errorf(Invalid, "%s must have at most %d bytes; got %d", what, limit, len(s))
 	case !utf8.ValidString(s) || strings.ContainsFunc(s, isControl):
-		return Errorf(Invalid, "%s must be UTF-8 without control characters", what)
+		return Errorf(Invalid, "%s must be valid UTF-8 without control characters", what)
 	}
 	return nil
 }

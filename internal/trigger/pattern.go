@@ -2,16 +2,17 @@ package trigger
 
 import "strings"
 
-// Pattern picks events by their type. `*` stands for any run of characters,
-// dots and nothing at all included; every other character stands for itself,
-// letters counting as they are. The zero Pattern picks everything.
+// Pattern selects events by their type. `*` matches any run of characters, also
+// an empty one or one with dots. Every other character matches itself, and case
+// matters. The zero Pattern matches every type.
 type Pattern struct {
 	pattern string
 	parts   []string // the pattern, cut at its stars
 }
 
-// ParsePattern reads a pattern; "" picks everything. Invalid if it is over 255
-// bytes, has more than 8 stars, control characters, or is not UTF-8.
+// ParsePattern reads a pattern; "" matches every type. The error is Invalid if
+// it is over 255 bytes, has more than 8 stars or control characters, or is not
+// UTF-8.
 func ParsePattern(pattern string) (Pattern, error) {
 	if pattern == "" {
 		return Pattern{}, nil
@@ -19,14 +20,14 @@ func ParsePattern(pattern string) (Pattern, error) {
 	if err := checkText("event_type_filter", pattern, MaxFilter); err != nil {
 		return Pattern{}, err
 	}
-	if strings.Count(pattern, "*") > MaxStars {
-		return Pattern{}, Errorf(Invalid, "event_type_filter has more than %d stars", MaxStars)
+	if stars := strings.Count(pattern, "*"); stars > MaxStars {
+		return Pattern{}, Errorf(Invalid, "event_type_filter must have at most %d stars; got %d", MaxStars, stars)
 	}
 	return StoredPattern(pattern), nil
 }
 
-// StoredPattern reads a pattern that ParsePattern has passed once, whatever the
-// limits are by now.
+// StoredPattern reads a pattern that ParsePattern accepted once, even if the
+// limits have changed since.
 func StoredPattern(pattern string) Pattern {
 	if pattern == "" {
 		return Pattern{}
@@ -34,10 +35,10 @@ func StoredPattern(pattern string) Pattern {
 	return Pattern{pattern: pattern, parts: strings.Split(pattern, "*")}
 }
 
-// String is the pattern, "" for everything.
+// String returns the pattern; "" matches every type.
 func (p Pattern) String() string { return p.pattern }
 
-// Match reports whether the pattern picks the type. It takes each part where
+// Match reports whether the pattern matches the type. It takes each part where
 // it first occurs and never goes back, so its time is linear.
 func (p Pattern) Match(eventType string) bool {
 	if p.pattern == "" {

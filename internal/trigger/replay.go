@@ -2,32 +2,32 @@ package trigger
 
 import "time"
 
-// Replay is a job that sends events of the past to a webhook again: those of a
-// range of time that the webhook's filter picks as it is now. Each event is
-// sent once, by a delivery that has the replay's number as its Job.
+// Replay is a job that sends past events to a webhook again: the events of a
+// range of time that the webhook's present filter selects. Each event is sent
+// once, by a delivery that has the replay's number as its Job.
 type Replay struct {
 	ID             int64 // from 1, never used again
 	OrganizationID int64
 	WebhookID      int64
 	State          ReplayState
 
-	Since, Until time.Time // accepted at or after, and before
-	Types        []Pattern // none: every type
+	Since, Until time.Time // accepted at or after Since, and before Until
+	Types        []Pattern // empty: every type
 	Status       Status    // Failed or Delivered: at this webhook; "": all
 	Pace         float64   // deliveries a second; 0: as fast as the webhook takes them
 
-	Cursor    ID  // of the last event that was looked at
+	Cursor    ID  // the last event that was scanned
 	Queued    int // deliveries made so far
-	Delivered int // of them
-	Failed    int // of them
+	Delivered int // how many of them succeeded
+	Failed    int // how many of them failed
 	CreatedAt time.Time
 }
 
-// ReplayState is where a replay stands.
+// ReplayState is the state of a replay.
 type ReplayState string
 
-// The states. Done means that nothing of it is open any more. Cancelling
-// means that what is under way may still end.
+// The states. A replay is done when none of its deliveries is open. While it is
+// cancelling, attempts that have begun may still end.
 const (
 	ReplayRunning    ReplayState = "running"
 	ReplayPaused     ReplayState = "paused"
@@ -36,11 +36,11 @@ const (
 	ReplayCancelled  ReplayState = "cancelled"
 )
 
-// DefaultPace is that of a replay whose owner asks for none, in deliveries a
-// second: slow enough for whatever else the receiver has to do.
+// DefaultPace is the pace of a replay whose owner sets none, in deliveries a
+// second. It leaves the receiver time for live events.
 const DefaultPace = 100.0
 
-// Check judges what the owner has chosen. Invalid says what is wrong.
+// Check returns an Invalid error if a value that the owner chose is not valid.
 func (r *Replay) Check() error {
 	switch {
 	case r.Since.Before(time.Unix(0, 0)):
@@ -48,17 +48,17 @@ func (r *Replay) Check() error {
 	case !r.Since.Before(r.Until):
 		return Errorf(Invalid, "since must be before until")
 	case len(r.Types) > MaxPatterns:
-		return Errorf(Invalid, "a replay has at most %d patterns", MaxPatterns)
+		return Errorf(Invalid, "types must have at most %d patterns; got %d", MaxPatterns, len(r.Types))
 	case r.Status != "" && r.Status != Failed && r.Status != Delivered:
-		return Errorf(Invalid, "the status of a replay must be failed or delivered")
+		return Errorf(Invalid, "status must be failed or delivered; got %.60q", r.Status)
 	case r.Pace != 0 && (!(r.Pace >= MinRate) || r.Pace > MaxRate):
-		return Errorf(Invalid, "pace must be from %v to %v deliveries a second", MinRate, MaxRate)
+		return Errorf(Invalid, "pace must be from %v to %v deliveries a second; got %v", MinRate, MaxRate, r.Pace)
 	}
 	return nil
 }
 
-// Picks reports whether an event belongs to the replay, the webhook being w:
-// its payload is looked at only if the filter asks for it.
+// Picks reports whether an event belongs to the replay, whose webhook is w. It
+// needs the payload only if w's filter has a condition on it.
 func (r *Replay) Picks(w *Webhook, e *Event) bool {
 	own := Filter{Types: r.Types}
 	if e.IsNotice() && !w.Filter.Names(e.Type) {

@@ -6,12 +6,12 @@ import (
 	"time"
 )
 
-// ParseRetryAfter reads a Retry-After header (RFC 9110, section 10.2.3):
-// seconds or a date, as the time to wait from now, between 0 and
-// MaxRetryAfter. Forms that are met in practice are read, too: a fraction of
-// seconds, which is rounded up ("1.5" is 2 s), a list, of which the longest
-// counts ("5, 10"), a unit ("30s"), and dates in UTC or with an offset. What
-// is none of these counts as 0.
+// ParseRetryAfter reads a Retry-After header (RFC 9110, section 10.2.3), which
+// is seconds or a date, and returns the time to wait from now, from 0 to
+// MaxRetryAfter. It also reads forms that servers send in practice: a fraction
+// of seconds, rounded up ("1.5" is 2 s), a list, whose longest time counts
+// ("5, 10"), a unit ("30s"), and dates in UTC or with an offset. It returns 0
+// for other texts.
 func ParseRetryAfter(header string, now time.Time) time.Duration {
 	header = strings.Trim(header, " \t\"")
 	if header == "" {
@@ -34,7 +34,7 @@ func parseSeconds(field string) time.Duration {
 	if whole+fraction == "" || strings.Trim(whole+fraction, "0123456789") != "" {
 		return 0
 	}
-	seconds, _ := strconv.ParseUint("0"+whole, 10, 64) // the largest that there is, where it is larger
+	seconds, _ := strconv.ParseUint("0"+whole, 10, 64) // the largest uint64 on overflow
 	if strings.Trim(fraction, "0") != "" && seconds < uint64(MaxRetryAfter/time.Second) {
 		seconds++
 	}
@@ -44,10 +44,10 @@ func parseSeconds(field string) time.Duration {
 // namedZone is the form of a date with another zone than GMT.
 const namedZone = "Mon, 2 Jan 2006 15:04:05 MST"
 
-// parseDate reads a date in the forms of RFC 9110, section 5.6.7, or in one of
-// those that are met besides.
+// parseDate reads a date in the forms of RFC 9110, section 5.6.7, or in another
+// common form.
 func parseDate(header string, now time.Time) (wait time.Duration, ok bool) {
-	header = strings.ToUpper(header) // of the names of days and months time.Parse takes any
+	header = strings.ToUpper(header) // time.Parse ignores the case of days and months
 	for _, layout := range []string{
 		"Mon, 02 Jan 2006 15:04:05 GMT", time.RFC850, time.ANSIC,
 		namedZone, time.RFC1123Z, time.RFC3339,
@@ -57,7 +57,7 @@ func parseDate(header string, now time.Time) (wait time.Duration, ok bool) {
 			continue
 		}
 		if name, _ := at.Zone(); layout == namedZone && name != "GMT" && name != "UTC" {
-			continue // nobody knows the offset of other names
+			continue // the offset of other names is unknown
 		}
 		return min(max(at.Sub(now), 0), MaxRetryAfter), true
 	}

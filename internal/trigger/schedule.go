@@ -12,30 +12,32 @@ type Schedule []time.Duration
 // Jitter is the largest part of a pause that is added to or taken from it.
 const Jitter = 0.2
 
-// MaxPause is the longest pause a schedule may hold.
+// MaxPause is the longest pause of a schedule.
 const MaxPause = 7 * 24 * time.Hour
 
-// MaxPauses is how many pauses a schedule may hold.
+// MaxPauses is the largest number of pauses of a schedule.
 const MaxPauses = 50
 
-// DefaultSchedule is that of Standard Webhooks 1.0: 10 attempts in 75 h 35 min.
+// DefaultSchedule returns the schedule of Standard Webhooks 1.0: 10 attempts in
+// 75 h 35 min.
 func DefaultSchedule() Schedule {
 	const h = time.Hour
 	return Schedule{5 * time.Second, 5 * time.Minute, 30 * time.Minute, 2 * h, 5 * h, 10 * h, 14 * h, 20 * h, 24 * h}
 }
 
-// ParseSchedule reads durations separated by commas, as "5s,5m,2h". Invalid if
-// one of them is none, negative, or over 7 days, or there are more than 50.
+// ParseSchedule reads durations separated by commas, for example "5s,5m,2h".
+// The error is Invalid if one cannot be parsed, is negative or over 7 days, or
+// there are more than 50.
 func ParseSchedule(list string) (Schedule, error) {
 	fields := strings.Split(list, ",")
 	if len(fields) > MaxPauses {
-		return nil, Errorf(Invalid, "a schedule has at most %d pauses", MaxPauses)
+		return nil, Errorf(Invalid, "a schedule must have at most %d pauses; got %d", MaxPauses, len(fields))
 	}
 	s := make(Schedule, 0, len(fields))
 	for _, field := range fields {
 		pause, err := time.ParseDuration(strings.TrimSpace(field))
 		if err != nil || pause < 0 || pause > MaxPause {
-			return nil, Errorf(Invalid, "%q is no pause: want durations from 0s to 168h as in 5s,5m,2h", field)
+			return nil, Errorf(Invalid, "%.60q is not a pause: want durations from 0s to 168h, for example 5s,5m,2h", field)
 		}
 		s = append(s, pause)
 	}
@@ -56,7 +58,7 @@ func (s Schedule) ShortPauses() (n int) {
 	return n
 }
 
-// String is the form that ParseSchedule reads.
+// String returns the form that ParseSchedule reads.
 func (s Schedule) String() string {
 	fields := make([]string, len(s))
 	for i, pause := range s {
@@ -65,8 +67,8 @@ func (s Schedule) String() string {
 	return strings.Join(fields, ",")
 }
 
-// Pause is how long to wait after the given number of attempts. random, from
-// -1 to 1, places it within the jitter. ok is false when no attempt is left.
+// Pause returns how long to wait after the given number of attempts. random,
+// from -1 to 1, selects the jitter. ok is false if no attempt is left.
 func (s Schedule) Pause(attempts int, random float64) (pause time.Duration, ok bool) {
 	if attempts < 1 || attempts > len(s) {
 		return 0, false
@@ -75,8 +77,8 @@ func (s Schedule) Pause(attempts int, random float64) (pause time.Duration, ok b
 	return pause + time.Duration(float64(pause)*Jitter*random), true
 }
 
-// Span is the longest time from the first attempt to the last, with all
-// jitter against us and no time taken by the attempts.
+// Span returns the longest time from the first attempt to the last: with the
+// largest jitter and without the time of the attempts.
 func (s Schedule) Span() time.Duration {
 	var sum time.Duration
 	for _, pause := range s {

@@ -9,7 +9,7 @@ import (
 	"unicode/utf8"
 )
 
-// Format is what the body of a delivery looks like.
+// Format is the format of the body of a delivery.
 type Format string
 
 // The formats.
@@ -19,8 +19,8 @@ const (
 	FormatPayload     Format = "payload"     // the payload alone
 )
 
-// ParseFormat reads a format's name; "" is standard. Invalid if there is no
-// such format.
+// ParseFormat reads the name of a format; "" is standard. An unknown name is
+// Invalid.
 func ParseFormat(s string) (Format, error) {
 	switch f := Format(s); f {
 	case "":
@@ -28,10 +28,10 @@ func ParseFormat(s string) (Format, error) {
 	case FormatStandard, FormatCloudEvents, FormatPayload:
 		return f, nil
 	}
-	return "", Errorf(Invalid, "format must be standard, cloudevents or payload")
+	return "", Errorf(Invalid, "format must be standard, cloudevents or payload; got %.60q", s)
 }
 
-// ContentType is that of a delivery's body.
+// ContentType returns the Content-Type of a delivery's body.
 func (f Format) ContentType() string {
 	if f == FormatCloudEvents {
 		return "application/cloudevents+json"
@@ -39,14 +39,14 @@ func (f Format) ContentType() string {
 	return "application/json"
 }
 
-// Auth is what a webhook's deliveries authenticate themselves with, beside
-// their signature. The zero Auth is none. At most one of both is set.
+// Auth holds the credentials that a webhook's deliveries carry in addition to
+// their signature: either a token, or a user and password, or neither.
 type Auth struct {
 	Bearer         string // a token
 	User, Password string // for Basic
 }
 
-// Header is the value of Authorization, "" for none.
+// Header returns the value of Authorization, "" for the zero Auth.
 func (a Auth) Header() string {
 	switch {
 	case a.Bearer != "":
@@ -57,31 +57,31 @@ func (a Auth) Header() string {
 	return ""
 }
 
-// String keeps the secrets out of logs and messages.
+// String returns a text without the secrets, for logs and messages.
 func (a Auth) String() string { return "[redacted]" }
 
-// GoString is String, for %#v.
+// GoString returns String, for %#v.
 func (a Auth) GoString() string { return a.String() }
 
-// MarshalText is String, for what is written as JSON.
+// MarshalText returns String, for JSON.
 func (a Auth) MarshalText() ([]byte, error) { return []byte(a.String()), nil }
 
-// Check judges what the owner of a webhook has chosen, its URL aside, which a
-// guard judges. Invalid says what is wrong. Zero values mean the defaults of
-// the server: its timeout and schedule, no limit of the rate, 16 attempts at
-// a time.
+// Check returns an Invalid error if a value that the owner of a webhook chose is
+// not valid. It does not check the URL; see deliver.Guard. Zero values are the
+// server's defaults: its timeout and schedule, no limit of the rate, 16 attempts
+// at a time.
 func (w *Webhook) Check() error {
 	switch {
 	case w.Timeout != 0 && (w.Timeout < MinTimeout || w.Timeout > MaxTimeout):
-		return Errorf(Invalid, "timeout must be from %s to %s", MinTimeout, MaxTimeout)
+		return Errorf(Invalid, "timeout must be from %s to %s; got %s", MinTimeout, MaxTimeout, w.Timeout)
 	case len(w.Schedule) > MaxPauses || slices.ContainsFunc(w.Schedule, notAPause):
-		return Errorf(Invalid, "a schedule has at most %d pauses, each from 0s to %s", MaxPauses, MaxPause)
-	case w.Rate != 0 && (!(w.Rate >= MinRate) || w.Rate > MaxRate): // not what is no number either
-		return Errorf(Invalid, "rate must be from %v to %v deliveries a second", MinRate, MaxRate)
+		return Errorf(Invalid, "a schedule must have at most %d pauses, each from 0s to %s", MaxPauses, MaxPause)
+	case w.Rate != 0 && (!(w.Rate >= MinRate) || w.Rate > MaxRate): // refuses NaN, too
+		return Errorf(Invalid, "rate must be from %v to %v deliveries a second; got %v", MinRate, MaxRate, w.Rate)
 	case w.Concurrency < 0 || w.Concurrency > MaxConcurrency:
-		return Errorf(Invalid, "concurrency must be from 1 to %d", MaxConcurrency)
+		return Errorf(Invalid, "concurrency must be from 1 to %d; got %d", MaxConcurrency, w.Concurrency)
 	case !isNote(w.Description, MaxDescription):
-		return Errorf(Invalid, "description must be UTF-8 without NUL, at most %d bytes", MaxDescription)
+		return Errorf(Invalid, "description must have at most %d bytes of UTF-8 without NUL", MaxDescription)
 	}
 	if _, err := ParseFormat(string(w.Format)); err != nil {
 		return err
@@ -97,21 +97,21 @@ func (w *Webhook) Check() error {
 
 func notAPause(p time.Duration) bool { return p < 0 || p > MaxPause }
 
-// isNote reports whether a text that only people read can be kept: databases
-// take no NUL in a text.
+// isNote reports whether a text for people can be stored. PostgreSQL stores no
+// NUL in a text.
 func isNote(s string, limit int) bool {
 	return len(s) <= limit && utf8.ValidString(s) && strings.IndexByte(s, 0) < 0
 }
 
 func (a Auth) check() error {
 	if a.Bearer != "" && (a.User != "" || a.Password != "") {
-		return Errorf(Invalid, "authentication is either basic or bearer")
+		return Errorf(Invalid, "authentication must be either basic or bearer, not both")
 	}
 	if strings.Trim(a.Bearer, " ") != a.Bearer {
-		return Errorf(Invalid, "a bearer token neither begins nor ends with a space")
+		return Errorf(Invalid, "a bearer token must not begin or end with a space")
 	}
 	if strings.Contains(a.User, ":") {
-		return Errorf(Invalid, "a user name for basic authentication has no colon")
+		return Errorf(Invalid, "a user name for basic authentication must not have a colon")
 	}
 	for _, s := range []string{a.Bearer, a.User, a.Password} {
 		if len(s) > MaxHeaderValue || strings.ContainsFunc(s, func(r rune) bool { return r < 0x20 || r > 0x7e }) {
@@ -123,14 +123,14 @@ func (a Auth) check() error {
 
 func checkMetadata(m map[string]string) error {
 	if len(m) > MaxMetadata {
-		return Errorf(Invalid, "metadata has at most %d members", MaxMetadata)
+		return Errorf(Invalid, "metadata must have at most %d members; got %d", MaxMetadata, len(m))
 	}
 	for key, value := range m {
 		if err := checkText("a metadata key", key, MaxName); err != nil {
 			return err
 		}
 		if !isNote(value, MaxHeaderValue) {
-			return Errorf(Invalid, "metadata values must be UTF-8 without NUL, at most %d bytes", MaxHeaderValue)
+			return Errorf(Invalid, "metadata values must have at most %d bytes of UTF-8 without NUL", MaxHeaderValue)
 		}
 	}
 	return nil
@@ -138,18 +138,18 @@ func checkMetadata(m map[string]string) error {
 
 func checkHeaders(headers map[string]string) error {
 	if len(headers) > MaxHeaders {
-		return Errorf(Invalid, "a webhook has at most %d headers of its own", MaxHeaders)
+		return Errorf(Invalid, "headers must have at most %d members; got %d", MaxHeaders, len(headers))
 	}
 	seen := make(map[string]bool, len(headers))
 	for name, value := range headers {
 		canonical := textproto.CanonicalMIMEHeaderKey(name)
 		switch {
 		case name == "" || len(name) > MaxName || strings.ContainsFunc(name, notInToken):
-			return Errorf(Invalid, "%q is no name of a header", name)
+			return Errorf(Invalid, "%.64q is not a valid header name", name)
 		case isReserved(canonical):
-			return Errorf(Invalid, "the header %s is the server's own and cannot be set", canonical)
+			return Errorf(Invalid, "the header %s is set by the server and must not be given", canonical)
 		case seen[canonical]:
-			return Errorf(Invalid, "the header %s is there twice", canonical)
+			return Errorf(Invalid, "the header %s must appear only once", canonical)
 		case len(value) > MaxHeaderValue || strings.ContainsFunc(value, func(r rune) bool { return r < 0x20 && r != '\t' || r > 0x7e }):
 			return Errorf(Invalid, "the value of %s must be printable ASCII, at most %d bytes", canonical, MaxHeaderValue)
 		case strings.Trim(value, " \t") != value: // HTTP/1.1 strips it, HTTP/2 refuses the request (RFC 9113, 8.2.1)
@@ -160,14 +160,14 @@ func checkHeaders(headers map[string]string) error {
 	return nil
 }
 
-// notInToken reports a character that stands in no token (RFC 9110, 5.6.2).
+// notInToken reports whether a token must not have r (RFC 9110, 5.6.2).
 func notInToken(r rune) bool {
 	return !strings.ContainsRune("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ", r)
 }
 
-// isReserved reports headers that the server sets itself, that belong to the
-// connection, or that would say who somebody else is. An underscore counts as
-// a hyphen: whoever reads headers as CGI variables cannot tell them apart.
+// isReserved reports whether a header is set by the server, belongs to the
+// connection, or would identify another client. An underscore counts as a hyphen, because
+// a receiver that reads headers as CGI variables cannot tell them apart.
 func isReserved(name string) bool {
 	canonical := textproto.CanonicalMIMEHeaderKey(strings.ReplaceAll(name, "_", "-"))
 	for _, prefix := range []string{"Webhook-", "Svix-", "Proxy-", "Sec-", "Ce-"} {
@@ -190,7 +190,7 @@ const (
 	MaxTimeout     = 30 * time.Second
 	MaxConcurrency = 64
 	MaxHeaders     = 20
-	MaxHeaderValue = 4096 // bytes; of authentication and metadata too
+	MaxHeaderValue = 4096 // bytes; also for authentication and metadata
 	MaxMetadata    = 20
 	MaxDescription = 1024 // bytes
 	MaxRate        = 10_000.0

@@ -15,23 +15,22 @@ const (
 	maxHost  = 253
 )
 
-// ParseTarget judges the shape of a webhook's URL: absolute, http or https,
-// with a host of ASCII characters (an international name in its xn-- form) and
-// of labels as DNS takes them, a port from 1 to 65535 if any, without userinfo,
-// at most 2048 bytes. A host that ends in a number must be an IPv4 address in
-// its usual form, since resolvers read decimal, octal, hexadecimal and short
-// forms as addresses too. Invalid otherwise. Which addresses may be reached is
-// judged elsewhere, when they are known.
+// ParseTarget reads a webhook's URL. It must be absolute, http or https, at most
+// 2048 bytes, without userinfo, with a host of ASCII labels that DNS accepts (an
+// international name in its xn-- form), and with a port from 1 to 65535 if any.
+// A host that ends in a number must be an IPv4 address in its usual form,
+// because resolvers also read decimal, octal, hexadecimal and short forms as
+// addresses. Other URLs are Invalid. deliver.Guard checks the addresses.
 //
-// Characters of path and query that no URL has (RFC 3986), as blanks, quotes
-// and those that are not ASCII, are percent-encoded in what it returns; what is
-// encoded already stays as it is, and must be well encoded.
+// In the result, characters that a path or query must not have (RFC 3986), for
+// example spaces, quotes and non-ASCII characters, are percent-encoded. Existing
+// escapes must be valid and stay.
 func ParseTarget(raw string) (*url.URL, error) {
 	if err := checkText("url", raw, MaxURL); err != nil {
 		return nil, err
 	}
 	if strings.TrimSpace(raw) != raw {
-		return nil, Errorf(Invalid, "url begins or ends with a blank")
+		return nil, Errorf(Invalid, "url must not begin or end with white space")
 	}
 	if bad := badEscape(raw); bad != "" {
 		return nil, Errorf(Invalid, "url has %q where a percent sign must be followed by two hexadecimal digits: write %%25 for the sign itself", bad)
@@ -47,7 +46,7 @@ func ParseTarget(raw string) (*url.URL, error) {
 		return nil, err
 	}
 	if port, err := strconv.ParseUint(cmp.Or(u.Port(), "80"), 10, 16); err != nil || port == 0 {
-		return nil, Errorf(Invalid, "url has port %s: it must be from 1 to 65535", u.Port())
+		return nil, Errorf(Invalid, "url must have a port from 1 to 65535; got %.60s", u.Port())
 	}
 	path := encode(cmp.Or(u.RawPath, u.EscapedPath()))
 	if u.Path, err = url.PathUnescape(path); err != nil {
@@ -59,7 +58,7 @@ func ParseTarget(raw string) (*url.URL, error) {
 
 // Origin returns the scheme, host and port of a URL in one form, for example
 // "https://example.com:443": two URLs that differ in it may lead to different
-// receivers (RFC 6454, section 4). It is "" for a URL that ParseTarget refuses.
+// receivers (RFC 6454, section 4). It returns "" if ParseTarget returns an error.
 func Origin(raw string) string {
 	u, err := ParseTarget(raw)
 	if err != nil {
@@ -72,35 +71,35 @@ func Origin(raw string) string {
 	return u.Scheme + "://" + net.JoinHostPort(strings.ToLower(u.Hostname()), port)
 }
 
-// checkHost judges a host's name.
+// checkHost returns an error unless a host is an address or a valid name.
 func checkHost(host string) error {
 	if _, err := netip.ParseAddr(host); err == nil {
 		return nil
 	}
 	switch name := strings.TrimSuffix(host, "."); {
 	case strings.ContainsFunc(host, notInHost):
-		return Errorf(Invalid, "url has a host with odd characters: write an international name in its xn-- form")
+		return Errorf(Invalid, "url must have a host of ASCII letters, digits, dots, hyphens and underscores: write an international name in its xn-- form")
 	case endsInNumber(host):
-		return Errorf(Invalid, "url has a host that is no valid address")
+		return Errorf(Invalid, "url must have a valid address as its host: a name must not end in a number")
 	case len(name) > maxHost:
-		return Errorf(Invalid, "url has a host of %d characters: a name has %d at most", len(name), maxHost)
+		return Errorf(Invalid, "url must have a host of at most %d characters; got %d", maxHost, len(name))
 	default:
 		for label := range strings.SplitSeq(name, ".") {
 			if label == "" || len(label) > maxLabel {
-				return Errorf(Invalid, "url has a host with a part of %d characters between its dots: each has 1 to %d", len(label), maxLabel)
+				return Errorf(Invalid, "url must have 1 to %d characters in each part of the host between dots; got %d", maxLabel, len(label))
 			}
 		}
 	}
 	return nil
 }
 
-// notInHost reports a character that stands in no host name.
+// notInHost reports whether a host name must not have r.
 func notInHost(r rune) bool {
 	return !strings.ContainsRune("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._", r)
 }
 
-// endsInNumber is the WHATWG URL rule of that name: the last label, a final
-// dot aside, is all digits or hexadecimal after "0x".
+// endsInNumber implements the WHATWG URL rule of that name: the last label,
+// without a final dot, is all digits or hexadecimal after "0x".
 func endsInNumber(host string) bool {
 	host = strings.TrimSuffix(host, ".")
 	label := strings.ToLower(host[strings.LastIndexByte(host, '.')+1:])
@@ -110,8 +109,8 @@ func endsInNumber(host string) bool {
 	return label != "" && strings.Trim(label, "0123456789") == ""
 }
 
-// badEscape returns the first percent sign that encodes nothing, and what
-// follows it; "" if there is none.
+// badEscape returns the first percent sign without two hexadecimal digits, and
+// what follows it; "" if all are valid.
 func badEscape(s string) string {
 	for i := 0; i < len(s); i++ {
 		if s[i] == '%' && !(i+2 < len(s) && isHex(s[i+1]) && isHex(s[i+2])) {
@@ -123,8 +122,7 @@ func badEscape(s string) string {
 
 func isHex(c byte) bool { return strings.IndexByte("0123456789abcdefABCDEF", c) >= 0 }
 
-// encode percent-encodes the bytes that stand in no path or query, and leaves
-// all others as they are.
+// encode percent-encodes the bytes that inURL does not report.
 func encode(s string) string {
 	const hex = "0123456789ABCDEF"
 	var b strings.Builder
@@ -138,8 +136,8 @@ func encode(s string) string {
 	return b.String()
 }
 
-// inURL reports a byte of a path or query: those of RFC 3986, the percent sign,
-// and brackets, which are met in queries.
+// inURL reports whether a path or query may have c: by RFC 3986, and also the
+// percent sign and brackets, which are common in queries.
 func inURL(c byte) bool {
 	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("-._~!$&'()*+,;=:@/?%[]", c) >= 0
 }

@@ -6,19 +6,19 @@ import (
 	"time"
 )
 
-// VerdictKind is what became of an event at one webhook.
+// VerdictKind says what happened to an event at one webhook.
 type VerdictKind string
 
-// The kinds. Of each event and each webhook there is exactly one.
+// The kinds. Exactly one applies to each event and webhook.
 const (
 	VerdictDelivered    VerdictKind = "delivered"
 	VerdictWaiting      VerdictKind = "waiting"       // for its first or next attempt
 	VerdictFailed       VerdictKind = "failed"        // retries exhausted, or no try can succeed
 	VerdictExpired      VerdictKind = "expired"       // open until the retention ended it
-	VerdictFiltered     VerdictKind = "filtered"      // the filter that it had then did not pick it
-	VerdictPaused       VerdictKind = "paused"        // owed, and waits until the webhook is resumed
-	VerdictGone         VerdictKind = "gone"          // gone or deleted then, or before it was delivered
-	VerdictCreatedLater VerdictKind = "created_later" // was not there when the event was accepted
+	VerdictFiltered     VerdictKind = "filtered"      // the webhook's filter did not match it then
+	VerdictPaused       VerdictKind = "paused"        // waits until the webhook is resumed
+	VerdictGone         VerdictKind = "gone"          // webhook gone or deleted, then or before the delivery
+	VerdictCreatedLater VerdictKind = "created_later" // the webhook did not exist when the event was accepted
 )
 
 // Verdict says why an event was, or was not, sent to a webhook.
@@ -29,20 +29,20 @@ type Verdict struct {
 	Reason      string    // failed or gone: in a few words
 	NextAttempt time.Time // waiting: when
 	Attempts    int       // so far
-	Last        *Attempt  // the latest attempt at what was owed then, or the one that ended it; nil: none
+	Last        *Attempt  // the latest attempt, or the one that ended the delivery; may be nil
 }
 
 // Case is what is known about an event at one webhook.
 type Case struct {
 	Event    *Event
-	Now      Webhook   // as it is
-	Then     *Webhook  // its state and filter when the event was matched; nil: it was not there
-	Owed     *Delivery // what is left of what was owed then; nil: nothing
-	Last     *Attempt  // the latest attempt at that; nil: none
-	Replayed *Attempt  // a success of a replay; nil: none
+	Now      Webhook   // its present state
+	Then     *Webhook  // its state and filter when the event was matched; nil: it did not exist
+	Owed     *Delivery // the delivery made at acceptance; nil: it ended, or was not made
+	Last     *Attempt  // the latest attempt of that delivery; may be nil
+	Replayed *Attempt  // a success of a replay; may be nil
 }
 
-// Verdict judges the case.
+// Verdict returns the verdict that follows from the case.
 func (c *Case) Verdict() Verdict {
 	v := Verdict{WebhookID: c.Now.ID, Last: c.Last}
 	if c.Last != nil {
@@ -59,7 +59,7 @@ func (c *Case) Verdict() Verdict {
 		v.Kind, v.Reason = VerdictGone, goneReason(c.Then.State)
 	case c.clause() != "":
 		v.Kind, v.Clause = VerdictFiltered, c.clause()
-	default: // it was owed, and what failed of it is ended by a replay's success alone
+	default: // the delivery failed, and a replay's success ended it
 		v.Kind = VerdictDelivered
 		if c.Replayed != nil {
 			v.Last = c.Replayed
@@ -68,7 +68,7 @@ func (c *Case) Verdict() Verdict {
 	return v
 }
 
-// clause is the one for which the event was not owed then; "" if it was.
+// clause returns the clause that did not match the event then; "" if all did.
 func (c *Case) clause() string {
 	f := &c.Then.Filter
 	if missed := f.Miss(c.Event.Type, c.Event.Payload); missed != "" {
@@ -76,14 +76,13 @@ func (c *Case) clause() string {
 	}
 	about := noticePrefix + c.Event.Type + "/" + strconv.FormatInt(c.Now.ID, 10) + "/"
 	if c.Event.IsNotice() && (!f.Names(c.Event.Type) || strings.HasPrefix(c.Event.DedupID, about)) {
-		return "operational" // a notice goes to the others that name its type
+		return "operational" // a notice goes to other webhooks that name its type
 	}
 	return ""
 }
 
-// goneReason says why nothing was sent to a webhook that was, or is, in this
-// state. Only a deleted webhook never comes back: one that receives events again
-// was gone.
+// goneReason says why no event was sent to a webhook in this state. Only a
+// deleted webhook never comes back: one that receives events again was gone.
 func goneReason(state WebhookState) string {
 	if state == Deleted {
 		return "the webhook was deleted"

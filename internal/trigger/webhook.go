@@ -13,9 +13,9 @@ type Webhook struct {
 	URL         string
 	Filter      Filter
 	Secrets     Secrets
-	Headers     map[string]string // sent with each attempt, beside our own
+	Headers     map[string]string // sent with each attempt, in addition to the server's
 	Auth        Auth
-	Format      Format        // "" as standard
+	Format      Format        // "" means standard
 	Timeout     time.Duration // of one attempt; 0: the server's
 	Schedule    Schedule      // nil: the server's
 	Rate        float64       // deliveries a second; 0: no limit
@@ -23,36 +23,36 @@ type Webhook struct {
 	Description string        // for people
 	Metadata    map[string]string
 
-	PausedBy   string    // why it is paused: PausedByOwner, …; "" if it is not
-	GoneAt     time.Time // since when it is gone; zero if it is not
-	GoneReason string    // why it is gone, as GoneByReceiver; "" if it is not
+	PausedBy   string    // why it is paused, for example PausedByOwner; else ""
+	GoneAt     time.Time // since when it is gone; else zero
+	GoneReason string    // why it is gone, for example GoneByReceiver; else ""
 	HeldUntil  time.Time // the breaker is open until then; zero: closed
-	Holds      int       // how often in a row it has opened
+	Holds      int       // how often in a row the breaker has opened
 	CreatedAt  time.Time
-	AsOf       int64   // the version of its organization by which it was read; 0: not known
-	Failing    *Health // how it fails since its last success; nil: it does not, or is not known
-	Broken     error   // why what is stored of it cannot be read, so that it gets nothing; nil: it can
+	AsOf       int64   // the version of its organization at which it was read; 0: unknown
+	Failing    *Health // its failures since the last success; nil: no failures, or unknown
+	Broken     error   // why its stored settings cannot be read, so that it gets no events; may be nil
 }
 
 // Who paused a webhook.
 const (
 	PausedByOwner    = "owner"
-	PausedByFailures = "failures" // nothing but failures for too long
+	PausedByFailures = "failures" // all attempts failed for too long
 	PausedByReceiver = "receiver" // it answered webhook-delivery: disable
 	PausedByOperator = "operator" // its organization is suspended
 )
 
-// GoneByReceiver is why a webhook is gone, as it is stored and shown.
+// GoneByReceiver is the reason that is stored and shown for a gone webhook.
 const GoneByReceiver = "its receiver has answered 410"
 
-// WebhookState says what becomes of an event that matches a webhook. Its value
-// is what is stored; String returns what is shown.
+// WebhookState says what happens to an event that matches a webhook. Its value
+// is stored; String returns the text that is shown.
 type WebhookState string
 
-// The states. Events are delivered to an Active webhook, and wait for a Paused
+// The states. Events are delivered to an Active webhook and wait for a Paused
 // one. A Gone or Deleted webhook gets no new events, and its open deliveries
-// end as failed. The owner can see a Gone webhook and resume it. A Deleted one
-// is never shown and never comes back; its row stays as a tombstone.
+// fail. The owner can see a Gone webhook and resume it. A Deleted one is never
+// shown and never comes back; its row stays as a tombstone.
 //
 // Before schema 5 a 410 made a tombstone, so "gone" is stored for Deleted.
 const (
@@ -62,7 +62,7 @@ const (
 	Deleted WebhookState = "gone"  // by its owner, or gone for too long
 )
 
-// Receives reports whether events are owed to a webhook in this state.
+// Receives reports whether a webhook in this state gets new events.
 func (s WebhookState) Receives() bool { return s == Active || s == Paused }
 
 // String returns the name of the state in the API.
@@ -84,8 +84,8 @@ type Subscribers struct {
 	Webhooks       []Webhook
 }
 
-// Match appends to dst the webhooks that an event of the given type
-// and payload is owed to. None means that it is owed to the inbox.
+// Match appends to dst the webhooks that match an event of the given type and
+// payload. If none does, the event goes to the inbox.
 func (s *Subscribers) Match(dst []*Webhook, eventType string, payload []byte) []*Webhook {
 	for i := range s.Webhooks {
 		if w := &s.Webhooks[i]; w.Matches(eventType, payload) {
