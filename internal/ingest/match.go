@@ -36,7 +36,7 @@ func (w *Writer) match(ctx context.Context, list ...*waiting) error {
 		}
 		if err := w.matchInTurn(ctx, wait, s); err != nil {
 			late := trigger.NewUnavailable(err, retryAfter)
-			late.Message = "There was no time to compare the event with the content filters of the webhooks: send it again, with fewer events in a request"
+			late.Message = "Comparing the event with the content filters of the webhooks took too long: send it again, with fewer events in a request"
 			return late
 		}
 	}
