@@ -34,9 +34,9 @@ func inboxTable() table[client.InboxEvent] {
 
 type inboxClaim struct {
 	memberCommand
-	Limit int   `help:"How many at most, 1 to 1000." default:"10"`
-	Lease *days `help:"For how long they are yours, as 5m. Default: 1m."`
-	Wait  *days `help:"For how long to wait if nothing is there, up to 30s. Default: not at all."`
+	Limit int   `help:"Maximum number of events, 1 to 1000." default:"10"`
+	Lease *days `help:"Length of the lease, for example 5m. Default: 1m."`
+	Wait  *days `help:"How long to wait for an event if there is none, up to 30s. Default: no wait."`
 }
 
 // Run takes events. If they cannot be written, it gives them back.
@@ -49,7 +49,7 @@ func (c *inboxClaim) Run(ctx context.Context, s *session) error {
 	},
 		func(w io.Writer, claim client.Claim) {
 			if claim.ID == "" {
-				fmt.Fprintln(w, "nothing is there")
+				fmt.Fprintln(w, "no open events")
 				return
 			}
 			writeFields(w, "claim", claim.ID, "until", localTime(claim.LeasedUntil))
@@ -84,7 +84,7 @@ func (l *link) giveBack(ctx context.Context, claim string, ids []string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
 	defer cancel()
 	if _, err := l.ReleaseInbox(ctx, claim, ids, 0); err != nil {
-		return fmt.Errorf("the events cannot be given back, and come again when the claim %s has ended: %w", claim, l.explain(err))
+		return fmt.Errorf("the events cannot be released, and become available again when the claim %s ends: %w", claim, l.explain(err))
 	}
 	return nil
 }
@@ -124,7 +124,7 @@ func lost(results []client.InboxResult) error {
 	if n == 0 {
 		return nil
 	}
-	return fmt.Errorf("%d of %d events are lost: claimed by another since, released, or not there", n, len(results))
+	return fmt.Errorf("%d of %d events are lost: claimed by another consumer since, released, or deleted", n, len(results))
 }
 
 type inboxAck struct{ claimed }
@@ -136,7 +136,7 @@ func (c *inboxAck) Run(ctx context.Context, s *session) error {
 
 type inboxRelease struct {
 	claimed
-	Delay *days `help:"After which they can be claimed again, as 10m. Default: at once."`
+	Delay *days `help:"Time until they can be claimed again, for example 10m. Default: at once."`
 }
 
 // Run gives events back.
@@ -148,7 +148,7 @@ func (c *inboxRelease) Run(ctx context.Context, s *session) error {
 
 type inboxExtend struct {
 	claimed
-	Lease *days `help:"For how long they are yours from now on, as 5m. Default: 1m."`
+	Lease *days `help:"Length of the lease from now on, for example 5m. Default: 1m."`
 }
 
 // Run keeps events for longer.
@@ -167,7 +167,7 @@ func (c *inboxExtend) Run(ctx context.Context, s *session) error {
 
 type inboxStream struct {
 	memberCommand
-	After string `help:"Begin shortly before this event, as after a break. Default: the oldest that is open."`
+	After string `help:"Begin shortly before this event, for example after a break. Default: the oldest open event."`
 }
 
 // Run shows events as they come, until it is stopped.
@@ -194,9 +194,9 @@ func (c *inboxStream) Run(ctx context.Context, s *session) error {
 
 type inboxConsume struct {
 	asMember
-	Batch int   `help:"How many to take at a time, 1 to 1000." default:"10"`
-	Lease *days `help:"For how long they are yours, as 5m. Default: 1m."`
-	Drain bool  `help:"End when nothing is there, instead of waiting for more."`
+	Batch int   `help:"Number of events to claim at a time, 1 to 1000." default:"10"`
+	Lease *days `help:"Length of the lease, for example 5m. Default: 1m."`
+	Drain bool  `help:"End when no event is open, instead of waiting for more."`
 }
 
 // consumeWait is how long a claim waits, in seconds; a stop need not wait.
@@ -251,7 +251,7 @@ func (c *inboxConsume) take(ctx context.Context, s *session, l *link, claim clie
 	}
 	for _, result := range results {
 		if result.Status == client.InboxLost {
-			fmt.Fprintf(s.errOut, "event %s was not ours any more: another may take it, too\n", result.ID)
+			fmt.Fprintf(s.errOut, "event %s was no longer ours: another consumer may handle it, too\n", result.ID)
 		}
 	}
 	if failed != nil {

@@ -50,17 +50,17 @@ func (l *listener) handle(ctx context.Context, claim string, event client.InboxE
 		settled, err = l.settle.AckInbox(base, claim, []string{event.ID})
 	} else {
 		delay := releaseDelay(event.Attempts)
-		more = fmt.Sprintf("  again in %v", delay)
+		more = fmt.Sprintf("  retry in %v", delay)
 		if ctx.Err() != nil {
-			delay, more = 0, "  given back"
+			delay, more = 0, "  released"
 		}
 		settled, err = l.settle.ReleaseInbox(base, claim, []string{event.ID}, delay.Seconds())
 	}
 	switch {
 	case err != nil:
-		more = "  and it comes again: " + l.settle.explain(err).Error()
+		more = "  and will be redelivered: " + l.settle.explain(err).Error()
 	case len(settled) > 0 && settled[0].Status == client.InboxLost:
-		more = "  but another has it, too: the lease was over"
+		more = "  but another consumer may have it, too: the lease was over"
 	}
 	l.tell(event.Event, result, more)
 	l.count(result)
@@ -86,7 +86,7 @@ func (l *listener) hold(ctx context.Context, claim string, event client.Event) f
 			return result
 		case <-ticker.C:
 			if _, err := l.settle.ExtendInbox(ctx, claim, []string{event.ID}, l.lease.Seconds()); err != nil && ctx.Err() == nil {
-				fmt.Fprintf(l.session.errOut, "%s cannot be kept: %s\n", event.ID, l.settle.explain(err))
+				fmt.Fprintf(l.session.errOut, "the lease of %s cannot be extended: %s\n", event.ID, l.settle.explain(err))
 			}
 		}
 	}

@@ -160,7 +160,7 @@ func (l *listener) bring(ctx context.Context, event client.Event) {
 			return
 		}
 		pause := l.pause << try
-		l.tell(event, result, fmt.Sprintf("  again in %v", pause))
+		l.tell(event, result, fmt.Sprintf("  retry in %v", pause))
 		if sleepUntil(ctx, time.Now().Add(pause)) != nil {
 			return
 		}

@@ -12,8 +12,8 @@ import (
 
 type meCommand struct {
 	memberCommand
-	Inbox         *string `help:"What the inbox is to get: unmatched (what no webhook matches) or everything."`
-	Deduplication *string `help:"What a known dedup id with another payload is: lenient (a duplicate) or strict (an error)."`
+	Inbox         *string `help:"Events that go to the inbox: unmatched (those that match no webhook) or everything."`
+	Deduplication *string `help:"How to treat a known dedup id with another payload: lenient (a duplicate) or strict (an error)."`
 }
 
 // Run shows whose key it is, after the changes, if there are any.
@@ -46,11 +46,11 @@ func writeMe(w io.Writer, me client.Me) {
 type orgCreate struct {
 	operatorCommand
 	onlyKey
-	Name          string `arg:"" help:"Its name."`
-	Tier          string `help:"free, professional or enterprise. Default: free."`
-	RateLimit     *int   `help:"Events a minute, instead of the tier's. 0: no limit."`
-	Inbox         string `help:"What the inbox gets: unmatched or everything. Default: unmatched."`
-	Deduplication string `help:"lenient or strict. Default: lenient."`
+	Name          string `arg:"" help:"Name of the organization."`
+	Tier          string `help:"Tier: free, professional or enterprise. Default: free."`
+	RateLimit     *int   `help:"Events per minute, instead of the tier's limit. 0: no limit."`
+	Inbox         string `help:"Events that go to the inbox: unmatched or everything. Default: unmatched."`
+	Deduplication string `help:"Deduplication: lenient or strict. Default: lenient."`
 }
 
 // Run makes an organization, and shows its key.
@@ -108,11 +108,11 @@ func (c *orgShow) Run(ctx context.Context, s *session) error {
 type orgSet struct {
 	oneOrg
 	resets
-	Name          *string `help:"Its name."`
-	Tier          *string `help:"free, professional or enterprise."`
-	RateLimit     *int    `help:"Events a minute, instead of the tier's. 0: no limit."`
-	Inbox         *string `help:"What the inbox gets: unmatched or everything."`
-	Deduplication *string `help:"lenient or strict."`
+	Name          *string `help:"Name of the organization."`
+	Tier          *string `help:"Tier: free, professional or enterprise."`
+	RateLimit     *int    `help:"Events per minute, instead of the tier's limit. 0: no limit."`
+	Inbox         *string `help:"Events that go to the inbox: unmatched or everything."`
+	Deduplication *string `help:"Deduplication: lenient or strict."`
 }
 
 // Run changes what there is a flag for.
@@ -139,7 +139,7 @@ func (c *orgSet) patch() (p client.OrganizationPatch, err error) {
 	return p, err
 }
 
-var errNothingToSet = errors.New("there is nothing to change: give a flag, or --reset")
+var errNothingToSet = errors.New("no change was given: give a flag, or --reset")
 
 type orgSuspend struct{ oneOrg }
 
@@ -157,16 +157,16 @@ func (c *orgResume) Run(ctx context.Context, s *session) error {
 
 type orgDelete struct {
 	oneOrg
-	Yes bool `help:"Say that you mean it."`
+	Yes bool `help:"Confirm the deletion."`
 }
 
 // Run erases an organization, if that is meant.
 func (c *orgDelete) Run(ctx context.Context, s *session) error {
 	if !c.Yes {
-		return fmt.Errorf("this erases organization %d, its events, webhooks and keys, for good: add --yes if you mean it", c.ID)
+		return fmt.Errorf("this permanently erases organization %d, its events, webhooks and keys: add --yes to confirm", c.ID)
 	}
 	return do(s, c, func(api *client.Client) error { return api.DeleteOrganization(ctx, c.ID) },
-		fmt.Sprintf("organization %d is deleted; what it has is being erased", c.ID))
+		fmt.Sprintf("organization %d is deleted; its data is being erased", c.ID))
 }
 
 type orgKey struct {

@@ -13,11 +13,11 @@ import (
 type replayFlags struct {
 	memberCommand
 	Webhook int64    `arg:"" help:"The webhook's id."`
-	Since   *moment  `help:"Events created then or later: a time, or a span back from now, as 24h. Default: all that are kept."`
+	Since   *moment  `help:"Events created then or later: a time, or a span back from now, for example 24h. Default: all stored events."`
 	Until   *moment  `help:"Events created before. Default: now."`
-	Type    []string `help:"Only events whose type matches this pattern; may be given again." sep:"none"`
-	Status  string   `help:"Only events that have failed, or were delivered, at this webhook: failed or delivered."`
-	Pace    *float64 `help:"Events a second. 0: no limit. Default: 100."`
+	Type    []string `help:"Only events whose type matches this pattern; may be repeated." sep:"none"`
+	Status  string   `help:"Only events with this result at the webhook: failed or delivered."`
+	Pace    *float64 `help:"Events per second. 0: no limit. Default: 100."`
 }
 
 func (f *replayFlags) input(now time.Time) client.ReplayInput {
@@ -50,7 +50,7 @@ func (c *replayPreview) Run(ctx context.Context, s *session) error {
 func writeScan(w io.Writer, matched, scanned int64, complete bool) {
 	more := ""
 	if !complete {
-		more = "; there are more, which were not looked at"
+		more = "; more events exist, which were not scanned"
 	}
 	fmt.Fprintf(w, "%d of %d events match%s\n", matched, scanned, more)
 }

@@ -140,7 +140,7 @@ func (b *batch) tell(v client.Verdict, number int) {
 		case b.named <= maxListed:
 			fmt.Fprintf(b.session.errOut, "%s is %s: %s\n", name, v.Status, problemText(v.Problem))
 		case b.named == maxListed+1:
-			fmt.Fprintln(b.session.errOut, "and more; --json names all")
+			fmt.Fprintln(b.session.errOut, "and more; --json lists all")
 		}
 	}
 	for _, warning := range v.Warnings {
@@ -159,7 +159,7 @@ func (b *batch) conclude(err error) error {
 		t[client.PostAccepted], t[client.PostDuplicate], t[client.PostRejected], t[client.PostUnavailable])
 	open := len(b.lines) - b.unknown
 	if b.unknown > 0 {
-		fmt.Fprintf(b.session.errOut, "of %d events from event %d on it is not known; they may be stored\n", b.unknown, b.first+1)
+		fmt.Fprintf(b.session.errOut, "%d events from event %d on may or may not be stored\n", b.unknown, b.first+1)
 	}
 	if open > 0 {
 		fmt.Fprintf(b.session.errOut, "the %d events from event %d on are not stored\n", open, b.first+b.unknown+1)

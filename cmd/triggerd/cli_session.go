@@ -31,7 +31,7 @@ type session struct {
 // remote is the server that a command asks.
 type remote struct {
 	URL string `name:"url" help:"The server. Default: http://127.0.0.1:5001." variable:"TRIGGERD_URL"`
-	CA  string `name:"ca" help:"A PEM file with certificates to trust beside those of the system, for a server with a certificate of your own CA." variable:"TRIGGERD_CA" type:"path"`
+	CA  string `name:"ca" help:"PEM file with certificates to trust in addition to those of the system, for a server whose certificate is from your own CA." variable:"TRIGGERD_CA" type:"path"`
 }
 
 // defaultURL is where a server listens that is told nothing.
@@ -44,27 +44,27 @@ func (r *remote) server() string { return cmp.Or(r.URL, defaultURL) }
 type asMember struct {
 	remote
 	asOperator
-	Org *int64 `help:"Act in this organization, as the operator: with the operator's token or socket instead of a key."`
-	Key string `help:"The organization's API key, sk_…; better given by the environment, since flags can be seen." variable:"TRIGGERD_KEY" secret:""`
+	Org *int64 `help:"Act in this organization as the operator, with the operator's token or socket instead of a key."`
+	Key string `help:"The organization's API key, sk_…; prefer the environment, because flags are visible in the process list." variable:"TRIGGERD_KEY" secret:""`
 }
 
 // asOperator is how the operator is known.
 type asOperator struct {
-	AdminToken string `help:"The operator's token. Without it and --url, the operator uses the socket in the data folder." variable:"ADMIN_TOKEN" secret:""`
+	AdminToken string `help:"The operator's token. Without it and --url, the command uses the socket in the data folder." variable:"ADMIN_TOKEN" secret:""`
 	DataDir    string `help:"Data folder of the server on this machine, for the operator." default:"./data" variable:"DATA_DIR" type:"path"`
 }
 
 // memberCommand is what most commands are.
 type memberCommand struct {
 	asMember
-	JSON bool `name:"json" help:"Write JSON as the API gives it; a list as a line for each item."`
+	JSON bool `name:"json" help:"Write the JSON that the API returns; a list as one line per item."`
 }
 
 // operatorCommand is one that only the operator may give.
 type operatorCommand struct {
 	remote
 	asOperator
-	JSON bool `name:"json" help:"Write JSON as the API gives it; a list as a line for each item."`
+	JSON bool `name:"json" help:"Write the JSON that the API returns; a list as one line per item."`
 }
 
 // link is a client and what a command does with its answers. It is closed after
@@ -95,7 +95,7 @@ func (a *asMember) open(s *session) (*link, error) {
 		}
 		return l, err
 	case a.Key == "":
-		return nil, errors.New("there is no key: set TRIGGERD_KEY, or TRIGGERD_KEY_FILE, to an API key of your organization (sk_…), or give --key; triggerd org create makes one")
+		return nil, errors.New("the key is missing: set TRIGGERD_KEY, or TRIGGERD_KEY_FILE, to an API key of your organization (sk_…), or give --key; triggerd org create creates one")
 	}
 	if err := checkKey("TRIGGERD_KEY, or --key,", a.Key); err != nil {
 		return nil, err
@@ -152,7 +152,7 @@ type noSocketError struct {
 }
 
 func (e *noSocketError) Error() string {
-	return fmt.Sprintf("the operator's socket %s cannot be used: %s; does the server run, on SQLite and as this user, and is DATA_DIR, or --data-dir, its data folder? "+
+	return fmt.Sprintf("the operator's socket %s cannot be used: %s; check that the server runs, on SQLite and as this user, and that DATA_DIR, or --data-dir, is its data folder. "+
 		"For another server set TRIGGERD_URL and ADMIN_TOKEN", e.path, reasonOf(e.cause))
 }
 
@@ -162,7 +162,7 @@ func (e *noSocketError) Unwrap() error { return e.cause }
 // newline at its end. name says where it is set.
 func checkKey(name, key string) error {
 	if at := strings.IndexFunc(key, unicode.IsControl); at >= 0 {
-		return fmt.Errorf("%s must have no control characters, as a newline; its byte %d is %q", name, at+1, key[at])
+		return fmt.Errorf("%s must not contain control characters, for example a newline; its byte %d is %q", name, at+1, key[at])
 	}
 	return nil
 }
@@ -213,7 +213,7 @@ func (a *answers) RoundTrip(r *http.Request) (*http.Response, error) {
 		return res, err
 	}
 	if seconds, _ := strconv.Atoi(res.Header.Get("Retry-After")); seconds > 1 && a.errOut != nil {
-		fmt.Fprintf(a.errOut, "%s: the server asks to wait for %d s\n", res.Status, seconds)
+		fmt.Fprintf(a.errOut, "%s: waiting %d s, as the server requests\n", res.Status, seconds)
 	}
 	a.last = &bytes.Buffer{}
 	res.Body = struct {
@@ -246,7 +246,7 @@ func (l *link) explain(err error) error {
 	case errors.Is(err, context.Canceled):
 		text = "interrupted"
 	case errors.Is(err, client.ErrSecretLost):
-		text = "it was made, but the answer with its secret was lost: rotate it, or delete it and make another"
+		text = "it was created, but the answer with its secret was lost: rotate it, or delete it and create another"
 	case isProblem:
 		text = l.tell(problem)
 	case errors.Is(err, client.ErrForeign):
@@ -268,9 +268,9 @@ func (l *link) tell(e *client.Error) string {
 	case e.Code == client.CodeUnauthorized:
 		text += "; " + l.hint
 	case e.Code == "" && e.Detail == "":
-		text = fmt.Sprintf("%s answered %d %s: is that a triggerd?", l.server, e.Status, cmp.Or(e.Title, "without a word"))
+		text = fmt.Sprintf("%s answered %d %s: check that it is a triggerd", l.server, e.Status, cmp.Or(e.Title, "without a reason"))
 	case e.RetryAfter > 0:
-		text += fmt.Sprintf("; it may work again in %v", e.RetryAfter.Round(time.Second))
+		text += fmt.Sprintf("; try again in %v", e.RetryAfter.Round(time.Second))
 	}
 	return text
 }
@@ -302,7 +302,7 @@ func problemText(e *client.Error) string {
 // without addresses.
 func reasonOf(err error) string {
 	if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
-		return "it does not answer in time"
+		return "it did not answer in time"
 	}
 	for inner := errors.Unwrap(err); inner != nil; inner = errors.Unwrap(err) {
 		err = inner

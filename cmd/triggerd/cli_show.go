@@ -15,7 +15,7 @@ import (
 
 // listing is what commands have that list.
 type listing struct {
-	Limit int `help:"How many to show at most. 0: all." default:"20"`
+	Limit int `help:"Maximum number of items to show. 0: all." default:"20"`
 }
 
 // table says how a kind of things is listed.
@@ -78,7 +78,7 @@ func list[T any](s *session, from opener, limit int,
 	page func(c *client.Client, limit int, cursor string) (client.Page[T], error), t table[T],
 ) error {
 	if limit < 0 {
-		return errors.New("--limit must not be negative")
+		return fmt.Errorf("--limit must not be negative; got %d", limit)
 	}
 	l, err := from.open(s)
 	if err != nil {

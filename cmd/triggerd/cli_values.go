@@ -35,7 +35,7 @@ func (m *moment) UnmarshalText(text []byte) error {
 	}
 	var span days
 	if err := span.UnmarshalText(text); err != nil {
-		return fmt.Errorf("%q is no time: want 2026-01-02T15:04:05Z, 2026-01-02, or a span as 30d, 2h or 10m", s)
+		return fmt.Errorf("must be a time, for example 2026-01-02T15:04:05Z or 2026-01-02, or a span, for example 30d, 2h or 10m; got %q", s)
 	}
 	*m = moment{span: span.Duration}
 	return nil
@@ -72,7 +72,7 @@ func (p *pauses) UnmarshalText(text []byte) error {
 	for part := range strings.SplitSeq(string(text), ",") {
 		d, err := time.ParseDuration(strings.TrimSpace(part))
 		if err != nil {
-			return fmt.Errorf("%q is no list of pauses: want 5s,1m,1h, or none", text)
+			return fmt.Errorf("must be a list of pauses, for example 5s,1m,1h, or none; got %q", text)
 		}
 		p.seconds = append(p.seconds, d.Seconds())
 	}
@@ -129,7 +129,7 @@ func (s *session) value(ctx context.Context, what, argument string) (json.RawMes
 		return nil, err
 	}
 	if !json.Valid(text) {
-		return nil, fmt.Errorf("%s is not JSON: %s", what, wrongAt(text))
+		return nil, fmt.Errorf("%s must be JSON: %s", what, wrongAt(text))
 	}
 	return text, nil
 }
@@ -145,7 +145,7 @@ func wrongAt(text []byte) string {
 
 // resets are the settings that go back to their defaults.
 type resets struct {
-	Reset []string `help:"Settings that go back to their defaults, by the names of their flags; with commas between." placeholder:"NAME"`
+	Reset []string `help:"Settings to reset to their defaults, by the names of their flags, separated by commas." placeholder:"NAME"`
 }
 
 // check refuses names that are not among those that have a default, or whose
@@ -160,9 +160,9 @@ func (r *resets) check(allowed map[string]bool) error {
 				names = append(names, name)
 			}
 			slices.Sort(names)
-			return fmt.Errorf("--reset takes %s; not %q", strings.Join(names, ", "), name)
+			return fmt.Errorf("--reset must be one of %s; got %q", strings.Join(names, ", "), name)
 		case given:
-			return fmt.Errorf("--%s and --reset %s contradict each other", name, name)
+			return fmt.Errorf("--%s and --reset %s cannot be used together", name, name)
 		}
 	}
 	return nil

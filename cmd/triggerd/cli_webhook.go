@@ -15,7 +15,7 @@ import (
 type webhookList struct {
 	memberCommand
 	listing
-	State string `help:"Only those that are active, paused or gone. Default: active and paused ones."`
+	State string `help:"Only webhooks in this state: active, paused or gone. Default: active and paused."`
 }
 
 // Run lists the webhooks.
@@ -112,7 +112,7 @@ func healthText(h *client.WebhookHealth) string {
 		parts = append(parts, fmt.Sprintf("%d failures in a row since %s, the last at %s", h.Failures, localTime(h.FailingSince), localTime(h.LastFailureAt)))
 	}
 	if !h.HeldUntil.IsZero() {
-		parts = append(parts, "held until "+localTime(h.HeldUntil))
+		parts = append(parts, "breaker open until "+localTime(h.HeldUntil))
 	}
 	return strings.Join(parts, ", ")
 }
@@ -124,7 +124,7 @@ func (s *session) showSecret(w io.Writer, h client.Webhook) {
 		return
 	}
 	fmt.Fprintf(w, "\n%s\n", clean(h.Secret))
-	fmt.Fprintln(s.errOut, "The secret is shown this once. Give it to the receiver, which verifies deliveries by it.")
+	fmt.Fprintln(s.errOut, "The secret is shown only once. The receiver needs it to verify deliveries.")
 }
 
 type oneWebhook struct {
@@ -167,9 +167,9 @@ func (c *webhookDelete) Run(ctx context.Context, s *session) error {
 
 type webhookRotate struct {
 	oneWebhook
-	Secret    string `help:"The new one, whsec_… or whsk_…. Default: the server makes it."`
-	Signature string `help:"What the server makes: symmetric or ed25519. Default: symmetric."`
-	Overlap   *days  `help:"For how long the old one goes on signing beside it, as 1h or 7d. Default: a day."`
+	Secret    string `help:"The new secret, whsec_… or whsk_…. Default: the server generates one."`
+	Signature string `help:"Type of the generated secret: symmetric or ed25519. Default: symmetric."`
+	Overlap   *days  `help:"How long the old secret also signs, for example 1h or 7d. Default: a day."`
 }
 
 // Run gives a webhook another secret, and shows it.
@@ -196,7 +196,7 @@ func (c *webhookTest) Run(ctx context.Context, s *session) error {
 		return attempt, err
 	}, writeAttempt)
 	if err == nil && attempt.Outcome != client.OutcomeSuccess {
-		return errors.New("the receiver did not take it: " + clean(attemptText(attempt)))
+		return errors.New("the receiver did not accept it: " + clean(attemptText(attempt)))
 	}
 	return err
 }
@@ -214,7 +214,7 @@ func writeAttempt(w io.Writer, a client.Attempt) {
 type webhookDryRun struct {
 	memberCommand
 	filterFlags
-	Webhook int64   `help:"Compare with the present filter of this webhook."`
+	Webhook int64   `help:"Compare with the current filter of this webhook."`
 	Since   *moment `help:"Events created then or later: a time, or a span back from now. Default: 24h."`
 	Until   *moment `help:"Events created before. Default: now."`
 }
@@ -234,11 +234,11 @@ func (c *webhookDryRun) Run(ctx context.Context, s *session) error {
 
 func writeDryRun(w io.Writer, r client.DryRun) {
 	writeScan(w, r.Matched, r.Scanned, r.Complete)
-	fmt.Fprintf(w, "%.4g an hour\n", r.PerHour)
+	fmt.Fprintf(w, "%.4g per hour\n", r.PerHour)
 	writeSamples(w, "for example", r.Samples)
 	if d := r.Difference; d != nil {
-		fmt.Fprintf(w, "\nfrom the present filter: %d more, %d less\n", d.Added, d.Removed)
+		fmt.Fprintf(w, "\ncompared with the current filter: %d more, %d fewer\n", d.Added, d.Removed)
 		writeSamples(w, "more", d.AddedSamples)
-		writeSamples(w, "less", d.RemovedSamples)
+		writeSamples(w, "fewer", d.RemovedSamples)
 	}
 }

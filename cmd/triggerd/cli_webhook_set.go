@@ -13,7 +13,7 @@ import (
 
 // filterFlags are which events a webhook gets.
 type filterFlags struct {
-	Type    []string `help:"Only events whose type matches this pattern, as 'user.*'; may be given again. Default: all." sep:"none"`
+	Type    []string `help:"Only events whose type matches this pattern, for example 'user.*'; may be repeated. Default: all." sep:"none"`
 	Content *string  `help:"Only events whose payload meets this condition: JSON, @file, or - for standard input."`
 }
 
@@ -28,16 +28,16 @@ func (f *filterFlags) contentText() string {
 // is, or to the server.
 type webhookFlags struct {
 	filterFlags
-	Format      *string           `help:"What the body is: standard, cloudevents or payload."`
-	Timeout     *days             `help:"Time for one attempt, as 5s."`
-	Schedule    *pauses           `help:"Pauses before the retries, as 5s,1m,1h; none for no retries." placeholder:"5s,1m,…"`
-	Rate        *float64          `help:"Deliveries a second, at most."`
-	Concurrency *int              `help:"Attempts at a time, at most."`
-	Header      []string          `help:"A header that is added to each request, as 'X-Team: a'; may be given again." placeholder:"'NAME: VALUE'" sep:"none"`
-	Bearer      *string           `help:"Authorize requests by this token."`
-	Basic       *string           `help:"Authorize requests by this user and password, with a colon between." placeholder:"USER:PASSWORD"`
-	Description *string           `help:"What it is for."`
-	Metadata    map[string]string `help:"Something for you to remember; may be given again." placeholder:"NAME=VALUE" mapsep:"none"`
+	Format      *string           `help:"Format of the body: standard, cloudevents or payload."`
+	Timeout     *days             `help:"Time for one attempt, for example 5s."`
+	Schedule    *pauses           `help:"Pauses before the retries, for example 5s,1m,1h; none for no retries." placeholder:"5s,1m,…"`
+	Rate        *float64          `help:"Maximum number of deliveries per second."`
+	Concurrency *int              `help:"Maximum number of concurrent attempts."`
+	Header      []string          `help:"Header to add to each request, for example 'X-Team: a'; may be repeated." placeholder:"'NAME: VALUE'" sep:"none"`
+	Bearer      *string           `help:"Authorize requests with this token."`
+	Basic       *string           `help:"Authorize requests with this user and password, separated by a colon." placeholder:"USER:PASSWORD"`
+	Description *string           `help:"Description of the webhook."`
+	Metadata    map[string]string `help:"Your own data; may be repeated." placeholder:"NAME=VALUE" mapsep:"none"`
 }
 
 // headers reads those that were given; nil for none.
@@ -49,7 +49,7 @@ func (f *webhookFlags) headers() (*map[string]string, error) {
 	for _, line := range f.Header {
 		name, value, ok := strings.Cut(line, ":")
 		if name = strings.TrimSpace(name); !ok || name == "" {
-			return nil, fmt.Errorf("--header must be like 'X-Team: a', not %q", line)
+			return nil, fmt.Errorf("--header must have the form 'NAME: VALUE', for example 'X-Team: a'; got %q", line)
 		}
 		headers[name] = strings.TrimSpace(value)
 	}
@@ -60,13 +60,13 @@ func (f *webhookFlags) headers() (*map[string]string, error) {
 func (f *webhookFlags) auth() (*client.WebhookAuth, error) {
 	switch {
 	case f.Bearer != nil && f.Basic != nil:
-		return nil, errors.New("--bearer and --basic contradict each other")
+		return nil, errors.New("--bearer and --basic cannot be used together")
 	case f.Bearer != nil:
 		return &client.WebhookAuth{Type: client.AuthBearer, Token: *f.Bearer}, nil
 	case f.Basic != nil:
 		user, password, ok := strings.Cut(*f.Basic, ":")
 		if !ok {
-			return nil, errors.New("--basic must be USER:PASSWORD")
+			return nil, errors.New("--basic must have the form USER:PASSWORD")
 		}
 		return &client.WebhookAuth{Type: client.AuthBasic, User: user, Password: password}, nil
 	}
@@ -114,7 +114,7 @@ type webhookSet struct {
 	oneWebhook
 	resets
 	webhookFlags
-	URL *string `name:"to" help:"Where it delivers to."`
+	URL *string `name:"to" help:"URL to deliver to."`
 }
 
 // Run changes what there is a flag for.
@@ -163,10 +163,10 @@ func explainMove(err error, patch client.WebhookPatch) error {
 type webhookCreate struct {
 	memberCommand
 	webhookFlags
-	Target    string `arg:"" name:"target" help:"The URL that it delivers to."`
-	Secret    string `help:"What signs its deliveries, whsec_… or whsk_…. Default: the server makes it."`
-	Signature string `help:"What the server makes: symmetric or ed25519. Default: symmetric."`
-	Paused    bool   `help:"What it is owed waits until it is resumed."`
+	Target    string `arg:"" name:"target" help:"URL to deliver to."`
+	Secret    string `help:"Secret that signs its deliveries, whsec_… or whsk_…. Default: the server generates one."`
+	Signature string `help:"Type of the generated secret: symmetric or ed25519. Default: symmetric."`
+	Paused    bool   `help:"Create it paused; its deliveries wait until it is resumed."`
 }
 
 // Run makes a webhook, and shows its secret.

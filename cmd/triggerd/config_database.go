@@ -17,18 +17,18 @@ import (
 type databaseSettings struct {
 	DataDir string `help:"Folder of the embedded SQLite store." default:"./data" type:"path"`
 
-	DatabaseURL string  `name:"database-url" help:"PostgreSQL to use instead, as a URL or connection string. It wins over the DB settings." secret:""`
-	DBName      *string `name:"db-name" help:"PostgreSQL database. Default: zapier_triggers, where any DB setting is given."`
+	DatabaseURL string  `name:"database-url" help:"PostgreSQL to use instead of SQLite, as a URL or connection string. It overrides the DB settings." secret:""`
+	DBName      *string `name:"db-name" help:"PostgreSQL database. Default: zapier_triggers, if any DB setting is set."`
 	DBUser      *string `name:"db-user" help:"PostgreSQL user. Default: postgres."`
 	DBPassword  *string `name:"db-password" help:"PostgreSQL password. Default: none." secret:""`
-	DBHost      *string `name:"db-host" help:"PostgreSQL host, or several with commas between them. Default: localhost."`
+	DBHost      *string `name:"db-host" help:"PostgreSQL host, or several separated by commas. Default: localhost."`
 	DBPort      *int    `name:"db-port" help:"PostgreSQL port. Default: 5432."`
-	DBPoolSize  int     `name:"db-pool-size" help:"Connections kept to PostgreSQL, at least 2." default:"${pool_size}"`
-	DBSSLMode   string  `name:"db-sslmode" help:"As PostgreSQL's sslmode." default:"${sslmode}"`
+	DBPoolSize  int     `name:"db-pool-size" help:"Maximum number of connections to PostgreSQL, at least 2." default:"${pool_size}"`
+	DBSSLMode   string  `name:"db-sslmode" help:"PostgreSQL's sslmode." default:"${sslmode}"`
 
 	EmptyVariables []string `kong:"-"` // names of those that say where PostgreSQL is, and are set to nothing
 
-	SecretKey []string `help:"Keys that secrets of webhooks are encrypted with in the database, each 32 random bytes in base64. The first encrypts, all decrypt; docs/operations.md says how to change them." placeholder:"KEY,OLD-KEY" secret:""`
+	SecretKey []string `help:"Keys that encrypt the secrets of webhooks in the database, each 32 random bytes in base64. The first encrypts, all decrypt; see docs/operations.md for how to change them." placeholder:"KEY,OLD-KEY" secret:""`
 }
 
 // defaultPoolSize and defaultSSLMode are what DB_POOL_SIZE and DB_SSLMODE are
@@ -81,7 +81,7 @@ func (s *databaseSettings) warnings() (lines []string) {
 func (s *databaseSettings) checkDatabase() error {
 	if s.DatabaseURL != "" {
 		if strings.TrimSpace(s.DatabaseURL) != s.DatabaseURL || strings.ContainsAny(s.DatabaseURL, "\r\n") {
-			return errors.New("DATABASE_URL must be one line without white space around it")
+			return errors.New("DATABASE_URL must be one line, and must not begin or end with white space")
 		}
 		return nil // what else is wrong with it is found where it is read
 	}
@@ -97,7 +97,7 @@ func (s *databaseSettings) checkDatabase() error {
 	for host := range strings.SplitSeq(*s.DBHost, ",") {
 		host = strings.TrimSpace(host)
 		if _, err := netip.ParseAddr(host); err != nil && (host == "" || strings.ContainsAny(host, ":/@[] \t\r\n")) {
-			return errors.New("DB_HOST must be a host without a port, for example db1, or several, for example db1,db2; the port of all of them is DB_PORT")
+			return errors.New("DB_HOST must be a host without a port, for example db1, or several hosts, for example db1,db2; DB_PORT is the port of all of them")
 		}
 	}
 	return nil

@@ -37,7 +37,7 @@ func allowedDescriptors() int {
 // warnDescriptors says at the start what will be felt under load.
 func warnDescriptors(log *slog.Logger) {
 	if allowed := allowedDescriptors(); allowed < enoughDescriptors {
-		log.Warn("few descriptors are allowed: with many connections new ones will wait; raise ulimit -n, or LimitNOFILE of systemd",
+		log.Warn("the limit of file descriptors is low: with many connections new ones will wait; raise ulimit -n, or LimitNOFILE of systemd",
 			"allowed", allowed, "wanted", enoughDescriptors)
 	}
 }

@@ -19,8 +19,8 @@ import (
 const demoPatience = 30 * time.Second
 
 type demoCommand struct {
-	Count   int  `help:"How many events to post; where there are fewer examples, in rounds. 0: each example once." default:"0" noenv:"true"`
-	Rate    int  `help:"POSTs a second. 0: as fast as it goes." default:"200" noenv:"true"`
+	Count   int  `help:"Number of events to post; if there are fewer examples, they are repeated. 0: each example once." default:"0" noenv:"true"`
+	Rate    int  `help:"POSTs per second. 0: as fast as possible." default:"200" noenv:"true"`
 	Verbose bool `help:"Show the server's log." noenv:"true"`
 }
 
@@ -28,7 +28,7 @@ type demoCommand struct {
 // if anything that was accepted does not arrive as it was sent.
 func (c *demoCommand) run(ctx context.Context, out, errOut io.Writer) (err error) {
 	if c.Count < 0 || c.Rate < 0 {
-		return errors.New("--count and --rate must not be negative")
+		return fmt.Errorf("--count and --rate must not be negative; got %d and %d", c.Count, c.Rate)
 	}
 	examples, err := loadExamples()
 	if err != nil {
@@ -36,7 +36,7 @@ func (c *demoCommand) run(ctx context.Context, out, errOut io.Writer) (err error
 	}
 	dir, err := os.MkdirTemp("", "triggerd-demo-")
 	if err != nil {
-		return fmt.Errorf("cannot make a temporary folder: %w", err)
+		return fmt.Errorf("cannot create a temporary folder: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -136,7 +136,7 @@ func (d *demo) play(ctx context.Context, group *errgroup.Group) error {
 		}
 		return nil
 	})
-	fmt.Fprintf(d.out, "%d real events go to %s, and from there to a webhook at %s\n\n",
+	fmt.Fprintf(d.out, "posting %d real events to %s, which delivers them to a webhook at %s\n\n",
 		d.sender.count, d.sender.url, d.listener.Addr())
 	begun := time.Now()
 	if err := d.sender.postAll(ctx, d.ledger.answered); err != nil {

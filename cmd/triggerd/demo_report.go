@@ -28,12 +28,12 @@ func writeSummary(out io.Writer, t tally, total time.Duration) {
 	row("duplicates", t.Duplicates)
 	row("delivered", t.Delivered)
 	if t.Again > 0 {
-		row("and once more", t.Again)
+		row("repeated", t.Again)
 	}
 	for _, what := range []string{missing, changed, badlySigned, unknown, wronglyAnswered} {
 		row(what, t.count(what))
 	}
-	fmt.Fprintf(out, "%-16s p50 %.1f ms, p99 %.1f ms, from sending the POST to having the delivery's body\n",
+	fmt.Fprintf(out, "%-16s p50 %.1f ms, p99 %.1f ms, from sending the POST to receiving the body of the delivery\n",
 		"end to end", ms(t.P50), ms(t.P99))
 	fmt.Fprintf(out, "%-16s %.1f s\n", "total", total.Seconds())
 	for i, f := range t.Findings {

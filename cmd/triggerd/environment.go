@@ -23,7 +23,7 @@ func fromEnvironment(env func(string) string) kong.Resolver {
 		value := env(name)
 		if file := fileVariableOf(flag.Value); file != "" && env(file) != "" {
 			if value != "" {
-				return nil, &variableError{fmt.Errorf("%s and %s are both set: want one of them", name, file)}
+				return nil, &variableError{fmt.Errorf("%s and %s are both set: set only one of them", name, file)}
 			}
 			content, err := readSecret(env(file))
 			if err != nil {

@@ -40,7 +40,7 @@ func (h *limitedHandler) Handle(ctx context.Context, r slog.Record) error {
 	}
 	leftOut, ok, quiet := h.causes.admit(causeOf(r), r.Time)
 	for c, n := range quiet {
-		last := slog.NewRecord(r.Time, c.level, "more lines like this were left out", 0)
+		last := slog.NewRecord(r.Time, c.level, "more lines like this were suppressed", 0)
 		last.AddAttrs(slog.String("like", c.message), slog.String("error", c.err), slog.Int("left_out", n))
 		_ = h.Handler.Handle(ctx, last) // as any line that cannot be written
 	}

@@ -60,11 +60,11 @@ func forgetPostgres() {
 type commands struct {
 	Version kong.VersionFlag `help:"Show the version and exit."`
 	Serve   serveCommand     `cmd:"" help:"Run the server."`
-	Demo    demoCommand      `cmd:"" help:"Post real events to a temporary server and show what arrives."`
-	Health  healthCommand    `cmd:"" help:"Ask the server on this machine whether it is ready."`
-	Check   checkCommand     `cmd:"" help:"Look through the server's database for what must never be there."`
-	Token   tokenCommands    `cmd:"" help:"The operator's token, which the operator's routes want."`
-	Torture tortureCommand   `cmd:"" help:"Break things around temporary servers and show which promises hold."`
+	Demo    demoCommand      `cmd:"" help:"Post real events to a temporary server and show the deliveries."`
+	Health  healthCommand    `cmd:"" help:"Check whether the server on this machine is ready."`
+	Check   checkCommand     `cmd:"" help:"Search the server's database for states that must never occur."`
+	Token   tokenCommands    `cmd:"" help:"Show or replace the operator's token, which the operator's routes require."`
+	Torture tortureCommand   `cmd:"" help:"Inject faults around temporary servers and report broken promises."`
 	Node    nodeCommand      `cmd:"" name:"torture-node" hidden:"" help:"Run a server for the torture."`
 
 	clientCommands `set:"environment=named"`
@@ -134,7 +134,7 @@ func newParser(cli *commands, env func(string) string, out, errOut io.Writer, ex
 	return kong.New(
 		cli,
 		kong.Name("triggerd"),
-		kong.Description("Accepts events, commits them durably, and delivers each to everyone who asked for it."),
+		kong.Description("Accepts events, commits them durably, and delivers each to every webhook that matches it."),
 		defaults(),
 		kong.Writers(out, errOut),
 		kong.Resolvers(fromEnvironment(env)),

@@ -42,7 +42,7 @@ func (s *server) openSocket(ctx context.Context, handler http.Handler) *operator
 	}
 	listener, info, err := listenUnix(ctx, path)
 	if err != nil {
-		s.log.Warn("there is no socket for the operator's commands: give them ADMIN_TOKEN", "path", path, "error", err)
+		s.log.Warn("the operator's socket cannot be opened: use ADMIN_TOKEN for the operator's commands", "path", path, "error", err)
 		return nil
 	}
 	return &operatorSocket{path, listener, info, &http.Server{
@@ -56,14 +56,14 @@ func (s *server) openSocket(ctx context.Context, handler http.Handler) *operator
 // umask is. A socket that was left there is removed, and nothing else.
 func listenUnix(ctx context.Context, path string) (*net.UnixListener, fs.FileInfo, error) {
 	if len(path) > maxSocketPath {
-		return nil, nil, fmt.Errorf("the path has %d bytes, and a socket's may have %d", len(path), maxSocketPath)
+		return nil, nil, fmt.Errorf("the path of a socket must have at most %d bytes; got %d", maxSocketPath, len(path))
 	}
 	switch info, err := os.Lstat(path); {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
 		return nil, nil, err
 	case info.Mode().Type() != fs.ModeSocket:
-		return nil, nil, errors.New("there is a file that is not a socket: remove it")
+		return nil, nil, errors.New("the existing file is not a socket: remove it")
 	default:
 		if err := os.Remove(path); err != nil {
 			return nil, nil, err

@@ -52,7 +52,7 @@ func (s *server) findToken(ctx context.Context, now func() time.Time) (string, e
 	if !set.onLoopback() && !set.OpenSignup {
 		return "", set.errNobody()
 	}
-	s.log.Info("there is no operator token: triggerd token new makes one")
+	s.log.Info("the operator token is missing: triggerd token new generates one")
 	return "", nil
 }
 
@@ -78,7 +78,7 @@ func keepToken(path string, log *slog.Logger) (token string, err error) {
 	log.Info("the operator token is in a file", "path", path, "made", made)
 	if info.Mode().Perm()&0o077 != 0 {
 		if err := os.Chmod(path, 0o600); err != nil {
-			log.Warn("others may read the operator token, and that cannot be changed", "path", path, "error", err)
+			log.Warn("other users may read the operator token, and its mode cannot be changed", "path", path, "error", err)
 		}
 	}
 	folder := filepath.Dir(path)
@@ -95,8 +95,8 @@ func checkOwner(path string, info fs.FileInfo, user int) error {
 	if !ok || stat.Uid == 0 || int(stat.Uid) == user {
 		return nil
 	}
-	return fmt.Errorf("the operator token in %s belongs to the user %d, want %d, who runs this server: whoever has made the file knows the token; "+
-		"remove it, and the next start makes another token", path, stat.Uid, user)
+	return fmt.Errorf("the operator token in %s belongs to the user %d, want %d, who runs this server: the user who created the file knows the token; "+
+		"remove it, and the next start generates another token", path, stat.Uid, user)
 }
 
 // drawToken makes an operator token.
@@ -114,7 +114,7 @@ func readToken(path string) (string, error) {
 		err = fmt.Errorf("the file %s has no operator token", path)
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		err = fmt.Errorf("%w; want the token as the server has made it, tok_…: put it back, or remove the file, and the next start makes another token", err)
+		err = fmt.Errorf("%w; want the token that the server generated, tok_…: restore it, or remove the file, and the next start generates another token", err)
 	}
 	return token, err
 }

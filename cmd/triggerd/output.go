@@ -71,8 +71,8 @@ func (s *session) unwritten() error {
 }
 
 // errNoOutput is told before anything is done.
-var errNoOutput = errors.New("standard output is closed, or is /dev/null opened for reading and writing; nothing was done: " +
-	"give the command an output, or >/dev/null to throw it away")
+var errNoOutput = errors.New("standard output is closed, or is /dev/null opened for reading and writing; the command did nothing: " +
+	"give it an output, or >/dev/null to discard the output")
 
 // checkOutput returns an error if there may be no standard output, and the
 // command is of no use without: what it writes is claimed, or is shown this

@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"triggerd/internal/store/storetest"
 )
 
 // brokenAfter is an output whose first writes succeed.
@@ -57,11 +59,13 @@ func TestUnwrittenOutput(t *testing.T) {
 	t.Parallel()
 	api := newFakeAPI(t, answerAll)
 	env := map[string]string{"TRIGGERD_URL": api.URL, "TRIGGERD_KEY": "sk_test"}
+	db := storetest.SQLite(t)
+	startServer(t, db, nil).stop()
 	for _, line := range []string{
 		"--help", "--version", "event list --help", "me", "me --json", "send t", "send t --json", "event list", "event list --json", "event samples",
 		"event samples --json", "event delete a", "inbox list --json", "inbox claim", "inbox claim --json", "inbox ack k a --json",
 		"inbox consume", "inbox consume --drain", "webhook list", "webhook delete 1", "key create --only-key", "key create", "listen --forward http://127.0.0.1:1/ --inbox",
-		"delivery list --json", "replay list --json", "type list --json", "check --data-dir " + t.TempDir(),
+		"delivery list --json", "replay list --json", "type list --json", "check --data-dir " + db.Options.DataDir,
 	} {
 		s := &session{in: strings.NewReader(""), out: &brokenAfter{err: syscall.ENOSPC}, errOut: io.Discard, now: cliNow}
 		err := runWith(t.Context(), strings.Fields(line), func(name string) string { return env[name] }, s)
@@ -115,7 +119,7 @@ func TestClaimsThatAreLost(t *testing.T) {
 		env := map[string]string{"TRIGGERD_URL": api.URL, "TRIGGERD_KEY": "sk_test"}
 		s := &session{out: &brokenAfter{err: syscall.ENOSPC}, errOut: io.Discard, now: cliNow}
 		err := runWith(t.Context(), strings.Fields(args), func(name string) string { return env[name] }, s)
-		if err == nil || !strings.Contains(err.Error(), "cannot be given back") || !strings.Contains(err.Error(), "standard output cannot be written") {
+		if err == nil || !strings.Contains(err.Error(), "cannot be released") || !strings.Contains(err.Error(), "standard output cannot be written") {
 			t.Errorf("%s: %v", args, err)
 		}
 	}

@@ -58,7 +58,7 @@ func (c *serveCommand) run(ctx context.Context, errOut io.Writer, now func() tim
 	if err != nil {
 		return err
 	}
-	s.api.Metrics.Counter("log_lines_dropped_total", "Lines of the log that were not read in time.",
+	s.api.Metrics.Counter("log_lines_dropped_total", "Log lines that were dropped because they were not read in time.",
 		func() float64 { return float64(lines.dropped.Load()) })
 	return s.run(ctx)
 }
@@ -118,7 +118,7 @@ func newServer(ctx context.Context, set settings, log *slog.Logger, now func() t
 	}
 	listener, err := net.Listen("tcp", set.listen())
 	if errors.Is(err, syscall.EADDRINUSE) {
-		err = fmt.Errorf("the address %s is already in use: stop what listens there, or choose another with --listen", set.listen())
+		err = fmt.Errorf("the address %s is already in use: stop the program that listens there, or choose another address with --listen", set.listen())
 	}
 	if err != nil {
 		return nil, fmt.Errorf("cannot listen: %w", err)
@@ -192,9 +192,9 @@ func (s *server) wire(now func() time.Time) error {
 func (s *server) measure(metrics *telemetry.Metrics) {
 	metrics.Gauge("database_connections_in_use", "Connections to the database in use.",
 		func() float64 { return float64(s.store.Stats().InUse) })
-	metrics.Gauge("database_connections_max", "Most connections to the database.",
+	metrics.Gauge("database_connections_max", "Maximum number of connections to the database.",
 		func() float64 { return float64(s.store.Stats().Max) })
-	metrics.Gauge("delivery_queue", "Deliveries in this node's memory, those under way included.",
+	metrics.Gauge("delivery_queue", "Deliveries in this node's memory, including those under way.",
 		func() float64 { return float64(s.engine.Load().Queued) })
 	metrics.Gauge("ingest_queue_bytes", "Events in this node's memory that are not yet committed, in bytes.",
 		func() float64 { return float64(s.writer.QueuedBytes()) })
@@ -202,10 +202,10 @@ func (s *server) measure(metrics *telemetry.Metrics) {
 		b := s.engine.Backlog()
 		return b.Open, b.Oldest
 	})
-	metrics.Gauge("http_connections", "Open connections of clients.", func() float64 { return float64(s.conns.count()) })
-	metrics.Counter("http_idle_closed_total", "Idle connections of clients that were closed to make room.",
+	metrics.Gauge("http_connections", "Open client connections.", func() float64 { return float64(s.conns.count()) })
+	metrics.Counter("http_idle_closed_total", "Idle client connections that were closed to make room.",
 		func() float64 { return float64(s.conns.evicted.Load()) })
-	metrics.Counter("http_connections_limited_total", "Connections of clients that could only ask for /livez and /readyz.",
+	metrics.Counter("http_connections_limited_total", "Client connections that could only request /livez and /readyz.",
 		func() float64 { return float64(s.conns.limitedSoFar.Load()) })
 }
 
@@ -304,7 +304,7 @@ func (s *server) serve() error {
 }
 
 // errStoppedHard is why the process ends before all of its parts.
-var errStoppedHard = errors.New("stopped hard, because parts had not ended in time, for example because the database does not answer")
+var errStoppedHard = errors.New("stopped hard, because some parts did not end in time, for example because the database does not answer")
 
 // parts are the parts of the server that have not ended.
 type parts struct {

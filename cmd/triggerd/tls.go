@@ -69,7 +69,7 @@ func (k *certReloader) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	k.files = files // before they are read: a change from now on is seen
 	pair, err := k.read()
 	if err != nil {
-		k.log.Error("the new certificate cannot be used, and the one before is kept", "error", err)
+		k.log.Error("the new certificate cannot be used, and the previous one is kept", "error", err)
 		return k.pair, nil
 	}
 	k.log.Info("the certificate was read again", "expires", pair.Leaf.NotAfter)

@@ -103,7 +103,7 @@ func TestCheckCommand(t *testing.T) {
 			t.Fatal(err)
 		}
 		out, err = runProgram(t.Context(), nil, args...)
-		if err == nil || !strings.Contains(err.Error(), "contradicts itself: event ") || !strings.Contains(out, "1  neither owed nor delivered") {
+		if err == nil || !strings.Contains(err.Error(), "contradicts itself: event ") || !strings.Contains(out, "1  neither open nor delivered") {
 			t.Errorf("%v\n%s", err, out)
 		}
 	})
