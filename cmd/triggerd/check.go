@@ -14,8 +14,8 @@ type checkCommand struct {
 	settings
 }
 
-// run looks through the database that serve would use, and fails if anything
-// in it contradicts itself.
+// run checks the database that serve would use, and fails if its contents are
+// inconsistent.
 func (c *checkCommand) run(ctx context.Context, out io.Writer) (err error) {
 	if err := c.check(); err != nil {
 		return err

@@ -1,7 +1,7 @@
 package main
 
-// clientCommands speak to a server over its API /v1. One file has those about
-// one noun; cli_session.go has what they share. Those that are tagged
+// clientCommands are the commands that use the API /v1 of a server. Each noun
+// has a file; cli_session.go has the shared parts. Commands tagged with
 // wants:"output" do nothing without a standard output, see checkOutput.
 type clientCommands struct {
 	Me       meCommand        `cmd:"" help:"Show the organization of the key, or change its settings."`
@@ -27,7 +27,7 @@ type eventCommands struct {
 	Samples  eventSamples  `cmd:"" help:"Show the newest events as webhooks get them."`
 }
 
-// Help is what stands above the flags, as for the groups below.
+// Help returns the text above the flags, as for the groups below.
 func (*eventCommands) Help() string {
 	return examples(
 		"triggerd event list --type 'user.*' --status failed --since 2h",
@@ -44,7 +44,7 @@ type typeCommands struct {
 	Delete typeDelete `cmd:"" help:"Delete a type; its events are still accepted, without a schema."`
 }
 
-// Help is what stands above the flags.
+// Help returns the text above the flags.
 func (*typeCommands) Help() string {
 	return examples(
 		"triggerd type put user.created --schema @user-created.json --mode reject",
@@ -65,7 +65,7 @@ type webhookCommands struct {
 	DryRun       webhookDryRun `cmd:"" help:"Show which past events a filter matches."`
 }
 
-// Help is what stands above the flags.
+// Help returns the text above the flags.
 func (*webhookCommands) Help() string {
 	return examples(
 		"triggerd webhook create https://example.com/hook --type 'user.*' --type order.paid",
@@ -85,7 +85,7 @@ type inboxCommands struct {
 	Consume inboxConsume `cmd:"" wants:"output" help:"Write events as lines of JSON, and acknowledge them when they are written."`
 }
 
-// Help is what stands above the flags.
+// Help returns the text above the flags.
 func (*inboxCommands) Help() string {
 	return examples(
 		"triggerd inbox claim --limit 1 --wait 30s --lease 5m",
@@ -99,7 +99,7 @@ type deliveryCommands struct {
 	Attempts deliveryAttempts `cmd:"" help:"List attempts, those of the newest event first."`
 }
 
-// Help is what stands above the flags.
+// Help returns the text above the flags.
 func (*deliveryCommands) Help() string {
 	return examples(
 		"triggerd delivery list --status failed --webhook 1",
@@ -117,7 +117,7 @@ type replayCommands struct {
 	Cancel  replayCancel  `cmd:"" help:"Cancel a replay; its open deliveries are dropped."`
 }
 
-// Help is what stands above the flags.
+// Help returns the text above the flags.
 func (*replayCommands) Help() string {
 	return examples(
 		"triggerd replay preview 1 --since 24h --status failed",
@@ -133,7 +133,7 @@ type keyCommands struct {
 	Revoke keyRevoke `cmd:"" help:"Revoke a key at once."`
 }
 
-// Help is what stands above the flags.
+// Help returns the text above the flags.
 func (*keyCommands) Help() string {
 	return examples(
 		"triggerd key create --name importer --scope ingest --expires 90d",
@@ -152,7 +152,7 @@ type orgCommands struct {
 	Key     orgKey     `cmd:"" wants:"output" help:"Create a key for an organization."`
 }
 
-// Help is what stands above the flags.
+// Help returns the text above the flags.
 func (*orgCommands) Help() string {
 	return "On the machine of a server with SQLite, these use the socket in its data folder, and no token. " +
 		"For another server set TRIGGERD_URL and ADMIN_TOKEN.\n\n" + examples(

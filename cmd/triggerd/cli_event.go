@@ -68,7 +68,7 @@ func writeEvent(w io.Writer, e client.EventDetail) {
 
 type eventWhy struct{ oneEvent }
 
-// Run says what became of an event at each webhook.
+// Run shows the result of an event at each webhook.
 func (c *eventWhy) Run(ctx context.Context, s *session) error {
 	return showAll(s, c, func(api *client.Client) ([]client.Why, error) { return api.EventWhy(ctx, c.ID) }, whyTable())
 }
@@ -89,7 +89,7 @@ func whyTable() table[client.Why] {
 	}
 }
 
-// whyText says which part of the filter it was, or the reason.
+// whyText returns the part of the filter that did not match, or the reason.
 func whyText(why client.Why) string {
 	switch {
 	case why.Clause != "" && why.Reason != "":
@@ -102,7 +102,7 @@ func whyText(why client.Why) string {
 	return why.Reason
 }
 
-// attemptText is an attempt in a few words.
+// attemptText describes an attempt in a few words.
 func attemptText(a client.Attempt) string {
 	text := a.Error
 	if a.Status != 0 && !strings.Contains(text, number(a.Status)) {

@@ -19,7 +19,7 @@ type listenCommand struct {
 	Timeout time.Duration `help:"Time for one request to the receiver, up to 1h; a long time allows stopping it in a debugger." default:"15s"`
 }
 
-// Help is what stands above the flags.
+// Help returns the text above the flags.
 func (*listenCommand) Help() string {
 	return "Use this to develop a receiver that no webhook can reach. Listen polls the server and sends each new event to the " +
 		"receiver, as a webhook would: the same body and headers, signed. Other consumers still get every event; events " +
@@ -58,7 +58,7 @@ func (c *listenCommand) Run(ctx context.Context, s *session) error {
 	return err
 }
 
-// listener judges the flags.
+// listener checks the flags.
 func (c *listenCommand) listener(s *session) (*listener, error) {
 	target, err := url.Parse(c.Forward)
 	if err != nil || target.Scheme != "http" && target.Scheme != "https" || target.Host == "" {
@@ -84,26 +84,26 @@ func (c *listenCommand) listener(s *session) (*listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	from.Retries, from.answers.errOut = -1, nil // we try again ourselves, and say so
+	from.Retries, from.answers.errOut = -1, nil // the listener retries by itself, and reports it
 	return &listener{
 		session: s, from: from, settle: settle, to: newForwarder(c.Forward, c.Secret, c.Timeout, s.now), pattern: c.Type,
 		every: time.Second, pause: 250 * time.Millisecond, lease: time.Minute,
 	}, nil
 }
 
-// listener brings events from a server to a receiver, one after the other.
+// listener forwards events from a server to a receiver, one after the other.
 type listener struct {
 	session *session
-	from    *link // tries everything once
-	settle  *link // to say what became of events of the inbox
+	from    *link // tries each call once
+	settle  *link // for the results of events of the inbox
 	to      *forwarder
 	pattern string        // of types; "": all
-	every   time.Duration // from one look at the server to the next
-	pause   time.Duration // before the first repeat; then it doubles
-	lease   time.Duration // of what is taken from the inbox
+	every   time.Duration // pause between two polls of the server
+	pause   time.Duration // before the first retry; then it doubles
+	lease   time.Duration // of events claimed from the inbox
 
 	taken, refused int    // events
-	trouble        string // with the server, as it was told last; "": none
+	trouble        string // the last reported error of the server; "": none
 }
 
 func (l *listener) close() {
@@ -118,7 +118,7 @@ func (l *listener) tell(event client.Event, result forwarded, more string) {
 		clean(event.Type), result, duration(result.took.Seconds()), more)
 }
 
-// count notes what became of an event in the end.
+// count counts the final result of an event.
 func (l *listener) count(result forwarded) {
 	if result.ok() {
 		l.taken++
@@ -127,8 +127,8 @@ func (l *listener) count(result forwarded) {
 	}
 }
 
-// bear tells what is wrong with the server, once, and waits for the next try.
-// It gives an error if no other try can help, or ctx ends.
+// bear reports an error of the server, once, and waits before the next try. It
+// returns an error if a retry cannot help, or ctx ends.
 func (l *listener) bear(ctx context.Context, err error) error {
 	if err == nil {
 		if l.trouble != "" {
@@ -156,7 +156,8 @@ func (l *listener) bear(ctx context.Context, err error) error {
 	return sleepUntil(ctx, time.Now().Add(wait))
 }
 
-// stopped is nil for an error that says that ctx has ended, as it is meant to.
+// stopped returns nil for the error of a ctx that has ended, which is the
+// normal stop.
 func stopped(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return nil

@@ -16,7 +16,7 @@ type meCommand struct {
 	Deduplication *string `help:"How to treat a known dedup id with another payload: lenient (a duplicate) or strict (an error)."`
 }
 
-// Run shows whose key it is, after the changes, if there are any.
+// Run shows the organization of the key, after the changes, if any.
 func (c *meCommand) Run(ctx context.Context, s *session) error {
 	none := &resets{}
 	patch := client.MePatch{
@@ -37,7 +37,7 @@ func writeMe(w io.Writer, me client.Me) {
 		limit = fmt.Sprintf("%d events in %s", me.RateLimit.Limit, duration(me.RateLimit.WindowSeconds))
 	}
 	writeFields(w, append(organizationFields(me.Organization), "limit", limit)...)
-	if me.Key.ID != 0 { // else the operator acts
+	if me.Key.ID != 0 { // otherwise the operator acts
 		fmt.Fprintln(w)
 		writeKey(w, me.Key)
 	}
@@ -53,7 +53,7 @@ type orgCreate struct {
 	Deduplication string `help:"Deduplication: lenient or strict. Default: lenient."`
 }
 
-// Run makes an organization, and shows its key.
+// Run creates an organization, and shows its key.
 func (c *orgCreate) Run(ctx context.Context, s *session) error {
 	in := client.OrganizationInput{
 		Name: c.Name, Tier: c.Tier, RateLimit: c.RateLimit, Inbox: c.Inbox, Deduplication: c.Deduplication,
@@ -115,7 +115,7 @@ type orgSet struct {
 	Deduplication *string `help:"Deduplication: lenient or strict."`
 }
 
-// Run changes what there is a flag for.
+// Run changes the settings that have a flag.
 func (c *orgSet) Run(ctx context.Context, s *session) error {
 	patch, err := c.patch()
 	if err != nil {
@@ -160,7 +160,7 @@ type orgDelete struct {
 	Yes bool `help:"Confirm the deletion."`
 }
 
-// Run erases an organization, if that is meant.
+// Run erases an organization, if the user confirms.
 func (c *orgDelete) Run(ctx context.Context, s *session) error {
 	if !c.Yes {
 		return fmt.Errorf("this permanently erases organization %d, its events, webhooks and keys: add --yes to confirm", c.ID)
@@ -175,7 +175,7 @@ type orgKey struct {
 	keyFlags
 }
 
-// Run makes a key for an organization.
+// Run creates a key for an organization.
 func (c *orgKey) Run(ctx context.Context, s *session) error {
 	return show(s, c, func(api *client.Client) (client.Key, error) {
 		return api.CreateOrganizationKey(ctx, c.ID, c.input(s.now()))
@@ -191,7 +191,7 @@ func organizationFields(o client.Organization) []string {
 	}
 }
 
-// rateLimit is the one of an organization's own.
+// rateLimit formats the limit of an organization.
 func rateLimit(o client.Organization) string {
 	switch {
 	case o.RateLimit == nil:
@@ -202,7 +202,7 @@ func rateLimit(o client.Organization) string {
 	return id(int64(*o.RateLimit))
 }
 
-// orAll joins what is listed; "all" for what is not limited.
+// orAll joins items; "all" for an empty list.
 func orAll(items []string) string {
 	if len(items) == 0 {
 		return "all"

@@ -20,7 +20,7 @@ type sendCommand struct {
 	Batch       int     `help:"With --ndjson: events in one request, 1 to 1000." default:"1000"`
 }
 
-// Help is what stands above the flags.
+// Help returns the text above the flags.
 func (*sendCommand) Help() string {
 	return "With --ndjson the exit code is 1 if any event was not accepted; the first ones are listed, with --json all of them. " +
 		"To send events again after that, give them your own dedup ids.\n\n" +
@@ -31,7 +31,7 @@ func (*sendCommand) Help() string {
 		)
 }
 
-// Run posts an event, or all that comes in.
+// Run posts one event, or all events of standard input.
 func (c *sendCommand) Run(ctx context.Context, s *session) error {
 	switch single := c.Payload != "" || c.DedupID != "" || c.DeliverAt != nil || c.Traceparent != ""; {
 	case c.NDJSON && (c.Type != "" || single):
@@ -56,8 +56,8 @@ func (c *sendCommand) Run(ctx context.Context, s *session) error {
 	})
 }
 
-// one posts one event. JSON is what the client makes of the answer, which may
-// be that to a second try.
+// one posts one event. Its JSON is encoded from the client's result, because
+// the answer may be that to a retry.
 func (c *sendCommand) one(ctx context.Context, s *session, event client.EventInput) error {
 	l, err := c.open(s)
 	if err != nil {

@@ -10,15 +10,15 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// tokenCommands are about the operator's token. They need the settings of the
-// server's database, and no server.
+// tokenCommands manage the operator's token. They need the settings of the
+// server's database, and no running server.
 type tokenCommands struct {
 	Show tokenShow `cmd:"" help:"Show the token in the data folder (SQLite)."`
 	Path tokenPath `cmd:"" help:"Show the path of the file with the token (SQLite)."`
 	New  tokenNew  `cmd:"" wants:"output" help:"Generate a token that replaces the previous one, and show it only once (PostgreSQL)."`
 }
 
-// Help is what stands above the flags.
+// Help returns the text above the flags.
 func (*tokenCommands) Help() string {
 	return "A server with an ADMIN_TOKEN accepts no other token.\n\n" + examples(
 		"export ADMIN_TOKEN=$(triggerd token show)                 # of the data folder ./data",
@@ -46,7 +46,7 @@ func (c *tokenShow) Run(s *session) error {
 
 type tokenPath struct{ databaseSettings }
 
-// Run shows the path.
+// Run shows the path of the token's file.
 func (c *tokenPath) Run(s *session) error {
 	if err := c.wantsSQLite(); err != nil {
 		return err
@@ -64,7 +64,7 @@ func (s *databaseSettings) wantsSQLite() error {
 
 type tokenNew struct{ databaseSettings }
 
-// Run makes a token and shows it.
+// Run generates a token and shows it.
 func (c *tokenNew) Run(ctx context.Context, s *session) (err error) {
 	if err := c.checkDatabase(); err != nil {
 		return err
@@ -73,7 +73,7 @@ func (c *tokenNew) Run(ctx context.Context, s *session) (err error) {
 		return fmt.Errorf("token new is for PostgreSQL: set DATABASE_URL, or DB_NAME and the other DB settings; on SQLite the token is in %s", c.tokenPath())
 	}
 	st, err := store.Open(ctx, store.Options{
-		PostgresURL: c.postgresURL(), PoolSize: c.DBPoolSize, SecretKeys: c.SecretKey, Now: s.now, Unsafe: true, // it keeps no events
+		PostgresURL: c.postgresURL(), PoolSize: c.DBPoolSize, SecretKeys: c.SecretKey, Now: s.now, Unsafe: true, // it stores no events
 	})
 	if err != nil {
 		return err

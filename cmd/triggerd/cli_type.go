@@ -54,7 +54,7 @@ type typePut struct {
 	Description string `help:"Description of the type."`
 }
 
-// Run makes a type, or replaces it.
+// Run creates a type, or replaces it.
 func (c *typePut) Run(ctx context.Context, s *session) error {
 	schema, err := s.value(ctx, "--schema", c.Schema)
 	if err != nil {

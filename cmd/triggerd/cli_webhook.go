@@ -34,7 +34,8 @@ func (c *webhookList) Run(ctx context.Context, s *session) error {
 	})
 }
 
-// stateOf says, too, who has paused a webhook, or since when it is gone.
+// stateOf returns the state, with who has paused a webhook, or since when it is
+// gone.
 func stateOf(h client.Webhook) string {
 	switch {
 	case h.Gone != nil:
@@ -45,7 +46,7 @@ func stateOf(h client.Webhook) string {
 	return h.State
 }
 
-// stateWithReason says, too, why a webhook is gone.
+// stateWithReason also has the reason why a webhook is gone.
 func stateWithReason(h client.Webhook) string {
 	if h.Gone == nil {
 		return stateOf(h)
@@ -65,7 +66,8 @@ func writeWebhook(w io.Writer, h client.Webhook) {
 		"health", healthText(h.Health), "created", localTime(h.CreatedAt))
 }
 
-// scheduleText shows pauses in the form of the flag; "" where the server's hold.
+// scheduleText formats pauses in the form of the flag; "" for the server's
+// schedule.
 func scheduleText(seconds []float64) string {
 	if seconds == nil {
 		return ""
@@ -117,7 +119,7 @@ func healthText(h *client.WebhookHealth) string {
 	return strings.Join(parts, ", ")
 }
 
-// showSecret is for commands that make a secret.
+// showSecret shows a webhook with its new secret.
 func (s *session) showSecret(w io.Writer, h client.Webhook) {
 	writeWebhook(w, h)
 	if h.Secret == "" {
@@ -132,7 +134,7 @@ type oneWebhook struct {
 	ID int64 `arg:"" help:"The webhook's id."`
 }
 
-// show makes a call and shows the webhook that it gives.
+// show makes a call and shows the webhook that it returns.
 func (c *oneWebhook) show(s *session, call func(*client.Client) (client.Webhook, error)) error {
 	return show(s, c, call, writeWebhook)
 }
@@ -172,7 +174,7 @@ type webhookRotate struct {
 	Overlap   *days  `help:"How long the old secret also signs, for example 1h or 7d. Default: a day."`
 }
 
-// Run gives a webhook another secret, and shows it.
+// Run replaces the secret of a webhook, and shows it.
 func (c *webhookRotate) Run(ctx context.Context, s *session) error {
 	in := client.SecretRotation{Secret: c.Secret, Signature: c.Signature, OverlapSeconds: secondsOf(c.Overlap)}
 	return show(s, c, func(api *client.Client) (client.Webhook, error) { return api.RotateWebhookSecret(ctx, c.ID, in) }, s.showSecret)
@@ -184,7 +186,7 @@ type webhookTest struct {
 	Data string `help:"Its payload: JSON, @file, or - for standard input. Default: {}."`
 }
 
-// Run tries a webhook, and fails if the receiver does not take it.
+// Run tests a webhook, and fails if the receiver does not accept the request.
 func (c *webhookTest) Run(ctx context.Context, s *session) error {
 	data, err := s.value(ctx, "--data", c.Data)
 	if err != nil {
@@ -219,7 +221,7 @@ type webhookDryRun struct {
 	Until   *moment `help:"Events created before. Default: now."`
 }
 
-// Run says which events a filter matches.
+// Run shows which events a filter matches.
 func (c *webhookDryRun) Run(ctx context.Context, s *session) error {
 	content, err := s.value(ctx, "--content", c.contentText())
 	if err != nil {

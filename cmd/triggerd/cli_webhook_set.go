@@ -11,7 +11,7 @@ import (
 	"triggerd/client"
 )
 
-// filterFlags are which events a webhook gets.
+// filterFlags select the events that a webhook gets.
 type filterFlags struct {
 	Type    []string `help:"Only events whose type matches this pattern, for example 'user.*'; may be repeated. Default: all." sep:"none"`
 	Content *string  `help:"Only events whose payload meets this condition: JSON, @file, or - for standard input."`
@@ -24,8 +24,8 @@ func (f *filterFlags) contentText() string {
 	return *f.Content
 }
 
-// webhookFlags are what a webhook can be told; what is not given is left as it
-// is, or to the server.
+// webhookFlags are the settings of a webhook; a setting without a flag stays
+// unchanged, or uses the server's default.
 type webhookFlags struct {
 	filterFlags
 	Format      *string           `help:"Format of the body: standard, cloudevents or payload."`
@@ -40,7 +40,7 @@ type webhookFlags struct {
 	Metadata    map[string]string `help:"Your own data; may be repeated." placeholder:"NAME=VALUE" mapsep:"none"`
 }
 
-// headers reads those that were given; nil for none.
+// headers parses the header flags; nil without any.
 func (f *webhookFlags) headers() (*map[string]string, error) {
 	if f.Header == nil {
 		return nil, nil
@@ -56,7 +56,7 @@ func (f *webhookFlags) headers() (*map[string]string, error) {
 	return &headers, nil
 }
 
-// auth reads how requests are authorized; nil if it was not given.
+// auth returns how requests are authorized; nil if no flag is set.
 func (f *webhookFlags) auth() (*client.WebhookAuth, error) {
 	switch {
 	case f.Bearer != nil && f.Basic != nil:
@@ -73,7 +73,7 @@ func (f *webhookFlags) auth() (*client.WebhookAuth, error) {
 	return nil, nil
 }
 
-// patch is what the flags change.
+// patch returns the changes of the flags.
 func (f *webhookFlags) patch(r *resets, content json.RawMessage) (p client.WebhookPatch, err error) {
 	headers, headersErr := f.headers()
 	auth, authErr := f.auth()
@@ -102,7 +102,7 @@ func (f *webhookFlags) patch(r *resets, content json.RawMessage) (p client.Webho
 	return p, err
 }
 
-// given is a list that is there; nil for one that is not.
+// given returns a pointer to a list; nil for a nil list.
 func given[T any](items []T) *[]T {
 	if items == nil {
 		return nil
@@ -117,7 +117,7 @@ type webhookSet struct {
 	URL *string `name:"to" help:"URL to deliver to."`
 }
 
-// Run changes what there is a flag for.
+// Run changes the settings that have a flag.
 func (c *webhookSet) Run(ctx context.Context, s *session) error {
 	content, err := s.value(ctx, "--content", c.contentText())
 	if err != nil {
@@ -137,8 +137,8 @@ func (c *webhookSet) Run(ctx context.Context, s *session) error {
 	})
 }
 
-// explainMove says which flags go with --to where the server keeps stored
-// credentials from going elsewhere.
+// explainMove adds the flags that --to requires, if the server refuses to send
+// stored credentials to another origin.
 func explainMove(err error, patch client.WebhookPatch) error {
 	e, ok := errors.AsType[*client.Error](err)
 	if !ok || patch.URL.IsZero() {
@@ -154,7 +154,7 @@ func explainMove(err error, patch client.WebhookPatch) error {
 	} {
 		if !flag.given && slices.ContainsFunc(e.Errors, func(f client.FieldError) bool { return f.Pointer == flag.pointer }) {
 			told.Detail += "; with --to give " + flag.hint
-			told.Errors = nil // the flags say it better than the members
+			told.Errors = nil // the flags are clearer than the members
 		}
 	}
 	return &told
@@ -169,7 +169,7 @@ type webhookCreate struct {
 	Paused    bool   `help:"Create it paused; its deliveries wait until it is resumed."`
 }
 
-// Run makes a webhook, and shows its secret.
+// Run creates a webhook, and shows its secret.
 func (c *webhookCreate) Run(ctx context.Context, s *session) error {
 	content, err := s.value(ctx, "--content", c.contentText())
 	if err != nil {
@@ -196,7 +196,7 @@ func (c *webhookCreate) input(content json.RawMessage) (client.WebhookInput, err
 	return in, errors.Join(headersErr, authErr)
 }
 
-// or is what a pointer points to; zero for nil.
+// or returns the value of a pointer; zero for nil.
 func or[T any](value *T) (zero T) {
 	if value == nil {
 		return zero

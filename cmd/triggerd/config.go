@@ -15,7 +15,7 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// settings are what a server can be told, by flags or by the environment.
+// settings are the settings of a server, from flags and the environment.
 type settings struct {
 	listenSettings
 	databaseSettings
@@ -45,13 +45,13 @@ type settings struct {
 	LogLevel string `help:"Lowest level that is logged: debug, info, warn or error." default:"info" enum:"debug,info,warn,error"`
 	Dev      bool   `help:"Development mode: webhooks may reach loopback, the log is text, and a database that does not sync is accepted."`
 
-	Descriptors int `kong:"-"` // that connections are bounded by; 0: those that the process may have
+	Descriptors int `kong:"-"` // bounds the connections; 0: the limit of the process
 }
 
-// schedule and days are settings in the forms that people write.
+// schedule and days parse settings.
 type schedule struct{ trigger.Schedule }
 
-// UnmarshalText reads a list of durations.
+// UnmarshalText parses a list of durations.
 func (s *schedule) UnmarshalText(text []byte) (err error) {
 	s.Schedule, err = trigger.ParseSchedule(string(text))
 	return err
@@ -59,7 +59,8 @@ func (s *schedule) UnmarshalText(text []byte) (err error) {
 
 type days struct{ time.Duration }
 
-// UnmarshalText reads a number of days as 30d, 0, or a duration as 36h.
+// UnmarshalText parses a number of days, for example 30d, 0, or a duration, for
+// example 36h.
 func (d *days) UnmarshalText(text []byte) (err error) {
 	s := string(text)
 	if number, ok := strings.CutSuffix(s, "d"); ok {
@@ -77,11 +78,11 @@ func (d *days) UnmarshalText(text []byte) (err error) {
 	return nil
 }
 
-// network is one of a list of them.
+// network is an element of a list of networks.
 type network struct{ netip.Prefix }
 
-// UnmarshalText reads a CIDR or an address. An IPv4 network may be written as an
-// IPv4-mapped IPv6 one.
+// UnmarshalText parses a CIDR or an address. An IPv4 network may be written as
+// an IPv4-mapped IPv6 one.
 func (n *network) UnmarshalText(text []byte) (err error) {
 	if p, err := netip.ParsePrefix(strings.TrimSpace(string(text))); err == nil && p.Addr().Is4In6() && p.Bits() >= 96 {
 		n.Prefix = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96).Masked()
@@ -99,7 +100,7 @@ func prefixesOf(networks []network) []netip.Prefix {
 	return prefixes
 }
 
-// check refuses what cannot work, with a line that says what to do.
+// check returns an error for invalid settings, which says what to do.
 func (s *settings) check() error {
 	for _, number := range []struct {
 		name             string
@@ -141,7 +142,7 @@ func (s *settings) check() error {
 	return s.checkListen()
 }
 
-// checkPublicURL refuses what is set and not the URL of a server.
+// checkPublicURL returns an error if the setting is not the URL of a server.
 func checkPublicURL(text string) error {
 	if text == "" {
 		return nil
@@ -153,7 +154,8 @@ func checkPublicURL(text string) error {
 	return nil
 }
 
-// checkListen refuses an address that must not, or cannot, be served.
+// checkListen returns an error for an address that must not, or cannot, be
+// served.
 func (s *settings) checkListen() error {
 	if err := s.listenSettings.check(); err != nil {
 		return err
@@ -161,7 +163,7 @@ func (s *settings) checkListen() error {
 	if s.onLoopback() {
 		return nil
 	}
-	if s.AdminToken == "" && !s.OpenSignup && s.postgresURL() == "" { // PostgreSQL is asked for a token when it is open
+	if s.AdminToken == "" && !s.OpenSignup && s.postgresURL() == "" { // PostgreSQL is checked for a token once it is open
 		return s.errNobody()
 	}
 	if s.shortToken() {
@@ -171,16 +173,16 @@ func (s *settings) checkListen() error {
 	return nil
 }
 
-// leastToken is how many characters an ADMIN_TOKEN should have.
+// leastToken is the minimum length of an ADMIN_TOKEN, in characters.
 const leastToken = 32
 
-// shortToken reports whether ADMIN_TOKEN is set and could be guessed.
+// shortToken reports whether ADMIN_TOKEN is set and too short.
 func (s *settings) shortToken() bool {
 	return s.AdminToken != "" && utf8.RuneCountInString(s.AdminToken) < leastToken
 }
 
-// errNobody returns why an address beyond loopback is not served: nobody could
-// make an organization there.
+// errNobody returns why an address beyond loopback is not served: without a
+// token or signup, no organization could be created there.
 func (s *settings) errNobody() error {
 	return fmt.Errorf("to listen on %s, beyond this machine, set ADMIN_TOKEN, or generate a token in a PostgreSQL database with triggerd token new, or set OPEN_SIGNUP=true to let anyone create a key", s.listen())
 }
@@ -200,7 +202,8 @@ func (s *settings) limits() map[trigger.Tier]int {
 	return limits
 }
 
-// store says which database to open: PostgreSQL if anything of it is set.
+// store returns the options of the database: PostgreSQL if any of its settings
+// is set.
 func (s *settings) store(now func() time.Time) store.Options {
 	return store.Options{
 		PostgresURL: s.postgresURL(), PoolSize: s.DBPoolSize, DataDir: s.DataDir, SecretKeys: s.SecretKey,

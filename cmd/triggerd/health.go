@@ -14,17 +14,17 @@ import (
 	"time"
 )
 
-// healthTimeout bounds all of the health command.
+// healthTimeout bounds the whole health command.
 const healthTimeout = 5 * time.Second
 
-// healthCommand asks a server on this machine how it is. It needs no shell and
-// no other program, and so can be the health check of an image.
+// healthCommand checks the health of a server on this machine. It needs no
+// shell and no other program, so it works as the health check of an image.
 type healthCommand struct {
 	listenSettings
 	Live bool `help:"Check whether the process serves (/livez), and not whether it is ready for requests (/readyz)." noenv:"true"`
 }
 
-// Help is what stands above the flags.
+// Help returns the text above the flags.
 func (*healthCommand) Help() string {
 	return "Health finds the server by the settings of serve for its address, writes one line, and ends within 5 seconds. " +
 		"The exit code is 0 if the server is ready, otherwise 1.\n\n" +
@@ -49,15 +49,14 @@ func (c *healthCommand) run(ctx context.Context, out io.Writer) error {
 	return err
 }
 
-// toHTTPS begins the answer of net/http to HTTP on a port for HTTPS.
+// toHTTPS is the beginning of net/http's answer to HTTP on an HTTPS port.
 const toHTTPS = "Client sent an HTTP request to an HTTPS server"
 
-// askHealth returns an error unless the answer is that of a healthy triggerd.
+// askHealth returns an error unless the answer comes from a healthy triggerd.
 func askHealth(ctx context.Context, url string) error {
-	transport := &http.Transport{ // no proxy: it is on this machine
+	transport := &http.Transport{ // no proxy: the server is on this machine
 		DisableKeepAlives: true,
-		// Nothing secret is sent, and the certificate is not for the name that is
-		// asked here.
+		// No secret is sent, and the certificate is for another name.
 		TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
 	}
 	defer transport.CloseIdleConnections()
@@ -100,7 +99,7 @@ func noAnswer(ctx context.Context, err error) string {
 	return reasonOf(err)
 }
 
-// failedChecks returns what is wrong in one line.
+// failedChecks describes the failed checks in one line.
 func failedChecks(status string, checks map[string]string) string {
 	text := clean(status)
 	for _, name := range slices.Sorted(maps.Keys(checks)) {

@@ -28,7 +28,7 @@ type tortureCommand struct {
 	JSON     bool          `name:"json" help:"Report as JSON." noenv:"true"`
 }
 
-// Help is what stands above the flags.
+// Help returns the text above the flags.
 func (c *tortureCommand) Help() string {
 	return "Clients post events and keep a ledger; a receiver fails, hangs and lies; and faults strike:\n\n" +
 		torture.FaultHelp() +
@@ -37,7 +37,7 @@ func (c *tortureCommand) Help() string {
 		"on this machine, and touches nothing else."
 }
 
-// run is a torture. It fails if any promise was broken.
+// run runs the torture. It fails if any promise was broken.
 func (c *tortureCommand) run(ctx context.Context, out, errOut io.Writer) error {
 	config, err := c.config(errOut)
 	if err != nil {
@@ -93,7 +93,7 @@ func (c *tortureCommand) config(errOut io.Writer) (config torture.Config, err er
 	return config, nil
 }
 
-// nodeCommand is serve for the torture: with a clock that is off.
+// nodeCommand is serve for the torture, with a wrong clock.
 type nodeCommand struct {
 	serveCommand
 	ClockAhead time.Duration `help:"How far this node's clock is ahead." noenv:"true"`
