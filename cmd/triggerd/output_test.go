@@ -9,10 +9,11 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
-	"triggerd/internal/store/storetest"
+	"triggerd/internal/store"
 )
 
 // brokenAfter is an output whose first writes succeed.
@@ -59,13 +60,19 @@ func TestUnwrittenOutput(t *testing.T) {
 	t.Parallel()
 	api := newFakeAPI(t, answerAll)
 	env := map[string]string{"TRIGGERD_URL": api.URL, "TRIGGERD_KEY": "sk_test"}
-	db := storetest.SQLite(t)
-	startServer(t, db, nil).stop()
+	folder := t.TempDir()
+	s, err := store.Open(t.Context(), store.Options{DataDir: folder, Now: time.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
 	for _, line := range []string{
 		"--help", "--version", "event list --help", "me", "me --json", "send t", "send t --json", "event list", "event list --json", "event samples",
 		"event samples --json", "event delete a", "inbox list --json", "inbox claim", "inbox claim --json", "inbox ack k a --json",
 		"inbox consume", "inbox consume --drain", "webhook list", "webhook delete 1", "key create --only-key", "key create", "listen --forward http://127.0.0.1:1/ --inbox",
-		"delivery list --json", "replay list --json", "type list --json", "check --data-dir " + db.Options.DataDir,
+		"delivery list --json", "replay list --json", "type list --json", "check --data-dir " + folder,
 	} {
 		s := &session{in: strings.NewReader(""), out: &brokenAfter{err: syscall.ENOSPC}, errOut: io.Discard, now: cliNow}
 		err := runWith(t.Context(), strings.Fields(line), func(name string) string { return env[name] }, s)

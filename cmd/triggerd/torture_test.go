@@ -18,7 +18,7 @@ func TestTortureFlags(t *testing.T) {
 		{"--rate 0", "--rate must be"},
 		{"--clients 0", "--clients must be"},
 		{"--nodes 0", "--nodes must be"},
-		{"--nodes 2", "needs --database postgres"},
+		{"--nodes 2", "requires --database postgres"},
 		{"--faults earthquake", "there is no fault"},
 		{"--database postgres://db.example.com/x", "on this machine"},
 	} {
