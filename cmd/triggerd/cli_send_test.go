@@ -159,7 +159,7 @@ func TestConsume(t *testing.T) {
 		}
 	})
 	got := api.run(t, "", "inbox", "consume", "--drain")
-	if want := `{"id":"a","payload":1.0,"new":1}` + "\n" + `{"id":"b"}` + "\n"; got.out != want || got.err != nil || !strings.Contains(got.errOut, "event b was not ours") {
+	if want := `{"id":"a","payload":1.0,"new":1}` + "\n" + `{"id":"b"}` + "\n"; got.out != want || got.err != nil || !strings.Contains(got.errOut, "event b was no longer ours") {
 		t.Errorf("it wrote %+v", got)
 	}
 	if got := api.requests()[1]; got != `POST /v1/inbox/ack {"claim":"c","ids":["a","b"]}` {

@@ -96,7 +96,7 @@ func TestByteOrderMarks(t *testing.T) {
 		}
 	}
 	api := newFakeAPI(t, answerAll)
-	api.run(t, "", "send", "a", "\ufeff1").failsWith(t, "the payload is not JSON")
+	api.run(t, "", "send", "a", "\ufeff1").failsWith(t, "the payload must be JSON")
 }
 
 // The answer of another server is no success, whatever the command is.
