@@ -7,19 +7,20 @@ import (
 	"strings"
 )
 
-// ErrForeign says that a success was answered in a form that no triggerd has:
-// for example, if BaseURL is that of another server. Nothing follows from it
-// about what was asked for.
+// ErrForeign is returned if a successful answer does not have the form of a
+// triggerd answer, for example because BaseURL is the URL of another server. It
+// says nothing about the result of the call.
 var ErrForeign = errors.New("not the answer of a triggerd")
 
-// complete is what an answer is read into.
+// complete is implemented by the types that an answer is decoded into.
 type complete interface {
-	// missing returns the name of a member that each such answer has and this
-	// one has not; "" if there is none.
+	// missing returns the name of a required member that the answer lacks, or
+	// "" if none is missing.
 	missing() string
 }
 
-// readAnswer reads an answer, and returns ErrForeign if it is none of triggerd's.
+// readAnswer decodes an answer. It returns ErrForeign if the answer is not one
+// of triggerd.
 func readAnswer[T complete](body []byte) (out T, err error) {
 	if err := json.Unmarshal(body, &out); err != nil {
 		var none T
@@ -32,7 +33,8 @@ func readAnswer[T complete](body []byte) (out T, err error) {
 	return out, nil
 }
 
-// unreadable says why JSON cannot be read, without the names of Go types.
+// unreadable describes why JSON cannot be decoded, without the names of Go
+// types.
 func unreadable(err error) string {
 	wrong, ok := errors.AsType[*json.UnmarshalTypeError](err)
 	switch {
@@ -44,7 +46,7 @@ func unreadable(err error) string {
 	return wrong.Field[strings.LastIndexByte(wrong.Field, '.')+1:] + " is a JSON " + wrong.Value
 }
 
-// unless returns the name if a member is not there.
+// unless returns name if there is false.
 func unless(there bool, name string) string {
 	if there {
 		return ""

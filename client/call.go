@@ -16,22 +16,22 @@ import (
 	"unicode"
 )
 
-// request is one call, as it goes out at each try.
+// request is one call, as it is sent at each try.
 type request struct {
 	method string
 	path   string // escaped, with its query
 	header http.Header
 	body   []byte
-	once   bool // not sent again where the server may have done it
+	once   bool // do not send it again if the server may have done it
 }
 
-// answer is a success.
+// answer is a successful answer.
 type answer struct {
 	header http.Header
 	body   []byte
 }
 
-// call makes a call with a body, if there is one, and reads the answer.
+// call makes a call with an optional body, and decodes the answer.
 func call[T complete](ctx context.Context, c *Client, req request, in any) (out T, err error) {
 	if in != nil {
 		if req.body, err = encode(in); err != nil {
@@ -49,7 +49,7 @@ func call[T complete](ctx context.Context, c *Client, req request, in any) (out 
 	return out, nil
 }
 
-// create makes a call that creates something, but never twice.
+// create makes a call that creates something at most once.
 func create[T complete](ctx context.Context, c *Client, path string, in any) (T, error) {
 	req := request{method: http.MethodPost, path: path}
 	req.set("Idempotency-Key", rand.Text())
@@ -71,7 +71,7 @@ func (c *Client) delete(ctx context.Context, path string) error {
 	return err
 }
 
-// foreign names the call whose answer is none of triggerd's.
+// foreign adds the name of the call to an error about its answer.
 func (r *request) foreign(err error) error {
 	return fmt.Errorf("triggerd: %s %s: %w", r.method, r.path, err)
 }
@@ -83,7 +83,7 @@ func (r *request) set(name, value string) {
 	r.header.Set(name, value)
 }
 
-// again reports whether a call may be tried once more after err.
+// again reports whether a call may be retried after err.
 func (r *request) again(err error) bool {
 	switch status := statusOf(err); {
 	case status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable || IsCode(err, CodeRequestTimeout):
@@ -100,22 +100,22 @@ func (r *request) again(err error) bool {
 	return !r.once || unsent(err)
 }
 
-// unsent reports whether err says that there was no connection to send on.
+// unsent reports whether err means that no connection was made.
 func unsent(err error) bool {
 	op, ok := errors.AsType[*net.OpError](err)
 	return ok && op.Op == "dial"
 }
 
-// do makes a call, and repeats it where that helps and may be.
+// do makes a call, and retries it if that may help and is safe.
 func (c *Client) do(ctx context.Context, req request) (answer, error) {
-	unsure := false // whether a try may have been done, for all that we know
+	unsure := false // whether an earlier try may have been done
 	for try := 0; ; try++ {
 		res, err := c.try(ctx, req)
 		if err == nil {
 			return res, nil
 		}
 		if unsure && req.method == http.MethodDelete && statusOf(err) == http.StatusNotFound {
-			return answer{}, nil // that try has done it
+			return answer{}, nil // the earlier try did it
 		}
 		if ctx.Err() != nil || try >= c.retries() || !req.again(err) {
 			return answer{}, doubted(err, unsure)
@@ -130,7 +130,7 @@ func (c *Client) do(ctx context.Context, req request) (answer, error) {
 // maxAnswer bounds what is read of an answer, in bytes.
 const maxAnswer = 512 << 20
 
-// try makes a call once, and reads the answer to its end.
+// try makes a call once, and reads the whole answer.
 func (c *Client) try(ctx context.Context, req request) (answer, error) {
 	res, err := c.send(ctx, req)
 	if err != nil {
@@ -144,7 +144,8 @@ func (c *Client) try(ctx context.Context, req request) (answer, error) {
 	return answer{res.Header, body}, nil
 }
 
-// readUpTo reads all there is; errHuge if that is more than some bytes.
+// readUpTo reads everything from r. It returns errHuge if that is more than
+// most bytes.
 func readUpTo(most int64, r io.Reader) ([]byte, error) {
 	body, err := io.ReadAll(io.LimitReader(r, most+1))
 	if err == nil && int64(len(body)) > most {
@@ -158,7 +159,7 @@ var (
 	errUnsendable = errors.New("triggerd: no request can be made")
 )
 
-// send sends a request. An answer that is no success is an error.
+// send sends a request. It returns an error for an unsuccessful answer.
 func (c *Client) send(ctx context.Context, req request) (*http.Response, error) {
 	r, err := c.build(ctx, req)
 	if err != nil {
@@ -172,7 +173,7 @@ func (c *Client) send(ctx context.Context, req request) (*http.Response, error) 
 		return res, nil
 	}
 	defer res.Body.Close()
-	body, _ := io.ReadAll(io.LimitReader(res.Body, 1<<20)) // the status is what counts
+	body, _ := io.ReadAll(io.LimitReader(res.Body, 1<<20)) // the status is enough
 	return nil, readError(res, body, c.clock())
 }
 

@@ -1,21 +1,26 @@
-// Package client speaks the API /v1 of triggerd: it posts events, reads them
-// back, works off the inbox, and looks after webhooks, replays, event types,
-// keys and organizations. It needs nothing but the standard library.
+// Package client is a client of triggerd's API /v1. It posts events, reads them
+// back, consumes the inbox, and manages webhooks, replays, event types, keys
+// and organizations. It needs only the standard library.
 //
-// A [Client] is a struct whose fields are set before its first use, as those of
+// For example:
+//
+//	c := &client.Client{BaseURL: "https://triggerd.example.com", Key: key}
+//	accepted, err := c.PostEvent(ctx, client.EventInput{Type: "user.created", Payload: payload})
+//
+// A [Client] is a struct whose fields are set before its first use, like
 // [net/http.Client]. It has one method for each route; the openapi.yaml of the
-// server says what each route means. Inputs leave out what is zero, so that the
-// server's default holds; where zero itself means something, the member is a
-// pointer, and in a change (PATCH) an [Opt], which tells unchanged, null and
-// value apart. In answers, null is the zero value: a zero [time.Time], 0, "".
-// Spans of time are numbers of seconds, with decimals where wanted, and have
+// server describes the routes. Zero fields of an input are left out, so that
+// the server uses its default. If zero itself has a meaning, the field is a
+// pointer, and in a change (PATCH) an [Opt], which distinguishes unchanged,
+// null and a value. In answers, null is the zero value: a zero [time.Time], 0,
+// "". Durations are numbers of seconds, with decimals if needed, and have
 // Seconds in their names.
 //
-// Payloads are [encoding/json.RawMessage], and go through byte for byte in both
-// directions: no space, escape or digit in them is changed. All other strings
-// must be UTF-8: a call with one that is not fails before anything is sent.
+// Payloads are [encoding/json.RawMessage], and are sent and returned byte for
+// byte: no space, escape or digit in them is changed. All other strings must be
+// UTF-8: a call with any other string fails before anything is sent.
 //
-// What is listed comes as an iterator that asks for one page after the other:
+// Lists are iterators that fetch one page after the other:
 //
 //	for event, err := range c.Events(ctx, client.EventQuery{Status: client.StatusFailed}) {
 //		if err != nil {
@@ -24,13 +29,14 @@
 //		fmt.Println(event.ID, event.Type)
 //	}
 //
-// An answer that is no success is an [*Error], with a code to tell them apart
-// ([IsCode]). A success that no triggerd answers so is [ErrForeign]. Answers 429, 502, 503 and 504 and network errors are tried again,
-// see [Client.Retries]; what creates something carries a key by which the
-// server knows the second try, so that it makes nothing twice.
+// An unsuccessful answer is an [*Error], whose code tells errors apart
+// ([IsCode]). A successful answer that is not one of triggerd is [ErrForeign].
+// Answers 429, 502, 503 and 504 and network errors are retried, see
+// [Client.Retries]. A call that creates something carries a key by which the
+// server recognizes a retry, so that it creates nothing twice.
 //
-// The other side is here, too: a [Verifier] checks that a delivery which has
-// come in by a webhook is triggerd's, and [Sign] makes such a signature.
+// The package also has the receiver's side: a [Verifier] checks that a delivery
+// to a webhook comes from triggerd, and [Sign] makes such a signature.
 package client
 
 import (
@@ -40,47 +46,48 @@ import (
 	"time"
 )
 
-// DefaultRetries is how often a call is tried again if [Client.Retries] is 0.
+// DefaultRetries is the number of retries if [Client.Retries] is 0.
 const DefaultRetries = 4
 
-// Client speaks to one server, with one key. Its fields are set before its
-// first use; then it may be used concurrently. It must not be copied.
+// Client talks to one server with one key. Its fields must be set before its
+// first use; after that it is safe for concurrent use. It must not be copied.
 type Client struct {
-	// BaseURL is the server, as "https://triggerd.example.com": http or https,
-	// and a path before /v1 if a proxy adds one.
+	// BaseURL is the server, for example "https://triggerd.example.com": http
+	// or https, and a path before /v1 if a proxy adds one.
 	BaseURL string
 
-	// Key is an organization's API key (sk_…), or the operator's token.
-	// It is sent as Authorization: Bearer; nothing is sent if it is empty.
+	// Key is an organization's API key (sk_…), or the operator's token. It is
+	// sent as Authorization: Bearer. If it is empty, no key is sent.
 	Key string
 
-	// OrganizationID is the id of the organization in which the operator acts, if
-	// Key is the operator's token; 0 for none. It is sent as the header
+	// OrganizationID is the id of the organization in which the operator acts,
+	// if Key is the operator's token; 0 means none. It is sent in the header
 	// Triggerd-Organization, which the operator's own routes ignore.
 	OrganizationID int64
 
-	// HTTP sends the requests. Nil is one of the client's own: it follows no
-	// redirects, and waits 10 s for a connection and 60 s for the head of an
-	// answer. A Timeout of one given here cuts [Client.StreamInbox], too, which
-	// then connects again.
+	// HTTP sends the requests. If it is nil, the client uses its own: it
+	// follows no redirects, and waits 10 s for a connection and 60 s for the
+	// headers of an answer. A Timeout set here also cuts [Client.StreamInbox],
+	// which then reconnects.
 	HTTP *http.Client
 
-	// Retries is how often a call is tried again: 0 for DefaultRetries, less for
-	// never. The pauses are random: 125 to 250 ms before the first, and double
-	// that before each next one, up to 10 s. They are as long as the answer's
-	// Retry-After where that is longer. A pause that is over two minutes, or
-	// longer than the context lasts, is not waited for: the call fails at once.
+	// Retries is the number of retries of a call: 0 means DefaultRetries, a
+	// negative number none. The pauses are random: 125 to 250 ms before the
+	// first retry, and twice as long before each further one, up to 10 s. If
+	// the answer's Retry-After is longer, it is used instead. If a pause is
+	// over two minutes, or longer than the context lasts, the call fails at
+	// once.
 	Retries int
 
-	// UserAgent is sent as such; "triggerd-client" if it is empty.
+	// UserAgent is sent as User-Agent; the default is "triggerd-client".
 	UserAgent string
 
-	now  func() time.Time // nil: the clock
+	now  func() time.Time // nil: the real clock
 	once sync.Once
-	own  *http.Client // made if HTTP is nil
+	own  *http.Client // created if HTTP is nil
 }
 
-// CloseIdleConnections closes the connections that wait for another call.
+// CloseIdleConnections closes idle connections.
 func (c *Client) CloseIdleConnections() { c.http().CloseIdleConnections() }
 
 func (c *Client) http() *http.Client {
@@ -108,7 +115,7 @@ func (c *Client) http() *http.Client {
 
 func (c *Client) clock() time.Time { return clock(c.now) }
 
-// clock reads the clock of a test, or the real one.
+// clock reads now, or the real clock if now is nil.
 func clock(now func() time.Time) time.Time {
 	if now != nil {
 		return now()

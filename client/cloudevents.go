@@ -7,15 +7,15 @@ import (
 	"net/http"
 )
 
-// PostCloudEvent posts an event in the structured form of CloudEvents 1.0 (JSON),
-// byte for byte. Its source and id together are its dedup id.
+// PostCloudEvent posts an event in the structured form of CloudEvents 1.0
+// (JSON), byte for byte. Its source and id together are its dedup id.
 func (c *Client) PostCloudEvent(ctx context.Context, event json.RawMessage) (Accepted, error) {
 	return postCloudEvents[Accepted](ctx, c, "application/cloudevents+json", array{event})
 }
 
 // PostCloudEvents posts up to [MaxBatch] events as a batch of CloudEvents 1.0,
-// and gives a verdict for each, in their order, as [Client.PostEvents]. It posts
-// none again because it is unavailable.
+// and returns a verdict for each, in their order, like [Client.PostEvents]. It
+// does not post unavailable events again.
 func (c *Client) PostCloudEvents(ctx context.Context, events []json.RawMessage) ([]Verdict, error) {
 	if len(events) == 0 {
 		return nil, nil

@@ -10,9 +10,9 @@ import (
 	"time"
 )
 
-// encode writes v as JSON, without the escapes for HTML. What writes itself is
-// taken as it is: encoding/json would compact it. An error if a string is not
-// UTF-8.
+// encode encodes v as JSON, without the escapes for HTML. A
+// [encoding/json.Marshaler] is copied unchanged, because encoding/json would
+// compact it. It returns an error if a string is not UTF-8.
 func encode(v any) ([]byte, error) {
 	if m, ok := v.(json.Marshaler); ok {
 		return m.MarshalJSON()
@@ -29,9 +29,9 @@ func encode(v any) ([]byte, error) {
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
 }
 
-// splice writes the struct v as an object, and adds a last member, the bytes of
-// whose value are those of raw; white space around it is not part of a value.
-// Without a value there is no member.
+// splice encodes the struct v as an object, and adds a last member with the
+// bytes of raw as its value, without white space around it. If raw is empty, it
+// adds no member.
 func splice(v any, name string, raw json.RawMessage) ([]byte, error) {
 	b, err := encode(v)
 	value := bytes.Trim(raw, " \t\r\n")
@@ -49,7 +49,7 @@ func splice(v any, name string, raw json.RawMessage) ([]byte, error) {
 	return append(append(b, value...), '}'), nil
 }
 
-// query gathers parameters of a query, and leaves out what is zero.
+// query collects query parameters, and leaves out zero values.
 type query url.Values
 
 func (q query) text(name, value string) {
@@ -70,7 +70,7 @@ func (q query) time(name string, value time.Time) {
 	}
 }
 
-// on is a path with the query.
+// on returns the path with the query.
 func (q query) on(path string) string {
 	if len(q) == 0 {
 		return path
@@ -78,5 +78,5 @@ func (q query) on(path string) string {
 	return path + "?" + url.Values(q).Encode()
 }
 
-// under is a path with one more element, an id or a name.
+// under returns the path with one more element, an id or a name.
 func under(path string, id any) string { return path + "/" + url.PathEscape(fmt.Sprint(id)) }

@@ -11,19 +11,19 @@ import (
 	"unicode/utf8"
 )
 
-// The codes of problems, by which [IsCode] tells errors apart.
+// The codes of problems, which [IsCode] tests.
 const (
 	CodeInvalidJSON           = "invalid_json"           // 400: the body is not JSON
 	CodeInvalidParameter      = "invalid_parameter"      // 400: a query parameter or an id in the path
-	CodeInvalidCursor         = "invalid_cursor"         // 400: of another query or organization
-	CodeUnauthorized          = "unauthorized"           // 401: no key, or a wrong, expired or revoked one
-	CodeMissingScope          = "missing_scope"          // 403: the key may not do that
-	CodeAddressNotAllowed     = "address_not_allowed"    // 403: the key does not hold from this address
-	CodeOrganizationSuspended = "organization_suspended" // 403: all that an organization may do is ask who it is
-	CodeNotFound              = "not_found"              // 404: there is none, or it is another organization's
+	CodeInvalidCursor         = "invalid_cursor"         // 400: the cursor belongs to another query or organization
+	CodeUnauthorized          = "unauthorized"           // 401: the key is missing, wrong, expired or revoked
+	CodeMissingScope          = "missing_scope"          // 403: the key lacks the scope
+	CodeAddressNotAllowed     = "address_not_allowed"    // 403: the key may not be used from this address
+	CodeOrganizationSuspended = "organization_suspended" // 403: a suspended organization may only call Me
+	CodeNotFound              = "not_found"              // 404: it does not exist, or belongs to another organization
 	CodeMethodNotAllowed      = "method_not_allowed"     // 405
 	CodeRequestTimeout        = "request_timeout"        // 408: the body did not arrive in time, and nothing was done
-	CodeConflict              = "conflict"               // 409: the thing's state does not allow that
+	CodeConflict              = "conflict"               // 409: the state of the resource does not allow it
 	CodeBodyTooLarge          = "body_too_large"         // 413
 	CodeURITooLong            = "uri_too_long"           // 414
 	CodeUnsupportedMediaType  = "unsupported_media_type" // 415
@@ -35,33 +35,33 @@ const (
 	CodeUnavailable           = "unavailable"            // 503: see RetryAfter
 )
 
-// Error is an answer that is no success: a problem by RFC 9457. Status alone
-// is certain: an answer that is none of triggerd's own, but a proxy's in front
-// of it, has no Code, and the beginning of its text, if it is one, as Detail.
+// Error is an unsuccessful answer: a problem according to RFC 9457. Only Status
+// is always set: the answer of a proxy in front of triggerd has no Code, and
+// the beginning of its text, if it is text, as Detail.
 type Error struct {
-	Type   string       `json:"type,omitzero"`   // a URI that names the kind of problem
-	Title  string       `json:"title,omitzero"`  // what Code means, the same each time
+	Type   string       `json:"type,omitzero"`   // a URI that names the type of the problem
+	Title  string       `json:"title,omitzero"`  // the meaning of Code, the same each time
 	Status int          `json:"status"`          // of the HTTP answer
 	Code   string       `json:"code,omitzero"`   // CodeInvalidJSON, …
-	Detail string       `json:"detail,omitzero"` // what is wrong this time
-	Errors []FieldError `json:"errors,omitzero"` // which members or parameters are wrong, where known
+	Detail string       `json:"detail,omitzero"` // description of this error
+	Errors []FieldError `json:"errors,omitzero"` // invalid members or parameters, if known
 
-	// EventID is the first event with the dedup id, of CodePayloadDiffers.
+	// EventID is the first event with the dedup id, for CodePayloadDiffers.
 	EventID string `json:"event_id,omitzero"`
-	// RetryAfter is how long the server asks to wait, at 429 and 503; 0 if it
-	// does not.
+	// RetryAfter is the time to wait that the server requests, at 429 and 503;
+	// 0 if it requests none.
 	RetryAfter time.Duration `json:"-"`
 }
 
-// FieldError is what is wrong with one member of a body or one parameter of a
-// query; a warning has the same shape.
+// FieldError describes an error in one member of a body or one parameter of a
+// query. A warning has the same form.
 type FieldError struct {
 	Detail    string `json:"detail"`
 	Pointer   string `json:"pointer,omitzero"`   // of a member: "#/url" (RFC 6901, as a URI fragment)
 	Parameter string `json:"parameter,omitzero"` // of a query: "limit"
 }
 
-// Error tells all that is known, in one line.
+// Error returns all known details in one line.
 func (e *Error) Error() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "triggerd: %d", e.Status)
@@ -79,32 +79,33 @@ func (e *Error) Error() string {
 	return b.String()
 }
 
-// IsCode reports whether err is an [*Error], or wraps one, with that code.
+// IsCode reports whether err is an [*Error], or wraps one, with the given code.
 func IsCode(err error, code string) bool {
 	e, ok := errors.AsType[*Error](err)
 	return ok && e.Code == code
 }
 
-// IsRefused reports whether err says that the server has refused the call, and
-// so that nothing of what it asked for was done: an answer 4xx to all its tries.
-// It is false if there was a try whose answer is not known.
+// IsRefused reports whether err means that the server refused the call and did
+// nothing: all tries were answered with 4xx. It returns false if the answer to
+// any try is unknown.
 func IsRefused(err error) bool {
 	if _, ok := errors.AsType[*doubtError](err); ok {
 		return false
 	}
 	status := statusOf(err)
-	if status == http.StatusRequestTimeout { // else it is a proxy's, which may have sent the request on
+	if status == http.StatusRequestTimeout { // otherwise a proxy sent it, which may have forwarded the request
 		return IsCode(err, CodeRequestTimeout)
 	}
 	return status >= 400 && status <= 499
 }
 
-// doubtError is the error of the last try, after one that may have been done.
+// doubtError is the error of the last try, after an earlier try that may have
+// been done.
 type doubtError struct{ error }
 
 func (e *doubtError) Unwrap() error { return e.error }
 
-// doubted marks the error of a call in which a try may have been done.
+// doubted marks the error of a call of which an earlier try may have been done.
 func doubted(err error, unsure bool) error {
 	if !unsure {
 		return err
@@ -112,7 +113,7 @@ func doubted(err error, unsure bool) error {
 	return &doubtError{err}
 }
 
-// statusOf is the status of an [*Error], 0 of any other.
+// statusOf returns the status of an [*Error], 0 for any other error.
 func statusOf(err error) int {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e.Status
@@ -120,10 +121,10 @@ func statusOf(err error) int {
 	return 0
 }
 
-// maxText is how much of a text that is no problem is shown, in bytes.
+// maxText is the maximum number of bytes shown of a text that is not a problem.
 const maxText = 300
 
-// readError reads an answer that is no success.
+// readError decodes an unsuccessful answer.
 func readError(res *http.Response, body []byte, now time.Time) *Error {
 	e := &Error{}
 	kind, _, _ := mime.ParseMediaType(res.Header.Get("Content-Type"))

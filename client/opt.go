@@ -2,9 +2,8 @@ package client
 
 import "encoding/json"
 
-// Opt is a member of a change (PATCH) that need not be there. The zero Opt
-// leaves the member as it is, [Set] gives it a value, and [Null] puts it back to
-// its default.
+// Opt is an optional member of a change (PATCH). The zero Opt leaves the member
+// unchanged, [Set] sets it to a value, and [Null] resets it to its default.
 type Opt[T any] struct {
 	value T
 	state optState
@@ -18,13 +17,13 @@ const (
 	present
 )
 
-// Set is an Opt with a value, which may be the zero value.
+// Set returns an Opt with a value, which may be the zero value.
 func Set[T any](value T) Opt[T] { return Opt[T]{value, present} }
 
-// Null is an Opt that is null: the default again.
+// Null returns an Opt that is null, which resets a member to its default.
 func Null[T any]() Opt[T] { return Opt[T]{state: null} }
 
-// Get gives the value, and whether there is one.
+// Get returns the value, and whether there is one.
 func (o Opt[T]) Get() (T, bool) { return o.value, o.state == present }
 
 // IsNull reports whether it is null, which is not the same as absent.
@@ -33,7 +32,7 @@ func (o Opt[T]) IsNull() bool { return o.state == null }
 // IsZero reports whether it is absent, for encoding/json's omitzero.
 func (o Opt[T]) IsZero() bool { return o.state == absent }
 
-// MarshalJSON writes the value, or null.
+// MarshalJSON encodes the value, or null.
 func (o Opt[T]) MarshalJSON() ([]byte, error) {
 	if o.state != present {
 		return []byte("null"), nil
@@ -41,7 +40,7 @@ func (o Opt[T]) MarshalJSON() ([]byte, error) {
 	return encode(o.value)
 }
 
-// UnmarshalJSON reads a value, or null.
+// UnmarshalJSON decodes a value, or null.
 func (o *Opt[T]) UnmarshalJSON(data []byte) error {
 	if string(data) == "null" {
 		*o = Null[T]()

@@ -8,32 +8,32 @@ import (
 )
 
 // Page is a part of a list. It may be short, even empty, and still not be the
-// last: that is the one whose NextCursor is empty.
+// last: the last page has an empty NextCursor.
 type Page[T any] struct {
 	Data       []T    `json:"data"`
-	NextCursor string `json:"next_cursor"` // where the next page begins; "" if there is none
+	NextCursor string `json:"next_cursor"` // cursor of the next page; "" at the end
 }
 
-// errCursor stops at a server that would be asked for ever.
+// errCursor stops an endless iteration over the same page.
 var errCursor = errors.New("triggerd: the server gave the cursor of a page as that of the next")
 
-// maxLimit is the largest page there is.
+// maxLimit is the largest page size.
 const maxLimit = 100
 
-// getPage asks for one page.
+// getPage fetches one page.
 func getPage[T any](ctx context.Context, c *Client, path string, q query, cursor string) (Page[T], error) {
 	q.text("cursor", cursor)
 	return get[Page[T]](ctx, c, q.on(path))
 }
 
-// listPage asks for one page of a list that has no filters.
+// listPage fetches one page of a list without filters.
 func listPage[T any](ctx context.Context, c *Client, path string, limit int, cursor string) (Page[T], error) {
 	q := query{}
 	q.number("limit", int64(limit))
 	return getPage[T](ctx, c, path, q, cursor)
 }
 
-// all goes through all pages. An error comes last.
+// all iterates over all pages. An error comes last.
 func all[T any](fetch func(cursor string) (Page[T], error)) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		var none T
@@ -58,12 +58,12 @@ func all[T any](fetch func(cursor string) (Page[T], error)) iter.Seq2[T, error] 
 	}
 }
 
-// get asks for one thing.
+// get fetches one resource.
 func get[T complete](ctx context.Context, c *Client, path string) (T, error) {
 	return call[T](ctx, c, request{method: http.MethodGet, path: path}, nil)
 }
 
-// list is an answer that is a list as a whole.
+// list is an answer that contains a whole list.
 type list[T any] struct {
 	Data []T `json:"data"`
 }

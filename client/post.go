@@ -12,26 +12,26 @@ import (
 	"strconv"
 )
 
-// MaxBatch is how many events one request can have.
+// MaxBatch is the maximum number of events in one request.
 const MaxBatch = 1000
 
-// What becomes of an event that is posted.
+// The statuses of a posted event.
 const (
-	PostAccepted    = "accepted"    // it is committed
-	PostDuplicate   = "duplicate"   // its dedup id is known
+	PostAccepted    = "accepted"    // the event is committed
+	PostDuplicate   = "duplicate"   // its dedup id is already known
 	PostRejected    = "rejected"    // it can never be accepted, see Problem
-	PostUnavailable = "unavailable" // it may be accepted another time, or be already, see Problem
+	PostUnavailable = "unavailable" // it may be accepted later, or already be stored, see Problem
 )
 
-// Accepted says what became of an event.
+// Accepted is the result of posting an event.
 type Accepted struct {
 	Status         string       `json:"status"`                   // PostAccepted or PostDuplicate
 	ID             string       `json:"id"`                       // of the event; of the first, for a duplicate
-	PayloadMatches *bool        `json:"payload_matches,omitzero"` // for a duplicate: whether it has the first one's payload
-	Warnings       []FieldError `json:"warnings,omitzero"`        // where the type's schema does not allow it, of ModeWarn
+	PayloadMatches *bool        `json:"payload_matches,omitzero"` // for a duplicate: whether it has the payload of the first event
+	Warnings       []FieldError `json:"warnings,omitzero"`        // violations of the type's schema, in ModeWarn
 }
 
-// Verdict says what became of one event of several.
+// Verdict is the result of posting one of several events.
 type Verdict struct {
 	Index          int          `json:"index"`                    // of the event, from 0
 	Status         string       `json:"status"`                   // PostAccepted, …
@@ -41,14 +41,13 @@ type Verdict struct {
 	Problem        *Error       `json:"problem,omitzero"`         // of PostRejected and PostUnavailable
 }
 
-// PostEvent posts an event. Without an error it is committed, and is, or will
-// be, delivered; a duplicate was so before.
+// PostEvent posts an event. If it returns no error, the event is committed, and
+// is or will be delivered; a duplicate was committed before.
 //
-// An event without a dedup id gets a random one of the client's, the same at
-// all tries of this call, so that a try which is repeated because its answer was
-// lost makes no second event. If the call fails in the end, the event may be
-// stored all the same, unless the error [IsRefused]: whoever wants to post it
-// again in another call has to give it a DedupID.
+// An event without a dedup id gets a random one, the same for all tries of this
+// call, so a retry after a lost answer creates no second event. If the call
+// fails, the event may still be stored, unless the error [IsRefused]. To post
+// it again in another call, set a DedupID.
 func (c *Client) PostEvent(ctx context.Context, in EventInput) (Accepted, error) {
 	req := request{method: http.MethodPost, path: eventsPath}
 	if in.DedupID == "" {
@@ -56,19 +55,19 @@ func (c *Client) PostEvent(ctx context.Context, in EventInput) (Accepted, error)
 	}
 	accepted, err := call[Accepted](ctx, c, req, in)
 	if in.DedupID == "" && accepted.Status == PostDuplicate {
-		accepted.Status, accepted.PayloadMatches = PostAccepted, nil // an earlier try's
+		accepted.Status, accepted.PayloadMatches = PostAccepted, nil // this is the answer to an earlier try
 	}
 	return accepted, err
 }
 
 // PostEvents posts up to [MaxBatch] events, of 8 MiB together, in one request,
-// and gives a verdict for each, in their order. Each stands for itself: some can
-// be accepted and others rejected, which is no error. An error says that there
-// is no verdict on any; they may be stored all the same, unless it [IsRefused].
+// and returns a verdict for each, in their order. Some can be accepted and
+// others rejected; this is not an error. An error means that there are no
+// verdicts; the events may still be stored, unless it [IsRefused].
 //
-// Events without a dedup id get one, as in [Client.PostEvent]. Those that are
-// unavailable are posted again as often as a call is; where one still is in the
-// end, it may be stored or not, as after an error.
+// Events without a dedup id get one, as in [Client.PostEvent]. Unavailable
+// events are posted again as often as a call is retried. An event that is still
+// unavailable then may or may not be stored, as after an error.
 func (c *Client) PostEvents(ctx context.Context, events []EventInput) ([]Verdict, error) {
 	if len(events) == 0 {
 		return nil, nil
@@ -90,10 +89,10 @@ func (c *Client) PostEvents(ctx context.Context, events []EventInput) ([]Verdict
 	return b.postAll(ctx)
 }
 
-// PostEventLines is [Client.PostEvents] for events that are JSON already, as the
-// server takes them, each on one line. They go out byte for byte, so that the
-// server reads what the caller has, and rejects what is wrong; but an object
-// without a dedup_id gets one.
+// PostEventLines is like [Client.PostEvents] for events that are already
+// encoded as JSON in the form that the server accepts, each on one line. They
+// are sent byte for byte, so the server sees the caller's input and rejects
+// invalid events; but an object without a dedup_id gets one.
 func (c *Client) PostEventLines(ctx context.Context, lines [][]byte) ([]Verdict, error) {
 	if len(lines) == 0 {
 		return nil, nil
@@ -111,8 +110,8 @@ func (c *Client) PostEventLines(ctx context.Context, lines [][]byte) ([]Verdict,
 	return b.postAll(ctx)
 }
 
-// identified returns an event with a dedup id if it has none, and whether it has
-// got this one. What cannot be read as an object is returned as it is.
+// identified returns an event with the dedup id if it has none, and whether the
+// id was added. It returns an event that is not an object unchanged.
 func identified(event []byte, id string) (with []byte, own bool) {
 	if event[0] != '{' || !json.Valid(event) {
 		return event, false
@@ -140,23 +139,23 @@ func identified(event []byte, id string) (with []byte, own bool) {
 	return append([]byte(member), event[1:]...), true
 }
 
-// batch is events that are posted together.
+// batch is a set of events that are posted together.
 type batch struct {
 	client *Client
-	key    string   // begins the dedup ids that are made here
+	key    string   // prefix of generated dedup ids
 	bodies [][]byte // the events, encoded
-	own    []bool   // which of them have a dedup id that was made here
-	array  bool     // post an array, since a payload spreads over lines and is to stay as it is
+	own    []bool   // which of them have a generated dedup id
+	array  bool     // post an array, because a payload has several lines and must stay unchanged
 }
 
 func newBatch(c *Client, size int) *batch {
 	return &batch{client: c, key: rand.Text() + "#", bodies: make([][]byte, size), own: make([]bool, size)}
 }
 
-// id returns the dedup id of an event that has none.
+// id returns the dedup id for an event without one.
 func (b *batch) id(i int) string { return b.key + strconv.Itoa(i) }
 
-// postAll posts the events, and those again that are unavailable.
+// postAll posts the events, and posts unavailable ones again.
 func (b *batch) postAll(ctx context.Context) ([]Verdict, error) {
 	verdicts, err := b.post(ctx, b.bodies)
 	for try := 0; err == nil && try < b.client.retries(); try++ {
@@ -166,18 +165,18 @@ func (b *batch) postAll(ctx context.Context) ([]Verdict, error) {
 	}
 	for i := range verdicts {
 		if v := &verdicts[i]; b.own[i] && v.Status == PostDuplicate {
-			v.Status, v.PayloadMatches = PostAccepted, nil // an earlier try's
+			v.Status, v.PayloadMatches = PostAccepted, nil // this is the answer to an earlier try
 		}
 	}
 	return verdicts, err
 }
 
-// errStillOpen stands for verdicts that are not final.
+// errStillOpen means that some verdicts are not final.
 var errStillOpen = errors.New("triggerd: some events are unavailable")
 
-// postAgain posts those that are unavailable once more, and puts their verdicts
-// in place. It reports whether there were any and that has worked: where it has
-// not, their verdicts stay.
+// postAgain posts unavailable events once more, and replaces their verdicts. It
+// reports whether there were any and the call succeeded; if it failed, their
+// verdicts stay.
 func (b *batch) postAgain(ctx context.Context, verdicts []Verdict, try int) bool {
 	var open [][]byte
 	var at []int
@@ -197,7 +196,7 @@ func (b *batch) postAgain(ctx context.Context, verdicts []Verdict, try int) bool
 	return err == nil
 }
 
-// post posts events in one request, a line each or as an array.
+// post posts events in one request, one per line or as an array.
 func (b *batch) post(ctx context.Context, events [][]byte) ([]Verdict, error) {
 	req := request{method: http.MethodPost, path: eventsPath}
 	if b.array {
@@ -235,7 +234,8 @@ func (b *batch) post(ctx context.Context, events [][]byte) ([]Verdict, error) {
 	return verdicts, nil
 }
 
-// checkVerdicts returns an error if verdicts are not those on some events.
+// checkVerdicts returns an error if the verdicts do not match the number of
+// events.
 func checkVerdicts(req *request, verdicts []Verdict, events int) error {
 	for i, verdict := range verdicts {
 		name := verdict.missing()
@@ -252,10 +252,10 @@ func checkVerdicts(req *request, verdicts []Verdict, events int) error {
 	return nil
 }
 
-// array is JSON values that are encoded.
+// array is a list of encoded JSON values.
 type array [][]byte
 
-// MarshalJSON writes them as they are.
+// MarshalJSON encodes them unchanged.
 func (a array) MarshalJSON() ([]byte, error) {
 	return append(append([]byte("["), bytes.Join(a, []byte(","))...), ']'), nil
 }

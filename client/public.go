@@ -5,8 +5,7 @@ import (
 	"net/http"
 )
 
-// OpenAPI gives the description of the API, as the server has it, in YAML. It
-// wants no key.
+// OpenAPI returns the server's OpenAPI description in YAML. It requires no key.
 func (c *Client) OpenAPI(ctx context.Context) ([]byte, error) {
 	req := request{method: http.MethodGet, path: "/openapi.yaml"}
 	req.set("Accept", "*/*")
@@ -14,14 +13,15 @@ func (c *Client) OpenAPI(ctx context.Context) ([]byte, error) {
 	return res.body, err
 }
 
-// Permission is what a server lets a sender of CloudEvents do.
+// Permission is what a server allows a sender of CloudEvents.
 type Permission struct {
-	Origin string // the sender that was asked for; "*": any
-	Rate   string // requests a minute; "*": any number
+	Origin string // the requested sender; "*": any
+	Rate   string // requests per minute; "*": any number
 }
 
-// Handshake asks whether a sender may post events, as the HTTP webhooks of
-// CloudEvents 1.0 do it (section 4, "Abuse protection"). It wants no key.
+// Handshake checks whether a sender may post events, according to the HTTP
+// webhooks of CloudEvents 1.0 (section 4, "Abuse protection"). It requires no
+// key.
 func (c *Client) Handshake(ctx context.Context, origin string) (Permission, error) {
 	req := request{method: http.MethodOptions, path: eventsPath}
 	req.set("WebHook-Request-Origin", origin)

@@ -11,19 +11,19 @@ import (
 	"time"
 )
 
-// MaxDelivery is the largest body of a delivery that is read, in bytes.
+// MaxDelivery is the maximum size of the body of a delivery, in bytes.
 const MaxDelivery = 10 << 20
 
 // Delivery is the body of a delivery in the format FormatStandard.
 type Delivery struct {
-	ID        string          `json:"id"` // the event's; the same if it comes again
+	ID        string          `json:"id"` // the event's id; the same for each repeat
 	Type      string          `json:"type"`
 	Timestamp time.Time       `json:"timestamp"` // when the event was accepted
 	Data      json.RawMessage `json:"data"`      // the payload, byte for byte
 }
 
-// ParseDelivery reads the body of a delivery in the format FormatStandard, which
-// is to be verified before.
+// ParseDelivery decodes the body of a delivery in the format FormatStandard.
+// Verify the body first.
 func ParseDelivery(body []byte) (Delivery, error) {
 	var d Delivery
 	if err := json.Unmarshal(body, &d); err != nil {
@@ -35,11 +35,10 @@ func ParseDelivery(body []byte) (Delivery, error) {
 	return d, nil
 }
 
-// Middleware lets those requests through to next alone that Verify finds
-// genuine, with the body to be read again. It answers others with 401, before
-// their body is read where the headers or the age are wrong; those with a body
-// over MaxDelivery with 413, and those whose body does not come to its end with
-// 400.
+// Middleware calls next only for requests that Verify accepts; next can read
+// the body again. It answers 401 to other requests, before it reads their body
+// if the headers or the age are wrong; 413 to those with a body over
+// MaxDelivery; and 400 to those with an incomplete body.
 func (v *Verifier) Middleware(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if err := v.verifyHeader(r.Header); err != nil {
@@ -59,17 +58,18 @@ func (v *Verifier) Middleware(next http.Handler) http.Handler {
 			http.Error(w, "not a genuine delivery", http.StatusUnauthorized)
 			return
 		}
-		r = r.WithContext(r.Context()) // a copy, which is ours to change
+		r = r.WithContext(r.Context()) // a copy, which may be changed
 		r.Body = io.NopCloser(bytes.NewReader(body))
 		r.ContentLength = int64(len(body))
 		next.ServeHTTP(w, r)
 	})
 }
 
-// Handler is a receiver: it verifies deliveries as Middleware does, and gives
-// them to receive. Where that gives nil, it answers 204, and the delivery is
-// done; where it gives an error, 500, and the delivery will come again. What is
-// genuine, but not of the format FormatStandard, is answered with 400.
+// Handler returns a receiver: it verifies deliveries like Middleware, and
+// passes them to receive. If receive returns nil, it answers 204, and the
+// delivery is done; if receive returns an error, it answers 500, and the
+// delivery will be retried. It answers 400 to a genuine delivery that does not
+// have the format FormatStandard.
 func (v *Verifier) Handler(receive func(context.Context, Delivery) error) http.Handler {
 	return v.Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body) // in memory

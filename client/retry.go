@@ -14,12 +14,12 @@ import (
 const (
 	minPause = 250 * time.Millisecond
 	maxPause = 10 * time.Second
-	maxWait  = 2 * time.Minute // what Retry-After may make of a pause
+	maxWait  = 2 * time.Minute // longest pause that Retry-After may cause
 )
 
-// pause is how long to wait after try, which is counted from 0, has failed, and
-// the server has asked to wait for a while, or not. It is random, so that many
-// clients do not come back at the same time.
+// pause returns the time to wait after the failed try number try, from 0; after
+// is the server's Retry-After, or 0. The pause is random, so that many clients
+// do not retry at the same time.
 func pause(try int, after time.Duration) time.Duration {
 	longest := maxPause
 	if try < 6 {
@@ -32,7 +32,7 @@ func pause(try int, after time.Duration) time.Duration {
 	return p
 }
 
-// afterOf is how long the server asks to wait, by its answer.
+// afterOf returns the Retry-After of an error, or 0.
 func afterOf(err error) time.Duration {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e.RetryAfter
@@ -40,8 +40,9 @@ func afterOf(err error) time.Duration {
 	return 0
 }
 
-// wait waits, and then gives nil. It gives the error of the last try where it is
-// no use to wait, and the context's beside it where that ends first.
+// wait waits for d and returns nil. It returns the error of the last try if
+// waiting is useless, joined with the context's error if the context ends
+// first.
 func (c *Client) wait(ctx context.Context, d time.Duration, last error) error {
 	deadline, ok := ctx.Deadline()
 	if d > maxWait || ok && deadline.Sub(c.clock()) < d {
@@ -53,7 +54,7 @@ func (c *Client) wait(ctx context.Context, d time.Duration, last error) error {
 	return nil
 }
 
-// sleep waits, or gives the context's error if that ends first.
+// sleep waits, or returns the context's error if the context ends first.
 func sleep(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -65,14 +66,14 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// maxRetryAfter bounds what is read of Retry-After, far above any use.
+// maxRetryAfter bounds Retry-After, far above any useful value.
 const maxRetryAfter = 365 * 24 * time.Hour
 
-// retryAfter reads Retry-After (RFC 9110, section 10.2.3), seconds or a date, as
-// the time to wait from now; 0 for what is neither.
+// retryAfter parses Retry-After (RFC 9110, section 10.2.3), seconds or a date,
+// and returns the time to wait from now; 0 if it is neither.
 func retryAfter(header string, now time.Time) time.Duration {
 	if header != "" && strings.Trim(header, "0123456789") == "" {
-		seconds, _ := strconv.ParseUint(header, 10, 64) // the largest that there is, where it is larger
+		seconds, _ := strconv.ParseUint(header, 10, 64) // the maximum, if it is larger
 		return time.Duration(min(seconds, uint64(maxRetryAfter/time.Second))) * time.Second
 	}
 	at, err := http.ParseTime(header)

@@ -26,12 +26,13 @@ var (
 	errVerify    = errors.New("triggerd: what verifies is a whsec_ or a whpk_")
 )
 
-// Sign makes the webhook-signature of a delivery, as triggerd does it (Standard
-// Webhooks 1.0, "Signature scheme"): over its webhook-id, its webhook-timestamp,
-// which is at in whole Unix seconds, and the very bytes of its body. A secret
-// whsec_… gives "v1," and HMAC-SHA256, a private key whsk_… gives "v1a," and
-// ed25519, both in base64. An error if the secret is neither, if the id is empty
-// or has a dot, or if the time is before 1970: no receiver may take that.
+// Sign returns the webhook-signature of a delivery, as triggerd makes it
+// (Standard Webhooks 1.0, "Signature scheme"). It signs the webhook-id, the
+// webhook-timestamp, which is at in whole Unix seconds, and the unmodified
+// bytes of the body. With a secret whsec_… it returns "v1," and HMAC-SHA256,
+// with a private key whsk_… it returns "v1a," and ed25519, both in base64. It
+// returns an error if the secret is neither, if the id is empty or has a dot,
+// or if the time is before 1970, because receivers must reject these.
 func Sign(secret, id string, at time.Time, body []byte) (string, error) {
 	timestamp := strconv.FormatInt(at.Unix(), 10)
 	if !signable(id, timestamp) {
@@ -55,14 +56,16 @@ func Sign(secret, id string, at time.Time, body []byte) (string, error) {
 	return "", errSign
 }
 
-// signable reports whether what is signed can be read in one way: the id ends
-// at the first dot, and the timestamp, which is plain digits, at the second.
+// signable reports whether the signed content can be parsed in only one way:
+// the id ends at the first dot, and the timestamp, which is plain digits, at
+// the second.
 func signable(id, timestamp string) bool {
 	digits := timestamp != "" && strings.Trim(timestamp, "0123456789") == "" && (timestamp[0] != '0' || timestamp == "0")
 	return digits && id != "" && !strings.Contains(id, ".")
 }
 
-// signed is what a signature is made over. Its parts must be signable.
+// signed returns the content that a signature covers. Its parts must be
+// signable.
 func signed(id, timestamp string, body []byte) []byte {
 	return append([]byte(id+"."+timestamp+"."), body...)
 }
@@ -73,7 +76,7 @@ func digest(key, content []byte) []byte {
 	return mac.Sum(nil)
 }
 
-// symmetricKey reads a whsec_….
+// symmetricKey parses a whsec_….
 func symmetricKey(secret string) ([]byte, error) {
 	raw, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(secret, symmetricPrefix))
 	if err != nil || len(raw) < 24 || len(raw) > 64 {
@@ -82,7 +85,7 @@ func symmetricKey(secret string) ([]byte, error) {
 	return raw, nil
 }
 
-// privateKey reads a whsk_….
+// privateKey parses a whsk_….
 func privateKey(secret string) (ed25519.PrivateKey, error) {
 	raw, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(secret, privatePrefix))
 	if err != nil || len(raw) != ed25519.SeedSize && len(raw) != ed25519.PrivateKeySize {
@@ -95,7 +98,7 @@ func privateKey(secret string) (ed25519.PrivateKey, error) {
 	return key, nil
 }
 
-// publicKey reads a whpk_….
+// publicKey parses a whpk_….
 func publicKey(secret string) (ed25519.PublicKey, error) {
 	raw, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(secret, publicPrefix))
 	if err != nil || len(raw) != ed25519.PublicKeySize {

@@ -12,32 +12,32 @@ import (
 // maxMessage bounds one message of a stream, in bytes: more than any event has.
 const maxMessage = 64 << 20
 
-// message is one of an event stream.
+// message is a message of an event stream.
 type message struct {
-	event string        // its name; "" for the usual
+	event string        // its name; "" for the default
 	data  []byte        // lines with \n between
-	id    string        // the last one that was given
-	retry time.Duration // the last one that was given
+	id    string        // the last id of the stream
+	retry time.Duration // the last retry of the stream
 }
 
-// messages reads an event stream as the HTML standard parses it (section 9.2.6,
-// "Interpreting an event stream"): lines end with \n, \r\n or \r, a colon begins
-// a comment, an empty line ends a message, one without data is none, and one
-// that the stream's end cuts is dropped.
+// messages parses an event stream according to the HTML standard (section
+// 9.2.6, "Interpreting an event stream"): lines end with \n, \r\n or \r, a
+// colon begins a comment, an empty line ends a message, a message without data
+// is ignored, and an incomplete message at the end of the stream is dropped.
 type messages struct {
 	r     *bufio.Reader
 	begun bool   // past the byte order mark
-	cr    bool   // the last line ended with \r, so a \n that follows belongs to it
+	cr    bool   // the last line ended with \r, so a following \n belongs to it
 	line  []byte // reused
-	size  int    // of the message so far
-	limit int    // of size
+	size  int    // of the current message
+	limit int    // maximum of size
 	id    string
 	retry time.Duration
 }
 
 func newMessages(r io.Reader) *messages { return &messages{r: bufio.NewReader(r), limit: maxMessage} }
 
-// next gives the next message; io.EOF at the end.
+// next returns the next message, or io.EOF at the end.
 func (s *messages) next() (message, error) {
 	var m message
 	var data []byte
@@ -75,7 +75,7 @@ func (s *messages) next() (message, error) {
 	}
 }
 
-// readLine gives a line without its end, valid until the next call.
+// readLine returns a line without its end, valid until the next call.
 func (s *messages) readLine() ([]byte, error) {
 	s.line = s.line[:0]
 	for {

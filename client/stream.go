@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// silence is how long a stream may say nothing; a server's heartbeats come
-// every 15 s.
+// silence is the maximum time without data on a stream; servers send a
+// heartbeat every 15 s.
 const silence = 45 * time.Second
 
 var (
@@ -22,16 +22,17 @@ var (
 	errSilent    = errors.New("triggerd: nothing came on the stream for 45 s")
 )
 
-// StreamInbox gives what is open in the inbox, and then what comes into it, as
-// it comes. It claims nothing. It begins 30 s before the event with the given
-// id, or with the oldest open one if that is empty.
+// StreamInbox yields the open events of the inbox, and then new ones as they
+// arrive. It claims nothing. It begins 30 s before the event with the given id,
+// or with the oldest open one if the id is empty.
 //
-// Each event comes at least once: tell repeats by the id. When the connection
-// is cut, or nothing was heard on it for 45 s, not even a heartbeat, another one
-// begins where it was; only as long as there never was a connection, this is
-// tried as often as any call. So the stream ends with the loop, or with an error,
-// which comes last: the context's, or one that another try does not help against,
-// for example CodeUnauthorized within 5 s of the key's end.
+// Each event is yielded at least once: detect repeats by the id. If the
+// connection is cut, or has been silent for 45 s, without even a heartbeat,
+// StreamInbox reconnects and continues. Only until the first connection
+// succeeds, the number of tries is limited as for any call. So the stream ends
+// with the loop, or with an error, which comes last: the context's, or one that
+// a retry cannot help, for example CodeUnauthorized within 5 s of the key's
+// end.
 func (c *Client) StreamInbox(ctx context.Context, lastEventID string) iter.Seq2[InboxEvent, error] {
 	return func(yield func(InboxEvent, error) bool) {
 		s := stream{client: c, last: lastEventID}
@@ -41,16 +42,17 @@ func (c *Client) StreamInbox(ctx context.Context, lastEventID string) iter.Seq2[
 	}
 }
 
-// stream is one that goes on over several connections.
+// stream is a stream that continues over several connections.
 type stream struct {
 	client    *Client
 	last      string        // the id of the last event
-	connected bool          // ever
+	connected bool          // at least once
 	heard     bool          // on this connection
-	retry     time.Duration // the pause that the server asks for, if it does
+	retry     time.Duration // the pause that the server requests, if any
 }
 
-// run follows one connection after the other, and gives the error of the end.
+// run uses one connection after the other, and returns the error that ended the
+// stream.
 func (s *stream) run(ctx context.Context, yield func(InboxEvent, error) bool) error {
 	req := request{method: http.MethodGet}
 	for try := 0; ; try++ {
@@ -104,7 +106,7 @@ func (s *stream) follow(ctx context.Context, yield func(InboxEvent, error) bool)
 		if err != nil {
 			return err
 		}
-		timer.Stop() // the loop may take its time
+		timer.Stop() // the loop body may take any time
 		if err := s.take(message, yield); err != nil {
 			return err
 		}
@@ -112,7 +114,7 @@ func (s *stream) follow(ctx context.Context, yield func(InboxEvent, error) bool)
 	}
 }
 
-// take hands a message to the loop.
+// take yields a message to the loop.
 func (s *stream) take(m message, yield func(InboxEvent, error) bool) error {
 	s.retry = min(m.retry, maxPause)
 	if m.event != "" && m.event != "message" {
@@ -128,11 +130,11 @@ func (s *stream) take(m message, yield func(InboxEvent, error) bool) error {
 	if !yield(event, nil) {
 		return errStopped
 	}
-	s.last = m.id // it was taken
+	s.last = m.id // the loop has handled it
 	return nil
 }
 
-// watched is what comes on a connection, which must not fall silent.
+// watched reads from a connection that must not stay silent.
 type watched struct {
 	body  io.Reader
 	s     *stream

@@ -12,13 +12,13 @@ import (
 	"unicode/utf8"
 )
 
-// textError says that a string of a call cannot be sent.
+// textError means that a string of a call cannot be sent.
 type textError struct {
-	name string // of the member, parameter or header
-	at   int    // the first byte that is wrong, from 1
+	name string // of a member, parameter or header
+	at   int    // the first invalid byte, from 1
 }
 
-// Error names the string, but does not show it: it may be a secret.
+// Error names the string, but does not show it, because it may be a secret.
 func (e *textError) Error() string {
 	return fmt.Sprintf("%s must be UTF-8; its byte %d is not", e.name, e.at)
 }
@@ -26,9 +26,9 @@ func (e *textError) Error() string {
 // Unwrap returns errUnsendable, so that the call is not tried again.
 func (e *textError) Unwrap() error { return errUnsendable }
 
-// checkText returns an error if a text is not UTF-8. It must not be sent:
-// encoding/json would replace what is wrong by U+FFFD, and so make one text of
-// two different ones, for example of two dedup ids.
+// checkText returns an error if a text is not UTF-8. It must not be sent,
+// because encoding/json would replace invalid bytes with U+FFFD, and so make
+// two different texts equal, for example two dedup ids.
 func checkText(name, text string) error {
 	if utf8.ValidString(text) {
 		return nil
@@ -43,8 +43,8 @@ func checkText(name, text string) error {
 	}
 }
 
-// checkTexts is checkText for all strings in a value that is to be sent as JSON.
-// Raw JSON is left to the server. name is that of the value, "" at the outside.
+// checkTexts is checkText for all strings in a value that is sent as JSON. It
+// leaves raw JSON to the server. name is the name of the value, "" at the top.
 func checkTexts(name string, v reflect.Value) error {
 	switch v.Kind() {
 	case reflect.String:
@@ -92,23 +92,23 @@ func checkMembers(name string, v reflect.Value) error {
 	return nil
 }
 
-// memberName is the name in JSON of a field in a struct. The fields of an [Opt]
-// have that of the Opt.
+// memberName returns the JSON name of a struct field. The fields of an [Opt]
+// have the name of the Opt.
 func memberName(outer string, field reflect.StructField) string {
 	if !field.IsExported() {
 		return outer
 	}
 	name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
-	if name == "" { // of a WebhookAuth, which writes itself
+	if name == "" { // of a WebhookAuth, which encodes itself
 		name = strings.ToLower(field.Name)
 	}
 	return joined(outer, name)
 }
 
-// joined is the name of a member of something that has a name, or has none.
+// joined returns the name of a member inside of outer, which may be empty.
 func joined(outer, name string) string { return strings.TrimPrefix(outer+"."+name, ".") }
 
-// checkRequest is checkText for what stands in the URL and in the headers.
+// checkRequest is checkText for the URL and the headers.
 func checkRequest(u *url.URL, header http.Header) error {
 	for element := range strings.SplitSeq(u.Path, "/") {
 		if err := checkText("the id or name in the path", element); err != nil {

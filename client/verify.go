@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// Why a delivery is refused. Each is returned as it is, or wrapped.
+// The errors of a refused delivery. Each is returned unchanged, or wrapped.
 var (
 	ErrMissingHeaders = errors.New("triggerd: webhook-id, webhook-timestamp or webhook-signature is missing or malformed")
 	ErrBadSignature   = errors.New("triggerd: no signature matches")
@@ -21,30 +21,31 @@ var (
 
 // The headers of a delivery.
 const (
-	HeaderID        = "Webhook-Id"        // the event's id, the same at each attempt
+	HeaderID        = "Webhook-Id"        // the event's id, the same for each attempt
 	HeaderTimestamp = "Webhook-Timestamp" // of the attempt, in Unix seconds
-	HeaderSignature = "Webhook-Signature" // one or more, with spaces between
+	HeaderSignature = "Webhook-Signature" // one or more, separated by spaces
 )
 
-// tolerance is how far a timestamp may be from now, in seconds.
+// tolerance is the maximum difference between a timestamp and now, in seconds.
 const tolerance = 300
 
-// maxSignatures is how many signatures are looked at: more than any sender has
-// who rotates secrets, and few enough to be no burden.
+// maxSignatures is the maximum number of signatures that are checked: more than
+// a sender uses who rotates secrets, and few enough to be cheap.
 const maxSignatures = 32
 
-// Verifier tells whether a delivery comes from who has the secret, and now
-// (Standard Webhooks 1.0, "Verifying webhook authenticity"). It may be used
-// concurrently. That a delivery was seen before it cannot tell: go by its id.
+// Verifier checks that a delivery comes from the holder of the secret, and is
+// recent (Standard Webhooks 1.0, "Verifying webhook authenticity"). It is safe
+// for concurrent use. It does not detect repeats: use the id for that.
 type Verifier struct {
 	symmetric [][]byte
 	public    []ed25519.PublicKey
-	now       func() time.Time // nil: the clock
+	now       func() time.Time // nil: the real clock
 }
 
-// NewVerifier takes the secrets of a webhook: whsec_…, or whpk_…, the public key
-// of one that signs by ed25519. While they rotate it is both, the old one and
-// the new one. An error if one of them is neither, or there is none.
+// NewVerifier returns a Verifier with the secrets of a webhook: whsec_…, or
+// whpk_…, the public key of a webhook that signs with ed25519. During a
+// rotation pass both the old and the new one. It returns an error if a secret
+// is neither, or there is no secret.
 func NewVerifier(secrets ...string) (*Verifier, error) {
 	v := &Verifier{}
 	for _, secret := range secrets {
@@ -71,12 +72,14 @@ func NewVerifier(secrets ...string) (*Verifier, error) {
 	return v, nil
 }
 
-// Verify tells whether body, as it came, was signed for these headers not over
-// 5 minutes ago: nil if one of the signatures matches one of the secrets.
-// Otherwise it is ErrMissingHeaders, ErrTooOld, ErrTooNew or ErrBadSignature.
+// Verify checks that body, as received, was signed for these headers at most 5
+// minutes ago. It returns nil if one of the signatures matches one of the
+// secrets; otherwise ErrMissingHeaders, ErrTooOld, ErrTooNew or
+// ErrBadSignature.
 //
-// A signature is over id.timestamp.body. So that it is good for one delivery
-// alone, an id with a dot is refused, and a timestamp that is not plain digits.
+// A signature covers id.timestamp.body. So that it is valid for only one
+// delivery, Verify rejects an id with a dot, and a timestamp that is not plain
+// digits.
 func (v *Verifier) Verify(header http.Header, body []byte) error {
 	if err := v.verifyHeader(header); err != nil {
 		return err
@@ -94,10 +97,10 @@ func (v *Verifier) Verify(header http.Header, body []byte) error {
 	return ErrBadSignature
 }
 
-// verifyHeader tells what is wrong with a delivery whatever its body is.
+// verifyHeader checks everything except the body.
 func (v *Verifier) verifyHeader(header http.Header) error {
 	id, timestamp := header.Get(HeaderID), header.Get(HeaderTimestamp)
-	once := len(header.Values(HeaderID)) == 1 && len(header.Values(HeaderTimestamp)) == 1 // else another reader may take another one
+	once := len(header.Values(HeaderID)) == 1 && len(header.Values(HeaderTimestamp)) == 1 // with several values, another reader may use a different one
 	if !once || header.Get(HeaderSignature) == "" || !signable(id, timestamp) {
 		return ErrMissingHeaders
 	}
@@ -114,7 +117,8 @@ func (v *Verifier) verifyHeader(header http.Header) error {
 	return nil
 }
 
-// matches judges one signature, in a time that does not tell how near it is.
+// matches checks one signature, in a time that does not depend on how many
+// bytes match.
 func (v *Verifier) matches(signature string, content []byte, digests [][]byte) bool {
 	version, encoded, _ := strings.Cut(signature, ",")
 	raw, err := base64.StdEncoding.DecodeString(encoded)

@@ -14,14 +14,14 @@ type checkCommand struct {
 	settings
 }
 
-// run looks through the database that serve would use, and fails if anything
-// in it contradicts itself.
+// run checks the database that serve would use, and fails if its contents are
+// inconsistent.
 func (c *checkCommand) run(ctx context.Context, out io.Writer) (err error) {
 	if err := c.check(); err != nil {
 		return err
 	}
 	if c.postgresURL() == "" && !store.HasDatabase(c.DataDir) {
-		return fmt.Errorf("there is no triggerd.db in %s, so there is nothing to check: set DATA_DIR to the folder of the server or of a backup", c.DataDir)
+		return fmt.Errorf("the folder %s has no triggerd.db to check: set DATA_DIR to the folder of the server or of a backup", c.DataDir)
 	}
 	s, err := store.Open(ctx, c.store(time.Now))
 	if err != nil {
@@ -37,7 +37,7 @@ func (c *checkCommand) run(ctx context.Context, out io.Writer) (err error) {
 		n    int
 	}{
 		{"events examined", found.Examined},
-		{"neither owed nor delivered", found.Silent},
+		{"neither open nor delivered", found.Silent},
 		{"open deliveries without their event", found.Orphans},
 		{"with the dedup id of another event", found.Doubles},
 		{"damaged files", found.Damaged},

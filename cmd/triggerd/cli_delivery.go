@@ -9,8 +9,8 @@ import (
 type deliveryList struct {
 	memberCommand
 	listing
-	Status  string `help:"Only those that are open or failed."`
-	Webhook *int64 `help:"Only those of this webhook. 0: of the inbox."`
+	Status  string `help:"Only deliveries with this status: open or failed."`
+	Webhook *int64 `help:"Only deliveries to this webhook. 0: to the inbox."`
 }
 
 // Run lists deliveries.
@@ -34,9 +34,9 @@ func (c *deliveryList) Run(ctx context.Context, s *session) error {
 type deliveryAttempts struct {
 	memberCommand
 	listing
-	Webhook *int64 `help:"Only those of this webhook; 0: of the inbox."`
-	Outcome string `help:"Only those that came to success, transient, permanent or gone."`
-	Replay  int64  `help:"Only those of this replay."`
+	Webhook *int64 `help:"Only attempts of this webhook. 0: of the inbox."`
+	Outcome string `help:"Only attempts with this outcome: success, transient, permanent or gone."`
+	Replay  int64  `help:"Only attempts of this replay."`
 }
 
 // Run lists attempts.

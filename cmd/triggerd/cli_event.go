@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -13,13 +12,13 @@ import (
 type eventList struct {
 	memberCommand
 	listing
-	Type    string  `help:"Only those whose type matches this pattern, as 'user.*'."`
-	Status  string  `help:"Only those that are pending, delivered or failed."`
-	Since   *moment `help:"Created then or later: a time, or a span back from now, as 2h."`
-	Until   *moment `help:"Created before: a time, or a span back from now."`
-	DedupID string  `help:"Only the one with this dedup id."`
-	Webhook *int64  `help:"Only those that were owed to this webhook. 0: to the inbox."`
-	Oldest  bool    `help:"The oldest first; then the last 30 seconds are left out."`
+	Type    string  `help:"Only events whose type matches this pattern, for example 'user.*'."`
+	Status  string  `help:"Only events with this status: pending, delivered or failed."`
+	Since   *moment `help:"Only events created then or later: a time, or a span back from now, for example 2h."`
+	Until   *moment `help:"Only events created before: a time, or a span back from now."`
+	DedupID string  `help:"Only the event with this dedup id."`
+	Webhook *int64  `help:"Only events with a delivery to this webhook. 0: to the inbox."`
+	Oldest  bool    `help:"List the oldest first, without the last 30 seconds."`
 }
 
 // Run lists events.
@@ -69,7 +68,7 @@ func writeEvent(w io.Writer, e client.EventDetail) {
 
 type eventWhy struct{ oneEvent }
 
-// Run says what became of an event at each webhook.
+// Run shows the result of an event at each webhook.
 func (c *eventWhy) Run(ctx context.Context, s *session) error {
 	return showAll(s, c, func(api *client.Client) ([]client.Why, error) { return api.EventWhy(ctx, c.ID) }, whyTable())
 }
@@ -90,20 +89,20 @@ func whyTable() table[client.Why] {
 	}
 }
 
-// whyText says which part of the filter it was, or the reason.
+// whyText returns the part of the filter that did not match, or the reason.
 func whyText(why client.Why) string {
 	switch {
 	case why.Clause != "" && why.Reason != "":
 		return why.Clause + ": " + why.Reason
 	case why.Clause == "operational":
-		return "told only to filters that name the type"
+		return "matches only filters that name the type"
 	case why.Clause != "":
 		return "by " + why.Clause
 	}
 	return why.Reason
 }
 
-// attemptText is an attempt in a few words.
+// attemptText describes an attempt in a few words.
 func attemptText(a client.Attempt) string {
 	text := a.Error
 	if a.Status != 0 && !strings.Contains(text, number(a.Status)) {
@@ -141,14 +140,14 @@ func (c *eventDelete) Run(ctx context.Context, s *session) error {
 
 type eventSamples struct {
 	memberCommand
-	Type  string `help:"Only those whose type matches this pattern."`
-	Limit int    `help:"How many, 1 to 100." default:"3"`
+	Type  string `help:"Only events whose type matches this pattern."`
+	Limit int    `help:"Number of events, 1 to 100." default:"3"`
 }
 
 // Run shows events as webhooks get them.
 func (c *eventSamples) Run(ctx context.Context, s *session) error {
 	if c.Limit < 1 || c.Limit > maxPage {
-		return errors.New("--limit must be from 1 to 100")
+		return fmt.Errorf("--limit must be from 1 to %d; got %d", maxPage, c.Limit)
 	}
 	l, err := c.open(s)
 	if err != nil {

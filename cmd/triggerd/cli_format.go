@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// clean takes out what could move the cursor or do worse to a terminal: much of
-// what is shown comes from senders and receivers.
+// clean replaces characters that could control a terminal, for example move the
+// cursor, because much of the output comes from senders and receivers.
 func clean(s string) string {
 	return strings.Map(func(r rune) rune {
 		if isObeyed(r) {
@@ -27,7 +27,8 @@ func cleanLines(s string) string {
 	return strings.Join(lines, "\n")
 }
 
-// localTime is a time to the second, as clocks here show it; "" for none.
+// localTime formats a time to the second, in the local zone; "" for the zero
+// time.
 func localTime(t time.Time) string {
 	if t.IsZero() {
 		return ""
@@ -35,7 +36,7 @@ func localTime(t time.Time) string {
 	return t.Local().Format(time.RFC3339)
 }
 
-// duration shows seconds as people write them; "" for 0.
+// duration formats seconds, for example 1.5s or 2m; "" for 0.
 func duration(seconds float64) string {
 	d := time.Duration(seconds * float64(time.Second))
 	switch {
@@ -55,7 +56,7 @@ func duration(seconds float64) string {
 	return text
 }
 
-// number shows a number; "" for 0.
+// number formats a number; "" for 0.
 func number[N int | int64 | float64](n N) string {
 	if n == 0 {
 		return ""
@@ -63,10 +64,10 @@ func number[N int | int64 | float64](n N) string {
 	return fmt.Sprint(n)
 }
 
-// id shows the id of a thing.
+// id formats an id.
 func id(n int64) string { return strconv.FormatInt(n, 10) }
 
-// webhookID shows which webhook it is.
+// webhookID formats the id of a webhook.
 func webhookID(n int64) string {
 	if n == 0 {
 		return "inbox"
@@ -81,7 +82,7 @@ func yesNo(is bool) string {
 	return "no"
 }
 
-// examples are commands as a help shows them.
+// examples formats commands as the examples of a help text.
 func examples(commands ...string) string {
 	return "Examples:\n\n    " + strings.Join(commands, "\n    ")
 }

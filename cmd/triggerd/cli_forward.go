@@ -15,8 +15,8 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// forwarder brings events to a receiver on this machine, as a webhook's
-// deliveries in the standard format.
+// forwarder sends events to a receiver on this machine, in the same form as the
+// deliveries of a webhook with the standard format.
 type forwarder struct {
 	url, secret string
 	timeout     time.Duration
@@ -24,8 +24,8 @@ type forwarder struct {
 	http        *http.Client
 }
 
-// newForwarder makes one that requests as the server does: over HTTP/1.1, with
-// no proxy, following no redirect.
+// newForwarder returns a forwarder that sends requests like the server: over
+// HTTP/1.1, without a proxy, following no redirect.
 func newForwarder(url, secret string, timeout time.Duration, now func() time.Time) *forwarder {
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
@@ -38,17 +38,17 @@ func newForwarder(url, secret string, timeout time.Duration, now func() time.Tim
 	}
 }
 
-// forwarded is what came of one request.
+// forwarded is the result of one request.
 type forwarded struct {
-	status  int    // 0: there was no answer
-	failure string // why there was none
+	status  int    // 0: without an answer
+	failure string // why there is no answer
 	took    time.Duration
 }
 
 func (f forwarded) ok() bool { return f.status >= 200 && f.status <= 299 }
 
-// again reports whether another try may help: there was no answer, or one that
-// blames the receiver's state and not the event.
+// again reports whether a retry may help: the answer is missing, or depends on
+// the receiver's state and not on the event.
 func (f forwarded) again() bool {
 	return f.status == 0 || f.status == http.StatusTooManyRequests || f.status >= 500
 }
@@ -60,8 +60,8 @@ func (f forwarded) String() string {
 	return strconv.Itoa(f.status)
 }
 
-// maxForwardAnswer is how much of an answer is read, in bytes, as the server
-// does.
+// maxForwardAnswer is the maximum number of bytes read of an answer, the same
+// as in the server.
 const maxForwardAnswer = 64 << 10
 
 // forward sends an event once.
@@ -85,7 +85,7 @@ func (f *forwarder) forward(ctx context.Context, event client.Event) (result for
 	return forwarded{status: res.StatusCode}
 }
 
-// request is a delivery: body and headers are those that the server sends.
+// request makes a delivery with the body and headers that the server sends.
 func (f *forwarder) request(ctx context.Context, in client.Event) (*http.Request, error) {
 	id, err := trigger.ParseID(in.ID)
 	if err != nil {
@@ -114,7 +114,7 @@ func (f *forwarder) request(ctx context.Context, in client.Event) (*http.Request
 	return req, nil
 }
 
-// newSecret makes what signs deliveries.
+// newSecret generates a secret that signs deliveries.
 func newSecret() string {
 	var random [32]byte
 	_, _ = rand.Read(random[:]) // never fails

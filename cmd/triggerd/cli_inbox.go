@@ -16,7 +16,7 @@ type inboxList struct {
 	listing
 }
 
-// Run lists what is open.
+// Run lists the open events.
 func (c *inboxList) Run(ctx context.Context, s *session) error {
 	return list(s, c, c.Limit, func(api *client.Client, limit int, cursor string) (client.Page[client.InboxEvent], error) {
 		return api.InboxPage(ctx, limit, cursor)
@@ -34,12 +34,12 @@ func inboxTable() table[client.InboxEvent] {
 
 type inboxClaim struct {
 	memberCommand
-	Limit int   `help:"How many at most, 1 to 1000." default:"10"`
-	Lease *days `help:"For how long they are yours, as 5m. Default: 1m."`
-	Wait  *days `help:"For how long to wait if nothing is there, up to 30s. Default: not at all."`
+	Limit int   `help:"Maximum number of events, 1 to 1000." default:"10"`
+	Lease *days `help:"Length of the lease, for example 5m. Default: 1m."`
+	Wait  *days `help:"How long to wait for an event if there is none, up to 30s. Default: no wait."`
 }
 
-// Run takes events. If they cannot be written, it gives them back.
+// Run claims events. If they cannot be written, it releases them.
 func (c *inboxClaim) Run(ctx context.Context, s *session) error {
 	in := client.ClaimInput{Limit: c.Limit, LeaseSeconds: or(secondsOf(c.Lease)), WaitSeconds: or(secondsOf(c.Wait))}
 	var claim client.Claim
@@ -49,7 +49,7 @@ func (c *inboxClaim) Run(ctx context.Context, s *session) error {
 	},
 		func(w io.Writer, claim client.Claim) {
 			if claim.ID == "" {
-				fmt.Fprintln(w, "nothing is there")
+				fmt.Fprintln(w, "no open events")
 				return
 			}
 			writeFields(w, "claim", claim.ID, "until", localTime(claim.LeasedUntil))
@@ -78,13 +78,13 @@ func idsOf(events []client.InboxEvent) []string {
 	return ids
 }
 
-// giveBack releases events of a claim that could not be written, also when the
-// command is to end.
+// giveBack releases events of a claim that could not be written, even if the
+// command is ending.
 func (l *link) giveBack(ctx context.Context, claim string, ids []string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
 	defer cancel()
 	if _, err := l.ReleaseInbox(ctx, claim, ids, 0); err != nil {
-		return fmt.Errorf("the events cannot be given back, and come again when the claim %s has ended: %w", claim, l.explain(err))
+		return fmt.Errorf("the events cannot be released, and become available again when the claim %s ends: %w", claim, l.explain(err))
 	}
 	return nil
 }
@@ -96,8 +96,8 @@ type claimed struct {
 	IDs   []string `arg:"" name:"id" help:"The events' ids."`
 }
 
-// settle makes a call and shows what became of each event. It fails if one of
-// them was not ours any more.
+// settle makes a call and shows the result for each event. It fails if one of
+// them was lost.
 func (c *claimed) settle(s *session, call func(*client.Client) ([]client.InboxResult, error)) error {
 	var results []client.InboxResult
 	err := showAll(s, c, func(api *client.Client) (_ []client.InboxResult, err error) {
@@ -113,7 +113,7 @@ func settledTable() table[client.InboxResult] {
 	}
 }
 
-// lost is an error if events were not ours any more.
+// lost returns an error if events of a claim were lost.
 func lost(results []client.InboxResult) error {
 	n := 0
 	for _, result := range results {
@@ -124,7 +124,7 @@ func lost(results []client.InboxResult) error {
 	if n == 0 {
 		return nil
 	}
-	return fmt.Errorf("%d of %d events are lost: claimed by another since, released, or not there", n, len(results))
+	return fmt.Errorf("%d of %d events are lost: claimed by another consumer since, released, or deleted", n, len(results))
 }
 
 type inboxAck struct{ claimed }
@@ -136,10 +136,10 @@ func (c *inboxAck) Run(ctx context.Context, s *session) error {
 
 type inboxRelease struct {
 	claimed
-	Delay *days `help:"After which they can be claimed again, as 10m. Default: at once."`
+	Delay *days `help:"Time until they can be claimed again, for example 10m. Default: at once."`
 }
 
-// Run gives events back.
+// Run releases events.
 func (c *inboxRelease) Run(ctx context.Context, s *session) error {
 	return c.settle(s, func(api *client.Client) ([]client.InboxResult, error) {
 		return api.ReleaseInbox(ctx, c.Claim, c.IDs, or(secondsOf(c.Delay)))
@@ -148,10 +148,10 @@ func (c *inboxRelease) Run(ctx context.Context, s *session) error {
 
 type inboxExtend struct {
 	claimed
-	Lease *days `help:"For how long they are yours from now on, as 5m. Default: 1m."`
+	Lease *days `help:"Length of the lease from now on, for example 5m. Default: 1m."`
 }
 
-// Run keeps events for longer.
+// Run extends the lease of events.
 func (c *inboxExtend) Run(ctx context.Context, s *session) error {
 	var results []client.InboxResult
 	err := show(s, c, func(api *client.Client) (client.Extension, error) {
@@ -167,10 +167,10 @@ func (c *inboxExtend) Run(ctx context.Context, s *session) error {
 
 type inboxStream struct {
 	memberCommand
-	After string `help:"Begin shortly before this event, as after a break. Default: the oldest that is open."`
+	After string `help:"Begin shortly before this event, for example after a break. Default: the oldest open event."`
 }
 
-// Run shows events as they come, until it is stopped.
+// Run shows events as they arrive, until it is stopped.
 func (c *inboxStream) Run(ctx context.Context, s *session) error {
 	l, err := c.open(s)
 	if err != nil {
@@ -194,16 +194,16 @@ func (c *inboxStream) Run(ctx context.Context, s *session) error {
 
 type inboxConsume struct {
 	asMember
-	Batch int   `help:"How many to take at a time, 1 to 1000." default:"10"`
-	Lease *days `help:"For how long they are yours, as 5m. Default: 1m."`
-	Drain bool  `help:"End when nothing is there, instead of waiting for more."`
+	Batch int   `help:"Number of events to claim at a time, 1 to 1000." default:"10"`
+	Lease *days `help:"Length of the lease, for example 5m. Default: 1m."`
+	Drain bool  `help:"End when no event is open, instead of waiting for more."`
 }
 
-// consumeWait is how long a claim waits, in seconds; a stop need not wait.
+// consumeWait is the wait of a claim, in seconds; a stop does not wait for it.
 const consumeWait = 20
 
-// Run writes events and acknowledges them, until it is stopped. What is written
-// and not acknowledged, since it was stopped just then, comes again.
+// Run writes events and acknowledges them, until it is stopped. Events that are
+// written but not yet acknowledged at the stop are redelivered.
 func (c *inboxConsume) Run(ctx context.Context, s *session) error {
 	l, err := c.open(s)
 	if err != nil {
@@ -224,7 +224,7 @@ func (c *inboxConsume) Run(ctx context.Context, s *session) error {
 			return l.explain(err)
 		case claim.ID == "" && c.Drain:
 			return nil
-		case claim.ID == "": // the server has waited; if not, we do
+		case claim.ID == "": // the server has waited; if it has not, wait here
 			_ = sleepUntil(ctx, begun.Add(time.Second))
 			continue
 		}
@@ -234,9 +234,9 @@ func (c *inboxConsume) Run(ctx context.Context, s *session) error {
 	}
 }
 
-// take writes the events of a claim, and acknowledges those that are written.
-// The others it gives back. If nobody reads any more, it gives all of them back:
-// what was written before may not have been read.
+// take writes the events of a claim, acknowledges the written ones, and
+// releases the others. If the reader has ended, it releases all of them,
+// because earlier output may not have been read.
 func (c *inboxConsume) take(ctx context.Context, s *session, l *link, claim client.Claim) error {
 	ids := idsOf(claim.Data)
 	written, failed := writeItems(s.out, l.answers.last)
@@ -251,7 +251,7 @@ func (c *inboxConsume) take(ctx context.Context, s *session, l *link, claim clie
 	}
 	for _, result := range results {
 		if result.Status == client.InboxLost {
-			fmt.Fprintf(s.errOut, "event %s was not ours any more: another may take it, too\n", result.ID)
+			fmt.Fprintf(s.errOut, "event %s was no longer ours: another consumer may handle it, too\n", result.ID)
 		}
 	}
 	if failed != nil {

@@ -10,24 +10,24 @@ import (
 	"triggerd/client"
 )
 
-// keyFlags are what a key is made with.
+// keyFlags are the properties of a new key.
 type keyFlags struct {
-	Name    string   `help:"What the key is called."`
-	Scope   []string `help:"What it may do: ingest, read, manage; again, or with commas between. Default: all that the caller may."`
-	Expires *moment  `help:"When it ends: a time, or a span from now, as 90d. Default: with the caller's key, if that ends."`
-	Network []string `help:"From where it holds, as a CIDR or an address; again, or with commas between. Default: as the caller's key."`
+	Name    string   `help:"Name of the key."`
+	Scope   []string `help:"Scope of the key: ingest, read or manage; may be repeated, or separated by commas. Default: all scopes of the caller."`
+	Expires *moment  `help:"When it expires: a time, or a span from now, for example 90d. Default: with the caller's key, if that expires."`
+	Network []string `help:"Network that it may be used from, as a CIDR or an address; may be repeated, or separated by commas. Default: as the caller's key."`
 }
 
 func (f *keyFlags) input(now time.Time) client.KeyInput {
 	return client.KeyInput{Name: f.Name, Scopes: f.Scope, ExpiresAt: f.Expires.after(now), Networks: f.Network}
 }
 
-// onlyKey is for commands that make a key.
+// onlyKey is embedded in commands that create a key.
 type onlyKey struct {
-	OnlyKey bool `help:"Write the key and nothing else."`
+	OnlyKey bool `help:"Write only the key."`
 }
 
-// write shows a key that was made, this once.
+// write shows a new key, only once.
 func (o *onlyKey) write(s *session, key client.Key) {
 	if o.OnlyKey {
 		fmt.Fprintln(s.out, key.Key)
@@ -36,7 +36,7 @@ func (o *onlyKey) write(s *session, key client.Key) {
 	writeKey(s.out, key)
 	if key.Key != "" {
 		fmt.Fprintf(s.out, "\n%s\n", clean(key.Key))
-		fmt.Fprintln(s.errOut, "The key is shown this once. To use it: export TRIGGERD_KEY=sk_…")
+		fmt.Fprintln(s.errOut, "The key is shown only once. To use it: export TRIGGERD_KEY=sk_…")
 	}
 }
 
@@ -59,7 +59,7 @@ type keyCreate struct {
 	keyFlags
 }
 
-// Run makes a key and shows it.
+// Run creates a key and shows it.
 func (c *keyCreate) Run(ctx context.Context, s *session) error {
 	return show(s, c, func(api *client.Client) (client.Key, error) { return api.CreateKey(ctx, c.input(s.now())) },
 		func(_ io.Writer, key client.Key) { c.write(s, key) })
@@ -100,10 +100,10 @@ func (c *keyShow) Run(ctx context.Context, s *session) error {
 type keyRotate struct {
 	oneKey
 	onlyKey
-	Overlap *days `help:"For how long the old key still holds, as 1h or 7d. Default: a day."`
+	Overlap *days `help:"How long the old key stays valid, for example 1h or 7d. Default: a day."`
 }
 
-// Run makes a key that follows another, and shows it.
+// Run creates a key that replaces another, and shows it.
 func (c *keyRotate) Run(ctx context.Context, s *session) error {
 	return show(s, c, func(api *client.Client) (client.Key, error) { return api.RotateKey(ctx, c.ID, secondsOf(c.Overlap)) },
 		func(_ io.Writer, key client.Key) { c.write(s, key) })
@@ -111,7 +111,7 @@ func (c *keyRotate) Run(ctx context.Context, s *session) error {
 
 type keyRevoke struct{ oneKey }
 
-// Run ends a key.
+// Run revokes a key.
 func (c *keyRevoke) Run(ctx context.Context, s *session) error {
 	return do(s, c, func(api *client.Client) error { return api.DeleteKey(ctx, c.ID) }, fmt.Sprintf("key %d is revoked", c.ID))
 }

@@ -12,14 +12,14 @@ import (
 	"triggerd/client"
 )
 
-// maxLine is the longest line that is sent, in bytes: no server can be set to
-// take a longer event.
+// maxLine is the longest line that is sent, in bytes: no server can be
+// configured to accept a longer event.
 const maxLine = 32 << 20
 
-// byteOrderMark is what some programs write at the beginning of a text.
+// byteOrderMark is written by some programs at the beginning of a text.
 const byteOrderMark = "\ufeff"
 
-// line is one event of the input, as it came; or the problem, if it is too long
+// line is one event of the input, unchanged; or the problem, if it is too long
 // to be kept.
 type line struct {
 	text    []byte
@@ -27,19 +27,18 @@ type line struct {
 	problem *client.Error
 }
 
-// lineReader reads lines that are not empty. Its memory is bounded, whatever
-// comes.
+// lineReader reads non-empty lines. Its memory is bounded for any input.
 type lineReader struct {
 	from   *bufio.Reader
-	most   int // bytes of a line
-	number int // of the line that was read last
+	most   int // maximum number of bytes of a line
+	number int // of the last line
 }
 
 // newLineReader skips a byte order mark at the beginning.
 func newLineReader(from io.Reader, most int) *lineReader {
 	r := bufio.NewReaderSize(from, 64<<10)
 	if begin, _ := r.Peek(len(byteOrderMark)); string(begin) == byteOrderMark {
-		_, _ = r.Discard(len(begin)) // it is there
+		_, _ = r.Discard(len(begin)) // it was peeked
 	}
 	return &lineReader{from: r, most: most}
 }
@@ -63,8 +62,8 @@ func (r *lineReader) next() (line, error) {
 	}
 }
 
-// read reads a line to its end. long says that it is over the limit, and that
-// only its beginning is kept.
+// read reads a line to its end. long reports that it is over the limit, and
+// that text is only its beginning.
 func (r *lineReader) read() (text []byte, long bool, err error) {
 	for {
 		part, err := r.from.ReadSlice('\n')
@@ -84,7 +83,7 @@ func tooLong(most int) *client.Error {
 	}
 }
 
-// readLines hands over what is not empty, line by line.
+// readLines sends the non-empty lines to a channel.
 func readLines(ctx context.Context, from io.Reader, lines chan<- line) error {
 	r := newLineReader(from, maxLine)
 	for {

@@ -12,21 +12,21 @@ import (
 
 type listenCommand struct {
 	asMember
-	Forward string        `required:"" help:"Where to forward events to, as http://localhost:3000/hook." placeholder:"URL"`
-	Type    string        `help:"Only events whose type matches this pattern, as 'user.*'."`
-	Secret  string        `help:"What signs what is forwarded, whsec_… or whsk_…. Default: a new one, which is shown."`
-	Inbox   bool          `help:"Take events from the inbox, and acknowledge those that the receiver takes."`
-	Timeout time.Duration `help:"Time for one request to the receiver, up to 1h; long, to stop it in a debugger." default:"15s"`
+	Forward string        `required:"" help:"URL to forward events to, for example http://localhost:3000/hook." placeholder:"URL"`
+	Type    string        `help:"Only events whose type matches this pattern, for example 'user.*'."`
+	Secret  string        `help:"Secret that signs the requests, whsec_… or whsk_…. Default: a new one, which is shown."`
+	Inbox   bool          `help:"Claim events from the inbox, and acknowledge those that the receiver accepts."`
+	Timeout time.Duration `help:"Time for one request to the receiver, up to 1h; a long time allows stopping it in a debugger." default:"15s"`
 }
 
-// Help is what stands above the flags.
+// Help returns the text above the flags.
 func (*listenCommand) Help() string {
-	return "This is for developing a receiver where no webhook can reach it. Each new event is looked up and sent to the " +
-		"receiver, as a webhook would: the same body, and the same headers, signed. Nothing is taken from anyone; what " +
-		"comes before the start, or after the stop, is not forwarded. Where the receiver does not answer, or with 429 or " +
-		"5xx, there are up to three more tries.\n\n" +
-		"With --inbox, events are taken from the inbox: done if the receiver answers 2xx; otherwise they come again, " +
-		"after pauses that grow.\n\n" +
+	return "Use this to develop a receiver that no webhook can reach. Listen polls the server and sends each new event to the " +
+		"receiver, as a webhook would: the same body and headers, signed. Other consumers still get every event; events " +
+		"before the start or after the stop are not forwarded. If the receiver does not answer, or answers 429 or " +
+		"5xx, there are up to three retries.\n\n" +
+		"With --inbox, events are claimed from the inbox: acknowledged if the receiver answers 2xx; otherwise redelivered, " +
+		"after increasing pauses.\n\n" +
 		examples(
 			"triggerd listen --forward http://localhost:3000/hook --type 'user.*'",
 			"triggerd listen --forward http://localhost:3000/hook --inbox --secret $SECRET",
@@ -47,34 +47,34 @@ func (c *listenCommand) Run(ctx context.Context, s *session) error {
 	if c.Type != "" {
 		from += " of type " + c.Type
 	}
-	fmt.Fprintf(s.out, "%s at %s go to %s; Ctrl-C ends it\n", from, c.server(), c.Forward)
-	fmt.Fprintf(s.out, "the receiver verifies them by the secret %s\n\n", l.to.secret)
+	fmt.Fprintf(s.out, "forwarding %s from %s to %s; press Ctrl-C to stop\n", from, c.server(), c.Forward)
+	fmt.Fprintf(s.out, "secret for the receiver, which verifies the signatures: %s\n\n", l.to.secret)
 	if c.Inbox {
 		err = l.work(ctx)
 	} else {
 		err = l.follow(ctx)
 	}
-	fmt.Fprintf(s.out, "\n%d forwarded, %d not taken by the receiver\n", l.taken, l.refused)
+	fmt.Fprintf(s.out, "\n%d forwarded, %d refused by the receiver\n", l.taken, l.refused)
 	return err
 }
 
-// listener judges the flags.
+// listener checks the flags.
 func (c *listenCommand) listener(s *session) (*listener, error) {
 	target, err := url.Parse(c.Forward)
 	if err != nil || target.Scheme != "http" && target.Scheme != "https" || target.Host == "" {
-		return nil, fmt.Errorf("--forward must be like http://localhost:3000/hook, not %q", c.Forward)
+		return nil, fmt.Errorf("--forward must be an http or https URL, for example http://localhost:3000/hook; got %q", c.Forward)
 	}
 	if c.Inbox && c.Type != "" {
-		return nil, errors.New("--type does not go with --inbox: who takes from the inbox takes all types")
+		return nil, errors.New("--type cannot be used with --inbox, which claims events of all types")
 	}
 	if c.Timeout <= 0 || c.Timeout > time.Hour {
-		return nil, errors.New("--timeout must be up to 1h")
+		return nil, fmt.Errorf("--timeout must be above 0 and up to 1h; got %v", c.Timeout)
 	}
 	if c.Secret == "" {
 		c.Secret = newSecret()
 	}
 	if _, err := client.Sign(c.Secret, "id", time.Unix(0, 0), nil); err != nil {
-		return nil, errors.New("--secret must be whsec_ or whsk_, and go on in base64")
+		return nil, errors.New("--secret must be whsec_ or whsk_, followed by base64")
 	}
 	from, err := c.open(s)
 	if err != nil {
@@ -84,26 +84,26 @@ func (c *listenCommand) listener(s *session) (*listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	from.Retries, from.answers.errOut = -1, nil // we try again ourselves, and say so
+	from.Retries, from.answers.errOut = -1, nil // the listener retries by itself, and reports it
 	return &listener{
 		session: s, from: from, settle: settle, to: newForwarder(c.Forward, c.Secret, c.Timeout, s.now), pattern: c.Type,
 		every: time.Second, pause: 250 * time.Millisecond, lease: time.Minute,
 	}, nil
 }
 
-// listener brings events from a server to a receiver, one after the other.
+// listener forwards events from a server to a receiver, one after the other.
 type listener struct {
 	session *session
-	from    *link // tries everything once
-	settle  *link // to say what became of events of the inbox
+	from    *link // tries each call once
+	settle  *link // for the results of events of the inbox
 	to      *forwarder
 	pattern string        // of types; "": all
-	every   time.Duration // from one look at the server to the next
-	pause   time.Duration // before the first repeat; then it doubles
-	lease   time.Duration // of what is taken from the inbox
+	every   time.Duration // pause between two polls of the server
+	pause   time.Duration // before the first retry; then it doubles
+	lease   time.Duration // of events claimed from the inbox
 
 	taken, refused int    // events
-	trouble        string // with the server, as it was told last; "": none
+	trouble        string // the last reported error of the server; "": none
 }
 
 func (l *listener) close() {
@@ -118,7 +118,7 @@ func (l *listener) tell(event client.Event, result forwarded, more string) {
 		clean(event.Type), result, duration(result.took.Seconds()), more)
 }
 
-// count notes what became of an event in the end.
+// count counts the final result of an event.
 func (l *listener) count(result forwarded) {
 	if result.ok() {
 		l.taken++
@@ -127,8 +127,8 @@ func (l *listener) count(result forwarded) {
 	}
 }
 
-// bear tells what is wrong with the server, once, and waits for the next try.
-// It gives an error if no other try can help, or ctx ends.
+// bear reports an error of the server, once, and waits before the next try. It
+// returns an error if a retry cannot help, or ctx ends.
 func (l *listener) bear(ctx context.Context, err error) error {
 	if err == nil {
 		if l.trouble != "" {
@@ -147,7 +147,7 @@ func (l *listener) bear(ctx context.Context, err error) error {
 	}
 	if l.trouble != told.Error() {
 		l.trouble = told.Error()
-		fmt.Fprintf(l.session.errOut, "%s; trying again\n", l.trouble)
+		fmt.Fprintf(l.session.errOut, "%s; retrying\n", l.trouble)
 	}
 	wait := l.every
 	if isProblem {
@@ -156,7 +156,8 @@ func (l *listener) bear(ctx context.Context, err error) error {
 	return sleepUntil(ctx, time.Now().Add(wait))
 }
 
-// stopped is nil for an error that says that ctx has ended, as it is meant to.
+// stopped returns nil for the error of a ctx that has ended, which is the
+// normal stop.
 func stopped(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return nil

@@ -8,12 +8,12 @@ import (
 	"triggerd/client"
 )
 
-// maxReleaseDelay bounds for how long an event that the receiver does not take
+// maxReleaseDelay is the longest time that an event that the receiver refused
 // waits in the inbox.
 const maxReleaseDelay = 5 * time.Minute
 
-// work takes one event after the other from the inbox, until ctx ends or no try
-// can help.
+// work claims one event after the other from the inbox, until ctx ends or a
+// retry cannot help.
 func (l *listener) work(ctx context.Context) error {
 	in := client.ClaimInput{Limit: 1, LeaseSeconds: l.lease.Seconds(), WaitSeconds: consumeWait}
 	for {
@@ -22,7 +22,7 @@ func (l *listener) work(ctx context.Context) error {
 		if err := l.bear(ctx, err); err != nil {
 			return stopped(ctx, err)
 		}
-		if err == nil && claim.ID == "" { // the server has waited; if not, we do
+		if err == nil && claim.ID == "" { // the server has waited; if it has not, wait here
 			err = sleepUntil(ctx, begun.Add(l.every))
 		}
 		if ctx.Err() != nil && err != nil {
@@ -34,11 +34,11 @@ func (l *listener) work(ctx context.Context) error {
 	}
 }
 
-// settleTimeout is for how long it may take to say what became of an event,
-// also when the listener is stopped.
+// settleTimeout bounds the time to report the result of an event, also when the
+// listener is stopped.
 const settleTimeout = 5 * time.Second
 
-// handle forwards an event of a claim, and says what became of it.
+// handle forwards an event of a claim, and reports the result.
 func (l *listener) handle(ctx context.Context, claim string, event client.InboxEvent) {
 	result := l.hold(ctx, claim, event.Event)
 	base, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
@@ -50,23 +50,23 @@ func (l *listener) handle(ctx context.Context, claim string, event client.InboxE
 		settled, err = l.settle.AckInbox(base, claim, []string{event.ID})
 	} else {
 		delay := releaseDelay(event.Attempts)
-		more = fmt.Sprintf("  again in %v", delay)
+		more = fmt.Sprintf("  retry in %v", delay)
 		if ctx.Err() != nil {
-			delay, more = 0, "  given back"
+			delay, more = 0, "  released"
 		}
 		settled, err = l.settle.ReleaseInbox(base, claim, []string{event.ID}, delay.Seconds())
 	}
 	switch {
 	case err != nil:
-		more = "  and it comes again: " + l.settle.explain(err).Error()
+		more = "  and will be redelivered: " + l.settle.explain(err).Error()
 	case len(settled) > 0 && settled[0].Status == client.InboxLost:
-		more = "  but another has it, too: the lease was over"
+		more = "  but another consumer may have it, too: the lease was over"
 	}
 	l.tell(event.Event, result, more)
 	l.count(result)
 }
 
-// releaseDelay grows with the claims that an event has had.
+// releaseDelay grows with the number of claims of an event.
 func releaseDelay(claims int) time.Duration {
 	if claims > 9 {
 		return maxReleaseDelay
@@ -74,7 +74,7 @@ func releaseDelay(claims int) time.Duration {
 	return min(time.Second<<max(claims-1, 0), maxReleaseDelay)
 }
 
-// hold forwards an event, and keeps the claim while that goes on.
+// hold forwards an event, and extends the lease of the claim meanwhile.
 func (l *listener) hold(ctx context.Context, claim string, event client.Event) forwarded {
 	done := make(chan forwarded, 1)
 	go func() { done <- l.to.forward(ctx, event) }()
@@ -86,7 +86,7 @@ func (l *listener) hold(ctx context.Context, claim string, event client.Event) f
 			return result
 		case <-ticker.C:
 			if _, err := l.settle.ExtendInbox(ctx, claim, []string{event.ID}, l.lease.Seconds()); err != nil && ctx.Err() == nil {
-				fmt.Fprintf(l.session.errOut, "%s cannot be kept: %s\n", event.ID, l.settle.explain(err))
+				fmt.Fprintf(l.session.errOut, "the lease of %s cannot be extended: %s\n", event.ID, l.settle.explain(err))
 			}
 		}
 	}

@@ -172,12 +172,12 @@ func TestListenBearsTrouble(t *testing.T) {
 	rec := newRecorder(t, nil)
 	l := &listener{to: newForwarder(rec.URL, newSecret(), patience, time.Now), every: time.Millisecond, pause: time.Millisecond}
 	out := listen(t, api, l, l.follow)
-	out.line(t, "Unavailable; trying again")
+	out.line(t, "Unavailable; retrying")
 	store.setDown(false)
 	out.line(t, "connected again")
 	out.line(t, "ready")
 	store.setDown(true)
-	out.line(t, "Unavailable; trying again")
+	out.line(t, "Unavailable; retrying")
 	missed := store.add(1, "a", 0)
 	store.setDown(false)
 	out.line(t, missed.ID)
@@ -196,11 +196,11 @@ func TestListenGoesOnWithoutReceiver(t *testing.T) {
 	first, second := store.add(1, "a", 0), store.add(2, "b", 0)
 	for _, event := range []client.Event{first, second} {
 		for range watchRetries {
-			if line := out.line(t, event.ID); !strings.Contains(line, "connection refused") || !strings.Contains(line, "again in") {
+			if line := out.line(t, event.ID); !strings.Contains(line, "connection refused") || !strings.Contains(line, "retry in") {
 				t.Errorf("the line is %s", line)
 			}
 		}
-		if line := out.line(t, event.ID); strings.Contains(line, "again in") {
+		if line := out.line(t, event.ID); strings.Contains(line, "retry in") {
 			t.Errorf("the line is %s", line)
 		}
 	}
@@ -217,7 +217,7 @@ func TestListenEnds(t *testing.T) {
 	for _, more := range []string{"", "--inbox"} {
 		got := api.run(t, "", strings.Fields("listen --forward http://127.0.0.1:1 "+more)...)
 		got.failsWith(t, "Unauthorized; is TRIGGERD_KEY")
-		if !strings.Contains(got.out, "by the secret whsec_") || !strings.Contains(got.out, "0 forwarded, 0 not taken") {
+		if !strings.Contains(got.out, "secret for the receiver, which verifies the signatures: whsec_") || !strings.Contains(got.out, "0 forwarded, 0 refused") {
 			t.Errorf("it wrote %q", got.out)
 		}
 	}
@@ -323,7 +323,7 @@ func TestListenKeepsTheClaim(t *testing.T) {
 	l := &listener{to: newForwarder(slow.URL, newSecret(), patience, time.Now), every: time.Millisecond, lease: 30 * time.Millisecond}
 	out := listen(t, api, l, l.work)
 	<-extended
-	if rest := out.stop(); !strings.Contains(rest, "given back") {
+	if rest := out.stop(); !strings.Contains(rest, "released") {
 		t.Errorf("it wrote %q", rest)
 	}
 	done := deeds()

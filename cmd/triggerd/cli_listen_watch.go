@@ -12,27 +12,27 @@ import (
 )
 
 const (
-	// late is for how long after its time an event may become visible.
+	// late is the longest time after which a new event becomes visible.
 	late = 30 * time.Second
-	// looksPerSweep is how often only the newest events are looked at, before all
-	// are that are not older than late.
+	// looksPerSweep is the number of polls of only the newest events between
+	// two polls of all events that are not older than late.
 	looksPerSweep = 10
-	// watchRetries is how often an event is forwarded again.
+	// watchRetries is the number of retries for an event.
 	watchRetries = 3
 )
 
-// watch finds new events by asking again and again, and takes them from nobody.
-// Its clock is the server's: what is there at its first look is old.
+// watch finds new events by polling, without claiming them. It uses the
+// server's clock: events of its first poll are old.
 type watch struct {
 	from    *client.Client
 	pattern string
-	since   time.Time            // what is older is not looked at
-	seen    map[string]time.Time // events since then, and when they were created; nil: it was never looked
+	since   time.Time            // older events are ignored
+	seen    map[string]time.Time // events since then, with their time of creation; nil: no poll yet
 	looks   int                  // since the last sweep
 }
 
-// look gives the events that are new since the last look, the oldest first. A
-// look that fails changes nothing.
+// look returns the new events since the last poll, the oldest first. A failed
+// poll changes nothing.
 func (w *watch) look(ctx context.Context) ([]client.Event, error) {
 	sweep := w.seen == nil || w.looks >= looksPerSweep
 	since := w.since
@@ -75,7 +75,8 @@ func (w *watch) look(ctx context.Context) ([]client.Event, error) {
 	return fresh, nil
 }
 
-// newest is when the newest event of all was created; zero if there is none.
+// newest returns the time of creation of the newest event; zero if there is
+// none.
 func (w *watch) newest(ctx context.Context) (time.Time, error) {
 	page, err := w.from.EventsPage(ctx, client.EventQuery{Limit: 1}, "")
 	if err != nil || len(page.Data) == 0 {
@@ -84,8 +85,8 @@ func (w *watch) newest(ctx context.Context) (time.Time, error) {
 	return page.Data[0].CreatedAt, nil
 }
 
-// fresh gives the events that have not been seen. Where it does not sweep, it
-// ends at a page that has none.
+// fresh returns the events that have not been seen. If sweep is false, it ends
+// at a page without new events.
 func (w *watch) fresh(ctx context.Context, sweep bool) (fresh []client.Event, err error) {
 	q := client.EventQuery{Type: w.pattern, Since: w.since, Limit: maxPage}
 	for cursor := ""; ; {
@@ -106,7 +107,7 @@ func (w *watch) fresh(ctx context.Context, sweep bool) (fresh []client.Event, er
 	}
 }
 
-// follow forwards each new event, until ctx ends or no try can help.
+// follow forwards each new event, until ctx ends or a retry cannot help.
 func (l *listener) follow(ctx context.Context) error {
 	w := &watch{from: l.from.Client, pattern: l.pattern}
 	var scheduled []client.Event
@@ -140,14 +141,14 @@ func (l *listener) follow(ctx context.Context) error {
 }
 
 // wanted reports whether a webhook with that pattern would get the event:
-// operational events are told only to those that name them.
+// operational events match only patterns that name them.
 func wanted(pattern string, event client.Event) bool {
 	notice := (&trigger.Event{Type: event.Type, DedupID: event.DedupID}).IsNotice()
 	filter := trigger.Filter{Types: []trigger.Pattern{trigger.StoredPattern(pattern)}}
 	return !notice || pattern != "" && filter.Names(event.Type)
 }
 
-// bring forwards an event, and again where that may help.
+// bring forwards an event, with retries if they may help.
 func (l *listener) bring(ctx context.Context, event client.Event) {
 	for try := 0; ; try++ {
 		result := l.to.forward(ctx, event)
@@ -160,7 +161,7 @@ func (l *listener) bring(ctx context.Context, event client.Event) {
 			return
 		}
 		pause := l.pause << try
-		l.tell(event, result, fmt.Sprintf("  again in %v", pause))
+		l.tell(event, result, fmt.Sprintf("  retry in %v", pause))
 		if sleepUntil(ctx, time.Now().Add(pause)) != nil {
 			return
 		}

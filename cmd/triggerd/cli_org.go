@@ -12,11 +12,11 @@ import (
 
 type meCommand struct {
 	memberCommand
-	Inbox         *string `help:"What the inbox is to get: unmatched (what no webhook matches) or everything."`
-	Deduplication *string `help:"What a known dedup id with another payload is: lenient (a duplicate) or strict (an error)."`
+	Inbox         *string `help:"Events that go to the inbox: unmatched (those that match no webhook) or everything."`
+	Deduplication *string `help:"How to treat a known dedup id with another payload: lenient (a duplicate) or strict (an error)."`
 }
 
-// Run shows whose key it is, after the changes, if there are any.
+// Run shows the organization of the key, after the changes, if any.
 func (c *meCommand) Run(ctx context.Context, s *session) error {
 	none := &resets{}
 	patch := client.MePatch{
@@ -37,7 +37,7 @@ func writeMe(w io.Writer, me client.Me) {
 		limit = fmt.Sprintf("%d events in %s", me.RateLimit.Limit, duration(me.RateLimit.WindowSeconds))
 	}
 	writeFields(w, append(organizationFields(me.Organization), "limit", limit)...)
-	if me.Key.ID != 0 { // else the operator acts
+	if me.Key.ID != 0 { // otherwise the operator acts
 		fmt.Fprintln(w)
 		writeKey(w, me.Key)
 	}
@@ -46,14 +46,14 @@ func writeMe(w io.Writer, me client.Me) {
 type orgCreate struct {
 	operatorCommand
 	onlyKey
-	Name          string `arg:"" help:"Its name."`
-	Tier          string `help:"free, professional or enterprise. Default: free."`
-	RateLimit     *int   `help:"Events a minute, instead of the tier's. 0: no limit."`
-	Inbox         string `help:"What the inbox gets: unmatched or everything. Default: unmatched."`
-	Deduplication string `help:"lenient or strict. Default: lenient."`
+	Name          string `arg:"" help:"Name of the organization."`
+	Tier          string `help:"Tier: free, professional or enterprise. Default: free."`
+	RateLimit     *int   `help:"Events per minute, instead of the tier's limit. 0: no limit."`
+	Inbox         string `help:"Events that go to the inbox: unmatched or everything. Default: unmatched."`
+	Deduplication string `help:"Deduplication: lenient or strict. Default: lenient."`
 }
 
-// Run makes an organization, and shows its key.
+// Run creates an organization, and shows its key.
 func (c *orgCreate) Run(ctx context.Context, s *session) error {
 	in := client.OrganizationInput{
 		Name: c.Name, Tier: c.Tier, RateLimit: c.RateLimit, Inbox: c.Inbox, Deduplication: c.Deduplication,
@@ -108,14 +108,14 @@ func (c *orgShow) Run(ctx context.Context, s *session) error {
 type orgSet struct {
 	oneOrg
 	resets
-	Name          *string `help:"Its name."`
-	Tier          *string `help:"free, professional or enterprise."`
-	RateLimit     *int    `help:"Events a minute, instead of the tier's. 0: no limit."`
-	Inbox         *string `help:"What the inbox gets: unmatched or everything."`
-	Deduplication *string `help:"lenient or strict."`
+	Name          *string `help:"Name of the organization."`
+	Tier          *string `help:"Tier: free, professional or enterprise."`
+	RateLimit     *int    `help:"Events per minute, instead of the tier's limit. 0: no limit."`
+	Inbox         *string `help:"Events that go to the inbox: unmatched or everything."`
+	Deduplication *string `help:"Deduplication: lenient or strict."`
 }
 
-// Run changes what there is a flag for.
+// Run changes the settings that have a flag.
 func (c *orgSet) Run(ctx context.Context, s *session) error {
 	patch, err := c.patch()
 	if err != nil {
@@ -139,7 +139,7 @@ func (c *orgSet) patch() (p client.OrganizationPatch, err error) {
 	return p, err
 }
 
-var errNothingToSet = errors.New("there is nothing to change: give a flag, or --reset")
+var errNothingToSet = errors.New("no change was given: give a flag, or --reset")
 
 type orgSuspend struct{ oneOrg }
 
@@ -157,16 +157,16 @@ func (c *orgResume) Run(ctx context.Context, s *session) error {
 
 type orgDelete struct {
 	oneOrg
-	Yes bool `help:"Say that you mean it."`
+	Yes bool `help:"Confirm the deletion."`
 }
 
-// Run erases an organization, if that is meant.
+// Run erases an organization, if the user confirms.
 func (c *orgDelete) Run(ctx context.Context, s *session) error {
 	if !c.Yes {
-		return fmt.Errorf("this erases organization %d, its events, webhooks and keys, for good: add --yes if you mean it", c.ID)
+		return fmt.Errorf("this permanently erases organization %d, its events, webhooks and keys: add --yes to confirm", c.ID)
 	}
 	return do(s, c, func(api *client.Client) error { return api.DeleteOrganization(ctx, c.ID) },
-		fmt.Sprintf("organization %d is deleted; what it has is being erased", c.ID))
+		fmt.Sprintf("organization %d is deleted; its data is being erased", c.ID))
 }
 
 type orgKey struct {
@@ -175,7 +175,7 @@ type orgKey struct {
 	keyFlags
 }
 
-// Run makes a key for an organization.
+// Run creates a key for an organization.
 func (c *orgKey) Run(ctx context.Context, s *session) error {
 	return show(s, c, func(api *client.Client) (client.Key, error) {
 		return api.CreateOrganizationKey(ctx, c.ID, c.input(s.now()))
@@ -191,7 +191,7 @@ func organizationFields(o client.Organization) []string {
 	}
 }
 
-// rateLimit is the one of an organization's own.
+// rateLimit formats the limit of an organization.
 func rateLimit(o client.Organization) string {
 	switch {
 	case o.RateLimit == nil:
@@ -202,7 +202,7 @@ func rateLimit(o client.Organization) string {
 	return id(int64(*o.RateLimit))
 }
 
-// orAll joins what is listed; "all" for what is not limited.
+// orAll joins items; "all" for an empty list.
 func orAll(items []string) string {
 	if len(items) == 0 {
 		return "all"

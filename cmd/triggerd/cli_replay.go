@@ -9,15 +9,15 @@ import (
 	"triggerd/client"
 )
 
-// replayFlags pick the events of a replay.
+// replayFlags select the events of a replay.
 type replayFlags struct {
 	memberCommand
 	Webhook int64    `arg:"" help:"The webhook's id."`
-	Since   *moment  `help:"Events created then or later: a time, or a span back from now, as 24h. Default: all that are kept."`
+	Since   *moment  `help:"Events created then or later: a time, or a span back from now, for example 24h. Default: all stored events."`
 	Until   *moment  `help:"Events created before. Default: now."`
-	Type    []string `help:"Only events whose type matches this pattern; may be given again." sep:"none"`
-	Status  string   `help:"Only events that have failed, or were delivered, at this webhook: failed or delivered."`
-	Pace    *float64 `help:"Events a second. 0: no limit. Default: 100."`
+	Type    []string `help:"Only events whose type matches this pattern; may be repeated." sep:"none"`
+	Status  string   `help:"Only events with this result at the webhook: failed or delivered."`
+	Pace    *float64 `help:"Events per second. 0: no limit. Default: 100."`
 }
 
 func (f *replayFlags) input(now time.Time) client.ReplayInput {
@@ -28,14 +28,14 @@ func (f *replayFlags) input(now time.Time) client.ReplayInput {
 
 type replayCreate struct{ replayFlags }
 
-// Run begins a replay.
+// Run starts a replay.
 func (c *replayCreate) Run(ctx context.Context, s *session) error {
 	return show(s, c, func(api *client.Client) (client.Replay, error) { return api.CreateReplay(ctx, c.input(s.now())) }, writeReplay)
 }
 
 type replayPreview struct{ replayFlags }
 
-// Run says what a replay would deliver.
+// Run shows what a replay would deliver.
 func (c *replayPreview) Run(ctx context.Context, s *session) error {
 	return show(s, c, func(api *client.Client) (client.ReplayPreview, error) {
 		return api.PreviewReplay(ctx, c.input(s.now()))
@@ -46,11 +46,11 @@ func (c *replayPreview) Run(ctx context.Context, s *session) error {
 		})
 }
 
-// writeScan says how many events matched of those that were looked at.
+// writeScan writes how many of the scanned events matched.
 func writeScan(w io.Writer, matched, scanned int64, complete bool) {
 	more := ""
 	if !complete {
-		more = "; there are more, which were not looked at"
+		more = "; more events exist, which were not scanned"
 	}
 	fmt.Fprintf(w, "%d of %d events match%s\n", matched, scanned, more)
 }
@@ -92,7 +92,7 @@ type oneReplay struct {
 	ID int64 `arg:"" help:"The replay's id."`
 }
 
-// show makes a call and shows the replay that it gives.
+// show makes a call and shows the replay that it returns.
 func (c *oneReplay) show(s *session, call func(*client.Client) (client.Replay, error)) error {
 	return show(s, c, call, writeReplay)
 }
@@ -116,21 +116,21 @@ func (c *replayShow) Run(ctx context.Context, s *session) error {
 
 type replayPause struct{ oneReplay }
 
-// Run holds a replay.
+// Run pauses a replay.
 func (c *replayPause) Run(ctx context.Context, s *session) error {
 	return c.show(s, func(api *client.Client) (client.Replay, error) { return api.PauseReplay(ctx, c.ID) })
 }
 
 type replayResume struct{ oneReplay }
 
-// Run lets a replay go on.
+// Run resumes a replay.
 func (c *replayResume) Run(ctx context.Context, s *session) error {
 	return c.show(s, func(api *client.Client) (client.Replay, error) { return api.ResumeReplay(ctx, c.ID) })
 }
 
 type replayCancel struct{ oneReplay }
 
-// Run ends a replay.
+// Run cancels a replay.
 func (c *replayCancel) Run(ctx context.Context, s *session) error {
 	return c.show(s, func(api *client.Client) (client.Replay, error) { return api.CancelReplay(ctx, c.ID) })
 }

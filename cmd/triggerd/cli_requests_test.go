@@ -219,11 +219,11 @@ func TestPayloadSources(t *testing.T) {
 		}
 	}
 	api := newFakeAPI(t, always(201, "{}"))
-	api.run(t, "", "send", "a", "{b}").failsWith(t, "the payload is not JSON", "byte 2")
+	api.run(t, "", "send", "a", "{b}").failsWith(t, "the payload must be JSON", "byte 2")
 	api.run(t, "", "send", "a", "@"+file+".not").failsWith(t, "the payload", "no such file")
-	api.run(t, "", "send").failsWith(t, "there is no type")
-	api.run(t, "", "send", "a", "--ndjson").failsWith(t, "--ndjson takes no type")
-	api.run(t, "", "send", "--ndjson", "--batch", "1001").failsWith(t, "--batch must be from 1 to 1000")
+	api.run(t, "", "send").failsWith(t, "the type is missing")
+	api.run(t, "", "send", "a", "--ndjson").failsWith(t, "--ndjson cannot be used with a type")
+	api.run(t, "", "send", "--ndjson", "--batch", "1001").failsWith(t, "--batch must be from 1 to 1000; got 1001")
 	if got := api.requests(); got != nil {
 		t.Errorf("it asked for %q", got)
 	}
@@ -234,25 +234,25 @@ func TestRefusedFlags(t *testing.T) {
 	t.Parallel()
 	api := newFakeAPI(t, always(200, "{}"))
 	for command, want := range map[string]string{
-		"webhook set 1":                                  "nothing to change",
-		"webhook set 1 --rate 1 --reset rate":            "--rate and --reset rate contradict",
-		"webhook set 1 --reset url":                      `--reset takes auth, concurrency, content`,
-		"webhook set 1 --header A":                       "--header must be like",
-		"webhook create http://a --bearer a --basic b:c": "contradict",
+		"webhook set 1":                                  "no change was given",
+		"webhook set 1 --rate 1 --reset rate":            "--rate and --reset rate cannot be used together",
+		"webhook set 1 --reset url":                      `--reset must be one of auth, concurrency, content`,
+		"webhook set 1 --header A":                       "--header must have the form 'NAME: VALUE', for example 'X-Team: a'; got \"A\"",
+		"webhook create http://a --bearer a --basic b:c": "cannot be used together",
 		"webhook create http://a --basic b":              "USER:PASSWORD",
-		"webhook create http://a --content {":            "--content is not JSON",
-		"webhook create http://a --schedule soon":        "no list of pauses",
-		"webhook test 1 --data x":                        "--data is not JSON",
-		"org set 1":                                      "nothing to change",
+		"webhook create http://a --content {":            "--content must be JSON",
+		"webhook create http://a --schedule soon":        "must be a list of pauses, for example 5s,1m,1h, or none; got \"soon\"",
+		"webhook test 1 --data x":                        "--data must be JSON",
+		"org set 1":                                      "no change was given",
 		"org delete 1":                                   "add --yes",
-		"event list --since yesterday":                   "is no time",
-		"event list --limit=-1":                          "--limit must not be negative",
-		"event samples --limit 101":                      "--limit must be from 1 to 100",
-		"type put a --schema {":                          "--schema is not JSON",
-		"listen --forward localhost:3000":                "--forward must be like",
-		"listen --forward http://a --inbox --type b":     "--type does not go with --inbox",
+		"event list --since yesterday":                   "must be a time, for example",
+		"event list --limit=-1":                          "--limit must not be negative; got -1",
+		"event samples --limit 101":                      "--limit must be from 1 to 100; got 101",
+		"type put a --schema {":                          "--schema must be JSON",
+		"listen --forward localhost:3000":                "--forward must be an http or https URL",
+		"listen --forward http://a --inbox --type b":     "--type cannot be used with --inbox",
 		"listen --forward http://a --secret b":           "--secret must be",
-		"listen --forward http://a --timeout 2h":         "--timeout must be",
+		"listen --forward http://a --timeout 2h":         "--timeout must be above 0 and up to 1h; got 2h0m0s",
 		"listen":                                         "missing flags: --forward=URL (see triggerd listen --help)",
 		"event":                                          "(see triggerd event --help)",
 		"event show":                                     "(see triggerd event show --help)",

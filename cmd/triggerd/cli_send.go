@@ -11,19 +11,19 @@ import (
 
 type sendCommand struct {
 	memberCommand
-	Type        string  `arg:"" optional:"" help:"The event's type, as user.created."`
+	Type        string  `arg:"" optional:"" help:"The event's type, for example user.created."`
 	Payload     string  `arg:"" optional:"" help:"Its payload: JSON, @file, or - for standard input. Default: {}."`
-	DedupID     string  `help:"Makes the event a duplicate, which is not delivered, where this id is known already."`
-	DeliverAt   *moment `help:"Deliver it then at the earliest: a time, or a span from now, as 10m."`
+	DedupID     string  `help:"Dedup id. If it is already known, the event is a duplicate, and is not delivered."`
+	DeliverAt   *moment `help:"Earliest time of delivery: a time, or a span from now, for example 10m."`
 	Traceparent string  `help:"A W3C trace context."`
-	NDJSON      bool    `name:"ndjson" help:"Read events from standard input, one a line: {\"type\",\"payload\",\"dedup_id\",\"deliver_at\",\"traceparent\"}."`
+	NDJSON      bool    `name:"ndjson" help:"Read events from standard input, one per line: {\"type\",\"payload\",\"dedup_id\",\"deliver_at\",\"traceparent\"}."`
 	Batch       int     `help:"With --ndjson: events in one request, 1 to 1000." default:"1000"`
 }
 
-// Help is what stands above the flags.
+// Help returns the text above the flags.
 func (*sendCommand) Help() string {
-	return "With --ndjson the exit code is 1 if any event was not accepted; the first of those are named, and with --json all. Events that are sent " +
-		"again after that want dedup ids of yours.\n\n" +
+	return "With --ndjson the exit code is 1 if any event was not accepted; the first ones are listed, with --json all of them. " +
+		"To send events again after that, give them your own dedup ids.\n\n" +
 		examples(
 			`triggerd send user.created '{"name":"Ada"}' --dedup-id user-1`,
 			"triggerd send report.due @report.json --deliver-at 10m",
@@ -31,17 +31,17 @@ func (*sendCommand) Help() string {
 		)
 }
 
-// Run posts an event, or all that comes in.
+// Run posts one event, or all events of standard input.
 func (c *sendCommand) Run(ctx context.Context, s *session) error {
 	switch single := c.Payload != "" || c.DedupID != "" || c.DeliverAt != nil || c.Traceparent != ""; {
 	case c.NDJSON && (c.Type != "" || single):
-		return errors.New("--ndjson takes no type, payload or settings of an event: each line has its own")
+		return errors.New("--ndjson cannot be used with a type, a payload or settings of an event: each line has its own")
 	case c.NDJSON && (c.Batch < 1 || c.Batch > client.MaxBatch):
-		return fmt.Errorf("--batch must be from 1 to %d", client.MaxBatch)
+		return fmt.Errorf("--batch must be from 1 to %d; got %d", client.MaxBatch, c.Batch)
 	case c.NDJSON:
 		return c.stream(ctx, s)
 	case c.Type == "":
-		return errors.New("there is no type: triggerd send TYPE [PAYLOAD] (see triggerd send --help)")
+		return errors.New("the type is missing: triggerd send TYPE [PAYLOAD] (see triggerd send --help)")
 	}
 	payload := c.Payload
 	if payload == "" {
@@ -56,8 +56,8 @@ func (c *sendCommand) Run(ctx context.Context, s *session) error {
 	})
 }
 
-// one posts one event. JSON is what the client makes of the answer, which may
-// be that to a second try.
+// one posts one event. Its JSON is encoded from the client's result, because
+// the answer may be that to a retry.
 func (c *sendCommand) one(ctx context.Context, s *session, event client.EventInput) error {
 	l, err := c.open(s)
 	if err != nil {

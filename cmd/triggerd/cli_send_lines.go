@@ -12,11 +12,11 @@ import (
 )
 
 const (
-	maxBatchSize = 6 << 20                // of the lines in one request, in bytes, unless it is one; the server takes 8 MiB
-	sendIdle     = 200 * time.Millisecond // after which a request is not waited to be full
+	maxBatchSize = 6 << 20                // maximum size of the lines in one request, in bytes, except for a single line; the server accepts 8 MiB
+	sendIdle     = 200 * time.Millisecond // after this time an incomplete request is sent
 )
 
-// batch gathers events that come as lines, and posts them.
+// batch collects events from lines, and posts them.
 type batch struct {
 	ctx     context.Context
 	session *session
@@ -26,12 +26,12 @@ type batch struct {
 	lines   []line
 	size    int // of the lines, in bytes
 	first   int // index of the first line, over all batches
-	unknown int // of the lines, from the first on, may be stored: nobody has answered for them
+	unknown int // number of lines, from the first on, that may be stored, because the request had no answer
 	tallied map[string]int
-	named   int // of those that were not accepted
+	named   int // number of events listed as not accepted
 }
 
-// stream posts what comes on standard input, until its end.
+// stream posts the events of standard input, until its end.
 func (c *sendCommand) stream(ctx context.Context, s *session) error {
 	l, err := c.open(s)
 	if err != nil {
@@ -46,8 +46,8 @@ func (c *sendCommand) stream(ctx context.Context, s *session) error {
 	return b.conclude(err)
 }
 
-// postAll posts what comes: when there is enough for a request, and when
-// nothing more comes for a moment.
+// postAll posts the events: when there are enough for a request, and when no
+// more arrive for a moment.
 func (b *batch) postAll(most int) error {
 	lines, ended := make(chan line), make(chan error, 1)
 	go func() { ended <- readLines(b.ctx, b.session.in, lines) }()
@@ -79,8 +79,9 @@ func (b *batch) postAll(most int) error {
 	}
 }
 
-// post posts what has gathered, and tells what became of it. What the server
-// finds too large goes in halves: a 413 says that nothing of it is stored.
+// post posts the collected events, and reports their results. If the server
+// finds a request too large, it is split into halves: after a 413 nothing of it
+// is stored.
 func (b *batch) post() error { return b.postFirst(len(b.lines)) }
 
 // postFirst is post for the first lines.
@@ -124,7 +125,7 @@ func (b *batch) postFirst(count int) error {
 	return nil
 }
 
-// tell tells what became of an event, and on which line it is.
+// tell reports the result of an event, with its line.
 func (b *batch) tell(v client.Verdict, number int) {
 	b.tallied[v.Status]++
 	if b.json {
@@ -140,7 +141,7 @@ func (b *batch) tell(v client.Verdict, number int) {
 		case b.named <= maxListed:
 			fmt.Fprintf(b.session.errOut, "%s is %s: %s\n", name, v.Status, problemText(v.Problem))
 		case b.named == maxListed+1:
-			fmt.Fprintln(b.session.errOut, "and more; --json names all")
+			fmt.Fprintln(b.session.errOut, "and more; --json lists all")
 		}
 	}
 	for _, warning := range v.Warnings {
@@ -148,7 +149,7 @@ func (b *batch) tell(v client.Verdict, number int) {
 	}
 }
 
-// conclude tells the sums, and fails if an event was not accepted.
+// conclude reports the totals, and fails if an event was not accepted.
 func (b *batch) conclude(err error) error {
 	t, to := b.tallied, b.session.out
 	if b.json {
@@ -159,7 +160,7 @@ func (b *batch) conclude(err error) error {
 		t[client.PostAccepted], t[client.PostDuplicate], t[client.PostRejected], t[client.PostUnavailable])
 	open := len(b.lines) - b.unknown
 	if b.unknown > 0 {
-		fmt.Fprintf(b.session.errOut, "of %d events from event %d on it is not known; they may be stored\n", b.unknown, b.first+1)
+		fmt.Fprintf(b.session.errOut, "%d events from event %d on may or may not be stored\n", b.unknown, b.first+1)
 	}
 	if open > 0 {
 		fmt.Fprintf(b.session.errOut, "the %d events from event %d on are not stored\n", open, b.first+b.unknown+1)

@@ -19,69 +19,68 @@ import (
 	"triggerd/client"
 )
 
-// session is what a command has around it.
+// session is the environment of a command.
 type session struct {
 	in          io.Reader
 	out, errOut io.Writer
 	now         func() time.Time
-	lookupEnv   func(name string) (value string, ok bool) // tells what is set to nothing; nil: nothing is
-	noOutput    bool                                      // out may be no output at all, see isReplaced
+	lookupEnv   func(name string) (value string, ok bool) // reports empty variables; may be nil
+	noOutput    bool                                      // out may be closed, see isReplaced
 }
 
-// remote is the server that a command asks.
+// remote is the server that a command uses.
 type remote struct {
 	URL string `name:"url" help:"The server. Default: http://127.0.0.1:5001." variable:"TRIGGERD_URL"`
-	CA  string `name:"ca" help:"A PEM file with certificates to trust beside those of the system, for a server with a certificate of your own CA." variable:"TRIGGERD_CA" type:"path"`
+	CA  string `name:"ca" help:"PEM file with certificates to trust in addition to those of the system, for a server whose certificate is from your own CA." variable:"TRIGGERD_CA" type:"path"`
 }
 
-// defaultURL is where a server listens that is told nothing.
+// defaultURL is where a server with default settings listens.
 const defaultURL = "http://127.0.0.1:5001"
 
 // server is the URL of the server.
 func (r *remote) server() string { return cmp.Or(r.URL, defaultURL) }
 
-// asMember is who asks for an organization, and where.
+// asMember holds the server and the key of an organization.
 type asMember struct {
 	remote
 	asOperator
-	Org *int64 `help:"Act in this organization, as the operator: with the operator's token or socket instead of a key."`
-	Key string `help:"The organization's API key, sk_…; better given by the environment, since flags can be seen." variable:"TRIGGERD_KEY" secret:""`
+	Org *int64 `help:"Act in this organization as the operator, with the operator's token or socket instead of a key."`
+	Key string `help:"The organization's API key, sk_…; prefer the environment, because flags are visible in the process list." variable:"TRIGGERD_KEY" secret:""`
 }
 
-// asOperator is how the operator is known.
+// asOperator holds the credentials of the operator.
 type asOperator struct {
-	AdminToken string `help:"The operator's token. Without it and --url, the operator uses the socket in the data folder." variable:"ADMIN_TOKEN" secret:""`
+	AdminToken string `help:"The operator's token. Without it and --url, the command uses the socket in the data folder." variable:"ADMIN_TOKEN" secret:""`
 	DataDir    string `help:"Data folder of the server on this machine, for the operator." default:"./data" variable:"DATA_DIR" type:"path"`
 }
 
-// memberCommand is what most commands are.
+// memberCommand is embedded in most commands.
 type memberCommand struct {
 	asMember
-	JSON bool `name:"json" help:"Write JSON as the API gives it; a list as a line for each item."`
+	JSON bool `name:"json" help:"Write the JSON that the API returns; a list as one line per item."`
 }
 
-// operatorCommand is one that only the operator may give.
+// operatorCommand is embedded in commands that only the operator may use.
 type operatorCommand struct {
 	remote
 	asOperator
-	JSON bool `name:"json" help:"Write JSON as the API gives it; a list as a line for each item."`
+	JSON bool `name:"json" help:"Write the JSON that the API returns; a list as one line per item."`
 }
 
-// link is a client and what a command does with its answers. It is closed after
-// its last use.
+// link is a client with its last answer. It must be closed after its last use.
 type link struct {
 	*client.Client
 	answers *answers
 	json    bool
 	server  string // for people
-	hint    string // what to set when the server does not know who asks
+	hint    string // how to fix a 401
 }
 
-// opener is a command that says where to, and as whom.
+// opener is implemented by commands that use a server.
 type opener interface{ open(*session) (*link, error) }
 
-// commandRetries is how often a command tries again: not so often that somebody
-// who waits for its answer wonders.
+// commandRetries is the number of retries of a command: few enough that the
+// user does not wait too long.
 const commandRetries = 2
 
 func (a *asMember) open(s *session) (*link, error) {
@@ -95,7 +94,7 @@ func (a *asMember) open(s *session) (*link, error) {
 		}
 		return l, err
 	case a.Key == "":
-		return nil, errors.New("there is no key: set TRIGGERD_KEY, or TRIGGERD_KEY_FILE, to an API key of your organization (sk_…), or give --key; triggerd org create makes one")
+		return nil, errors.New("the key is missing: set TRIGGERD_KEY, or TRIGGERD_KEY_FILE, to an API key of your organization (sk_…), or give --key; triggerd org create creates one")
 	}
 	if err := checkKey("TRIGGERD_KEY, or --key,", a.Key); err != nil {
 		return nil, err
@@ -119,8 +118,8 @@ func (c *operatorCommand) open(s *session) (*link, error) {
 	return l, err
 }
 
-// link makes a client for the operator: over the socket, unless a server or a
-// token is given.
+// link returns a client for the operator: over the socket, unless a server or a
+// token is set.
 func (c *asOperator) link(s *session, to *remote) (*link, error) {
 	if err := checkKey("ADMIN_TOKEN, or --admin-token,", c.AdminToken); err != nil {
 		return nil, err
@@ -132,7 +131,7 @@ func (c *asOperator) link(s *session, to *remote) (*link, error) {
 	return l, err
 }
 
-// useSocket has the calls of a link go over the operator's socket.
+// useSocket sends the calls of a link over the operator's socket.
 func (l *link) useSocket(path string) {
 	l.server, l.BaseURL = path, "http://localhost"
 	l.answers.base.Proxy = nil
@@ -145,30 +144,29 @@ func (l *link) useSocket(path string) {
 	}
 }
 
-// noSocketError says that the operator's socket cannot be used, and what to do.
+// noSocketError means that the operator's socket cannot be used.
 type noSocketError struct {
 	path  string
 	cause error
 }
 
 func (e *noSocketError) Error() string {
-	return fmt.Sprintf("the operator's socket %s cannot be used: %s; does the server run, on SQLite and as this user, and is DATA_DIR, or --data-dir, its data folder? "+
+	return fmt.Sprintf("the operator's socket %s cannot be used: %s; check that the server runs, on SQLite and as this user, and that DATA_DIR, or --data-dir, is its data folder. "+
 		"For another server set TRIGGERD_URL and ADMIN_TOKEN", e.path, reasonOf(e.cause))
 }
 
 func (e *noSocketError) Unwrap() error { return e.cause }
 
 // checkKey returns an error if a key cannot be sent, for example because of a
-// newline at its end. name says where it is set.
+// newline at its end. name is the setting's name.
 func checkKey(name, key string) error {
 	if at := strings.IndexFunc(key, unicode.IsControl); at >= 0 {
-		return fmt.Errorf("%s must have no control characters, as a newline; its byte %d is %q", name, at+1, key[at])
+		return fmt.Errorf("%s must not contain control characters, for example a newline; its byte %d is %q", name, at+1, key[at])
 	}
 	return nil
 }
 
-// link makes a client for a key, or a token. hint says what to set when the
-// server does not know it.
+// link returns a client for a key or a token. hint tells how to fix a 401.
 func (r *remote) link(s *session, key, hint string) (*link, error) {
 	trusted, err := authorities(r.CA)
 	if err != nil {
@@ -196,16 +194,15 @@ func (r *remote) link(s *session, key, hint string) (*link, error) {
 
 func (l *link) close() { l.answers.base.CloseIdleConnections() }
 
-// answers keeps the last answer as it came, for --json: what has been decoded
-// has lost members that this program does not know. It is for one call at a
-// time.
+// answers keeps the bytes of the last answer, for --json, because decoding
+// loses members that this program does not know. It handles one call at a time.
 type answers struct {
 	base   *http.Transport
-	errOut io.Writer     // for what a command waits for
+	errOut io.Writer     // for notices about waiting
 	last   *bytes.Buffer // nil before the first answer, and for a stream
 }
 
-// RoundTrip implements http.RoundTripper.
+// RoundTrip implements [http.RoundTripper].
 func (a *answers) RoundTrip(r *http.Request) (*http.Response, error) {
 	res, err := a.base.RoundTrip(r)
 	a.last = nil
@@ -213,7 +210,7 @@ func (a *answers) RoundTrip(r *http.Request) (*http.Response, error) {
 		return res, err
 	}
 	if seconds, _ := strconv.Atoi(res.Header.Get("Retry-After")); seconds > 1 && a.errOut != nil {
-		fmt.Fprintf(a.errOut, "%s: the server asks to wait for %d s\n", res.Status, seconds)
+		fmt.Fprintf(a.errOut, "%s: waiting %d s, as the server requests\n", res.Status, seconds)
 	}
 	a.last = &bytes.Buffer{}
 	res.Body = struct {
@@ -223,7 +220,7 @@ func (a *answers) RoundTrip(r *http.Request) (*http.Response, error) {
 	return res, nil
 }
 
-// failure is an error in words for people.
+// failure is an error with a text for people.
 type failure struct {
 	text  string
 	cause error
@@ -232,7 +229,7 @@ type failure struct {
 func (f *failure) Error() string { return f.text }
 func (f *failure) Unwrap() error { return f.cause }
 
-// explain puts what went wrong with a call into words.
+// explain returns an error with a text for people.
 func (l *link) explain(err error) error {
 	if err == nil {
 		return nil
@@ -246,7 +243,7 @@ func (l *link) explain(err error) error {
 	case errors.Is(err, context.Canceled):
 		text = "interrupted"
 	case errors.Is(err, client.ErrSecretLost):
-		text = "it was made, but the answer with its secret was lost: rotate it, or delete it and make another"
+		text = "it was created, but the answer with its secret was lost: rotate it, or delete it and create another"
 	case isProblem:
 		text = l.tell(problem)
 	case errors.Is(err, client.ErrForeign):
@@ -261,21 +258,21 @@ func (l *link) explain(err error) error {
 	return &failure{text, err}
 }
 
-// tell puts a problem into one line.
+// tell describes a problem in one line.
 func (l *link) tell(e *client.Error) string {
 	text := problemText(e)
 	switch {
 	case e.Code == client.CodeUnauthorized:
 		text += "; " + l.hint
 	case e.Code == "" && e.Detail == "":
-		text = fmt.Sprintf("%s answered %d %s: is that a triggerd?", l.server, e.Status, cmp.Or(e.Title, "without a word"))
+		text = fmt.Sprintf("%s answered %d %s: check that it is a triggerd", l.server, e.Status, cmp.Or(e.Title, "without a reason"))
 	case e.RetryAfter > 0:
-		text += fmt.Sprintf("; it may work again in %v", e.RetryAfter.Round(time.Second))
+		text += fmt.Sprintf("; try again in %v", e.RetryAfter.Round(time.Second))
 	}
 	return text
 }
 
-// problemText is a problem's title, detail, and what is wrong where.
+// problemText returns a problem's title, detail and invalid fields.
 func problemText(e *client.Error) string {
 	text := cmp.Or(e.Title, e.Code, fmt.Sprint(e.Status))
 	if e.Detail != "" && e.Detail != e.Title {
@@ -298,11 +295,11 @@ func problemText(e *client.Error) string {
 	return clean(text)
 }
 
-// reasonOf is the innermost of what went wrong with a connection, and so
-// without addresses.
+// reasonOf returns the innermost error of a failed connection, without
+// addresses.
 func reasonOf(err error) string {
 	if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
-		return "it does not answer in time"
+		return "it did not answer in time"
 	}
 	for inner := errors.Unwrap(err); inner != nil; inner = errors.Unwrap(err) {
 		err = inner

@@ -13,19 +13,19 @@ import (
 	"triggerd/client"
 )
 
-// listing is what commands have that list.
+// listing is embedded in commands that list.
 type listing struct {
-	Limit int `help:"How many to show at most. 0: all." default:"20"`
+	Limit int `help:"Maximum number of items to show. 0: all." default:"20"`
 }
 
-// table says how a kind of things is listed.
+// table describes how items are listed.
 type table[T any] struct {
 	head []string
 	row  func(T) []string
 }
 
-// show makes a call and shows its one result. A result beside an error, which
-// is one without its secret, is shown, too.
+// show makes a call and shows its result. If the call also returns
+// ErrSecretLost, the result, which lacks its secret, is shown too.
 func show[T any](s *session, from opener, call func(*client.Client) (T, error), view func(io.Writer, T)) error {
 	l, err := from.open(s)
 	if err != nil {
@@ -44,7 +44,7 @@ func show[T any](s *session, from opener, call func(*client.Client) (T, error), 
 	return l.explain(err)
 }
 
-// do makes a call without a result, and says that it is done.
+// do makes a call without a result, and reports that it is done.
 func do(s *session, from opener, call func(*client.Client) error, done string) error {
 	l, err := from.open(s)
 	if err != nil {
@@ -60,7 +60,7 @@ func do(s *session, from opener, call func(*client.Client) error, done string) e
 	return nil
 }
 
-// showAll makes a call that gives a whole list, and shows it.
+// showAll makes a call that returns a whole list, and shows it.
 func showAll[T any](s *session, from opener, call func(*client.Client) ([]T, error), t table[T]) error {
 	page := func(c *client.Client, _ int, _ string) (p client.Page[T], err error) {
 		p.Data, err = call(c)
@@ -69,16 +69,16 @@ func showAll[T any](s *session, from opener, call func(*client.Client) ([]T, err
 	return list(s, from, 0, page, t)
 }
 
-// maxPage is the most that the API gives at a time.
+// maxPage is the largest page of the API.
 const maxPage = 100
 
-// list asks for one page after the other, up to limit things, and shows them.
-// What there is before an error is shown.
+// list fetches pages, up to limit items, and shows them. It shows the items
+// before an error.
 func list[T any](s *session, from opener, limit int,
 	page func(c *client.Client, limit int, cursor string) (client.Page[T], error), t table[T],
 ) error {
 	if limit < 0 {
-		return errors.New("--limit must not be negative")
+		return fmt.Errorf("--limit must not be negative; got %d", limit)
 	}
 	l, err := from.open(s)
 	if err != nil {
@@ -95,7 +95,7 @@ func list[T any](s *session, from opener, limit int,
 	return l.explain(err)
 }
 
-// gather asks for pages, and writes them as they come if it is to be JSON.
+// gather fetches pages, and writes them at once if the output is JSON.
 func gather[T any](s *session, l *link, limit int,
 	page func(c *client.Client, limit int, cursor string) (client.Page[T], error),
 ) (items []T, more bool, err error) {
@@ -120,22 +120,22 @@ func gather[T any](s *session, l *link, limit int,
 	}
 }
 
-// writeRaw writes an answer as it came.
+// writeRaw writes an answer unchanged.
 func writeRaw(w io.Writer, answer *bytes.Buffer) {
 	if answer != nil && answer.Len() > 0 {
 		fmt.Fprintf(w, "%s\n", bytes.TrimSpace(answer.Bytes()))
 	}
 }
 
-// writeItems writes each item of a list as it came, but on one line. It returns
-// how many were written before the first error.
+// writeItems writes each item of a list unchanged, but on one line. It returns
+// the number of items written before the first error.
 func writeItems(w io.Writer, answer *bytes.Buffer) (written int, err error) {
 	if answer == nil {
 		return 0, nil
 	}
 	var page struct{ Data []json.RawMessage }
 	if json.Unmarshal(answer.Bytes(), &page) != nil {
-		_ = json.Unmarshal(answer.Bytes(), &page.Data) // the client has decoded it: it is the one or the other
+		_ = json.Unmarshal(answer.Bytes(), &page.Data) // the client has decoded it: it is one of the two
 	}
 	for i, item := range page.Data {
 		if _, err := fmt.Fprintf(w, "%s\n", oneLineJSON(item)); err != nil {
@@ -145,7 +145,7 @@ func writeItems(w io.Writer, answer *bytes.Buffer) (written int, err error) {
 	return len(page.Data), nil
 }
 
-// oneLineJSON takes out the space between tokens if a value is on several lines.
+// oneLineJSON removes the space between tokens if a value is on several lines.
 func oneLineJSON(value []byte) []byte {
 	var b bytes.Buffer
 	if !bytes.ContainsAny(value, "\r\n") || json.Compact(&b, value) != nil {
@@ -154,11 +154,11 @@ func oneLineJSON(value []byte) []byte {
 	return b.Bytes()
 }
 
-// writeJSON writes what no answer is, on one line.
+// writeJSON writes a value that is not an answer as JSON, on one line.
 func writeJSON(w io.Writer, value any) {
 	e := json.NewEncoder(w)
 	e.SetEscapeHTML(false)
-	_ = e.Encode(value) // of the API's own types
+	_ = e.Encode(value) // cannot fail for the API's own types
 }
 
 // writeTable writes rows with aligned columns under their names.
@@ -171,10 +171,10 @@ func writeTable(w io.Writer, head []string, rows [][]string) {
 		}
 		fmt.Fprintln(tw, strings.Join(row, "\t"))
 	}
-	_ = tw.Flush() // as fmt.Fprintln's error
+	_ = tw.Flush() // like fmt.Fprintln's error
 }
 
-// writeRows writes a table of things.
+// writeRows writes a table of items.
 func writeRows[T any](w io.Writer, t table[T], items []T) {
 	rows := make([][]string, len(items))
 	for i, item := range items {
@@ -183,7 +183,7 @@ func writeRows[T any](w io.Writer, t table[T], items []T) {
 	writeTable(w, t.head, rows)
 }
 
-// writeFields writes names and their values by turns, a pair on each line.
+// writeFields writes alternating names and values, one pair per line.
 func writeFields(w io.Writer, pairs ...string) {
 	tw := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 	for i := 0; i+1 < len(pairs); i += 2 {

@@ -50,7 +50,7 @@ func TestTables(t *testing.T) {
 				"inbox    waiting        -                                        -         -                          -\n" +
 				"1        filtered       by content /all/0                        -         -                          -\n" +
 				"2        failed         the last attempt failed                  2         -                          status 500 in 12.5ms\n" +
-				"3        filtered       told only to filters that name the type  -         -                          -\n" +
+				"3        filtered       matches only filters that name the type  -         -                          -\n" +
 				"4        created later  -                                        -         TIME  -\n",
 		},
 		{"type list", `{"data":[]}`, "NAME  MODE  SCHEMA  UPDATED  DESCRIPTION\n"},
@@ -63,15 +63,15 @@ func TestTables(t *testing.T) {
 		},
 		{
 			"replay preview 1", `{"scanned":10,"matched":2,"complete":false,"samples":[{"id":"a","type":"b","created_at":"` + at + `"}]}`,
-			"2 of 10 events match; there are more, which were not looked at\n\nfor example:\nID  TYPE  CREATED\na   b     TIME\n",
+			"2 of 10 events match; more events exist, which were not scanned\n\nfor example:\nID  TYPE  CREATED\na   b     TIME\n",
 		},
 		{
 			"webhook dry-run --type a", `{"scanned":10,"matched":4,"complete":true,"per_hour":1.5,"samples":[],"difference":{"added":3,"removed":1,"removed_samples":[{"id":"a","type":"b","created_at":"` + at + `"}]}}`,
-			"4 of 10 events match\n1.5 an hour\n\nfrom the present filter: 3 more, 1 less\n\nless:\nID  TYPE  CREATED\na   b     TIME\n",
+			"4 of 10 events match\n1.5 per hour\n\ncompared with the current filter: 3 more, 1 fewer\n\nfewer:\nID  TYPE  CREATED\na   b     TIME\n",
 		},
 		{"event samples", `[{"id":"a","type":"b","timestamp":"` + at + `","data":{ "c": 1 }}]`, "event      a\ntype       b\ntimestamp  TIME\n{ \"c\": 1 }\n"},
 		{"event delete a", "", "event a is deleted\n"},
-		{"inbox claim", `{"claim":null,"leased_until":null,"data":[]}`, "nothing is there\n"},
+		{"inbox claim", `{"claim":null,"leased_until":null,"data":[]}`, "no open events\n"},
 	}
 	for _, test := range tests {
 		api := newFakeAPI(t, always(200, test.answer))
@@ -120,12 +120,12 @@ auth bearer
 description d
 metadata a=1 b=2
 secrets symmetric, ed25519 whpk_x until TIME
-health 3 failures in a row since TIME, the last at TIME, held until TIME
+health 3 failures in a row since TIME, the last at TIME, breaker open until TIME
 created TIME
 
 whsec_once
 `, "TIME", local(t, at))
-	if diff := cmp.Diff(want, squeezed(got.out)); diff != "" || !strings.Contains(got.errOut, "shown this once") || got.err != nil {
+	if diff := cmp.Diff(want, squeezed(got.out)); diff != "" || !strings.Contains(got.errOut, "shown only once") || got.err != nil {
 		t.Errorf("%v, %q, %s", got.err, got.errOut, diff)
 	}
 }
@@ -240,7 +240,7 @@ func TestCommandErrors(t *testing.T) {
 		{"event list", problem(400, "invalid_parameter", "Invalid parameter", "is wrong", `,"errors":[{"detail":"is wrong","parameter":"status"}]`), []string{"Invalid parameter: is wrong (status)"}},
 		{"event list", problem(400, "invalid_parameter", "Invalid parameter", "", `,"errors":[{"detail":"unknown","parameter":"status"}]`), []string{"Invalid parameter (status: unknown)"}},
 		{"send a", problem(422, "payload_differs", "Payload differs", "", `,"event_id":"e1"`), []string{"Payload differs (the first event is e1)"}},
-		{"event list", always(404, "<html>"), []string{"answered 404 Not Found: is that a triggerd?"}},
+		{"event list", always(404, "<html>"), []string{"answered 404 Not Found: check that it is a triggerd"}},
 		{"event show a", always(404, `{"code":"x","title":"a\u001b\nb"}`), []string{"a\uFFFD\uFFFDb"}},
 	} {
 		newFakeAPI(t, test.answer).run(t, "", strings.Fields(test.command)...).failsWith(t, test.want...)
@@ -249,7 +249,7 @@ func TestCommandErrors(t *testing.T) {
 	closed.Close()
 	env := map[string]string{"TRIGGERD_URL": closed.URL, "TRIGGERD_KEY": "sk_x"}
 	runCLI(t.Context(), env, nil, "me").failsWith(t, closed.URL+" cannot be reached: connection refused", "TRIGGERD_URL")
-	runCLI(t.Context(), map[string]string{"KEY": "sk_x", "URL": "x"}, nil, "me").failsWith(t, "there is no key: set TRIGGERD_KEY", "--key")
+	runCLI(t.Context(), map[string]string{"KEY": "sk_x", "URL": "x"}, nil, "me").failsWith(t, "the key is missing: set TRIGGERD_KEY", "--key")
 }
 
 // A key that was made, but whose answer was lost, is told as such.
@@ -265,7 +265,7 @@ func TestLostKey(t *testing.T) {
 	if got := api.run(t, "", "org", "create", "a", "--only-key"); got.out != "sk_new\n" || got.errOut != "" || got.err != nil {
 		t.Errorf("only the key: %+v", got)
 	}
-	if got := api.run(t, "", "org", "create", "a"); !strings.HasSuffix(got.out, "\n\nsk_new\n") || !strings.Contains(got.errOut, "shown this once") {
+	if got := api.run(t, "", "org", "create", "a"); !strings.HasSuffix(got.out, "\n\nsk_new\n") || !strings.Contains(got.errOut, "shown only once") {
 		t.Errorf("key and organization: %+v", got)
 	}
 }
@@ -279,7 +279,7 @@ func TestWebhookTestFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := newFakeAPI(t, always(200, string(body))).run(t, "", "webhook", "test", "1")
-	got.failsWith(t, "the receiver did not take it: status 500 in 1.5s")
+	got.failsWith(t, "the receiver did not accept it: status 500 in 1.5s")
 	if !strings.HasSuffix(got.out, "\n\na\nb\uFFFDc\n") {
 		t.Errorf("it wrote %q", got.out)
 	}

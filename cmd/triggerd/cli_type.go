@@ -50,11 +50,11 @@ func writeType(w io.Writer, t client.EventType) {
 type typePut struct {
 	oneType
 	Schema      string `help:"A JSON Schema (2020-12) for the payload: JSON, @file, or - for standard input."`
-	Mode        string `help:"What becomes of a payload that the schema does not allow: off, warn or reject. Default: warn."`
-	Description string `help:"What it means."`
+	Mode        string `help:"How to treat a payload that does not match the schema: off, warn or reject. Default: warn."`
+	Description string `help:"Description of the type."`
 }
 
-// Run makes a type, or replaces it.
+// Run creates a type, or replaces it.
 func (c *typePut) Run(ctx context.Context, s *session) error {
 	schema, err := s.value(ctx, "--schema", c.Schema)
 	if err != nil {

@@ -15,14 +15,14 @@ import (
 	"triggerd/client"
 )
 
-// moment is a time as people give it: RFC 3339, or a span of time from now on,
-// or back, as the flag has it.
+// moment is a time flag: RFC 3339, or a span of time, from now on or back from
+// now, depending on the flag.
 type moment struct {
 	at   time.Time
 	span time.Duration
 }
 
-// UnmarshalText reads 2026-01-02T03:04:05Z, 2026-01-02, 30d, 10m.
+// UnmarshalText parses 2026-01-02T03:04:05Z, 2026-01-02, 30d, 10m.
 func (m *moment) UnmarshalText(text []byte) error {
 	s := string(text)
 	if at, err := time.Parse(time.RFC3339, s); err == nil {
@@ -35,13 +35,14 @@ func (m *moment) UnmarshalText(text []byte) error {
 	}
 	var span days
 	if err := span.UnmarshalText(text); err != nil {
-		return fmt.Errorf("%q is no time: want 2026-01-02T15:04:05Z, 2026-01-02, or a span as 30d, 2h or 10m", s)
+		return fmt.Errorf("must be a time, for example 2026-01-02T15:04:05Z or 2026-01-02, or a span, for example 30d, 2h or 10m; got %q", s)
 	}
 	*m = moment{span: span.Duration}
 	return nil
 }
 
-// before is the moment, a span being one back from now; zero if none was given.
+// before returns the time, a span counting back from now; zero if the flag is
+// not set.
 func (m *moment) before(now time.Time) time.Time {
 	switch {
 	case m == nil:
@@ -52,7 +53,8 @@ func (m *moment) before(now time.Time) time.Time {
 	return m.at
 }
 
-// after is before, a span being one from now on.
+// after returns the time, a span counting from now on; zero if the flag is not
+// set.
 func (m *moment) after(now time.Time) time.Time {
 	if m != nil && m.at.IsZero() {
 		return now.Add(m.span)
@@ -63,7 +65,7 @@ func (m *moment) after(now time.Time) time.Time {
 // pauses are the retries of a webhook: 5s,1m,1h, or none.
 type pauses struct{ seconds []float64 }
 
-// UnmarshalText reads durations with commas between.
+// UnmarshalText parses durations separated by commas.
 func (p *pauses) UnmarshalText(text []byte) error {
 	p.seconds = []float64{}
 	if string(text) == "none" {
@@ -72,14 +74,14 @@ func (p *pauses) UnmarshalText(text []byte) error {
 	for part := range strings.SplitSeq(string(text), ",") {
 		d, err := time.ParseDuration(strings.TrimSpace(part))
 		if err != nil {
-			return fmt.Errorf("%q is no list of pauses: want 5s,1m,1h, or none", text)
+			return fmt.Errorf("must be a list of pauses, for example 5s,1m,1h, or none; got %q", text)
 		}
 		p.seconds = append(p.seconds, d.Seconds())
 	}
 	return nil
 }
 
-// secondsOf is a span in seconds; nil if none was given.
+// secondsOf returns a span in seconds; nil if the flag is not set.
 func secondsOf(d *days) *float64 {
 	if d == nil {
 		return nil
@@ -88,9 +90,9 @@ func secondsOf(d *days) *float64 {
 	return &seconds
 }
 
-// text reads what an argument stands for: itself, @file the content of a file,
-// and - what comes on standard input. These two may begin with a byte order
-// mark, which is not a part of the text.
+// text returns the text of an argument: itself, the content of the file for
+// @file, or standard input for -. The last two may begin with a byte order
+// mark, which is removed.
 func (s *session) text(ctx context.Context, argument string) ([]byte, error) {
 	if name, ok := strings.CutPrefix(argument, "@"); ok {
 		text, err := os.ReadFile(name)
@@ -116,7 +118,7 @@ func (s *session) text(ctx context.Context, argument string) ([]byte, error) {
 	}
 }
 
-// value is text for an argument that has to be JSON; nil if it is empty.
+// value returns the text of an argument that must be JSON; nil if it is empty.
 func (s *session) value(ctx context.Context, what, argument string) (json.RawMessage, error) {
 	if argument == "" {
 		return nil, nil
@@ -129,12 +131,12 @@ func (s *session) value(ctx context.Context, what, argument string) (json.RawMes
 		return nil, err
 	}
 	if !json.Valid(text) {
-		return nil, fmt.Errorf("%s is not JSON: %s", what, wrongAt(text))
+		return nil, fmt.Errorf("%s must be JSON: %s", what, wrongAt(text))
 	}
 	return text, nil
 }
 
-// wrongAt says where a text stops being JSON.
+// wrongAt describes where a text stops being JSON.
 func wrongAt(text []byte) string {
 	err := json.Unmarshal(text, new(json.RawMessage))
 	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
@@ -143,13 +145,13 @@ func wrongAt(text []byte) string {
 	return fmt.Sprint(err)
 }
 
-// resets are the settings that go back to their defaults.
+// resets are the settings to reset to their defaults.
 type resets struct {
-	Reset []string `help:"Settings that go back to their defaults, by the names of their flags; with commas between." placeholder:"NAME"`
+	Reset []string `help:"Settings to reset to their defaults, by the names of their flags, separated by commas." placeholder:"NAME"`
 }
 
-// check refuses names that are not among those that have a default, or whose
-// flag is there, too.
+// check returns an error for names that have no default, or whose flag is also
+// set.
 func (r *resets) check(allowed map[string]bool) error {
 	for _, name := range r.Reset {
 		given, ok := allowed[name]
@@ -160,15 +162,16 @@ func (r *resets) check(allowed map[string]bool) error {
 				names = append(names, name)
 			}
 			slices.Sort(names)
-			return fmt.Errorf("--reset takes %s; not %q", strings.Join(names, ", "), name)
+			return fmt.Errorf("--reset must be one of %s; got %q", strings.Join(names, ", "), name)
 		case given:
-			return fmt.Errorf("--%s and --reset %s contradict each other", name, name)
+			return fmt.Errorf("--%s and --reset %s cannot be used together", name, name)
 		}
 	}
 	return nil
 }
 
-// change is what a flag does to a setting: nothing, a value, or its default.
+// change returns the effect of a flag on a setting: nothing, a value, or its
+// default.
 func change[T any](r *resets, name string, value *T) client.Opt[T] {
 	switch {
 	case slices.Contains(r.Reset, name):

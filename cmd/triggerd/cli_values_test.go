@@ -55,23 +55,23 @@ func TestTextsMustBeUTF8(t *testing.T) {
 	api := newFakeAPI(t, answerAll)
 	file := fileOf(t, "\"caf\xe9\"")
 	for want, args := range map[string][]string{
-		"--dedup-id must be UTF-8; its byte 4 is not":                                                         {"send", "a", "--dedup-id", "caf\xe9"},
-		"--dedup-id must be UTF-8; its byte 1 is not":                                                         {"send", "a", "--dedup-id=\xed\xa0\x80"},
-		"argument 2 must be UTF-8; its byte 4 is not":                                                         {"send", "caf\xe9"},
-		"argument 4 must be UTF-8; its byte 2 is not":                                                         {"send", "--json", "a", "\"\xe9\""},
-		"argument 3 must be UTF-8; its byte 1 is not":                                                         {"send", "--json", "\xe9"},
-		"argument 1 must be UTF-8; its byte 3 is not":                                                         {"--\xe9=1", "me"},
-		"--metadata must be UTF-8; its byte 3 is not":                                                         {"webhook", "set", "1", "--metadata", "a=\xe9"},
-		"--header must be UTF-8; its byte 4 is not":                                                           {"webhook", "create", "https://a.example", "--type", "a", "--header", "A: \xe9"},
-		"--data-dir must be UTF-8; its byte 1 is not":                                                         {"check", "--data-dir", "\xe9"},
-		"the payload must be UTF-8; its byte 5 is not":                                                        {"send", "a", "@" + file},
-		"--content must be UTF-8; its byte 5 is not":                                                          {"webhook", "set", "1", "--content", "@" + file},
-		"the payload must be UTF-8; its byte 2 is not":                                                        {"send", "a", "-"},
-		"--schema must be UTF-8; its byte 2 is not":                                                           {"type", "put", "a", "--schema", "-"},
-		"--data must be UTF-8; its byte 2 is not":                                                             {"webhook", "test", "1", "--data", "-"},
-		"TRIGGERD_KEY must be UTF-8; its byte 4 is not":                                                       {"me"},
-		"TRIGGERD_KEY, or --key, must have no control characters, as a newline; its byte 5 is '\\n'":          {"me", "--key", "sk_1\n"},
-		"ADMIN_TOKEN, or --admin-token, must have no control characters, as a newline; its byte 2 is '\\x1b'": {"org", "list", "--admin-token", "a\x1b"},
+		"--dedup-id must be UTF-8; its byte 4 is not":                                                                      {"send", "a", "--dedup-id", "caf\xe9"},
+		"--dedup-id must be UTF-8; its byte 1 is not":                                                                      {"send", "a", "--dedup-id=\xed\xa0\x80"},
+		"argument 2 must be UTF-8; its byte 4 is not":                                                                      {"send", "caf\xe9"},
+		"argument 4 must be UTF-8; its byte 2 is not":                                                                      {"send", "--json", "a", "\"\xe9\""},
+		"argument 3 must be UTF-8; its byte 1 is not":                                                                      {"send", "--json", "\xe9"},
+		"argument 1 must be UTF-8; its byte 3 is not":                                                                      {"--\xe9=1", "me"},
+		"--metadata must be UTF-8; its byte 3 is not":                                                                      {"webhook", "set", "1", "--metadata", "a=\xe9"},
+		"--header must be UTF-8; its byte 4 is not":                                                                        {"webhook", "create", "https://a.example", "--type", "a", "--header", "A: \xe9"},
+		"--data-dir must be UTF-8; its byte 1 is not":                                                                      {"check", "--data-dir", "\xe9"},
+		"the payload must be UTF-8; its byte 5 is not":                                                                     {"send", "a", "@" + file},
+		"--content must be UTF-8; its byte 5 is not":                                                                       {"webhook", "set", "1", "--content", "@" + file},
+		"the payload must be UTF-8; its byte 2 is not":                                                                     {"send", "a", "-"},
+		"--schema must be UTF-8; its byte 2 is not":                                                                        {"type", "put", "a", "--schema", "-"},
+		"--data must be UTF-8; its byte 2 is not":                                                                          {"webhook", "test", "1", "--data", "-"},
+		"TRIGGERD_KEY must be UTF-8; its byte 4 is not":                                                                    {"me"},
+		"TRIGGERD_KEY, or --key, must not contain control characters, for example a newline; its byte 5 is '\\n'":          {"me", "--key", "sk_1\n"},
+		"ADMIN_TOKEN, or --admin-token, must not contain control characters, for example a newline; its byte 2 is '\\x1b'": {"org", "list", "--admin-token", "a\x1b"},
 	} {
 		env := map[string]string{"TRIGGERD_URL": api.URL, "TRIGGERD_KEY": "sk_test"}
 		if strings.HasPrefix(want, "TRIGGERD_KEY must") {
@@ -96,7 +96,7 @@ func TestByteOrderMarks(t *testing.T) {
 		}
 	}
 	api := newFakeAPI(t, answerAll)
-	api.run(t, "", "send", "a", "\ufeff1").failsWith(t, "the payload is not JSON")
+	api.run(t, "", "send", "a", "\ufeff1").failsWith(t, "the payload must be JSON")
 }
 
 // The answer of another server is no success, whatever the command is.

@@ -15,7 +15,7 @@ import (
 type webhookList struct {
 	memberCommand
 	listing
-	State string `help:"Only those that are active, paused or gone. Default: active and paused ones."`
+	State string `help:"Only webhooks in this state: active, paused or gone. Default: active and paused."`
 }
 
 // Run lists the webhooks.
@@ -34,7 +34,8 @@ func (c *webhookList) Run(ctx context.Context, s *session) error {
 	})
 }
 
-// stateOf says, too, who has paused a webhook, or since when it is gone.
+// stateOf returns the state, with who has paused a webhook, or since when it is
+// gone.
 func stateOf(h client.Webhook) string {
 	switch {
 	case h.Gone != nil:
@@ -45,7 +46,7 @@ func stateOf(h client.Webhook) string {
 	return h.State
 }
 
-// stateWithReason says, too, why a webhook is gone.
+// stateWithReason also has the reason why a webhook is gone.
 func stateWithReason(h client.Webhook) string {
 	if h.Gone == nil {
 		return stateOf(h)
@@ -65,7 +66,8 @@ func writeWebhook(w io.Writer, h client.Webhook) {
 		"health", healthText(h.Health), "created", localTime(h.CreatedAt))
 }
 
-// scheduleText shows pauses in the form of the flag; "" where the server's hold.
+// scheduleText formats pauses in the form of the flag; "" for the server's
+// schedule.
 func scheduleText(seconds []float64) string {
 	if seconds == nil {
 		return ""
@@ -112,19 +114,19 @@ func healthText(h *client.WebhookHealth) string {
 		parts = append(parts, fmt.Sprintf("%d failures in a row since %s, the last at %s", h.Failures, localTime(h.FailingSince), localTime(h.LastFailureAt)))
 	}
 	if !h.HeldUntil.IsZero() {
-		parts = append(parts, "held until "+localTime(h.HeldUntil))
+		parts = append(parts, "breaker open until "+localTime(h.HeldUntil))
 	}
 	return strings.Join(parts, ", ")
 }
 
-// showSecret is for commands that make a secret.
+// showSecret shows a webhook with its new secret.
 func (s *session) showSecret(w io.Writer, h client.Webhook) {
 	writeWebhook(w, h)
 	if h.Secret == "" {
 		return
 	}
 	fmt.Fprintf(w, "\n%s\n", clean(h.Secret))
-	fmt.Fprintln(s.errOut, "The secret is shown this once. Give it to the receiver, which verifies deliveries by it.")
+	fmt.Fprintln(s.errOut, "The secret is shown only once. The receiver needs it to verify deliveries.")
 }
 
 type oneWebhook struct {
@@ -132,7 +134,7 @@ type oneWebhook struct {
 	ID int64 `arg:"" help:"The webhook's id."`
 }
 
-// show makes a call and shows the webhook that it gives.
+// show makes a call and shows the webhook that it returns.
 func (c *oneWebhook) show(s *session, call func(*client.Client) (client.Webhook, error)) error {
 	return show(s, c, call, writeWebhook)
 }
@@ -167,12 +169,12 @@ func (c *webhookDelete) Run(ctx context.Context, s *session) error {
 
 type webhookRotate struct {
 	oneWebhook
-	Secret    string `help:"The new one, whsec_… or whsk_…. Default: the server makes it."`
-	Signature string `help:"What the server makes: symmetric or ed25519. Default: symmetric."`
-	Overlap   *days  `help:"For how long the old one goes on signing beside it, as 1h or 7d. Default: a day."`
+	Secret    string `help:"The new secret, whsec_… or whsk_…. Default: the server generates one."`
+	Signature string `help:"Type of the generated secret: symmetric or ed25519. Default: symmetric."`
+	Overlap   *days  `help:"How long the old secret also signs, for example 1h or 7d. Default: a day."`
 }
 
-// Run gives a webhook another secret, and shows it.
+// Run replaces the secret of a webhook, and shows it.
 func (c *webhookRotate) Run(ctx context.Context, s *session) error {
 	in := client.SecretRotation{Secret: c.Secret, Signature: c.Signature, OverlapSeconds: secondsOf(c.Overlap)}
 	return show(s, c, func(api *client.Client) (client.Webhook, error) { return api.RotateWebhookSecret(ctx, c.ID, in) }, s.showSecret)
@@ -184,7 +186,7 @@ type webhookTest struct {
 	Data string `help:"Its payload: JSON, @file, or - for standard input. Default: {}."`
 }
 
-// Run tries a webhook, and fails if the receiver does not take it.
+// Run tests a webhook, and fails if the receiver does not accept the request.
 func (c *webhookTest) Run(ctx context.Context, s *session) error {
 	data, err := s.value(ctx, "--data", c.Data)
 	if err != nil {
@@ -196,7 +198,7 @@ func (c *webhookTest) Run(ctx context.Context, s *session) error {
 		return attempt, err
 	}, writeAttempt)
 	if err == nil && attempt.Outcome != client.OutcomeSuccess {
-		return errors.New("the receiver did not take it: " + clean(attemptText(attempt)))
+		return errors.New("the receiver did not accept it: " + clean(attemptText(attempt)))
 	}
 	return err
 }
@@ -214,12 +216,12 @@ func writeAttempt(w io.Writer, a client.Attempt) {
 type webhookDryRun struct {
 	memberCommand
 	filterFlags
-	Webhook int64   `help:"Compare with the present filter of this webhook."`
+	Webhook int64   `help:"Compare with the current filter of this webhook."`
 	Since   *moment `help:"Events created then or later: a time, or a span back from now. Default: 24h."`
 	Until   *moment `help:"Events created before. Default: now."`
 }
 
-// Run says which events a filter matches.
+// Run shows which events a filter matches.
 func (c *webhookDryRun) Run(ctx context.Context, s *session) error {
 	content, err := s.value(ctx, "--content", c.contentText())
 	if err != nil {
@@ -234,11 +236,11 @@ func (c *webhookDryRun) Run(ctx context.Context, s *session) error {
 
 func writeDryRun(w io.Writer, r client.DryRun) {
 	writeScan(w, r.Matched, r.Scanned, r.Complete)
-	fmt.Fprintf(w, "%.4g an hour\n", r.PerHour)
+	fmt.Fprintf(w, "%.4g per hour\n", r.PerHour)
 	writeSamples(w, "for example", r.Samples)
 	if d := r.Difference; d != nil {
-		fmt.Fprintf(w, "\nfrom the present filter: %d more, %d less\n", d.Added, d.Removed)
+		fmt.Fprintf(w, "\ncompared with the current filter: %d more, %d fewer\n", d.Added, d.Removed)
 		writeSamples(w, "more", d.AddedSamples)
-		writeSamples(w, "less", d.RemovedSamples)
+		writeSamples(w, "fewer", d.RemovedSamples)
 	}
 }

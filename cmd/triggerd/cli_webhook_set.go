@@ -11,9 +11,9 @@ import (
 	"triggerd/client"
 )
 
-// filterFlags are which events a webhook gets.
+// filterFlags select the events that a webhook gets.
 type filterFlags struct {
-	Type    []string `help:"Only events whose type matches this pattern, as 'user.*'; may be given again. Default: all." sep:"none"`
+	Type    []string `help:"Only events whose type matches this pattern, for example 'user.*'; may be repeated. Default: all." sep:"none"`
 	Content *string  `help:"Only events whose payload meets this condition: JSON, @file, or - for standard input."`
 }
 
@@ -24,23 +24,23 @@ func (f *filterFlags) contentText() string {
 	return *f.Content
 }
 
-// webhookFlags are what a webhook can be told; what is not given is left as it
-// is, or to the server.
+// webhookFlags are the settings of a webhook; a setting without a flag stays
+// unchanged, or uses the server's default.
 type webhookFlags struct {
 	filterFlags
-	Format      *string           `help:"What the body is: standard, cloudevents or payload."`
-	Timeout     *days             `help:"Time for one attempt, as 5s."`
-	Schedule    *pauses           `help:"Pauses before the retries, as 5s,1m,1h; none for no retries." placeholder:"5s,1m,…"`
-	Rate        *float64          `help:"Deliveries a second, at most."`
-	Concurrency *int              `help:"Attempts at a time, at most."`
-	Header      []string          `help:"A header that is added to each request, as 'X-Team: a'; may be given again." placeholder:"'NAME: VALUE'" sep:"none"`
-	Bearer      *string           `help:"Authorize requests by this token."`
-	Basic       *string           `help:"Authorize requests by this user and password, with a colon between." placeholder:"USER:PASSWORD"`
-	Description *string           `help:"What it is for."`
-	Metadata    map[string]string `help:"Something for you to remember; may be given again." placeholder:"NAME=VALUE" mapsep:"none"`
+	Format      *string           `help:"Format of the body: standard, cloudevents or payload."`
+	Timeout     *days             `help:"Time for one attempt, for example 5s."`
+	Schedule    *pauses           `help:"Pauses before the retries, for example 5s,1m,1h; none for no retries." placeholder:"5s,1m,…"`
+	Rate        *float64          `help:"Maximum number of deliveries per second."`
+	Concurrency *int              `help:"Maximum number of concurrent attempts."`
+	Header      []string          `help:"Header to add to each request, for example 'X-Team: a'; may be repeated." placeholder:"'NAME: VALUE'" sep:"none"`
+	Bearer      *string           `help:"Authorize requests with this token."`
+	Basic       *string           `help:"Authorize requests with this user and password, separated by a colon." placeholder:"USER:PASSWORD"`
+	Description *string           `help:"Description of the webhook."`
+	Metadata    map[string]string `help:"Your own data; may be repeated." placeholder:"NAME=VALUE" mapsep:"none"`
 }
 
-// headers reads those that were given; nil for none.
+// headers parses the header flags; nil without any.
 func (f *webhookFlags) headers() (*map[string]string, error) {
 	if f.Header == nil {
 		return nil, nil
@@ -49,31 +49,31 @@ func (f *webhookFlags) headers() (*map[string]string, error) {
 	for _, line := range f.Header {
 		name, value, ok := strings.Cut(line, ":")
 		if name = strings.TrimSpace(name); !ok || name == "" {
-			return nil, fmt.Errorf("--header must be like 'X-Team: a', not %q", line)
+			return nil, fmt.Errorf("--header must have the form 'NAME: VALUE', for example 'X-Team: a'; got %q", line)
 		}
 		headers[name] = strings.TrimSpace(value)
 	}
 	return &headers, nil
 }
 
-// auth reads how requests are authorized; nil if it was not given.
+// auth returns how requests are authorized; nil if no flag is set.
 func (f *webhookFlags) auth() (*client.WebhookAuth, error) {
 	switch {
 	case f.Bearer != nil && f.Basic != nil:
-		return nil, errors.New("--bearer and --basic contradict each other")
+		return nil, errors.New("--bearer and --basic cannot be used together")
 	case f.Bearer != nil:
 		return &client.WebhookAuth{Type: client.AuthBearer, Token: *f.Bearer}, nil
 	case f.Basic != nil:
 		user, password, ok := strings.Cut(*f.Basic, ":")
 		if !ok {
-			return nil, errors.New("--basic must be USER:PASSWORD")
+			return nil, errors.New("--basic must have the form USER:PASSWORD")
 		}
 		return &client.WebhookAuth{Type: client.AuthBasic, User: user, Password: password}, nil
 	}
 	return nil, nil
 }
 
-// patch is what the flags change.
+// patch returns the changes of the flags.
 func (f *webhookFlags) patch(r *resets, content json.RawMessage) (p client.WebhookPatch, err error) {
 	headers, headersErr := f.headers()
 	auth, authErr := f.auth()
@@ -102,7 +102,7 @@ func (f *webhookFlags) patch(r *resets, content json.RawMessage) (p client.Webho
 	return p, err
 }
 
-// given is a list that is there; nil for one that is not.
+// given returns a pointer to a list; nil for a nil list.
 func given[T any](items []T) *[]T {
 	if items == nil {
 		return nil
@@ -114,10 +114,10 @@ type webhookSet struct {
 	oneWebhook
 	resets
 	webhookFlags
-	URL *string `name:"to" help:"Where it delivers to."`
+	URL *string `name:"to" help:"URL to deliver to."`
 }
 
-// Run changes what there is a flag for.
+// Run changes the settings that have a flag.
 func (c *webhookSet) Run(ctx context.Context, s *session) error {
 	content, err := s.value(ctx, "--content", c.contentText())
 	if err != nil {
@@ -137,8 +137,8 @@ func (c *webhookSet) Run(ctx context.Context, s *session) error {
 	})
 }
 
-// explainMove says which flags go with --to where the server keeps stored
-// credentials from going elsewhere.
+// explainMove adds the flags that --to requires, if the server refuses to send
+// stored credentials to another origin.
 func explainMove(err error, patch client.WebhookPatch) error {
 	e, ok := errors.AsType[*client.Error](err)
 	if !ok || patch.URL.IsZero() {
@@ -154,7 +154,7 @@ func explainMove(err error, patch client.WebhookPatch) error {
 	} {
 		if !flag.given && slices.ContainsFunc(e.Errors, func(f client.FieldError) bool { return f.Pointer == flag.pointer }) {
 			told.Detail += "; with --to give " + flag.hint
-			told.Errors = nil // the flags say it better than the members
+			told.Errors = nil // the flags are clearer than the members
 		}
 	}
 	return &told
@@ -163,13 +163,13 @@ func explainMove(err error, patch client.WebhookPatch) error {
 type webhookCreate struct {
 	memberCommand
 	webhookFlags
-	Target    string `arg:"" name:"target" help:"The URL that it delivers to."`
-	Secret    string `help:"What signs its deliveries, whsec_… or whsk_…. Default: the server makes it."`
-	Signature string `help:"What the server makes: symmetric or ed25519. Default: symmetric."`
-	Paused    bool   `help:"What it is owed waits until it is resumed."`
+	Target    string `arg:"" name:"target" help:"URL to deliver to."`
+	Secret    string `help:"Secret that signs its deliveries, whsec_… or whsk_…. Default: the server generates one."`
+	Signature string `help:"Type of the generated secret: symmetric or ed25519. Default: symmetric."`
+	Paused    bool   `help:"Create it paused; its deliveries wait until it is resumed."`
 }
 
-// Run makes a webhook, and shows its secret.
+// Run creates a webhook, and shows its secret.
 func (c *webhookCreate) Run(ctx context.Context, s *session) error {
 	content, err := s.value(ctx, "--content", c.contentText())
 	if err != nil {
@@ -196,7 +196,7 @@ func (c *webhookCreate) input(content json.RawMessage) (client.WebhookInput, err
 	return in, errors.Join(headersErr, authErr)
 }
 
-// or is what a pointer points to; zero for nil.
+// or returns the value of a pointer; zero for nil.
 func or[T any](value *T) (zero T) {
 	if value == nil {
 		return zero

@@ -167,7 +167,7 @@ func TestCLIFromOrganizationToReplay(t *testing.T) {
 		has(t, "delivery list", c.do(t, "delivery", "list"), "1 - open")
 		has(t, "webhook resume", c.do(t, "webhook", "resume", "1"), "state active")
 		rec.wait(t, 4)
-		has(t, "dry run", c.do(t, "webhook", "dry-run", "--type", "*.deleted", "--webhook", "1"), "1 of 2 events match", "0 more, 1 less")
+		has(t, "dry run", c.do(t, "webhook", "dry-run", "--type", "*.deleted", "--webhook", "1"), "1 of 2 events match", "0 more, 1 fewer")
 		c.do(t, "webhook", "rotate-secret", "1")
 		c.do(t, "webhook", "delete", "1")
 		c.run(t, "", "webhook", "show", "1").failsWith(t, "Not found")
@@ -195,7 +195,7 @@ func TestCLIInbox(t *testing.T) {
 		has(t, "release", c.do(t, "inbox", "release", claim.ID, second), second+" released")
 		c.run(t, "", "inbox", "ack", claim.ID, second).failsWith(t, "1 of 1 events are lost")
 		has(t, "consume", c.do(t, "inbox", "consume", "--drain"), `"payload":{"n":2}`, `"payload":{"n":3}`)
-		has(t, "claim", c.do(t, "inbox", "claim"), "nothing is there")
+		has(t, "claim", c.do(t, "inbox", "claim"), "no open events")
 		streamed := c.start(t, "inbox", "stream", "--json")
 		c.do(t, "send", "b", `"new"`)
 		streamed.line(t, `"payload":"new"`)
@@ -313,9 +313,9 @@ func TestCLIListen(t *testing.T) {
 	if err := verifier.Verify(got.header, got.body); err != nil || !strings.HasSuffix(string(got.body), `"data":{"n": 1.0}}`) {
 		t.Errorf("the receiver got %s: %v", got.body, err)
 	}
-	has(t, "listen", watching.stop(), "1 forwarded, 0 not taken")
+	has(t, "listen", watching.stop(), "1 forwarded, 0 refused")
 	working := c.start(t, "listen", "--forward", rec.URL, "--inbox")
-	has(t, "listen --inbox", working.line(t, old.ID), "500", "again in 1s")
+	has(t, "listen --inbox", working.line(t, old.ID), "500", "retry in 1s")
 	has(t, "listen --inbox", working.line(t, old.ID), "204")
 	if got := rec.wait(t, 5); len(got) != 5 {
 		t.Errorf("%d requests have come, want 5", len(got))

@@ -15,43 +15,43 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// settings are what a server can be told, by flags or by the environment.
+// settings are the settings of a server, from flags and the environment.
 type settings struct {
 	listenSettings
 	databaseSettings
 
-	AdminToken string `help:"The operator's token, at least 32 characters, sent as Authorization: Bearer. Where it is not set, a token that was made counts: see triggerd token. It, PostgreSQL's token or open signup is needed to listen beyond loopback." secret:""`
-	OpenSignup bool   `help:"Let anyone make an organization of tier free and its key, 20 an hour for each address."`
-	PublicURL  string `name:"public-url" help:"URL by which people reach the server, for example https://triggerd.example.com. With it, signup is not open on loopback."`
+	AdminToken string `help:"The operator's token, at least 32 characters, sent as Authorization: Bearer. If it is not set, the generated token is valid: see triggerd token. Listening beyond loopback requires it, PostgreSQL's token or open signup." secret:""`
+	OpenSignup bool   `help:"Let anyone create an organization of tier free and its key, 20 an hour for each address."`
+	PublicURL  string `name:"public-url" help:"Public URL of the server, for example https://triggerd.example.com. If set, signup on loopback is closed."`
 
-	RateLimitRPM             int  `name:"rate-limit-rpm" help:"Events an organization may post in a minute, tier free. 0: no limit." default:"1000"`
-	RateLimitRPMProfessional *int `name:"rate-limit-rpm-professional" help:"The same, tier professional. Default: 10 times that of free."`
-	RateLimitRPMEnterprise   *int `name:"rate-limit-rpm-enterprise" help:"The same, tier enterprise. Default: 100 times that of free."`
+	RateLimitRPM             int  `name:"rate-limit-rpm" help:"Events that an organization of tier free may post in a minute. 0: no limit." default:"1000"`
+	RateLimitRPMProfessional *int `name:"rate-limit-rpm-professional" help:"The same for tier professional. Default: 10 times the limit of free."`
+	RateLimitRPMEnterprise   *int `name:"rate-limit-rpm-enterprise" help:"The same for tier enterprise. Default: 100 times the limit of free."`
 	DedupMaxSize             int  `help:"Dedup ids kept in memory." default:"10000"`
 	MaxBodyBytes             int  `help:"Largest body of a request, in bytes." default:"1048576"`
 
-	IdleTimeout time.Duration `help:"Time after which a connection of a client without a request is closed, 1s to 24h. Longer than that of a load balancer in front." default:"620s"`
+	IdleTimeout time.Duration `help:"Time after which a client connection without a request is closed, 1s to 24h. Set it longer than the idle timeout of a load balancer in front." default:"620s"`
 
-	AllowedTargets  []network     `help:"Networks that webhooks may reach beside the public internet, as CIDRs or addresses: 10.0.0.0/8,fd00::/8."`
-	TrustedProxies  []network     `help:"Networks of reverse proxies whose X-Forwarded-For is believed, as CIDRs or addresses."`
+	AllowedTargets  []network     `help:"Networks that webhooks may reach in addition to the public internet, as CIDRs or addresses: 10.0.0.0/8,fd00::/8."`
+	TrustedProxies  []network     `help:"Networks of reverse proxies whose X-Forwarded-For is trusted, as CIDRs or addresses."`
 	RequireHTTPS    bool          `name:"require-https" help:"Refuse webhooks whose URL is not https."`
 	RetrySchedule   schedule      `help:"Pauses before the retries of a delivery." default:"${retry_schedule}"`
 	DeliveryTimeout time.Duration `help:"Time for one attempt, 1s to 30s." default:"15s"`
-	PauseAfter      days          `help:"Pause a webhook that has done nothing but fail for so long, as 5d or 36h. 0: never." default:"5d"`
-	PauseAttempts   int           `help:"Pause it only after so many attempts that failed." default:"10"`
-	Retention       days          `help:"How long events are kept, as 30d or 720h. At least the longest retry span and a day." default:"30d"`
-	DedupRetention  days          `help:"How long dedup ids are kept. 0: for ever." default:"0"`
+	PauseAfter      days          `help:"Pause a webhook whose attempts have all failed for this long, for example 5d or 36h. 0: never." default:"5d"`
+	PauseAttempts   int           `help:"Pause it only after this many failed attempts." default:"10"`
+	Retention       days          `help:"How long events are kept, for example 30d or 720h. At least the longest retry span and a day." default:"30d"`
+	DedupRetention  days          `help:"How long dedup ids are kept. 0: forever." default:"0"`
 
-	LogLevel string `help:"Least level that is logged: debug, info, warn or error." default:"info" enum:"debug,info,warn,error"`
-	Dev      bool   `help:"For development: webhooks may reach loopback, logs are for people, and a database that does not sync is taken."`
+	LogLevel string `help:"Lowest level that is logged: debug, info, warn or error." default:"info" enum:"debug,info,warn,error"`
+	Dev      bool   `help:"Development mode: webhooks may reach loopback, the log is text, and a database that does not sync is accepted."`
 
-	Descriptors int `kong:"-"` // that connections are bounded by; 0: those that the process may have
+	Descriptors int `kong:"-"` // bounds the connections; 0: the limit of the process
 }
 
-// schedule and days are settings in the forms that people write.
+// schedule and days parse settings.
 type schedule struct{ trigger.Schedule }
 
-// UnmarshalText reads a list of durations.
+// UnmarshalText parses a list of durations.
 func (s *schedule) UnmarshalText(text []byte) (err error) {
 	s.Schedule, err = trigger.ParseSchedule(string(text))
 	return err
@@ -59,29 +59,30 @@ func (s *schedule) UnmarshalText(text []byte) (err error) {
 
 type days struct{ time.Duration }
 
-// UnmarshalText reads a number of days as 30d, 0, or a duration as 36h.
+// UnmarshalText parses a number of days, for example 30d, 0, or a duration, for
+// example 36h.
 func (d *days) UnmarshalText(text []byte) (err error) {
 	s := string(text)
 	if number, ok := strings.CutSuffix(s, "d"); ok {
 		n, err := strconv.ParseUint(number, 10, 16)
 		d.Duration = time.Duration(n) * 24 * time.Hour
 		if err != nil {
-			return fmt.Errorf("%q is no number of days", s)
+			return fmt.Errorf("must be a number of days, for example 30d; got %q", s)
 		}
 		return nil
 	}
 	d.Duration, err = time.ParseDuration(s)
 	if err != nil || d.Duration < 0 {
-		return fmt.Errorf("%q is no duration: want days as 30d, or hours as 720h", s)
+		return fmt.Errorf("must be a duration, for example 30d or 720h; got %q", s)
 	}
 	return nil
 }
 
-// network is one of a list of them.
+// network is an element of a list of networks.
 type network struct{ netip.Prefix }
 
-// UnmarshalText reads a CIDR or an address. An IPv4 network may be written as an
-// IPv4-mapped IPv6 one.
+// UnmarshalText parses a CIDR or an address. An IPv4 network may be written as
+// an IPv4-mapped IPv6 one.
 func (n *network) UnmarshalText(text []byte) (err error) {
 	if p, err := netip.ParsePrefix(strings.TrimSpace(string(text))); err == nil && p.Addr().Is4In6() && p.Bits() >= 96 {
 		n.Prefix = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96).Masked()
@@ -99,7 +100,7 @@ func prefixesOf(networks []network) []netip.Prefix {
 	return prefixes
 }
 
-// check refuses what cannot work, with a line that says what to do.
+// check returns an error for invalid settings, which says what to do.
 func (s *settings) check() error {
 	for _, number := range []struct {
 		name             string
@@ -114,26 +115,26 @@ func (s *settings) check() error {
 		{"RATE_LIMIT_RPM_ENTERPRISE", s.limits()[trigger.Enterprise], 0, math.MaxInt32},
 	} {
 		if number.is < number.least || number.is > number.limit {
-			return fmt.Errorf("%s must be from %d to %d", number.name, number.least, number.limit)
+			return fmt.Errorf("%s must be from %d to %d; got %d", number.name, number.least, number.limit, number.is)
 		}
 	}
 	if s.DeliveryTimeout < time.Second || s.DeliveryTimeout > 30*time.Second {
-		return errors.New("DELIVERY_TIMEOUT must be from 1s to 30s")
+		return fmt.Errorf("DELIVERY_TIMEOUT must be from 1s to 30s; got %v", s.DeliveryTimeout)
 	}
 	if s.IdleTimeout < time.Second || s.IdleTimeout > 24*time.Hour {
 		return fmt.Errorf("IDLE_TIMEOUT must be from 1s to 24h, for example 620s; got %v", s.IdleTimeout)
 	}
 	if s.DedupRetention.Duration != 0 && s.DedupRetention.Duration < time.Hour {
-		return errors.New("DEDUP_RETENTION must be 0, for ever, or at least 1h")
+		return fmt.Errorf("DEDUP_RETENTION must be 0, which means forever, or at least 1h; got %v", s.DedupRetention.Duration)
 	}
 	if least := s.RetrySchedule.Span() + 24*time.Hour; s.Retention.Duration < least {
-		return fmt.Errorf("RETENTION must be at least %s, the longest span of RETRY_SCHEDULE and a day", least.Round(time.Minute))
+		return fmt.Errorf("RETENTION must be at least %s, the longest span of RETRY_SCHEDULE and a day; got %v", least.Round(time.Minute), s.Retention.Duration)
 	}
 	if err := s.checkDatabase(); err != nil {
 		return err
 	}
 	if strings.TrimSpace(s.AdminToken) != s.AdminToken {
-		return errors.New("ADMIN_TOKEN must be without white space around it")
+		return errors.New("ADMIN_TOKEN must not begin or end with white space")
 	}
 	if err := checkPublicURL(s.PublicURL); err != nil {
 		return err
@@ -141,7 +142,7 @@ func (s *settings) check() error {
 	return s.checkListen()
 }
 
-// checkPublicURL refuses what is set and not the URL of a server.
+// checkPublicURL returns an error if the setting is not the URL of a server.
 func checkPublicURL(text string) error {
 	if text == "" {
 		return nil
@@ -153,7 +154,8 @@ func checkPublicURL(text string) error {
 	return nil
 }
 
-// checkListen refuses an address that must not, or cannot, be served.
+// checkListen returns an error for an address that must not, or cannot, be
+// served.
 func (s *settings) checkListen() error {
 	if err := s.listenSettings.check(); err != nil {
 		return err
@@ -161,28 +163,28 @@ func (s *settings) checkListen() error {
 	if s.onLoopback() {
 		return nil
 	}
-	if s.AdminToken == "" && !s.OpenSignup && s.postgresURL() == "" { // PostgreSQL is asked for a token when it is open
+	if s.AdminToken == "" && !s.OpenSignup && s.postgresURL() == "" { // PostgreSQL is checked for a token once it is open
 		return s.errNobody()
 	}
 	if s.shortToken() {
-		return fmt.Errorf("ADMIN_TOKEN must have at least %d characters to listen on %s, beyond this machine; it has %d: make one with openssl rand -hex 32",
+		return fmt.Errorf("ADMIN_TOKEN must have at least %d characters to listen on %s, beyond this machine; got %d: generate one with openssl rand -hex 32",
 			leastToken, s.listen(), utf8.RuneCountInString(s.AdminToken))
 	}
 	return nil
 }
 
-// leastToken is how many characters an ADMIN_TOKEN should have.
+// leastToken is the minimum length of an ADMIN_TOKEN, in characters.
 const leastToken = 32
 
-// shortToken reports whether ADMIN_TOKEN is set and could be guessed.
+// shortToken reports whether ADMIN_TOKEN is set and too short.
 func (s *settings) shortToken() bool {
 	return s.AdminToken != "" && utf8.RuneCountInString(s.AdminToken) < leastToken
 }
 
-// errNobody returns why an address beyond loopback is not served: nobody could
-// make an organization there.
+// errNobody returns why an address beyond loopback is not served: without a
+// token or signup, no organization could be created there.
 func (s *settings) errNobody() error {
-	return fmt.Errorf("to listen on %s, beyond this machine, set ADMIN_TOKEN, or make a token in a PostgreSQL database with triggerd token new, or set OPEN_SIGNUP=true to let anyone make a key", s.listen())
+	return fmt.Errorf("to listen on %s, beyond this machine, set ADMIN_TOKEN, or generate a token in a PostgreSQL database with triggerd token new, or set OPEN_SIGNUP=true to let anyone create a key", s.listen())
 }
 
 func (s *settings) limits() map[trigger.Tier]int {
@@ -200,7 +202,8 @@ func (s *settings) limits() map[trigger.Tier]int {
 	return limits
 }
 
-// store says which database to open: PostgreSQL if anything of it is set.
+// store returns the options of the database: PostgreSQL if any of its settings
+// is set.
 func (s *settings) store(now func() time.Time) store.Options {
 	return store.Options{
 		PostgresURL: s.postgresURL(), PoolSize: s.DBPoolSize, DataDir: s.DataDir, SecretKeys: s.SecretKey,

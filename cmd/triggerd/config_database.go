@@ -11,40 +11,39 @@ import (
 	"strings"
 )
 
-// databaseSettings say which database it is: PostgreSQL if anything of it is
-// set, and the embedded SQLite store otherwise. They are all that a command
-// needs to reach the database.
+// databaseSettings select the database: PostgreSQL if any of its settings is
+// set, otherwise the embedded SQLite store. A command needs only these to open
+// the database.
 type databaseSettings struct {
 	DataDir string `help:"Folder of the embedded SQLite store." default:"./data" type:"path"`
 
-	DatabaseURL string  `name:"database-url" help:"PostgreSQL to use instead, as a URL or connection string. It wins over the DB settings." secret:""`
-	DBName      *string `name:"db-name" help:"PostgreSQL database. Default: zapier_triggers, where any DB setting is given."`
+	DatabaseURL string  `name:"database-url" help:"PostgreSQL to use instead of SQLite, as a URL or connection string. It overrides the DB settings." secret:""`
+	DBName      *string `name:"db-name" help:"PostgreSQL database. Default: zapier_triggers, if any DB setting is set."`
 	DBUser      *string `name:"db-user" help:"PostgreSQL user. Default: postgres."`
 	DBPassword  *string `name:"db-password" help:"PostgreSQL password. Default: none." secret:""`
-	DBHost      *string `name:"db-host" help:"PostgreSQL host, or several with commas between them. Default: localhost."`
+	DBHost      *string `name:"db-host" help:"PostgreSQL host, or several separated by commas. Default: localhost."`
 	DBPort      *int    `name:"db-port" help:"PostgreSQL port. Default: 5432."`
-	DBPoolSize  int     `name:"db-pool-size" help:"Connections kept to PostgreSQL, at least 2." default:"${pool_size}"`
-	DBSSLMode   string  `name:"db-sslmode" help:"As PostgreSQL's sslmode." default:"${sslmode}"`
+	DBPoolSize  int     `name:"db-pool-size" help:"Maximum number of connections to PostgreSQL, at least 2." default:"${pool_size}"`
+	DBSSLMode   string  `name:"db-sslmode" help:"PostgreSQL's sslmode." default:"${sslmode}"`
 
-	EmptyVariables []string `kong:"-"` // names of those that say where PostgreSQL is, and are set to nothing
+	EmptyVariables []string `kong:"-"` // names of variables that locate PostgreSQL, and are empty
 
-	SecretKey []string `help:"Keys that secrets of webhooks are encrypted with in the database, each 32 random bytes in base64. The first encrypts, all decrypt; docs/operations.md says how to change them." placeholder:"KEY,OLD-KEY" secret:""`
+	SecretKey []string `help:"Keys that encrypt the secrets of webhooks in the database, each 32 random bytes in base64. The first encrypts, all decrypt; see docs/operations.md for how to change them." placeholder:"KEY,OLD-KEY" secret:""`
 }
 
-// defaultPoolSize and defaultSSLMode are what DB_POOL_SIZE and DB_SSLMODE are
-// where they are not set.
+// defaultPoolSize and defaultSSLMode are the defaults of DB_POOL_SIZE and
+// DB_SSLMODE.
 const (
 	defaultPoolSize = 10
 	defaultSSLMode  = "prefer"
 )
 
-// namesPostgres reports whether one of the DB settings says where PostgreSQL is.
+// namesPostgres reports whether one of the DB settings locates PostgreSQL.
 func (s *databaseSettings) namesPostgres() bool {
 	return s.DBName != nil || s.DBUser != nil || s.DBPassword != nil || s.DBHost != nil || s.DBPort != nil
 }
 
-// emptyVariables returns those of the variables that say where PostgreSQL is
-// which are set to nothing.
+// emptyVariables returns the variables that locate PostgreSQL and are empty.
 func emptyVariables(lookup func(name string) (value string, ok bool)) (names []string) {
 	for _, name := range []string{"DATABASE_URL", "DATABASE_URL_FILE", "DB_NAME", "DB_USER", "DB_PASSWORD", "DB_PASSWORD_FILE", "DB_HOST", "DB_PORT"} {
 		if value, ok := lookup(name); ok && value == "" {
@@ -54,8 +53,8 @@ func emptyVariables(lookup func(name string) (value string, ok bool)) (names []s
 	return names
 }
 
-// warnings are about settings for PostgreSQL where SQLite is used: perhaps it was
-// not meant to be.
+// warnings returns lines about settings for PostgreSQL if SQLite is used,
+// perhaps by mistake.
 func (s *databaseSettings) warnings() (lines []string) {
 	if s.postgresURL() != "" {
 		return nil
@@ -77,13 +76,13 @@ func (s *databaseSettings) warnings() (lines []string) {
 	return lines
 }
 
-// checkDatabase refuses settings that name no database.
+// checkDatabase returns an error for invalid settings of the database.
 func (s *databaseSettings) checkDatabase() error {
 	if s.DatabaseURL != "" {
 		if strings.TrimSpace(s.DatabaseURL) != s.DatabaseURL || strings.ContainsAny(s.DatabaseURL, "\r\n") {
-			return errors.New("DATABASE_URL must be one line without white space around it")
+			return errors.New("DATABASE_URL must be one line, and must not begin or end with white space")
 		}
-		return nil // what else is wrong with it is found where it is read
+		return nil // other errors are found when it is parsed
 	}
 	if s.DBPort != nil && (*s.DBPort < 1 || *s.DBPort > 65535) {
 		return fmt.Errorf("DB_PORT must be from 1 to 65535; got %d", *s.DBPort)
@@ -97,7 +96,7 @@ func (s *databaseSettings) checkDatabase() error {
 	for host := range strings.SplitSeq(*s.DBHost, ",") {
 		host = strings.TrimSpace(host)
 		if _, err := netip.ParseAddr(host); err != nil && (host == "" || strings.ContainsAny(host, ":/@[] \t\r\n")) {
-			return errors.New("DB_HOST must be a host without a port, for example db1, or several, for example db1,db2; the port of all of them is DB_PORT")
+			return errors.New("DB_HOST must be a host without a port, for example db1, or several hosts, for example db1,db2; DB_PORT is the port of all of them")
 		}
 	}
 	return nil
@@ -125,7 +124,7 @@ func (s *databaseSettings) postgresURL() string {
 		user = url.UserPassword(or(s.DBUser, "postgres"), *s.DBPassword)
 	}
 	path := "/" + or(s.DBName, "zapier_triggers")
-	rawPath := "/" + strings.ReplaceAll(url.PathEscape(path[1:]), "@", "%40") // an @ in a name is not that after the user
+	rawPath := "/" + strings.ReplaceAll(url.PathEscape(path[1:]), "@", "%40") // an @ in a name must differ from the one after the user
 	if strings.HasPrefix(or(s.DBHost, ""), "/") {                             // the folder of a socket
 		query := url.Values{"host": {*s.DBHost}, "port": {strconv.Itoa(port)}, "sslmode": {"disable"}}
 		return (&url.URL{Scheme: "postgres", User: user, Path: path, RawPath: rawPath, RawQuery: query.Encode()}).String()

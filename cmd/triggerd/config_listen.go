@@ -1,27 +1,26 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"strconv"
 )
 
-// listenSettings say where a server listens. They are all that another command
-// needs to reach a server on this machine.
+// listenSettings are the address of a server. Another command needs only these
+// to reach a server on this machine.
 type listenSettings struct {
 	Listen string `help:"Address to listen on, host:port. Default: 127.0.0.1 and the port below."`
-	Port   int    `help:"Port to listen on, where --listen is not given." default:"5001"`
+	Port   int    `help:"Port to listen on if --listen is not set." default:"5001"`
 
-	TLSCert string `name:"tls-cert" help:"Certificate and its chain, a PEM file. With it the server speaks HTTPS. It is read again when it changes." type:"path"`
+	TLSCert string `name:"tls-cert" help:"Certificate and its chain, a PEM file. If set, the server speaks HTTPS. The file is read again when it changes." type:"path"`
 	TLSKey  string `name:"tls-key" help:"Private key of the certificate, a PEM file." type:"path"`
 }
 
-// check refuses what is no address.
+// check returns an error for an invalid address.
 func (s *listenSettings) check() error {
 	if s.Port < 0 || s.Port > 65535 {
-		return errors.New("PORT must be from 0 to 65535")
+		return fmt.Errorf("PORT must be from 0 to 65535; got %d", s.Port)
 	}
 	_, port, err := net.SplitHostPort(s.listen())
 	if err != nil {
@@ -40,22 +39,22 @@ func (s *listenSettings) listen() string {
 	return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.Port))
 }
 
-// onLoopback judges the address by its text: a name other than localhost may
-// resolve to anything.
+// onLoopback reports whether the address is loopback by its text, because a
+// name other than localhost may resolve to any address.
 func (s *listenSettings) onLoopback() bool {
 	host, _, _ := net.SplitHostPort(s.listen())
 	addr, err := netip.ParseAddr(host)
 	return host == "localhost" || err == nil && addr.IsLoopback()
 }
 
-// url returns the URL of the server as this machine reaches it.
+// url returns the URL of the server from this machine.
 func (s *listenSettings) url() (string, error) {
 	if err := s.check(); err != nil {
 		return "", err
 	}
 	host, port, _ := net.SplitHostPort(s.listen())
 	if port == "" || port == "0" {
-		return "", fmt.Errorf("the server listens on %s, which leaves its port to the system: set LISTEN, or PORT, to the port that it has", s.listen())
+		return "", fmt.Errorf("the server listens on %s, where the system chooses the port: set LISTEN or PORT to its actual port", s.listen())
 	}
 	switch addr, err := netip.ParseAddr(host); {
 	case host == "" || err == nil && addr.Unmap() == netip.IPv4Unspecified():

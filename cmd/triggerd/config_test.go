@@ -56,7 +56,7 @@ func TestStartErrors(t *testing.T) {
 		{"DATA_DIR", file, "--data-dir"},
 		{"DATABASE_URL", "nonsense password=hidden", "not a PostgreSQL connection string"},
 		{"DATABASE_URL", "postgres://u:hidden@h/x\n", "DATABASE_URL must be one line"},
-		{"DATABASE_URL", " postgres://u:hidden@h/x", "without white space around it"},
+		{"DATABASE_URL", " postgres://u:hidden@h/x", "must not begin or end with white space"},
 		{"DATABASE_URL", "postgres://u:hidden@h/x?default_query_exec_mode=exec", "default_query_exec_mode must be"},
 		{"DB_HOST", "db1:5433", "DB_HOST must be a host without a port"},
 		{"DB_HOST", "postgres://u:hidden@h", "DB_HOST must be a host without a port"},

@@ -17,41 +17,41 @@ import (
 )
 
 const (
-	// enoughDescriptors is how many a server should be allowed: 10,000
-	// connections of clients, those of 3,072 attempts, and some for the database.
+	// enoughDescriptors is the recommended number of descriptors: 10,000 client
+	// connections, 3,072 attempts, and some for the database.
 	enoughDescriptors = 16_384
-	// maxDescriptors bounds what is made of a larger limit: each connection
-	// costs memory, too.
+	// maxDescriptors bounds the use of a larger limit, because each connection
+	// also costs memory.
 	maxDescriptors = 65_536
 )
 
-// allowedDescriptors returns how many descriptors the process may have.
+// allowedDescriptors returns the limit of descriptors of the process.
 func allowedDescriptors() int {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil || limit.Cur > maxDescriptors {
 		return maxDescriptors
 	}
-	return int(limit.Cur) // which the runtime has raised to the hard limit
+	return int(limit.Cur) // the runtime has raised it to the hard limit
 }
 
-// warnDescriptors says at the start what will be felt under load.
+// warnDescriptors warns at the start about a low limit.
 func warnDescriptors(log *slog.Logger) {
 	if allowed := allowedDescriptors(); allowed < enoughDescriptors {
-		log.Warn("few descriptors are allowed: with many connections new ones will wait; raise ulimit -n, or LimitNOFILE of systemd",
+		log.Warn("the limit of file descriptors is low: with many connections new ones will wait; raise ulimit -n, or LimitNOFILE of systemd",
 			"allowed", allowed, "wanted", enoughDescriptors)
 	}
 }
 
-// connections keeps the connections of clients within bounds, so that neither
-// many of them nor one address takes all descriptors. [http.Server] tells it by
-// ConnState what becomes of each. To make room for a new one it closes the one
-// that has been idle for the longest time. Where none is idle, the new one is
-// limited: it may only ask for /livez and /readyz.
+// connections bounds the client connections, so that neither many of them nor
+// one address takes all descriptors. [http.Server] reports the state of each to
+// its method changed. To make room for a new connection it closes the one that
+// has been idle longest. If none is idle, the new one is limited: it may only
+// request /livez and /readyz.
 type connections struct {
-	evictAt    int // from so many on, idle ones are closed for new ones
-	most       int // that are not limited
-	perAddress int // of them, except those of proxies
-	spare      int // that are limited
+	evictAt    int // from this number on, idle ones are closed for new ones
+	most       int // maximum number of connections that are not limited
+	perAddress int // the same for one address, except for proxies
+	spare      int // maximum number of limited connections
 	proxies    []netip.Prefix
 
 	mu      sync.Mutex
@@ -60,29 +60,29 @@ type connections struct {
 	idle    lists.List
 	byAddr  map[netip.Prefix]*addressConnections
 	limited lists.List      // the oldest first
-	names   map[string]bool // remote addresses of those that are limited
+	names   map[string]bool // remote addresses of limited connections
 
 	limitedNow            atomic.Int64 // the length of limited, without the lock
 	evicted, limitedSoFar atomic.Int64
 }
 
-// addressConnections are those of one address.
+// addressConnections are the connections of one address.
 type addressConnections struct {
 	full int
 	idle lists.List
 }
 
-// connection is one that is open and not being closed.
+// connection is an open connection that is not being closed.
 type connection struct {
 	conn           net.Conn
-	from           netip.Prefix   // invalid: a proxy's, which is not counted
-	idle, idleFrom *lists.Element // in the lists of idle ones; nil: it is not idle
-	limited        *lists.Element // nil: it is not limited
+	from           netip.Prefix   // invalid: a proxy, which is not counted
+	idle, idleFrom *lists.Element // in the lists of idle ones; nil: not idle
+	limited        *lists.Element // nil: not limited
 }
 
-// newConnections divides the descriptors that the process may have: three
-// quarters until idle connections are closed, an eighth that is left to
-// deliveries, the database and files.
+// newConnections divides the descriptors of the process: from three quarters on
+// idle connections are closed, and an eighth is reserved for deliveries, the
+// database and files.
 func newConnections(descriptors int, proxies []netip.Prefix) *connections {
 	most := descriptors * 7 / 8
 	return &connections{
@@ -94,8 +94,8 @@ func newConnections(descriptors int, proxies []netip.Prefix) *connections {
 // changed implements ConnState of [http.Server].
 func (c *connections) changed(conn net.Conn, state http.ConnState) { closeAll(c.note(conn, state)) }
 
-// closeAll closes connections at once. TLS would first send a farewell, which
-// may have to wait.
+// closeAll closes connections at once. TLS would first send a close_notify,
+// which may block.
 func closeAll(conns []net.Conn) {
 	for _, conn := range conns {
 		if secure, ok := conn.(*tls.Conn); ok {
@@ -105,7 +105,8 @@ func closeAll(conns []net.Conn) {
 	}
 }
 
-// note follows a connection, and returns those that must be closed.
+// note records the new state of a connection, and returns connections that must
+// be closed.
 func (c *connections) note(conn net.Conn, state http.ConnState) (closing []net.Conn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -127,7 +128,8 @@ func (c *connections) note(conn net.Conn, state http.ConnState) (closing []net.C
 	return nil
 }
 
-// add counts a new connection, and returns those that must be closed for it.
+// add counts a new connection, and returns connections that must be closed for
+// it.
 func (c *connections) add(conn net.Conn) (closing []net.Conn) {
 	added := &connection{conn: conn, from: c.addressOf(conn)}
 	c.open[conn] = added
@@ -143,7 +145,7 @@ func (c *connections) add(conn net.Conn) (closing []net.Conn) {
 	}
 	c.full++
 	if added.from.IsValid() {
-		if at = c.byAddr[added.from]; at == nil { // it may have gone with its last connection
+		if at = c.byAddr[added.from]; at == nil { // its last connection may just have been evicted
 			at = &addressConnections{}
 			c.byAddr[added.from] = at
 		}
@@ -152,8 +154,8 @@ func (c *connections) add(conn net.Conn) (closing []net.Conn) {
 	return closing
 }
 
-// addressOf is what a connection counts as; invalid for a proxy, which has those
-// of many clients.
+// addressOf returns the prefix under which a connection is counted; invalid for
+// a proxy, which has the connections of many clients.
 func (c *connections) addressOf(conn net.Conn) netip.Prefix {
 	remote := conn.RemoteAddr().String()
 	from := limit.Address(remote)
@@ -164,8 +166,8 @@ func (c *connections) addressOf(conn net.Conn) netip.Prefix {
 	return from
 }
 
-// limit lets a connection ask for /livez and /readyz alone. Where there are too
-// many of these, the oldest is closed: whoever wants an answer has got it.
+// limit restricts a connection to /livez and /readyz. If there are too many
+// limited connections, the oldest is closed, because its answer has been sent.
 func (c *connections) limit(added *connection) (closing []net.Conn) {
 	if c.limited.Len() >= c.spare {
 		oldest := c.limited.Front().Value.(*connection)
@@ -179,8 +181,8 @@ func (c *connections) limit(added *connection) (closing []net.Conn) {
 	return closing
 }
 
-// evict takes the connection out that has been idle in a list for the longest
-// time, if there is one.
+// evict removes the connection of a list that has been idle longest, if there
+// is one.
 func (c *connections) evict(idle *lists.List) (closing []net.Conn) {
 	oldest := idle.Front()
 	if oldest == nil {
@@ -192,7 +194,7 @@ func (c *connections) evict(idle *lists.List) (closing []net.Conn) {
 	return []net.Conn{known.conn}
 }
 
-// rest notes that a connection waits for its next request.
+// rest records that a connection is idle.
 func (c *connections) rest(known *connection) {
 	if known.idle != nil || known.limited != nil {
 		return
@@ -203,7 +205,7 @@ func (c *connections) rest(known *connection) {
 	}
 }
 
-// wake notes that a connection has a request.
+// wake records that a connection has a request.
 func (c *connections) wake(known *connection) {
 	if known.idle != nil {
 		c.idle.Remove(known.idle)
@@ -233,8 +235,8 @@ func (c *connections) remove(known *connection) {
 	}
 }
 
-// admits reports whether a connection, by its remote address, may ask for
-// everything.
+// admits reports whether a connection, given by its remote address, may use all
+// routes.
 func (c *connections) admits(remote string) bool {
 	if c.limitedNow.Load() == 0 {
 		return true
@@ -244,8 +246,8 @@ func (c *connections) admits(remote string) bool {
 	return !c.names[remote]
 }
 
-// relieve closes a sixteenth of the idle connections, and at least one, since
-// there are no descriptors left.
+// relieve closes a sixteenth of the idle connections, and at least one, because
+// no descriptors are left.
 func (c *connections) relieve() {
 	c.mu.Lock()
 	var closing []net.Conn
@@ -256,23 +258,23 @@ func (c *connections) relieve() {
 	closeAll(closing)
 }
 
-// count returns how many are open.
+// count returns the number of open connections.
 func (c *connections) count() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return len(c.open)
 }
 
-// loudListener tells when no connection can be accepted, as when there are no
-// descriptors left, and then has some closed. The server pauses, up to a second,
-// and tries again.
+// loudListener logs when no connection can be accepted, for example because no
+// descriptors are left, and then closes idle ones. The server pauses, up to a
+// second, and tries again.
 type loudListener struct {
 	net.Listener
 	log     *slog.Logger
 	relieve func()
 }
 
-// Accept implements net.Listener.
+// Accept implements [net.Listener].
 func (l loudListener) Accept() (net.Conn, error) {
 	conn, err := l.Listener.Accept()
 	if err != nil && !errors.Is(err, net.ErrClosed) {

@@ -15,20 +15,20 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// demoPatience is for how long the demo waits after its last POST.
+// demoPatience is how long the demo waits after its last POST.
 const demoPatience = 30 * time.Second
 
 type demoCommand struct {
-	Count   int  `help:"How many events to post; where there are fewer examples, in rounds. 0: each example once." default:"0" noenv:"true"`
-	Rate    int  `help:"POSTs a second. 0: as fast as it goes." default:"200" noenv:"true"`
+	Count   int  `help:"Number of events to post; if there are fewer examples, they are repeated. 0: each example once." default:"0" noenv:"true"`
+	Rate    int  `help:"POSTs per second. 0: as fast as possible." default:"200" noenv:"true"`
 	Verbose bool `help:"Show the server's log." noenv:"true"`
 }
 
-// run is the demo: a server, a sender and a receiver in one process. It fails
-// if anything that was accepted does not arrive as it was sent.
+// run runs the demo: a server, a sender and a receiver in one process. It fails
+// if an accepted event does not arrive unchanged.
 func (c *demoCommand) run(ctx context.Context, out, errOut io.Writer) (err error) {
 	if c.Count < 0 || c.Rate < 0 {
-		return errors.New("--count and --rate must not be negative")
+		return fmt.Errorf("--count and --rate must not be negative; got %d and %d", c.Count, c.Rate)
 	}
 	examples, err := loadExamples()
 	if err != nil {
@@ -36,7 +36,7 @@ func (c *demoCommand) run(ctx context.Context, out, errOut io.Writer) (err error
 	}
 	dir, err := os.MkdirTemp("", "triggerd-demo-")
 	if err != nil {
-		return fmt.Errorf("cannot make a temporary folder: %w", err)
+		return fmt.Errorf("cannot create a temporary folder: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -60,8 +60,8 @@ func (c *demoCommand) run(ctx context.Context, out, errOut io.Writer) (err error
 	return d.run(ctx)
 }
 
-// settings are those of a server on a free port, with its data in dir, that
-// may deliver to this machine.
+// settings returns the settings of a server on a free port, with its data in
+// dir, that may deliver to this machine.
 func (c *demoCommand) settings(dir string) (settings, error) {
 	set, err := defaultSettings()
 	set.Listen, set.DataDir, set.Dev = "127.0.0.1:0", dir, true
@@ -73,13 +73,13 @@ func (c *demoCommand) settings(dir string) (settings, error) {
 	return set, err
 }
 
-// defaultSettings are the settings of a server that is told nothing.
+// defaultSettings returns the default settings of a server.
 func defaultSettings() (set settings, err error) {
 	err = kong.ApplyDefaults(&set, defaults())
 	return set, err
 }
 
-// demo is what plays together.
+// demo is a server, a sender and a receiver.
 type demo struct {
 	server   *server
 	sender   *sender
@@ -89,8 +89,8 @@ type demo struct {
 	out      io.Writer
 }
 
-// run ends when all is said, a part fails, or ctx ends. The receiver is there
-// for as long as the server is.
+// run ends when the demo is complete, a part fails, or ctx ends. The receiver
+// runs as long as the server.
 func (d *demo) run(ctx context.Context) error {
 	var served error
 	group, playing := errgroup.WithContext(ctx)
@@ -112,12 +112,12 @@ func (d *demo) run(ctx context.Context) error {
 	if err := group.Wait(); served == nil {
 		return err
 	}
-	return served // why the rest failed
+	return served // it explains the other error
 }
 
-// play posts everything, waits until all of it has arrived, and tells.
+// play posts all events, waits until all of them have arrived, and reports.
 func (d *demo) play(ctx context.Context, group *errgroup.Group) error {
-	defer d.sender.client.CloseIdleConnections() // the server would wait for those that were never used
+	defer d.sender.client.CloseIdleConnections() // the server would wait for unused ones
 	if err := d.sender.signUp(ctx); err != nil {
 		return err
 	}
@@ -136,7 +136,7 @@ func (d *demo) play(ctx context.Context, group *errgroup.Group) error {
 		}
 		return nil
 	})
-	fmt.Fprintf(d.out, "%d real events go to %s, and from there to a webhook at %s\n\n",
+	fmt.Fprintf(d.out, "posting %d real events to %s, which delivers them to a webhook at %s\n\n",
 		d.sender.count, d.sender.url, d.listener.Addr())
 	begun := time.Now()
 	if err := d.sender.postAll(ctx, d.ledger.answered); err != nil {
@@ -150,7 +150,7 @@ func (d *demo) play(ctx context.Context, group *errgroup.Group) error {
 	return t.err()
 }
 
-// wait ends when all that was accepted has arrived, or at the deadline.
+// wait returns when all accepted events have arrived, or at the deadline.
 func (d *demo) wait(ctx context.Context) error {
 	deadline := time.NewTimer(demoPatience)
 	defer deadline.Stop()

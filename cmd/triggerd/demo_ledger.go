@@ -12,7 +12,7 @@ import (
 type posting struct {
 	dedupID string
 	example example
-	sent    time.Time // just before the request went out
+	sent    time.Time // just before the request was sent
 	status  string    // accepted or duplicate
 	eventID string
 }
@@ -21,37 +21,38 @@ type posting struct {
 type arrival struct {
 	eventID   string
 	eventType string
-	data      []byte    // as it stood in the body
+	data      []byte    // as in the body
 	size      int       // of the whole body, in bytes
-	at        time.Time // when the whole body had come
-	trouble   string    // what is wrong with it by itself
+	at        time.Time // when the whole body was received
+	trouble   string    // error that is visible without the posting
 }
 
-// What can go wrong with an event or an answer.
+// The possible errors of an event or an answer.
 const (
-	missing         = "missing"          // accepted, and never arrived
-	changed         = "changed"          // not what was posted
+	missing         = "missing"          // accepted, but never arrived
+	changed         = "changed"          // differs from the posted event
 	badlySigned     = "badly signed"     // or at the wrong time
-	unknown         = "unknown"          // arrived, and was never accepted
-	wronglyAnswered = "wrongly answered" // neither the one accepted of its dedup id nor a duplicate of that
+	unknown         = "unknown"          // arrived, but was never accepted
+	wronglyAnswered = "wrongly answered" // neither the accepted one of its dedup id nor a duplicate of it
 )
 
-// ledger holds what arrived against what was accepted. Both come in any order.
+// ledger compares arrivals with accepted events. Both are recorded in any
+// order.
 type ledger struct {
 	show     func(p posting, a arrival, trouble string) // called one at a time
-	complete chan struct{}                              // closed when nothing more is to come
+	complete chan struct{}                              // closed when everything has arrived
 
 	mu       sync.Mutex
 	postings []posting
 	fates    map[string]*fate // by event id
-	open     int              // events that were accepted and have not arrived
+	open     int              // accepted events that have not arrived
 	posted   bool
 }
 
-// fate is what became of one event id.
+// fate is the result of one event id.
 type fate struct {
-	post    *posting  // the one that was accepted; nil: none is known
-	early   []arrival // came before post was known
+	post    *posting  // the accepted one; nil: not known yet
+	early   []arrival // arrived before post was known
 	arrived int
 	took    time.Duration // from the POST to the first arrival
 	trouble string
@@ -61,7 +62,7 @@ func newLedger(show func(posting, arrival, string)) *ledger {
 	return &ledger{show: show, complete: make(chan struct{}), fates: map[string]*fate{}}
 }
 
-// answered notes a POST and its answer.
+// answered records a POST and its answer.
 func (l *ledger) answered(p posting) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -77,7 +78,7 @@ func (l *ledger) answered(p posting) {
 	l.postings = append(l.postings, p)
 }
 
-// arrived notes a delivery.
+// arrived records a delivery.
 func (l *ledger) arrived(a arrival) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -89,7 +90,7 @@ func (l *ledger) arrived(a arrival) {
 	l.judge(f, a)
 }
 
-// allPosted says that all POSTs are answered.
+// allPosted records that all POSTs are answered.
 func (l *ledger) allPosted() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -113,7 +114,7 @@ func (l *ledger) fate(eventID string) *fate {
 	return f
 }
 
-// judge compares what arrived with what was posted.
+// judge compares an arrival with its posting.
 func (l *ledger) judge(f *fate, a arrival) {
 	trouble := a.trouble
 	if trouble == "" && (a.eventType != f.post.example.Type || !bytes.Equal(a.data, f.post.example.Payload)) {
@@ -128,20 +129,20 @@ func (l *ledger) judge(f *fate, a arrival) {
 	l.show(*f.post, a, trouble)
 }
 
-// tally is the sum of a ledger.
+// tally is the summary of a ledger.
 type tally struct {
 	Accepted   int
 	Duplicates int
-	Delivered  int // events that arrived as they were posted
-	Again      int // further arrivals of them, which at-least-once allows
+	Delivered  int // events that arrived unchanged
+	Again      int // repeated arrivals of them, which at-least-once allows
 	Findings   []finding
 	P50, P99   time.Duration // from the POST to the first arrival
 }
 
-// finding is one thing that went wrong.
+// finding is one error.
 type finding struct{ What, Type, EventID string }
 
-// tally sums up what is known now.
+// tally returns the current summary.
 func (l *ledger) tally() tally {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -172,7 +173,7 @@ func (l *ledger) tally() tally {
 	return t
 }
 
-// tallyAnswers judges the answers: of the POSTs of one dedup id one is
+// tallyAnswers checks the answers: of the POSTs of one dedup id one is
 // accepted, as an event of its own, and the others are duplicates of it.
 func (l *ledger) tallyAnswers(t *tally) {
 	accepted := make(map[string]string) // event id by dedup id
@@ -198,7 +199,7 @@ func (l *ledger) tallyAnswers(t *tally) {
 	}
 }
 
-// percentile is by the nearest rank, of sorted times.
+// percentile returns a percentile of sorted times by the nearest rank.
 func percentile(sorted []time.Duration, percent int) time.Duration {
 	if len(sorted) == 0 {
 		return 0

@@ -10,8 +10,9 @@ import (
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 )
 
-// receive is a webhook's endpoint: it judges each delivery as any receiver
-// would, with the library of Standard Webhooks, and tells the ledger.
+// receive returns the endpoint of a webhook: it verifies each delivery like any
+// receiver, with the library of Standard Webhooks, and records it in the
+// ledger.
 func receive(webhook *standardwebhooks.Webhook, l *ledger) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
@@ -30,10 +31,10 @@ func receive(webhook *standardwebhooks.Webhook, l *ledger) http.HandlerFunc {
 	}
 }
 
-// readArrival checks signature and timestamp, and takes the body apart.
+// readArrival verifies signature and timestamp, and parses the body.
 func readArrival(webhook *standardwebhooks.Webhook, header http.Header, body []byte) arrival {
 	a := arrival{eventID: header.Get(standardwebhooks.HeaderWebhookID), size: len(body)}
-	if strings.Contains(a.eventID, ".") || webhook.Verify(body, header) != nil { // the library takes dots
+	if strings.Contains(a.eventID, ".") || webhook.Verify(body, header) != nil { // the library accepts dots
 		a.trouble = badlySigned
 		return a
 	}

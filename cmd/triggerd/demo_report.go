@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-const maxListed = 20 // findings that are listed one by one
+const maxListed = 20 // maximum number of findings in the list
 
-// writeArrival shows a delivery in one line: when, what, which, how large, and
-// how long after the POST.
+// writeArrival writes a delivery in one line: time, type, id, size, and time
+// since the POST.
 func writeArrival(out io.Writer, p posting, a arrival, trouble string) {
 	id := p.eventID[:min(len(p.eventID), 18)]
 	line := fmt.Sprintf("%s  %-42s  %s  %6d bytes  %7.1f ms", a.at.Format("15:04:05.000"), p.example.Type, id, a.size, ms(a.at.Sub(p.sent)))
@@ -20,7 +20,7 @@ func writeArrival(out io.Writer, p posting, a arrival, trouble string) {
 	fmt.Fprintln(out, line)
 }
 
-// writeSummary shows the sums, and what went wrong.
+// writeSummary writes the totals and the findings.
 func writeSummary(out io.Writer, t tally, total time.Duration) {
 	fmt.Fprintln(out)
 	row := func(name string, n int) { fmt.Fprintf(out, "%-16s %6d\n", name, n) }
@@ -28,12 +28,12 @@ func writeSummary(out io.Writer, t tally, total time.Duration) {
 	row("duplicates", t.Duplicates)
 	row("delivered", t.Delivered)
 	if t.Again > 0 {
-		row("and once more", t.Again)
+		row("repeated", t.Again)
 	}
 	for _, what := range []string{missing, changed, badlySigned, unknown, wronglyAnswered} {
 		row(what, t.count(what))
 	}
-	fmt.Fprintf(out, "%-16s p50 %.1f ms, p99 %.1f ms, from sending the POST to having the delivery's body\n",
+	fmt.Fprintf(out, "%-16s p50 %.1f ms, p99 %.1f ms, from sending the POST to receiving the body of the delivery\n",
 		"end to end", ms(t.P50), ms(t.P99))
 	fmt.Fprintf(out, "%-16s %.1f s\n", "total", total.Seconds())
 	for i, f := range t.Findings {
@@ -54,7 +54,7 @@ func (t tally) count(what string) (n int) {
 	return n
 }
 
-// err is nil if nothing went wrong.
+// err returns nil if there are no findings.
 func (t tally) err() error {
 	var parts []string
 	for _, what := range []string{missing, changed, badlySigned, unknown, wronglyAnswered} {

@@ -17,7 +17,7 @@ import (
 )
 
 const (
-	demoPosters = 16               // POSTs at a time
+	demoPosters = 16               // concurrent POSTs
 	demoTwice   = 20               // every 20th event is posted a second time
 	demoTimeout = 20 * time.Second // for one request
 )
@@ -27,8 +27,8 @@ type sender struct {
 	url      string // of the server
 	key      string // its API key, after signUp
 	examples []example
-	count    int // how many events
-	rate     int // POSTs a second; 0: as fast as it goes
+	count    int // number of events
+	rate     int // POSTs per second; 0: as fast as possible
 	client   *http.Client
 }
 
@@ -40,7 +40,7 @@ func newSender(url string, examples []example, count, rate int) *sender {
 	}
 }
 
-// signUp makes the organization and its key.
+// signUp creates the organization and its key.
 func (s *sender) signUp(ctx context.Context) error {
 	var answer struct {
 		Key string `json:"api-key"`
@@ -50,14 +50,14 @@ func (s *sender) signUp(ctx context.Context) error {
 	return err
 }
 
-// register makes a webhook for everything and returns its secret.
+// register creates a webhook for all events and returns its secret.
 func (s *sender) register(ctx context.Context, url string) (secret string, err error) {
 	var answer struct{ Secret string }
 	err = s.post(ctx, "/api/webhook/register", fmt.Appendf(nil, `{"url":%q}`, url), &answer)
 	return answer.Secret, err
 }
 
-// postAll posts the events, some of them twice, and tells each answer. It
+// postAll posts the events, some of them twice, and reports each answer. It
 // returns when all are answered.
 func (s *sender) postAll(ctx context.Context, answered func(posting)) error {
 	group, ctx := errgroup.WithContext(ctx)
@@ -80,7 +80,7 @@ func (s *sender) postAll(ctx context.Context, answered func(posting)) error {
 	return group.Wait()
 }
 
-// feed queues what is to be posted, each when it is due.
+// feed queues the postings, each when it is due.
 func (s *sender) feed(ctx context.Context, queue chan<- posting) error {
 	begun, n := time.Now(), 0
 	for i := range s.count {
@@ -123,7 +123,7 @@ func sleepUntil(ctx context.Context, due time.Time) error {
 	}
 }
 
-// postEvent posts an event, its payload byte for byte, and notes the answer.
+// postEvent posts an event, its payload byte for byte, and records the answer.
 func (s *sender) postEvent(ctx context.Context, p *posting) error {
 	body := []byte(`{"type":`)
 	body = trigger.AppendString(body, p.example.Type)
@@ -140,7 +140,7 @@ func (s *sender) postEvent(ctx context.Context, p *posting) error {
 	return err
 }
 
-// post sends a body of JSON and reads the answer, which has to be a 200.
+// post sends a JSON body and decodes the answer, which must be a 200.
 func (s *sender) post(ctx context.Context, path string, body []byte, answer any) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.url+path, bytes.NewReader(body))
 	if err != nil {

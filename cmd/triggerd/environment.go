@@ -11,9 +11,9 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// fromEnvironment gives flags their values from the environment. An empty value
-// counts as unset. The value of a secret may be in a file instead, which another
-// variable names: ADMIN_TOKEN_FILE for ADMIN_TOKEN.
+// fromEnvironment returns a resolver that sets flags from the environment. An
+// empty value counts as unset. The value of a secret may be in a file instead,
+// which another variable names: ADMIN_TOKEN_FILE for ADMIN_TOKEN.
 func fromEnvironment(env func(string) string) kong.Resolver {
 	return kong.ResolverFunc(func(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
 		name := variableOf(flag.Value)
@@ -23,7 +23,7 @@ func fromEnvironment(env func(string) string) kong.Resolver {
 		value := env(name)
 		if file := fileVariableOf(flag.Value); file != "" && env(file) != "" {
 			if value != "" {
-				return nil, &variableError{fmt.Errorf("%s and %s are both set: want one of them", name, file)}
+				return nil, &variableError{fmt.Errorf("%s and %s are both set: set only one of them", name, file)}
 			}
 			content, err := readSecret(env(file))
 			if err != nil {
@@ -31,7 +31,7 @@ func fromEnvironment(env func(string) string) kong.Resolver {
 			}
 			name, value = file, content
 		}
-		if err := checkText(name, value); err != nil { // the parser would replace what is not by U+FFFD
+		if err := checkText(name, value); err != nil { // the parser would replace invalid bytes with U+FFFD
 			return nil, &variableError{err}
 		}
 		if value == "" {
@@ -41,15 +41,15 @@ func fromEnvironment(env func(string) string) kong.Resolver {
 	})
 }
 
-// variableError names the variable that is wrong.
+// variableError is an error that names an invalid variable.
 type variableError struct{ error }
 
-// maxSecretFile bounds what is read of a file with a secret, in bytes.
+// maxSecretFile is the maximum size of a file with a secret, in bytes.
 const maxSecretFile = 64 << 10
 
-// readSecret reads a file without the newlines at its end. It does not wait for
-// anybody to write to a pipe, but for one that the process was started with. No
-// error has anything of what is in it.
+// readSecret reads a file without its trailing newlines. It reads a pipe only
+// if the process was started with it, because otherwise the open could block.
+// No error contains any of the content.
 func readSecret(path string) (string, error) {
 	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() && !info.IsDir() && !isInherited(path) {
 		return "", fmt.Errorf("the file %s cannot be read: it must be a regular file", path)
@@ -90,10 +90,9 @@ func unreadable(path string, err error) error {
 	return fmt.Errorf("the file %s cannot be read: %w", path, err)
 }
 
-// variableOf is the environment variable that a flag's value may come from, ""
-// if there is none: DATA_DIR for --data-dir, unless the flag's tags have
-// another name, or say that there is none, or that only those which have a name
-// may, as those of the client.
+// variableOf returns the environment variable of a flag, for example DATA_DIR
+// for --data-dir, or "" if there is none. The flag's tags may set another name,
+// or none; the flags of the client have a variable only if their tags name it.
 func variableOf(value *kong.Value) string {
 	switch tag := value.Tag; {
 	case tag.Get("variable") != "":
@@ -117,7 +116,7 @@ func environmentName(flag string) string {
 	return strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
-// helpWithEnvironment shows where else a flag's value comes from.
+// helpWithEnvironment appends the environment variables of a flag to its help.
 func helpWithEnvironment(value *kong.Value) string {
 	if value.Flag == nil || variableOf(value) == "" {
 		return value.Help

@@ -73,7 +73,7 @@ func TestSecretsInBadFiles(t *testing.T) {
 		}
 	}
 	env := map[string]string{"PORT": "0", "DATA_DIR": dir, "ADMIN_TOKEN_FILE": token, "ADMIN_TOKEN": "hidden"}
-	if _, err := runProgram(ctx, env, "serve"); err == nil || err.Error() != "ADMIN_TOKEN and ADMIN_TOKEN_FILE are both set: want one of them" {
+	if _, err := runProgram(ctx, env, "serve"); err == nil || err.Error() != "ADMIN_TOKEN and ADMIN_TOKEN_FILE are both set: set only one of them" {
 		t.Errorf("error %v", err)
 	}
 	for name, file := range map[string]string{"SECRET_KEY": token, "DATABASE_URL": token, "ADMIN_TOKEN": fileOf(t, " hidden \n")} {

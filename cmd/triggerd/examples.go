@@ -14,12 +14,12 @@ var exampleFiles embed.FS
 
 // example is one real webhook payload, as GitHub sends it.
 type example struct {
-	Type    string // "github.issues.opened": the event's name and, where the payload has one, its action
-	Payload []byte // the JSON object, white space included, as it stands in the file
+	Type    string // for example "github.issues.opened": the event's name and, if the payload has one, its action
+	Payload []byte // the JSON object, with its white space, byte for byte
 }
 
-// loadExamples returns all real payloads that come with triggerd, always in the same order.
-// See testdata/webhooks-examples-7.6.1/README.md for where they are from.
+// loadExamples returns all real payloads that are embedded, always in the same
+// order. See testdata/webhooks-examples-7.6.1/README.md for their source.
 func loadExamples() ([]example, error) {
 	names, err := fs.Glob(exampleFiles, "testdata/*/*.json.gz")
 	if err != nil {

@@ -14,20 +14,20 @@ import (
 	"time"
 )
 
-// healthTimeout bounds all of the health command.
+// healthTimeout bounds the whole health command.
 const healthTimeout = 5 * time.Second
 
-// healthCommand asks a server on this machine how it is. It needs no shell and
-// no other program, and so can be the health check of an image.
+// healthCommand checks the health of a server on this machine. It needs no
+// shell and no other program, so it works as the health check of an image.
 type healthCommand struct {
 	listenSettings
-	Live bool `help:"Ask whether the process serves (/livez), and not whether it should get requests (/readyz)." noenv:"true"`
+	Live bool `help:"Check whether the process serves (/livez), and not whether it is ready for requests (/readyz)." noenv:"true"`
 }
 
-// Help is what stands above the flags.
+// Help returns the text above the flags.
 func (*healthCommand) Help() string {
-	return "It reads the settings of serve that say where the server listens, writes one line, and ends within 5 seconds. " +
-		"The exit code is 0 if the server is ready, and else 1.\n\n" +
+	return "Health finds the server by the settings of serve for its address, writes one line, and ends within 5 seconds. " +
+		"The exit code is 0 if the server is ready, otherwise 1.\n\n" +
 		examples(`HEALTHCHECK CMD ["triggerd", "health"]`, "triggerd health --live")
 }
 
@@ -49,15 +49,14 @@ func (c *healthCommand) run(ctx context.Context, out io.Writer) error {
 	return err
 }
 
-// toHTTPS begins the answer of net/http to HTTP on a port for HTTPS.
+// toHTTPS is the beginning of net/http's answer to HTTP on an HTTPS port.
 const toHTTPS = "Client sent an HTTP request to an HTTPS server"
 
-// askHealth returns an error unless the answer is that of a healthy triggerd.
+// askHealth returns an error unless the answer comes from a healthy triggerd.
 func askHealth(ctx context.Context, url string) error {
-	transport := &http.Transport{ // no proxy: it is on this machine
+	transport := &http.Transport{ // no proxy: the server is on this machine
 		DisableKeepAlives: true,
-		// Nothing secret is sent, and the certificate is not for the name that is
-		// asked here.
+		// No secret is sent, and the certificate is for another name.
 		TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
 	}
 	defer transport.CloseIdleConnections()
@@ -67,15 +66,15 @@ func askHealth(ctx context.Context, url string) error {
 	}
 	res, err := transport.RoundTrip(req)
 	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok || errors.Is(err, http.ErrSchemeMismatch) {
-		return errors.New("the server there does not speak HTTPS: leave TLS_CERT out, or are LISTEN and PORT those of another server?")
+		return errors.New("the server there does not speak HTTPS: unset TLS_CERT, or check that LISTEN and PORT are not those of another server")
 	}
 	if err != nil {
-		return fmt.Errorf("no answer: %s; does the server run, and are LISTEN, PORT and TLS_CERT those of the server?", noAnswer(ctx, err))
+		return fmt.Errorf("no answer: %s; check that the server runs, and that LISTEN, PORT and TLS_CERT are those of the server", noAnswer(ctx, err))
 	}
 	defer res.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(res.Body, 64<<10))
 	if err != nil {
-		return fmt.Errorf("the answer is cut: %s", noAnswer(ctx, err))
+		return fmt.Errorf("the answer is incomplete: %s", noAnswer(ctx, err))
 	}
 	var health struct {
 		Status string            `json:"status"`
@@ -84,9 +83,9 @@ func askHealth(ctx context.Context, url string) error {
 	err = json.Unmarshal(body, &health)
 	switch {
 	case res.StatusCode == http.StatusBadRequest && strings.HasPrefix(string(body), toHTTPS):
-		return errors.New("the server there speaks HTTPS: set TLS_CERT, for example as the server has it")
+		return errors.New("the server there speaks HTTPS: set TLS_CERT, for example to the value of the server")
 	case err != nil || health.Status == "":
-		return fmt.Errorf("status %d, and not the answer of a triggerd: does another program listen there?", res.StatusCode)
+		return fmt.Errorf("status %d, and not the answer of a triggerd: check whether another program listens there", res.StatusCode)
 	case res.StatusCode != http.StatusOK || health.Status != "ok":
 		return fmt.Errorf("status %d, %s", res.StatusCode, failedChecks(health.Status, health.Checks))
 	}
@@ -95,12 +94,12 @@ func askHealth(ctx context.Context, url string) error {
 
 func noAnswer(ctx context.Context, err error) string {
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		return fmt.Sprintf("it does not answer within %v", healthTimeout)
+		return fmt.Sprintf("it did not answer within %v", healthTimeout)
 	}
 	return reasonOf(err)
 }
 
-// failedChecks returns what is wrong in one line.
+// failedChecks describes the failed checks in one line.
 func failedChecks(status string, checks map[string]string) string {
 	text := clean(status)
 	for _, name := range slices.Sorted(maps.Keys(checks)) {

@@ -69,12 +69,12 @@ func TestHealthOfNoServer(t *testing.T) {
 		ctx          context.Context
 		listen, want string
 	}{
-		{t.Context(), closed.Addr().String(), "no answer: connection refused; does the server run"},
-		{soon, silent(t), "no answer: it does not answer within 5s"},
+		{t.Context(), closed.Addr().String(), "no answer: connection refused; check that the server runs"},
+		{soon, silent(t), "no answer: it did not answer within 5s"},
 		{t.Context(), other(200, "hello"), "not the answer of a triggerd"},
 		{t.Context(), other(302, "{}"), "status 302, and not the answer of a triggerd"},
 		{t.Context(), other(500, `{"status":"ok"}`), "status 500, ok"},
-		{t.Context(), "127.0.0.1:0", "leaves its port to the system"},
+		{t.Context(), "127.0.0.1:0", "the system chooses the port"},
 		{t.Context(), "here", "LISTEN must be host:port"},
 	} {
 		said, err := health(tt.ctx, tt.listen)
@@ -101,7 +101,7 @@ func TestHealthOverTheOtherScheme(t *testing.T) {
 		want string
 	}{
 		{map[string]string{"PORT": portOf(secure.URL)}, "the server there speaks HTTPS: set TLS_CERT"},
-		{map[string]string{"PORT": portOf(plain.URL), "TLS_CERT": c.cert, "TLS_KEY": c.key}, "the server there does not speak HTTPS: leave TLS_CERT out"},
+		{map[string]string{"PORT": portOf(plain.URL), "TLS_CERT": c.cert, "TLS_KEY": c.key}, "the server there does not speak HTTPS: unset TLS_CERT"},
 	} {
 		if said, err := runProgram(t.Context(), tt.env, "health"); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%q, %v, want %s", said, err, tt.want)

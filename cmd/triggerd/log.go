@@ -9,22 +9,22 @@ import (
 	"time"
 )
 
-// Bounds of what waits to be written to the log, and of how long a stop waits
-// for it.
+// Bounds of the lines that wait to be written to the log, and of the time that
+// a stop waits for them.
 const (
 	logLines    = 4096
 	logPatience = time.Second
 )
 
-// lineWriter writes lines to another writer, in their order, and never makes its
-// caller wait: where the other one is too slow, or stuck, because nobody reads
-// the pipe behind it, lines are dropped and counted. A line says so as soon as
-// there is room. Close it to have written what waits.
+// lineWriter writes lines to another writer, in their order, and never blocks
+// its caller. If the other writer is too slow, or blocked because its pipe is
+// not read, lines are dropped and counted. A line reports them as soon as there
+// is room. Close it to write the waiting lines.
 type lineWriter struct {
 	out     io.Writer
-	tell    *slog.Logger // writes to out, of what was dropped
+	tell    *slog.Logger // writes to out, about dropped lines
 	lines   chan []byte
-	dropped atomic.Int64 // all of them
+	dropped atomic.Int64 // total number
 	closed  sync.Once
 	closing chan struct{}
 	done    chan struct{}
@@ -50,7 +50,7 @@ func (w *lineWriter) run() {
 	defer close(w.done)
 	told := int64(0)
 	write := func(line []byte) {
-		_, _ = w.out.Write(line) // there is nobody left to tell
+		_, _ = w.out.Write(line) // an error cannot be reported anywhere
 		if dropped := w.dropped.Load(); dropped > told {
 			w.tell.Warn("log lines were dropped, because they were not read in time", "lines", dropped-told)
 			told = dropped
@@ -75,8 +75,8 @@ func (w *lineWriter) run() {
 	}
 }
 
-// close writes what waits, for as long as logPatience. A line that comes after
-// it, for example of a part that hangs, is lost.
+// close writes the waiting lines, for at most logPatience. Later lines, for
+// example of a part that hangs, are lost.
 func (w *lineWriter) close() {
 	w.closed.Do(func() { close(w.closing) })
 	timer := time.NewTimer(logPatience)
@@ -87,9 +87,9 @@ func (w *lineWriter) close() {
 	}
 }
 
-// quietPackages sends what packages print by the log package, as net/http does
-// of receivers that break its rules, to the log at its lowest level: standard
-// error has our own lines alone.
+// quietPackages redirects the output of the log package, for example of
+// net/http about receivers that break its rules, to the log at its lowest
+// level, so that standard error has only our own lines.
 func quietPackages(l *slog.Logger) {
 	bridge := slog.NewLogLogger(l.Handler(), slog.LevelDebug)
 	log.SetFlags(0)

@@ -10,25 +10,26 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// Of lines at level WARN and above that have one cause, so many are written at
-// once and then one each second; what was left out is told with the next one, or
-// after logQuiet.
+// Limits of the lines at level WARN and above with the same cause: a burst,
+// then one per second. The number of suppressed lines is reported with the next
+// one, or after logQuiet.
 const (
 	logBurst  = 10
 	logPerSec = 1
 	logQuiet  = 10 * time.Second
-	logCauses = 1000 // that are remembered
-	logCause  = 160  // bytes of an error that tell one cause from another
+	logCauses = 1000 // maximum number that is remembered
+	logCause  = 160  // bytes of an error that identify a cause
 )
 
-// limitedHandler is a [slog.Handler] that limits lines of one cause. While a
-// database is away, each request and each webhook would have a line of its own.
+// limitedHandler is a [slog.Handler] that limits lines with the same cause. For
+// example, while a database is down, each request and each webhook would have
+// its own line.
 type limitedHandler struct {
 	slog.Handler
 	causes *causes
 }
 
-// newLimitedHandler limits what a handler gets.
+// newLimitedHandler returns a handler that limits the records passed to h.
 func newLimitedHandler(h slog.Handler) *limitedHandler {
 	return &limitedHandler{h, &causes{seen: map[cause]*causeLines{}}}
 }
@@ -40,9 +41,9 @@ func (h *limitedHandler) Handle(ctx context.Context, r slog.Record) error {
 	}
 	leftOut, ok, quiet := h.causes.admit(causeOf(r), r.Time)
 	for c, n := range quiet {
-		last := slog.NewRecord(r.Time, c.level, "more lines like this were left out", 0)
+		last := slog.NewRecord(r.Time, c.level, "more lines like this were suppressed", 0)
 		last.AddAttrs(slog.String("like", c.message), slog.String("error", c.err), slog.Int("left_out", n))
-		_ = h.Handler.Handle(ctx, last) // as any line that cannot be written
+		_ = h.Handler.Handle(ctx, last) // like any line that cannot be written
 	}
 	if !ok {
 		return nil
@@ -64,7 +65,7 @@ func (h *limitedHandler) WithGroup(name string) slog.Handler {
 	return &limitedHandler{h.Handler.WithGroup(name), h.causes}
 }
 
-// cause is what lines have in common: the message, the error but for its
+// cause is what identifies similar lines: the message, the error without its
 // numbers, and the webhook.
 type cause struct {
 	level        slog.Level
@@ -88,7 +89,8 @@ func causeOf(r slog.Record) cause {
 	return c
 }
 
-// withoutNumbers returns the beginning of a text with one # for each number.
+// withoutNumbers returns the beginning of a text with # in place of each
+// number.
 func withoutNumbers(text string) string {
 	var out strings.Builder
 	number := false
@@ -113,16 +115,16 @@ type causeLines struct {
 	last    time.Time
 }
 
-// causes are those of late.
+// causes are the recent causes.
 type causes struct {
 	mu     sync.Mutex
 	seen   map[cause]*causeLines
-	looked time.Time // at the ones that are quiet
+	looked time.Time // last sweep
 }
 
-// admit reports whether a line is to be written, and how many of its cause were
-// left out before it; quiet are the causes without lines of late of which some
-// were left out, and how many. They are forgotten.
+// admit reports whether a line is to be written, and how many lines of its
+// cause were suppressed before it. quiet has the causes without recent lines
+// and the number of their suppressed lines; they are forgotten.
 func (c *causes) admit(of cause, at time.Time) (leftOut int, ok bool, quiet map[cause]int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -143,7 +145,7 @@ func (c *causes) admit(of cause, at time.Time) (leftOut int, ok bool, quiet map[
 	return leftOut, true, quiet
 }
 
-// sweep forgets what is quiet, or everything else where that is too much.
+// sweep forgets quiet causes, or all others if there are too many.
 func (c *causes) sweep(but cause, at time.Time) map[cause]int {
 	c.looked = at
 	quiet, all := map[cause]int{}, len(c.seen) >= logCauses

@@ -1,6 +1,6 @@
-// Command triggerd accepts events over HTTP, commits them durably, and brings
-// each of them to everyone who asked for it. One file per subcommand; serve.go
-// wires the server together.
+// Command triggerd accepts events over HTTP, commits them durably, and delivers
+// each of them to every webhook that matches it. Each subcommand has a file;
+// serve.go wires the server together.
 package main
 
 import (
@@ -26,15 +26,16 @@ var version = "dev"
 
 func main() {
 	ends := []os.Signal{os.Interrupt, syscall.SIGTERM}
-	if !signal.Ignored(syscall.SIGHUP) { // by nohup
+	if !signal.Ignored(syscall.SIGHUP) { // set by nohup
 		ends = append(ends, syscall.SIGHUP)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), ends...)
 	defer stop()
-	// A second signal ends the process at once; what comes within half a second
-	// is the same one, sent to the process and to its group.
+	// A second signal ends the process at once. A signal within half a second
+	// counts as the same one, sent to both the process and its group.
 	context.AfterFunc(ctx, func() { time.AfterFunc(time.Second/2, stop) })
-	// A write to a pipe that nobody reads fails, instead of ending the process.
+	// A write to a pipe without a reader returns an error, instead of ending
+	// the process.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	forgetPostgres()
 	keepPrivate()
@@ -45,40 +46,40 @@ func main() {
 	}
 }
 
-// forgetPostgres takes PostgreSQL's own variables (PGHOST, PGPASSWORD and so
-// on) out of the environment, where its driver would find them: only ours say
-// which database it is.
+// forgetPostgres removes PostgreSQL's own variables (PGHOST, PGPASSWORD and so
+// on) from the environment, because its driver would use them: only triggerd's
+// settings select the database.
 func forgetPostgres() {
 	for _, variable := range os.Environ() {
 		if name, _, _ := strings.Cut(variable, "="); strings.HasPrefix(name, "PG") {
-			_ = os.Unsetenv(name) // fails for no name that Environ gives
+			_ = os.Unsetenv(name) // cannot fail for a name from Environ
 		}
 	}
 }
 
-// commands are the program's, with their settings.
+// commands are the commands of the program, with their settings.
 type commands struct {
 	Version kong.VersionFlag `help:"Show the version and exit."`
 	Serve   serveCommand     `cmd:"" help:"Run the server."`
-	Demo    demoCommand      `cmd:"" help:"Post real events to a temporary server and show what arrives."`
-	Health  healthCommand    `cmd:"" help:"Ask the server on this machine whether it is ready."`
-	Check   checkCommand     `cmd:"" help:"Look through the server's database for what must never be there."`
-	Token   tokenCommands    `cmd:"" help:"The operator's token, which the operator's routes want."`
-	Torture tortureCommand   `cmd:"" help:"Break things around temporary servers and show which promises hold."`
+	Demo    demoCommand      `cmd:"" help:"Post real events to a temporary server and show the deliveries."`
+	Health  healthCommand    `cmd:"" help:"Check whether the server on this machine is ready."`
+	Check   checkCommand     `cmd:"" help:"Search the server's database for states that must never occur."`
+	Token   tokenCommands    `cmd:"" help:"Show or replace the operator's token, which the operator's routes require."`
+	Torture tortureCommand   `cmd:"" help:"Inject faults around temporary servers and report broken promises."`
 	Node    nodeCommand      `cmd:"" name:"torture-node" hidden:"" help:"Run a server for the torture."`
 
 	clientCommands `set:"environment=named"`
 }
 
-// run is the program. It ends when ctx does, or with the command.
+// run runs the program. It ends when ctx ends, or with the command.
 func run(ctx context.Context, args []string, env func(string) string, out, errOut io.Writer) error {
 	return runWith(ctx, args, env, &session{
 		in: os.Stdin, out: out, errOut: errOut, now: time.Now, lookupEnv: os.LookupEnv, noOutput: isReplaced(os.Stdout),
 	})
 }
 
-// runWith is run with what else a command has around it. It fails if standard
-// output cannot be written, whatever the command is.
+// runWith is run with the environment of a command. For every command it fails
+// if standard output cannot be written.
 func runWith(ctx context.Context, args []string, env func(string) string, s *session) error {
 	ctx, end := context.WithCancel(ctx)
 	defer end()
@@ -87,7 +88,7 @@ func runWith(ctx context.Context, args []string, env func(string) string, s *ses
 	return out.result(dispatch(ctx, args, env, s))
 }
 
-// dispatch reads the arguments and runs the command that they name.
+// dispatch parses the arguments and runs the command.
 func dispatch(ctx context.Context, args []string, env func(string) string, s *session) error {
 	out, errOut := s.out, s.errOut
 	var cli commands
@@ -134,7 +135,7 @@ func newParser(cli *commands, env func(string) string, out, errOut io.Writer, ex
 	return kong.New(
 		cli,
 		kong.Name("triggerd"),
-		kong.Description("Accepts events, commits them durably, and delivers each to everyone who asked for it."),
+		kong.Description("Accepts events, commits them durably, and delivers each to every webhook that matches it."),
 		defaults(),
 		kong.Writers(out, errOut),
 		kong.Resolvers(fromEnvironment(env)),
@@ -145,7 +146,7 @@ func newParser(cli *commands, env func(string) string, out, errOut io.Writer, ex
 	)
 }
 
-// defaults are the values that the tags of settings name.
+// defaults are the values of variables in the tags of settings.
 func defaults() kong.Vars {
 	return kong.Vars{
 		"version": version, "retry_schedule": trigger.DefaultSchedule().String(),
@@ -153,8 +154,8 @@ func defaults() kong.Vars {
 	}
 }
 
-// tellFlags hands what is set for a command on to its flags: kong does so for
-// commands alone.
+// tellFlags copies the variables of a command to its flags, because kong sets
+// them only for commands.
 func tellFlags(at kong.Visitable, next kong.Next) error {
 	if node, ok := at.(*kong.Node); ok {
 		for _, flag := range node.Flags {
@@ -164,11 +165,12 @@ func tellFlags(at kong.Visitable, next kong.Next) error {
 	return next(nil)
 }
 
-// wrongFlag is the flag at the beginning of a message about its value, which
-// may have come from the environment.
+// wrongFlag matches the flag at the beginning of a message about its value,
+// which may have come from the environment.
 var wrongFlag = regexp.MustCompile(`^--[a-z-]+`)
 
-// parse reads the arguments; nil without an error after --help or --version.
+// parse parses the arguments. It returns nil without an error after --help or
+// --version.
 func parse(parser *kong.Kong, args []string, exited error) (parsed *kong.Context, err error) {
 	defer func() {
 		if p := recover(); p != nil && p != exited {
@@ -185,8 +187,8 @@ func parse(parser *kong.Kong, args []string, exited error) (parsed *kong.Context
 	return parsed, nil
 }
 
-// usageError says which setting is wrong, and where its help is, as
-// "PORT (--port): … (see triggerd serve --help)".
+// usageError names the invalid setting and the command with its help, for
+// example "PORT (--port): … (see triggerd serve --help)".
 func usageError(err error) error {
 	if wrong, ok := errors.AsType[*variableError](err); ok {
 		return wrong
@@ -212,7 +214,7 @@ func usageError(err error) error {
 	return fmt.Errorf("%s (see %s --help)", text, command)
 }
 
-// oneLine keeps a message that joins several on one line.
+// oneLine joins the lines of a message.
 func oneLine(err error) string {
 	return strings.NewReplacer(":\n\t", ": ", "\n\t", "; ", "\n", "; ").Replace(err.Error())
 }

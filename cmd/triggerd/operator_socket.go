@@ -14,27 +14,28 @@ import (
 )
 
 const (
-	// socketFile is the socket in the data folder of SQLite over which the
-	// commands of this machine talk as the operator.
+	// socketFile is the socket in the data folder of SQLite that commands on
+	// this machine use as the operator.
 	socketFile = "operator.sock"
-	// maxSocketPath is how many bytes the path of a socket may have.
+	// maxSocketPath is the maximum length of the path of a socket, in bytes.
 	maxSocketPath = 107
 )
 
 // socketPath returns the path of the operator's socket.
 func (s *databaseSettings) socketPath() string { return filepath.Join(s.DataDir, socketFile) }
 
-// operatorSocket serves the operator: whoever may open the socket is one.
+// operatorSocket serves the operator: every process that can open the socket is
+// the operator.
 type operatorSocket struct {
 	path     string
 	listener *net.UnixListener
-	info     fs.FileInfo // of the socket that this process has made
+	info     fs.FileInfo // of the socket that this process has created
 	http     *http.Server
 }
 
-// openSocket makes the operator's socket in the data folder, which must belong
-// to this process alone. Without one the server serves all the same, and the
-// log says why.
+// openSocket creates the operator's socket in the data folder, which must
+// belong to this process only. If it fails, the server runs without a socket,
+// and the log says why.
 func (s *server) openSocket(ctx context.Context, handler http.Handler) *operatorSocket {
 	path := s.settings.socketPath()
 	if s.settings.postgresURL() != "" {
@@ -42,7 +43,7 @@ func (s *server) openSocket(ctx context.Context, handler http.Handler) *operator
 	}
 	listener, info, err := listenUnix(ctx, path)
 	if err != nil {
-		s.log.Warn("there is no socket for the operator's commands: give them ADMIN_TOKEN", "path", path, "error", err)
+		s.log.Warn("the operator's socket cannot be opened: use ADMIN_TOKEN for the operator's commands", "path", path, "error", err)
 		return nil
 	}
 	return &operatorSocket{path, listener, info, &http.Server{
@@ -53,25 +54,25 @@ func (s *server) openSocket(ctx context.Context, handler http.Handler) *operator
 }
 
 // listenUnix listens on a socket that only its owner may open, whatever the
-// umask is. A socket that was left there is removed, and nothing else.
+// umask. It removes an old socket at the path, but no other file.
 func listenUnix(ctx context.Context, path string) (*net.UnixListener, fs.FileInfo, error) {
 	if len(path) > maxSocketPath {
-		return nil, nil, fmt.Errorf("the path has %d bytes, and a socket's may have %d", len(path), maxSocketPath)
+		return nil, nil, fmt.Errorf("the path of a socket must have at most %d bytes; got %d", maxSocketPath, len(path))
 	}
 	switch info, err := os.Lstat(path); {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
 		return nil, nil, err
 	case info.Mode().Type() != fs.ModeSocket:
-		return nil, nil, errors.New("there is a file that is not a socket: remove it")
+		return nil, nil, errors.New("the existing file is not a socket: remove it")
 	default:
 		if err := os.Remove(path); err != nil {
 			return nil, nil, err
 		}
 	}
 	config := net.ListenConfig{Control: func(_, _ string, conn syscall.RawConn) error {
-		// Linux makes the file with the mode of the socket: so nobody else can
-		// open it before the change below, which other systems need.
+		// Linux creates the file with the mode of the socket, so other users
+		// cannot open it before the chmod below, which other systems need.
 		return conn.Control(func(fd uintptr) { _ = syscall.Fchmod(int(fd), 0o600) })
 	}}
 	made, err := config.Listen(ctx, "unix", path)
@@ -91,7 +92,7 @@ func listenUnix(ctx context.Context, path string) (*net.UnixListener, fs.FileInf
 	return listener, info, nil
 }
 
-// serve takes connections until the socket is shut down.
+// serve accepts connections until the socket is shut down.
 func (s *operatorSocket) serve() error {
 	if err := s.http.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
 		return err
@@ -112,10 +113,10 @@ func (s *operatorSocket) shutdown(ctx context.Context) error {
 	return nil
 }
 
-// remove removes the socket from the folder, unless another server's is there:
-// the folder may have been moved.
+// remove removes the socket from the folder, unless it belongs to another
+// server, because the folder may have been moved.
 func (s *operatorSocket) remove() {
 	if info, err := os.Lstat(s.path); err == nil && os.SameFile(info, s.info) {
-		_ = os.Remove(s.path) // else the next start removes it
+		_ = os.Remove(s.path) // if it fails, the next start removes it
 	}
 }

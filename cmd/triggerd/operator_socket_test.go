@@ -82,7 +82,7 @@ func TestNoOperatorSocket(t *testing.T) {
 	if err := os.WriteFile(file, []byte("mine"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for want, db := range map[string]*storetest.DB{"a socket's may have 107": long, "not a socket: remove it": taken} {
+	for want, db := range map[string]*storetest.DB{"must have at most 107 bytes": long, "not a socket: remove it": taken} {
 		p := startProgram(t, os.Args[0], db)
 		token, err := readToken(filepath.Join(db.Options.DataDir, tokenFile))
 		if got := p.asOperator(t, token); err != nil || got != 200 {
@@ -167,7 +167,7 @@ func TestCLIOverSocket(t *testing.T) {
 	has(t, "org list", c.do(t, "org", "list"), "1 Example free")
 	s.stop()
 	c.env = map[string]string{"DATA_DIR": db.Options.DataDir}
-	c.run(t, "", "org", "list").failsWith(t, "does the server run")
+	c.run(t, "", "org", "list").failsWith(t, "check that the server runs")
 }
 
 // --org acts in an organization, over the socket or with the token, and never

@@ -21,11 +21,11 @@ const tokenFile = "operator-token"
 // tokenPath returns the path of the file with the operator's token.
 func (s *databaseSettings) tokenPath() string { return filepath.Join(s.DataDir, tokenFile) }
 
-// findToken returns the operator's token of the data folder, which it makes at
-// the first start; "" if ADMIN_TOKEN is set, or the token is in PostgreSQL. It
-// fails if the server listens beyond loopback and nobody could make an
-// organization. It waits for a database that does not answer. The log never has
-// the token.
+// findToken returns the operator's token of the data folder, which it generates
+// at the first start. It returns "" if ADMIN_TOKEN is set, or the token is in
+// PostgreSQL. It fails if the server listens beyond loopback without a token or
+// signup. It waits for a database that does not answer. The log never has the
+// token.
 func (s *server) findToken(ctx context.Context, now func() time.Time) (string, error) {
 	set := &s.settings
 	switch {
@@ -52,12 +52,12 @@ func (s *server) findToken(ctx context.Context, now func() time.Time) (string, e
 	if !set.onLoopback() && !set.OpenSignup {
 		return "", set.errNobody()
 	}
-	s.log.Info("there is no operator token: triggerd token new makes one")
+	s.log.Info("the operator token is missing: triggerd token new generates one")
 	return "", nil
 }
 
-// keepToken reads the operator's token, or makes one if the file is not there.
-// The file's folder must belong to this process alone.
+// keepToken reads the operator's token, or generates one if the file does not
+// exist. The file's folder must belong to this process only.
 func keepToken(path string, log *slog.Logger) (token string, err error) {
 	token, err = readToken(path)
 	made := errors.Is(err, fs.ErrNotExist)
@@ -78,7 +78,7 @@ func keepToken(path string, log *slog.Logger) (token string, err error) {
 	log.Info("the operator token is in a file", "path", path, "made", made)
 	if info.Mode().Perm()&0o077 != 0 {
 		if err := os.Chmod(path, 0o600); err != nil {
-			log.Warn("others may read the operator token, and that cannot be changed", "path", path, "error", err)
+			log.Warn("other users may read the operator token, and its mode cannot be changed", "path", path, "error", err)
 		}
 	}
 	folder := filepath.Dir(path)
@@ -88,40 +88,40 @@ func keepToken(path string, log *slog.Logger) (token string, err error) {
 	return token, nil
 }
 
-// checkOwner refuses a file with a token that neither a user, who runs this
-// server, nor root has made.
+// checkOwner returns an error if the file with the token belongs neither to
+// user, who runs this server, nor to root.
 func checkOwner(path string, info fs.FileInfo, user int) error {
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	if !ok || stat.Uid == 0 || int(stat.Uid) == user {
 		return nil
 	}
-	return fmt.Errorf("the operator token in %s belongs to the user %d, want %d, who runs this server: whoever has made the file knows the token; "+
-		"remove it, and the next start makes another token", path, stat.Uid, user)
+	return fmt.Errorf("the operator token in %s belongs to the user %d, want %d, who runs this server: the user who created the file knows the token; "+
+		"remove it, and the next start generates another token", path, stat.Uid, user)
 }
 
-// drawToken makes an operator token.
+// drawToken generates an operator token.
 func drawToken() string {
 	var random [32]byte
 	_, _ = rand.Read(random[:]) // never fails
 	return trigger.NewOperatorToken(random)
 }
 
-// readToken reads a file with an operator token. Its error is a
-// [fs.ErrNotExist] if there is no file, and never has anything of the content.
+// readToken reads a file with an operator token. Its error is [fs.ErrNotExist]
+// if the file does not exist, and never contains any of the content.
 func readToken(path string) (string, error) {
 	token, err := readSecret(path)
 	if err == nil && !trigger.IsOperatorToken(token) {
 		err = fmt.Errorf("the file %s has no operator token", path)
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		err = fmt.Errorf("%w; want the token as the server has made it, tok_…: put it back, or remove the file, and the next start makes another token", err)
+		err = fmt.Errorf("%w; want the token that the server generated, tok_…: restore it, or remove the file, and the next start generates another token", err)
 	}
 	return token, err
 }
 
-// writeToken makes the file with the operator's token, which only its owner
-// may read, whatever the umask is. After a crash the whole file is there, or
-// none.
+// writeToken writes the file with the operator's token, which only its owner
+// may read, whatever the umask. After a crash the file is complete or does not
+// exist.
 func writeToken(path, token string) (err error) {
 	defer func() {
 		if err != nil {
@@ -129,7 +129,7 @@ func writeToken(path, token string) (err error) {
 		}
 	}()
 	temporary := path + ".new"
-	if err := os.Remove(temporary); err != nil && !errors.Is(err, fs.ErrNotExist) { // of a crash
+	if err := os.Remove(temporary); err != nil && !errors.Is(err, fs.ErrNotExist) { // left by a crash
 		return err
 	}
 	file, err := os.OpenFile(temporary, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)

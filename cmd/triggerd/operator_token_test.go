@@ -144,7 +144,7 @@ func TestTokenCommands(t *testing.T) {
 	db := storetest.SQLite(t)
 	env := map[string]string{"DATA_DIR": db.Options.DataDir}
 	path := filepath.Join(db.Options.DataDir, tokenFile)
-	if _, err := runProgram(t.Context(), env, "token", "show"); err == nil || !strings.Contains(err.Error(), "there is no file "+path) {
+	if _, err := runProgram(t.Context(), env, "token", "show"); err == nil || !strings.Contains(err.Error(), "the file "+path+" does not exist") {
 		t.Errorf("before the first start: %v", err)
 	}
 	s := startServer(t, db, nil)
@@ -242,7 +242,7 @@ func makeToken(t *testing.T, db *storetest.DB) string {
 func TestShortAdminToken(t *testing.T) {
 	t.Parallel()
 	for token, want := range map[string]string{
-		strings.Repeat("t", 31): "ADMIN_TOKEN must have at least 32 characters", strings.Repeat("é", 31): "it has 31", "t": "openssl rand",
+		strings.Repeat("t", 31): "ADMIN_TOKEN must have at least 32 characters", strings.Repeat("é", 31): "got 31", "t": "openssl rand",
 	} {
 		for _, signup := range []string{"", "true"} {
 			env := map[string]string{"LISTEN": "0.0.0.0:0", "DATA_DIR": t.TempDir(), "ADMIN_TOKEN": token, "OPEN_SIGNUP": signup}

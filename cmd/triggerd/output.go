@@ -40,16 +40,15 @@ func (o *output) Write(b []byte) (int, error) {
 	return n, o.err
 }
 
-// failed returns the error of the first write that failed, and nil if there is
-// none.
+// failed returns the error of the first write that failed, or nil.
 func (o *output) failed() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.err
 }
 
-// result returns the error of a command that has returned err. If a write has
-// failed, that is why the command was interrupted.
+// result returns the error of a command that has returned err. A failed write
+// takes precedence if it interrupted the command.
 func (o *output) result(err error) error {
 	switch failed := o.failed(); {
 	case failed == nil || errors.Is(err, failed):
@@ -61,8 +60,8 @@ func (o *output) result(err error) error {
 	}
 }
 
-// unwritten returns an error if something that the command has written to its
-// standard output is not there.
+// unwritten returns an error if some output of the command could not be
+// written.
 func (s *session) unwritten() error {
 	if o, ok := s.out.(*output); ok {
 		return o.failed()
@@ -70,14 +69,14 @@ func (s *session) unwritten() error {
 	return nil
 }
 
-// errNoOutput is told before anything is done.
-var errNoOutput = errors.New("standard output is closed, or is /dev/null opened for reading and writing; nothing was done: " +
-	"give the command an output, or >/dev/null to throw it away")
+// errNoOutput is returned before the command does anything.
+var errNoOutput = errors.New("standard output is closed, or is /dev/null opened for reading and writing; the command did nothing: " +
+	"give it an output, or >/dev/null to discard the output")
 
-// checkOutput returns an error if there may be no standard output, and the
-// command is of no use without: what it writes is claimed, or is shown this
-// once, or was asked for by --json. Other commands go on, since they may have
-// been given /dev/null on purpose.
+// checkOutput returns an error if standard output may be closed, and the
+// command is useless without it: its output is claimed, or is shown only once,
+// or --json requests it. Other commands continue, because they may have been
+// given /dev/null on purpose.
 func (s *session) checkOutput(parsed *kong.Context) error {
 	if !s.noOutput {
 		return nil

@@ -126,7 +126,7 @@ func TestClaimsThatAreLost(t *testing.T) {
 		env := map[string]string{"TRIGGERD_URL": api.URL, "TRIGGERD_KEY": "sk_test"}
 		s := &session{out: &brokenAfter{err: syscall.ENOSPC}, errOut: io.Discard, now: cliNow}
 		err := runWith(t.Context(), strings.Fields(args), func(name string) string { return env[name] }, s)
-		if err == nil || !strings.Contains(err.Error(), "cannot be given back") || !strings.Contains(err.Error(), "standard output cannot be written") {
+		if err == nil || !strings.Contains(err.Error(), "cannot be released") || !strings.Contains(err.Error(), "standard output cannot be written") {
 			t.Errorf("%s: %v", args, err)
 		}
 	}

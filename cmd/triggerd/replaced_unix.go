@@ -9,9 +9,10 @@ import (
 )
 
 // isReplaced reports whether a file may stand for a descriptor that was closed
-// when the program was started: for that the Go runtime opens /dev/null, for
-// reading and writing. A shell opens it for writing alone. But some programs
-// give it to their children as the runtime does, so this is no certainty.
+// when the program was started. In that case the Go runtime opens /dev/null for
+// reading and writing, but a shell opens it only for writing. Some programs
+// pass /dev/null to their children like the runtime does, so the result is not
+// certain.
 func isReplaced(file *os.File) bool {
 	flags, err := unix.FcntlInt(file.Fd(), unix.F_GETFL, 0)
 	if err != nil || flags&unix.O_ACCMODE != unix.O_RDWR {

@@ -27,10 +27,10 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// Bounds of the stop.
+// Timeouts of the stop.
 const (
 	drainTimeout = 6 * time.Second  // for requests under way
-	stopTimeout  = 14 * time.Second // for all of it
+	stopTimeout  = 14 * time.Second // for the whole stop
 )
 
 // Deadlines of connections.
@@ -51,19 +51,20 @@ func (c *serveCommand) run(ctx context.Context, errOut io.Writer, now func() tim
 	log := newLog(lines, c.settings)
 	quietPackages(log)
 	s, err := newServer(ctx, c.settings, log, now)
-	if ctx.Err() != nil && errors.Is(err, ctx.Err()) { // while it waited for the database
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) { // during the wait for the database
 		log.Info("stopped")
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	s.api.Metrics.Counter("log_lines_dropped_total", "Lines of the log that were not read in time.",
+	s.api.Metrics.Counter("log_lines_dropped_total", "Log lines that were dropped because they were not read in time.",
 		func() float64 { return float64(lines.dropped.Load()) })
 	return s.run(ctx)
 }
 
-// newLog writes JSON, or text for people, and limits lines of one cause.
+// newLog returns a logger that writes JSON, or text in development mode, and
+// limits lines with the same cause.
 func newLog(out io.Writer, s settings) *slog.Logger {
 	var level slog.Level
 	_ = level.UnmarshalText([]byte(s.LogLevel)) // kong has checked it
@@ -74,7 +75,7 @@ func newLog(out io.Writer, s settings) *slog.Logger {
 	return slog.New(newLimitedHandler(slog.NewJSONHandler(out, options)))
 }
 
-// server is everything that runs, wired together.
+// server is all parts of the server, wired together.
 type server struct {
 	settings settings
 	log      *slog.Logger
@@ -87,24 +88,24 @@ type server struct {
 	api      *api.API
 	http     *http.Server
 	handler  *switching
-	served   chan error // why http ended; nil: it has not begun
+	served   chan error // why http ended; nil: it has not started
 	conns    *connections
-	tls      *certReloader   // nil: it speaks plain HTTP
-	socket   *operatorSocket // nil: there is none
+	tls      *certReloader   // nil: plain HTTP
+	socket   *operatorSocket // nil: no socket
 	stopping atomic.Bool
 	ballast  []byte // see ballastSize
 
 	stopTimeout time.Duration // stopTimeout, or less in a test
 }
 
-// ballastSize is memory that is never touched, and so never in RAM. Garbage is
-// collected when there is as much of it as there is live memory, which is some
-// 10 MB in a server under load: with this on top there are three times fewer
-// collections, for which the heap is up to so much larger.
+// ballastSize is the size of memory that is never touched, and so never in RAM.
+// The garbage collector runs when there is as much garbage as live memory,
+// which is about 10 MB in a server under load. With the ballast it runs a third
+// as often, and the heap is larger by up to this size.
 const ballastSize = 24 << 20
 
-// newServer takes the address, opens the database, and wires the parts. It
-// serves nothing yet.
+// newServer binds the address, opens the database, and wires the parts. It does
+// not serve yet.
 func newServer(ctx context.Context, set settings, log *slog.Logger, now func() time.Time) (*server, error) {
 	if err := set.check(); err != nil {
 		return nil, err
@@ -118,7 +119,7 @@ func newServer(ctx context.Context, set settings, log *slog.Logger, now func() t
 	}
 	listener, err := net.Listen("tcp", set.listen())
 	if errors.Is(err, syscall.EADDRINUSE) {
-		err = fmt.Errorf("the address %s is already in use: stop what listens there, or choose another with --listen", set.listen())
+		err = fmt.Errorf("the address %s is already in use: stop the program that listens there, or choose another address with --listen", set.listen())
 	}
 	if err != nil {
 		return nil, fmt.Errorf("cannot listen: %w", err)
@@ -146,7 +147,7 @@ func newServer(ctx context.Context, set settings, log *slog.Logger, now func() t
 	return s, nil
 }
 
-// newHTTP makes the HTTP server, whose handler may change.
+// newHTTP returns the HTTP server, whose handler may change.
 func (s *server) newHTTP() *http.Server {
 	return &http.Server{
 		Handler: s.handler, MaxHeaderBytes: maxHeader - 4096,
@@ -155,11 +156,11 @@ func (s *server) newHTTP() *http.Server {
 		ConnState: s.conns.changed,
 		HTTP2:     &http.HTTP2Config{MaxConcurrentStreams: maxStreams, MaxReceiveBufferPerConnection: maxUnread, MaxReceiveBufferPerStream: maxUnread},
 
-		DisableGeneralOptionsHandler: true, // OPTIONS * is answered as all others are
+		DisableGeneralOptionsHandler: true, // OPTIONS * is answered like all others
 	}
 }
 
-// wire makes the parts and connects them.
+// wire creates the parts and connects them.
 func (s *server) wire(now func() time.Time) error {
 	metrics := telemetry.New()
 	guard := deliver.NewGuard(prefixesOf(s.settings.AllowedTargets), s.settings.Dev)
@@ -188,13 +189,13 @@ func (s *server) wire(now func() time.Time) error {
 	return nil
 }
 
-// measure adds the metrics that are read off the parts.
+// measure adds the metrics that are read from the parts.
 func (s *server) measure(metrics *telemetry.Metrics) {
 	metrics.Gauge("database_connections_in_use", "Connections to the database in use.",
 		func() float64 { return float64(s.store.Stats().InUse) })
-	metrics.Gauge("database_connections_max", "Most connections to the database.",
+	metrics.Gauge("database_connections_max", "Maximum number of connections to the database.",
 		func() float64 { return float64(s.store.Stats().Max) })
-	metrics.Gauge("delivery_queue", "Deliveries in this node's memory, those under way included.",
+	metrics.Gauge("delivery_queue", "Deliveries in this node's memory, including those under way.",
 		func() float64 { return float64(s.engine.Load().Queued) })
 	metrics.Gauge("ingest_queue_bytes", "Events in this node's memory that are not yet committed, in bytes.",
 		func() float64 { return float64(s.writer.QueuedBytes()) })
@@ -202,10 +203,10 @@ func (s *server) measure(metrics *telemetry.Metrics) {
 		b := s.engine.Backlog()
 		return b.Open, b.Oldest
 	})
-	metrics.Gauge("http_connections", "Open connections of clients.", func() float64 { return float64(s.conns.count()) })
-	metrics.Counter("http_idle_closed_total", "Idle connections of clients that were closed to make room.",
+	metrics.Gauge("http_connections", "Open client connections.", func() float64 { return float64(s.conns.count()) })
+	metrics.Counter("http_idle_closed_total", "Idle client connections that were closed to make room.",
 		func() float64 { return float64(s.conns.evicted.Load()) })
-	metrics.Counter("http_connections_limited_total", "Connections of clients that could only ask for /livez and /readyz.",
+	metrics.Counter("http_connections_limited_total", "Client connections that could only request /livez and /readyz.",
 		func() float64 { return float64(s.conns.limitedSoFar.Load()) })
 }
 
@@ -216,10 +217,10 @@ func (s *server) ready() error {
 	return nil
 }
 
-// run serves until ctx ends or a part fails, then stops in stages, each with a
-// context of its own: not ready; nothing more claimed; requests under way
-// answered; their events committed; attempts under way ended and recorded;
-// what is left given back; the store closed. One time bounds all of them.
+// run serves until ctx ends or a part fails, then stops in stages, each with
+// its own context: not ready; no more claims; requests under way answered;
+// their events committed; attempts under way ended and recorded; other claims
+// released; the store closed. One timeout bounds all of them.
 func (s *server) run(ctx context.Context) error {
 	for _, warning := range s.store.Warnings {
 		s.log.Warn(warning)
@@ -276,13 +277,13 @@ func (s *server) run(ctx context.Context) error {
 		return errors.Join(group.Wait(), s.leave(base, &running))
 	})
 	if errors.Is(err, errStoppedHard) {
-		return fmt.Errorf("%w: %s", err, running.names()) // whatever hangs ends with the process; what was acknowledged is committed
+		return fmt.Errorf("%w: %s", err, running.names()) // parts that hang end with the process; acknowledged events are committed
 	}
 	s.log.Info("stopped")
 	return err
 }
 
-// leave notes that this node is gone, and closes the store.
+// leave records that this node is gone, and closes the store.
 func (s *server) leave(ctx context.Context, running *parts) error {
 	const name = "closing the database"
 	running.begin(name)
@@ -293,7 +294,7 @@ func (s *server) leave(ctx context.Context, running *parts) error {
 	return s.store.Close()
 }
 
-// serve takes connections until the server is shut down.
+// serve accepts connections until the server is shut down.
 func (s *server) serve() error {
 	listener := loudListener{s.listener, s.log, s.conns.relieve}
 	if s.tls == nil {
@@ -303,8 +304,8 @@ func (s *server) serve() error {
 	return s.http.ServeTLS(listener, "", "")
 }
 
-// errStoppedHard is why the process ends before all of its parts.
-var errStoppedHard = errors.New("stopped hard, because parts had not ended in time, for example because the database does not answer")
+// errStoppedHard is returned if the process ends before all of its parts.
+var errStoppedHard = errors.New("stopped hard, because some parts did not end in time, for example because the database does not answer")
 
 // parts are the parts of the server that have not ended.
 type parts struct {
@@ -327,15 +328,15 @@ func (p *parts) end(name string) {
 	delete(p.running, name)
 }
 
-// names lists them.
+// names returns their names.
 func (p *parts) names() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return strings.Join(slices.Sorted(maps.Keys(p.running)), ", ")
 }
 
-// wait returns when all has ended that end waits for, or errStoppedHard when the
-// time to stop is over.
+// wait returns when everything that end waits for has ended, or errStoppedHard
+// when the time to stop is over.
 func (s *server) wait(stopping context.Context, end func() error) error {
 	ended := make(chan error, 1)
 	go func() { ended <- end() }()

@@ -12,19 +12,18 @@ import (
 	"triggerd/internal/store"
 )
 
-// A database that cannot be reached yet is asked again each openPause, and each
-// openTold of them the log says so.
+// A database that cannot be reached yet is tried again every openPause; every
+// openTold tries the log says so.
 const (
 	openPause = time.Second
 	openTold  = 10
 )
 
-// openMoment is for how long an opening of the database may take before the
-// server answers that it lives, and the log says what is waited for.
+// openMoment is how long an opening of the database may take before the server
+// answers /livez, and the log says what it waits for.
 const openMoment = 200 * time.Millisecond
 
-// switching is a handler that another one takes the place of, while requests
-// come.
+// switching is a handler that can be replaced during requests.
 type switching struct{ now atomic.Pointer[http.Handler] }
 
 func (s *switching) set(h http.Handler) { s.now.Store(&h) }
@@ -34,9 +33,9 @@ func (s *switching) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	(*s.now.Load()).ServeHTTP(w, r)
 }
 
-// openStore opens the database. While that is starting, as after a restart of
-// the whole machine, or is being migrated, the server answers that it lives and
-// is not ready, until there is a database or ctx ends.
+// openStore opens the database. While the database is starting, for example
+// after a reboot, or is being migrated, the server answers /livez and is not
+// ready, until the database is open or ctx ends.
 func (s *server) openStore(ctx context.Context, now func() time.Time) (*store.Store, error) {
 	options := s.settings.store(now)
 	options.Log = s.log
@@ -62,9 +61,9 @@ func (s *server) openStore(ctx context.Context, now func() time.Time) (*store.St
 	}
 }
 
-// awaitDatabase serves what can be answered without a database until it is to be
-// asked again. It fails if ctx ends, or the serving. cause is why the database
-// has not answered to so many tries.
+// awaitDatabase serves the routes that need no database until it is time to try
+// again. It fails if ctx ends, or serving fails. cause is why the database has
+// not answered; tries is the number of tries.
 func (s *server) awaitDatabase(ctx context.Context, now func() time.Time, tries int, cause error) error {
 	s.beginStarting(now)
 	if tries%openTold == 0 {
@@ -82,14 +81,14 @@ func (s *server) awaitDatabase(ctx context.Context, now func() time.Time, tries 
 	}
 }
 
-// openOnce tries to open the database. If that takes longer than tell, the server
-// begins to serve, and the log says what the opening does.
+// openOnce tries to open the database. If that takes longer than tell, the
+// server begins to serve, and the log says what the opening waits for.
 func (s *server) openOnce(ctx context.Context, options store.Options, tell time.Duration) (*store.Store, error) {
 	doing, changes := "the opening to begin", make(chan string, 16)
 	options.Doing = func(what string) {
 		select {
 		case changes <- what:
-		default: // nobody reads any more
+		default: // the caller has returned
 		}
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -131,13 +130,13 @@ func (s *server) openOnce(ctx context.Context, options store.Options, tell time.
 	}
 }
 
-// tellOpening says what an opening of the database waits for.
+// tellOpening logs what an opening of the database waits for.
 func (s *server) tellOpening(what string) {
 	s.log.Info("this node does not have its database yet", "listening", s.listener.Addr().String(), "waits_for", what)
 }
 
-// beginStarting begins to serve what can be answered without a database, unless
-// that has begun.
+// beginStarting begins to serve the routes that need no database, unless it is
+// already serving.
 func (s *server) beginStarting(now func() time.Time) {
 	if s.served == nil {
 		s.handler.set((&api.API{Now: now}).Starting())
@@ -145,14 +144,14 @@ func (s *server) beginStarting(now func() time.Time) {
 	}
 }
 
-// beginServing takes connections, until the server is shut down: served tells
-// why.
+// beginServing accepts connections until the server is shut down; served
+// receives the reason.
 func (s *server) beginServing() {
 	s.served = make(chan error, 1)
 	go func() { s.served <- s.serve() }()
 }
 
-// abandon ends a server that does not run.
+// abandon ends a server that was not run.
 func (s *server) abandon() error {
 	err := s.listener.Close()
 	if s.served != nil {

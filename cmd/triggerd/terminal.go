@@ -10,18 +10,18 @@ import (
 	"unicode/utf8"
 )
 
-// terminalWriter writes to a terminal what senders and receivers may have made:
-// characters that could move the cursor, or change the order in which text is
-// read, are written as JSON escapes them. So JSON stays the same JSON.
+// terminalWriter writes text from senders and receivers to a terminal safely.
+// Characters that could move the cursor, or change the order of the text, are
+// written as JSON escapes, so JSON keeps its meaning.
 type terminalWriter struct {
 	to io.Writer
 
 	mu   sync.Mutex
-	rest []byte // the beginning of a character whose end has not come
+	rest []byte // the beginning of an incomplete character
 }
 
-// forTerminal returns a writer to a file that keeps a terminal safe, if the
-// file is one; else the file. Pipes and files get the bytes as they are.
+// forTerminal returns a writer that protects a terminal, if the file is one;
+// otherwise the file. Pipes and files get the bytes unchanged.
 func forTerminal(file *os.File) io.Writer {
 	if info, err := file.Stat(); err != nil || info.Mode()&os.ModeCharDevice == 0 {
 		return file
@@ -48,7 +48,7 @@ func (w *terminalWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// escaped escapes what a terminal might obey.
+// escaped escapes characters that could control a terminal.
 func escaped(text []byte) []byte {
 	b := make([]byte, 0, len(text))
 	for len(text) > 0 {
@@ -73,8 +73,8 @@ func escaped(text []byte) []byte {
 	return b
 }
 
-// isObeyed reports characters that are not shown, but do something: controls,
-// what changes the direction of text, and other invisible ones.
+// isObeyed reports whether a character is not shown but has an effect:
+// controls, direction changes, and other invisible characters.
 func isObeyed(r rune) bool {
 	return unicode.IsControl(r) || unicode.In(r, unicode.Cf, unicode.Zl, unicode.Zp)
 }

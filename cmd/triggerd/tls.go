@@ -13,18 +13,18 @@ import (
 )
 
 const (
-	// certificateCheck is how often the files of a certificate are looked at, at
-	// most.
+	// certificateCheck is the minimum time between two checks of the
+	// certificate files.
 	certificateCheck = 2 * time.Second
 	// maxStreams bounds the requests under way on one connection of HTTP/2.
 	maxStreams = 128
-	// maxUnread bounds what a connection of HTTP/2 may send of bodies that nobody
-	// reads yet, in bytes.
+	// maxUnread bounds the bytes of unread bodies that a connection of HTTP/2
+	// may send.
 	maxUnread = 256 << 10
 )
 
-// certReloader is a certificate and its key, which are read again when their files
-// have changed. Files that cannot be used leave the pair as it was.
+// certReloader holds a certificate and its key, and reads them again when their
+// files have changed. Invalid files leave the pair unchanged.
 type certReloader struct {
 	certFile, keyFile string
 	log               *slog.Logger
@@ -32,8 +32,8 @@ type certReloader struct {
 
 	mu     sync.Mutex
 	pair   *tls.Certificate
-	files  [2]os.FileInfo // as they were read last; nil: one was not there
-	looked time.Time      // at the files
+	files  [2]os.FileInfo // as they were last read; nil: a file was missing
+	looked time.Time      // last check of the files
 }
 
 // newCertReloader reads a certificate and its key.
@@ -48,7 +48,7 @@ func newCertReloader(set *listenSettings, log *slog.Logger, now func() time.Time
 	return k, nil
 }
 
-// config returns what TLS is to be served with.
+// config returns the TLS configuration of the server.
 func (k *certReloader) config() *tls.Config {
 	return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: k.get}
 }
@@ -66,10 +66,10 @@ func (k *certReloader) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	if sameFile(files[0], k.files[0]) && sameFile(files[1], k.files[1]) {
 		return k.pair, nil
 	}
-	k.files = files // before they are read: a change from now on is seen
+	k.files = files // before they are read, so that a later change is seen
 	pair, err := k.read()
 	if err != nil {
-		k.log.Error("the new certificate cannot be used, and the one before is kept", "error", err)
+		k.log.Error("the new certificate cannot be used, and the previous one is kept", "error", err)
 		return k.pair, nil
 	}
 	k.log.Info("the certificate was read again", "expires", pair.Leaf.NotAfter)
@@ -77,7 +77,7 @@ func (k *certReloader) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	return k.pair, nil
 }
 
-// use makes a pair the one that is served.
+// use makes a pair the current one.
 func (k *certReloader) use(pair *tls.Certificate) {
 	if now := k.now(); now.After(pair.Leaf.NotAfter) || now.Before(pair.Leaf.NotBefore) {
 		k.log.Warn("the certificate is not valid now: clients will refuse it",
@@ -86,7 +86,7 @@ func (k *certReloader) use(pair *tls.Certificate) {
 	k.pair = pair
 }
 
-// look returns what the files are now.
+// look returns the current state of the files.
 func (k *certReloader) look() (files [2]os.FileInfo) {
 	for i, path := range []string{k.certFile, k.keyFile} {
 		if info, err := os.Stat(path); err == nil {
@@ -120,8 +120,8 @@ func (k *certReloader) read() (*tls.Certificate, error) {
 }
 
 // authorities returns the certificates that a client trusts: those of the
-// system, and those in a file. It returns nil without a file, which is the
-// system's.
+// system and those in a file. Without a file it returns nil, which means those
+// of the system.
 func authorities(path string) (*x509.CertPool, error) {
 	if path == "" {
 		return nil, nil
@@ -140,7 +140,7 @@ func authorities(path string) (*x509.CertPool, error) {
 	return pool, nil
 }
 
-// checkTLS refuses half of a pair.
+// checkTLS returns an error if only one of certificate and key is set.
 func (s *listenSettings) checkTLS() error {
 	switch {
 	case s.TLSCert != "" && s.TLSKey == "":

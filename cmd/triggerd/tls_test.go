@@ -181,12 +181,12 @@ func TestCertificateIsReadAgain(t *testing.T) {
 		logs   string // one line, or none
 	}{
 		{"nothing", func() {}, certificateCheck, 1, ""},
-		{"another certificate", func() { replace(t, c.cert, second) }, certificateCheck, 1, "the one before is kept"},
+		{"another certificate", func() { replace(t, c.cert, second) }, certificateCheck, 1, "the previous one is kept"},
 		{"the same", func() {}, certificateCheck, 1, ""},
 		{"its key, too early to look", func() { replace(t, c.key, secondKey) }, certificateCheck - 1, 1, ""},
 		{"and now", func() {}, 1, 2, "was read again"},
-		{"no PEM", func() { replace(t, c.cert, []byte("hidden")) }, certificateCheck, 2, "the one before is kept"},
-		{"no file", func() { _ = os.Remove(c.cert) }, certificateCheck, 2, "the one before is kept"},
+		{"no PEM", func() { replace(t, c.cert, []byte("hidden")) }, certificateCheck, 2, "the previous one is kept"},
+		{"no file", func() { _ = os.Remove(c.cert) }, certificateCheck, 2, "the previous one is kept"},
 		{"still none", func() {}, certificateCheck, 2, ""},
 		{"the same again", func() { replace(t, c.cert, second) }, certificateCheck, 2, "was read again"},
 		{"an expired one", func() { replace(t, c.cert, third); replace(t, c.key, thirdKey) }, certificateCheck, 3, "is not valid now"},

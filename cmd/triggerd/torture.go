@@ -15,39 +15,39 @@ import (
 
 type tortureCommand struct {
 	Seed     uint64        `help:"Repeats the plan of an earlier run. 0: a new one." default:"0" noenv:"true"`
-	For      time.Duration `help:"How long load and faults last." default:"60s" noenv:"true"`
-	Faults   []string      `help:"Which faults, of those above; all: whatever this machine allows; none." default:"all" noenv:"true"`
-	Database string        `help:"sqlite, postgres or standby, which are set up and removed, or the URL of a PostgreSQL on this machine whose data may be spoilt." default:"sqlite" noenv:"true"`
-	Nodes    int           `help:"Servers on the one database; more than one needs PostgreSQL." default:"1" noenv:"true"`
-	Rate     int           `help:"Events a second, at most." default:"200" noenv:"true"`
-	Clients  int           `help:"POSTs at a time." default:"32" noenv:"true"`
+	For      time.Duration `help:"Duration of load and faults." default:"60s" noenv:"true"`
+	Faults   []string      `help:"Faults to inject, from the list above; all: every fault that this machine supports; none." default:"all" noenv:"true"`
+	Database string        `help:"sqlite, postgres or standby, which are created and removed, or the URL of a PostgreSQL on this machine whose data may be destroyed." default:"sqlite" noenv:"true"`
+	Nodes    int           `help:"Number of servers on the database; more than one requires PostgreSQL." default:"1" noenv:"true"`
+	Rate     int           `help:"Maximum number of events per second." default:"200" noenv:"true"`
+	Clients  int           `help:"Concurrent POSTs." default:"32" noenv:"true"`
 	Program  string        `help:"The triggerd to torture. Default: this one." type:"path" noenv:"true"`
-	Strict   bool          `help:"Fail where this machine does not allow a fault, instead of saying so." noenv:"true"`
+	Strict   bool          `help:"Fail if this machine does not support a fault, instead of reporting it." noenv:"true"`
 	Dir      string        `help:"Folder for data, logs and the ledger. Default: a temporary one." type:"path" noenv:"true"`
-	Keep     bool          `help:"Leave the folder, though nothing broke." noenv:"true"`
+	Keep     bool          `help:"Keep the folder even if no promise was broken." noenv:"true"`
 	JSON     bool          `name:"json" help:"Report as JSON." noenv:"true"`
 }
 
-// Help is what stands above the flags.
+// Help returns the text above the flags.
 func (c *tortureCommand) Help() string {
 	return "Clients post events and keep a ledger; a receiver fails, hangs and lies; and faults strike:\n\n" +
 		torture.FaultHelp() +
-		"\nThen all is healed, and every acknowledged event is held against what the API gives back and what the " +
-		"receiver got. The exit code is 1 if any promise was broken. Everything is started and removed by this " +
-		"command, on this machine, and nothing else is touched."
+		"\nThen all faults end, and every acknowledged event is compared with the answers of the API and the requests to the " +
+		"receiver. The exit code is 1 if any promise was broken. The command starts and removes everything " +
+		"on this machine, and touches nothing else."
 }
 
-// run is a torture. It fails if any promise was broken.
+// run runs the torture. It fails if any promise was broken.
 func (c *tortureCommand) run(ctx context.Context, out, errOut io.Writer) error {
 	config, err := c.config(errOut)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(errOut, "seed %d: again with triggerd torture --seed %d --for %v --database %s --nodes %d --faults %s\n",
+	fmt.Fprintf(errOut, "seed %d: to repeat, run triggerd torture --seed %d --for %v --database %s --nodes %d --faults %s\n",
 		config.Seed, config.Seed, c.For, c.Database, c.Nodes, strings.Join(c.Faults, ","))
 	report, err := torture.Run(ctx, config)
 	if err != nil {
-		return fmt.Errorf("the torture could not be done: %w", err)
+		return fmt.Errorf("the torture could not run: %w", err)
 	}
 	if c.JSON {
 		if err := report.WriteJSON(out); err != nil {
@@ -65,15 +65,15 @@ func (c *tortureCommand) run(ctx context.Context, out, errOut io.Writer) error {
 func (c *tortureCommand) config(errOut io.Writer) (config torture.Config, err error) {
 	switch {
 	case c.For < time.Second:
-		return config, errors.New("--for must be at least 1s")
+		return config, fmt.Errorf("--for must be at least 1s; got %v", c.For)
 	case c.Rate < 1 || c.Rate > 10_000:
-		return config, errors.New("--rate must be from 1 to 10000")
+		return config, fmt.Errorf("--rate must be from 1 to 10000; got %d", c.Rate)
 	case c.Clients < 1 || c.Clients > 1000:
-		return config, errors.New("--clients must be from 1 to 1000")
+		return config, fmt.Errorf("--clients must be from 1 to 1000; got %d", c.Clients)
 	case c.Nodes < 1 || c.Nodes > 8:
-		return config, errors.New("--nodes must be from 1 to 8")
+		return config, fmt.Errorf("--nodes must be from 1 to 8; got %d", c.Nodes)
 	case c.Nodes > 1 && c.Database == "sqlite":
-		return config, errors.New("SQLite takes one node: --nodes 2 needs --database postgres")
+		return config, errors.New("SQLite supports only one node: --nodes 2 requires --database postgres")
 	}
 	config = torture.Config{
 		Seed: c.Seed, For: c.For, Faults: c.Faults, Database: c.Database, Nodes: c.Nodes, Rate: c.Rate, Clients: c.Clients,
@@ -93,7 +93,7 @@ func (c *tortureCommand) config(errOut io.Writer) (config torture.Config, err er
 	return config, nil
 }
 
-// nodeCommand is serve for the torture: with a clock that is off.
+// nodeCommand is serve for the torture, with a wrong clock.
 type nodeCommand struct {
 	serveCommand
 	ClockAhead time.Duration `help:"How far this node's clock is ahead." noenv:"true"`

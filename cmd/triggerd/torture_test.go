@@ -18,7 +18,7 @@ func TestTortureFlags(t *testing.T) {
 		{"--rate 0", "--rate must be"},
 		{"--clients 0", "--clients must be"},
 		{"--nodes 0", "--nodes must be"},
-		{"--nodes 2", "needs --database postgres"},
+		{"--nodes 2", "requires --database postgres"},
 		{"--faults earthquake", "unknown fault"},
 		{"--database postgres://db.example.com/x", "on this machine"},
 	} {
@@ -103,7 +103,7 @@ func TestCheckCommand(t *testing.T) {
 			t.Fatal(err)
 		}
 		out, err = runProgram(t.Context(), nil, args...)
-		if err == nil || !strings.Contains(err.Error(), "contradicts itself: event ") || !strings.Contains(out, "1  neither owed nor delivered") {
+		if err == nil || !strings.Contains(err.Error(), "contradicts itself: event ") || !strings.Contains(out, "1  neither open nor delivered") {
 			t.Errorf("%v\n%s", err, out)
 		}
 	})

@@ -2,5 +2,5 @@
 
 package main
 
-// keepPrivate does nothing: there is no umask.
+// keepPrivate does nothing, because this system has no umask.
 func keepPrivate() {}

@@ -4,6 +4,6 @@ package main
 
 import "syscall"
 
-// keepPrivate makes the files that the program makes from now on its user's
-// alone, whatever the umask is that it was started with.
+// keepPrivate makes new files readable only by their user, whatever the umask
+// of the process was.
 func keepPrivate() { syscall.Umask(0o077) }

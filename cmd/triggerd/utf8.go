@@ -8,7 +8,8 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// notUTF8 returns which byte of a text, from 1, is not UTF-8; 0 if all are.
+// notUTF8 returns the position of the first byte, from 1, that is not UTF-8; 0
+// if all are.
 func notUTF8(text string) int {
 	for at := 0; at < len(text); {
 		r, size := utf8.DecodeRuneInString(text[at:])
@@ -20,8 +21,8 @@ func notUTF8(text string) int {
 	return 0
 }
 
-// checkText returns an error if a text is not UTF-8. It names the text, and does
-// not show it: it may be a secret.
+// checkText returns an error if a text is not UTF-8. It names the text, but
+// does not show it, because it may be a secret.
 func checkText(name, text string) error {
 	if at := notUTF8(text); at > 0 {
 		return fmt.Errorf("%s must be UTF-8; its byte %d is not", name, at)
@@ -30,9 +31,9 @@ func checkText(name, text string) error {
 }
 
 // checkArguments returns an error if an argument is not UTF-8. The parser would
-// replace what is wrong by U+FFFD, and so make one of two different ones.
+// replace invalid bytes with U+FFFD, and so make two different arguments equal.
 func checkArguments(parser *kong.Kong, args []string) error {
-	taking := map[string]bool{} // flags that are followed by a value
+	taking := map[string]bool{} // flags that take a value
 	_ = kong.Visit(parser.Model, func(at kong.Visitable, next kong.Next) error {
 		if node, ok := at.(*kong.Node); ok {
 			for _, flag := range node.Flags {
