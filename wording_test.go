@@ -21,8 +21,8 @@ import (
 
 // The limits of marked constructions per 1,000 words. They only go down.
 const (
-	maxMarkedInDocuments = 9.0
-	maxMarkedInComments  = 19.0
+	maxMarkedInDocuments = 2.0
+	maxMarkedInComments  = 17.0
 )
 
 // messagesGolden has all messages of the packages below messagesRoot.

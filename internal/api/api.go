@@ -81,8 +81,8 @@ type API struct {
 // Engine is what the delivery engine does for requests. [deliver.Engine] is
 // one.
 type Engine interface {
-	// Follow returns when every node goes by what a webhook is now.
-	Follow(ctx context.Context, webhookID int64) error
+	// WaitApplied returns when every node uses the webhook as it is now.
+	WaitApplied(ctx context.Context, webhookID int64) error
 	// Try makes one attempt, which is recorded nowhere.
 	Try(ctx context.Context, w *trigger.Webhook, event *trigger.Event) trigger.Attempt
 	// Wake says that there may be something to deliver.

@@ -115,7 +115,7 @@ type engine struct {
 	woken    int
 }
 
-func (e *engine) Follow(_ context.Context, webhookID int64) error {
+func (e *engine) WaitApplied(_ context.Context, webhookID int64) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.followed = append(e.followed, webhookID)

@@ -356,7 +356,7 @@ func TestFollowMayFail(t *testing.T) {
 
 type deafEngine struct{ *engine }
 
-func (deafEngine) Follow(context.Context, int64) error { return errors.New("no answer") }
+func (deafEngine) WaitApplied(context.Context, int64) error { return errors.New("no answer") }
 
 // What is stored of a webhook's credentials stays with the receiver that it was
 // given for: with another origin it must be given anew, or dropped.

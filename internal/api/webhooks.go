@@ -257,7 +257,7 @@ func (a *API) patchWebhook(w http.ResponseWriter, r *request) error {
 // follow waits until all nodes go by what a webhook is now. Where that fails
 // they do so a little later, which is not the request's fault.
 func (a *API) follow(r *request, id int64) {
-	if err := a.Engine.Follow(r.Context(), id); err != nil {
+	if err := a.Engine.WaitApplied(r.Context(), id); err != nil {
 		a.Log.Warn("cannot apply the change of a webhook on all nodes; they follow later", "webhook_id", id, "error", err)
 	}
 }

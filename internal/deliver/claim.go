@@ -27,9 +27,9 @@ func (e *Engine) claim(ctx context.Context, due []store.Lane) (full bool, draine
 	if err != nil {
 		return false, nil, err
 	}
-	part, most := e.turned(due)
+	part, most := e.rotate(due)
 	full = len(part) < len(due)
-	wants := e.wants(ctx, part, hooks, most)
+	wants := e.reserveShares(ctx, part, hooks, most)
 	for len(wants) > 0 { // those of one lease at a time: nearly always all
 		lease := e.LeaseOf(hooks[wants[0].WebhookID])
 		same := make([]store.Want, 0, len(wants))
@@ -57,10 +57,10 @@ func (e *Engine) claim(ctx context.Context, due []store.Lane) (full bool, draine
 func (e *Engine) awake(ctx context.Context) {
 	e.mu.Lock()
 	e.worked = e.Now()
-	known := e.knowsHolds()
+	known := e.knowsBreakers()
 	e.mu.Unlock()
 	if !known {
-		e.readHolds(ctx)
+		e.readBreakers(ctx)
 	}
 }
 
@@ -111,7 +111,7 @@ func (e *Engine) giveRooms(w store.Want, n int) {
 		e.giveRoom(laneKey{w.WebhookID, w.Job}, 0)
 	}
 	if n > 0 {
-		e.leaveProbe(laneKey{w.WebhookID, w.Job})
+		e.releaseProbe(laneKey{w.WebhookID, w.Job})
 	}
 }
 
@@ -159,8 +159,8 @@ func (e *Engine) activeWebhooks(ctx context.Context, due []store.Lane) (map[int6
 	e.mu.Lock()
 	for id, w := range hooks {
 		r := e.receiver(id)
-		e.learn(r, w, seen)
-		e.learnHold(r, holdOf(w), seen)
+		e.updateConfig(r, w, seen)
+		e.updateBreaker(r, breakerOf(w), seen)
 	}
 	e.mu.Unlock()
 	for id, w := range hooks {
@@ -178,12 +178,12 @@ func (e *Engine) activeWebhooks(ctx context.Context, due []store.Lane) (map[int6
 	return hooks, nil
 }
 
-// wants reserves room in the lanes of active webhooks, of what is free the
+// reserveShares reserves room in the lanes of active webhooks, of what is free the
 // same share for each organization, and within it for each of its lanes; at
 // most what a lane can start within a lease. Where a breaker is open there is
 // room for a probe, once it has been open for long enough. most is how many
 // deliveries there is to be room for in all.
-func (e *Engine) wants(ctx context.Context, due []store.Lane, hooks map[int64]*trigger.Webhook, most int) (wants []store.Want) {
+func (e *Engine) reserveShares(ctx context.Context, due []store.Lane, hooks map[int64]*trigger.Webhook, most int) (wants []store.Want) {
 	due = slices.DeleteFunc(slices.Clone(due), func(l store.Lane) bool { return hooks[l.WebhookID] == nil })
 	// Where there is room for some only, those that come first must not be the same each time.
 	rand.Shuffle(len(due), func(i, j int) { due[i], due[j] = due[j], due[i] })
@@ -192,7 +192,7 @@ func (e *Engine) wants(ctx context.Context, due []store.Lane, hooks map[int64]*t
 		w := hooks[l.WebhookID]
 		share, probe := shares[w.OrganizationID], !w.HeldUntil.IsZero()
 		if probe {
-			if w.HeldUntil.After(e.Store.Now()) || !e.hasRoom(laneKey{l.WebhookID, l.Job}) || !e.mayProbe(ctx, w) {
+			if w.HeldUntil.After(e.Store.Now()) || !e.hasRoom(laneKey{l.WebhookID, l.Job}) || !e.acquireProbe(ctx, w) {
 				continue
 			}
 			share = e.probeSize(l.WebhookID)
@@ -200,7 +200,7 @@ func (e *Engine) wants(ctx context.Context, due []store.Lane, hooks map[int64]*t
 		if room := e.reserveRows(laneKey{l.WebhookID, l.Job}, share, probe); room > 0 {
 			wants = append(wants, store.Want{Bucket: l.Bucket, WebhookID: l.WebhookID, Job: l.Job, Room: room, From: l.DueAt, Order: e.orderOf(l.WebhookID)})
 		} else if probe {
-			e.leaveProbe(laneKey{l.WebhookID, l.Job})
+			e.releaseProbe(laneKey{l.WebhookID, l.Job})
 		}
 	}
 	return wants
@@ -250,10 +250,10 @@ func (e *Engine) probeSize(webhookID int64) int {
 	return e.receiver(webhookID).probeSize()
 }
 
-// turned says how many deliveries to claim, and of which of the due webhooks
+// rotate says how many deliveries to claim, and of which of the due webhooks
 // and replays: of all, unless claims are small; then of another part of them
 // each time.
-func (e *Engine) turned(due []store.Lane) (part []store.Lane, most int) {
+func (e *Engine) rotate(due []store.Lane) (part []store.Lane, most int) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	most = claimRows >> e.fewer

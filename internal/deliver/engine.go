@@ -76,25 +76,25 @@ type Engine struct {
 	workers sync.WaitGroup
 	backlog atomic.Pointer[store.Backlog]
 
-	mu        sync.Mutex
-	lanes     map[laneKey]*lane
-	receivers map[int64]*receiver           // by webhook
-	holdsSeen time.Time                     // when all open breakers were read, by the process's clock
-	blind     time.Time                     // when there was last no room because they were not known, or Run had not begun, by the process's clock
-	holdsLost bool                          // they could not be read the last time, or it took long
-	holdsBack time.Time                     // when they were read again after it was long in vain; zero: it was not
-	worked    time.Time                     // when there was something to send, or to be asked for, by the same
-	paces     map[int64]*rate.Limiter       // of replays that have one
-	total     load                          // in all lanes, promised ones included
-	of        map[int64]load                // the same by organization; those that have some
-	ending    map[int64]ending              // webhooks that want no more
-	breakers  map[int64]store.BreakerChange // that the store does not know of yet
-	unsent    []trigger.Delivery            // claimed, and to be given back
-	fewer     int                           // how often the size of claims was halved
-	turn      int                           // where among the due webhooks the last small claim began
-	closed    bool                          // nothing new is taken
-	closing   chan struct{}                 // is closed when that begins
-	abort     context.Context               // ends when attempts under way are cut
+	mu           sync.Mutex
+	lanes        map[laneKey]*lane
+	receivers    map[int64]*receiver           // by webhook
+	breakersSeen time.Time                     // when all open breakers were read, by the process's clock
+	blind        time.Time                     // when there was last no room because they were not known, or Run had not begun, by the process's clock
+	breakersLost bool                          // they could not be read the last time, or it took long
+	breakersBack time.Time                     // when they were read again after it was long in vain; zero: it was not
+	worked       time.Time                     // when there was something to send, or to be asked for, by the same
+	paces        map[int64]*rate.Limiter       // of replays that have one
+	total        load                          // in all lanes, promised ones included
+	of           map[int64]load                // the same by organization; those that have some
+	ending       map[int64]ending              // webhooks that want no more
+	breakers     map[int64]store.BreakerChange // that the store does not know of yet
+	unsent       []trigger.Delivery            // claimed, and to be given back
+	fewer        int                           // how often the size of claims was halved
+	turn         int                           // where among the due webhooks the last small claim began
+	closed       bool                          // nothing new is taken
+	closing      chan struct{}                 // is closed when that begins
+	abort        context.Context               // ends when attempts under way are cut
 }
 
 // New makes an Engine.
@@ -142,12 +142,12 @@ func (e *Engine) Run(claiming, working context.Context) error {
 	var recording, looking, last sync.WaitGroup
 	recording.Go(func() { e.record(abort) })
 	last.Go(func() {
-		e.look(claiming)
+		e.poll(claiming)
 		e.tellOn(telling)
 	})
 	looking.Go(func() { e.measure(claiming) })
 	looking.Go(func() { e.refresh(working) })
-	looking.Go(func() { e.watch(claiming) })
+	looking.Go(func() { e.healthLoop(claiming) })
 	looking.Go(func() { e.replay(claiming) })
 	<-working.Done()
 	e.close()
@@ -193,7 +193,7 @@ func (e *Engine) tell(ctx context.Context) (more bool) {
 func (e *Engine) tellOn(ctx context.Context) {
 	for ctx.Err() == nil {
 		e.tell(ctx)
-		e.wait(ctx, lookEvery)
+		e.wait(ctx, pollEvery)
 	}
 }
 
@@ -211,7 +211,7 @@ func (e *Engine) close() {
 	e.closed = true
 	close(e.closing)
 	for _, r := range e.receivers {
-		e.shed(r)
+		e.evict(r)
 	}
 }
 

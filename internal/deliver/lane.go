@@ -13,14 +13,14 @@ import (
 // those of one replay. It exists while there are some. All of it is guarded by
 // the engine's mutex.
 type lane struct {
-	receiver *receiver
-	job      int64 // the replay; 0: none
-	promised int   // room given and not yet used
-	queue    []*item
-	running  int
-	limiter  *rate.Limiter // of the replay; nil: no limit
-	hungry   bool          // it had no room for all it was asked for
-	over     bool          // the replay was stopped
+	receiver  *receiver
+	job       int64 // the replay; 0: none
+	reserved  int   // room given and not yet used
+	queue     []*item
+	running   int
+	limiter   *rate.Limiter // of the replay; nil: no limit
+	starved   bool          // it had no room for all it was asked for
+	cancelled bool          // the replay was stopped
 }
 
 // laneKey names a lane.
@@ -52,7 +52,7 @@ func (l *lane) limit(timeout time.Duration, now time.Time) int {
 }
 
 // held is how many deliveries the lane has taken or promised to take.
-func (l *lane) held() int { return l.promised + len(l.queue) + l.running }
+func (l *lane) held() int { return l.reserved + len(l.queue) + l.running }
 
 // lane finds or makes a lane.
 func (e *Engine) lane(key laneKey) *lane {
@@ -98,23 +98,23 @@ func (e *Engine) reserve(key laneKey, n, size int, probe bool) int {
 		return 0
 	}
 	e.worked = e.Now()
-	if e.closed || !e.knowsHolds() {
+	if e.closed || !e.knowsBreakers() {
 		e.blind = e.worked
 		return 0
 	}
 	l := e.lane(key)
 	given := 0
-	if l.receiver.wants() && (probe || l.receiver.held.IsZero()) {
+	if l.receiver.wants() && (probe || l.receiver.openUntil.IsZero()) {
 		if given = min(n, e.room(l)); size > e.spare(l.receiver.organizationID).bytes {
 			given = 0
 		}
-		l.hungry = l.hungry || given < n
+		l.starved = l.starved || given < n
 	}
 	if given > 0 {
 		if probe {
-			l.receiver.prober = l
+			l.receiver.probeLane = l
 		}
-		l.promised += given
+		l.reserved += given
 		e.hold(l.receiver.organizationID, load{given, size})
 	}
 	e.tidy(l)
@@ -179,7 +179,7 @@ func (e *Engine) giveRoom(key laneKey, size int) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	l := e.lane(key)
-	l.promised--
+	l.reserved--
 	e.hold(l.receiver.organizationID, load{-1, -size})
 	e.tidy(l)
 }
@@ -190,7 +190,7 @@ func (e *Engine) Take(d trigger.Delivery, event *trigger.Event, w *trigger.Webho
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	l := e.lane(laneKey{webhookID: w.ID})
-	e.learn(l.receiver, w, claimedAt)
+	e.updateConfig(l.receiver, w, claimedAt)
 	e.add(l, &item{d, event, claimedAt, e.LeaseOf(w)}, false)
 }
 
@@ -201,10 +201,10 @@ func (e *Engine) Take(d trigger.Delivery, event *trigger.Event, w *trigger.Webho
 // are open.
 func (e *Engine) Expect(d trigger.Delivery, w *trigger.Webhook, readAt time.Time) {
 	e.mu.Lock()
-	e.learn(e.receiver(w.ID), w, readAt)
+	e.updateConfig(e.receiver(w.ID), w, readAt)
 	blind := !e.blind.IsZero() && elapsed(e.Now(), e.blind) <= overdue
 	e.mu.Unlock()
-	if wait := d.DueAt.Sub(e.Store.Now()); wait < lookEvery && (wait > 0 || blind) {
+	if wait := d.DueAt.Sub(e.Store.Now()); wait < pollEvery && (wait > 0 || blind) {
 		e.Wake()
 	}
 }
@@ -212,24 +212,24 @@ func (e *Engine) Expect(d trigger.Delivery, w *trigger.Webhook, readAt time.Time
 // add puts a delivery, whose room was promised, into its lane. While the
 // breaker is open it must be one that the probe has found.
 func (e *Engine) add(l *lane, it *item, found bool) {
-	l.promised--
+	l.reserved--
 	r := l.receiver
-	trial := found && r.prober == l
-	if e.closed || !r.wants() || !r.held.IsZero() && !trial {
-		e.putBack(it.delivery, it.event)
+	trial := found && r.probeLane == l
+	if e.closed || !r.wants() || !r.openUntil.IsZero() && !trial {
+		e.requeue(it.delivery, it.event)
 		e.tidy(l)
 		return
 	}
 	if trial {
-		r.trials = append(r.trials, it)
+		r.probeItems = append(r.probeItems, it)
 	}
 	l.queue = append(l.queue, it)
-	e.staff(l)
+	e.startWorkers(l)
 }
 
-// putBack gives up a claimed delivery that was not sent: the store gets it
+// requeue gives up a claimed delivery that was not sent: the store gets it
 // back with the next look, or at the end.
-func (e *Engine) putBack(d trigger.Delivery, event *trigger.Event) {
+func (e *Engine) requeue(d trigger.Delivery, event *trigger.Event) {
 	e.forget(event)
 	e.unsent = append(e.unsent, d)
 	if !e.closed {
@@ -237,23 +237,23 @@ func (e *Engine) putBack(d trigger.Delivery, event *trigger.Event) {
 	}
 }
 
-// shed gives up what waits in the lanes of a receiver.
-func (e *Engine) shed(r *receiver) {
+// evict gives up what waits in the lanes of a receiver.
+func (e *Engine) evict(r *receiver) {
 	for _, l := range slices.Clone(r.lanes) {
-		e.shedLane(l)
+		e.evictLane(l)
 	}
 }
 
-func (e *Engine) shedLane(l *lane) {
+func (e *Engine) evictLane(l *lane) {
 	for _, it := range l.queue {
-		e.putBack(it.delivery, it.event)
+		e.requeue(it.delivery, it.event)
 	}
 	l.queue = nil
 	e.tidy(l)
 }
 
-// staff starts workers, as many as the lane has work and leave for.
-func (e *Engine) staff(l *lane) {
+// startWorkers starts workers, as many as the lane has work and leave for.
+func (e *Engine) startWorkers(l *lane) {
 	r := l.receiver
 	if e.closed || !r.isOpen() || !e.isFresh(r) {
 		return // the next refresh comes back to it
@@ -266,10 +266,10 @@ func (e *Engine) staff(l *lane) {
 	}
 }
 
-// staffAll starts workers for all lanes of a receiver.
-func (e *Engine) staffAll(r *receiver) {
+// startAllWorkers starts workers for all lanes of a receiver.
+func (e *Engine) startAllWorkers(r *receiver) {
 	for _, l := range r.lanes {
-		e.staff(l)
+		e.startWorkers(l)
 	}
 }
 
@@ -281,15 +281,15 @@ func (e *Engine) next(l *lane) *item {
 	if len(l.queue) == 0 || l.isOver() || !r.isOpen() || !e.isFresh(r) {
 		l.running--
 		r.running--
-		e.staffAll(r)
+		e.startAllWorkers(r)
 		e.tidy(l)
 		return nil
 	}
 	it := l.queue[0]
 	l.queue[0] = nil
 	l.queue = l.queue[1:]
-	if l.hungry && l.promised+len(l.queue) <= l.limit(e.Timeout, e.Now())/2 {
-		l.hungry = false
+	if l.starved && l.reserved+len(l.queue) <= l.limit(e.Timeout, e.Now())/2 {
+		l.starved = false
 		e.wakeFor(l) // more waits in the store
 	}
 	return it

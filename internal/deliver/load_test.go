@@ -20,13 +20,13 @@ func TestClaimsShrinkAndGrow(t *testing.T) {
 		due[i].WebhookID = int64(i)
 	}
 	const lease = 32 * time.Second
-	if part, most := e.turned(due); most != claimRows || len(part) != len(due) {
+	if part, most := e.rotate(due); most != claimRows || len(part) != len(due) {
 		t.Errorf("at first %d of %d lanes", len(part), most)
 	}
 	last := claimRows
 	for range 20 {
 		e.measureClaim(lease/8+1, lease)
-		if _, most := e.turned(due); most > last || most < claimLeast {
+		if _, most := e.rotate(due); most > last || most < claimLeast {
 			t.Errorf("%d after %d", most, last)
 		} else {
 			last = most
@@ -37,7 +37,7 @@ func TestClaimsShrinkAndGrow(t *testing.T) {
 	}
 	turns := map[int64]int{} // each lane gets its turn
 	for range 2 * len(due) / last {
-		part, most := e.turned(due)
+		part, most := e.rotate(due)
 		if len(part) != most {
 			t.Fatalf("%d lanes for %d", len(part), most)
 		}
@@ -48,17 +48,17 @@ func TestClaimsShrinkAndGrow(t *testing.T) {
 	if len(turns) != len(due) {
 		t.Errorf("%d of %d lanes had a turn", len(turns), len(due))
 	}
-	if part, _ := e.turned(due[:5]); len(part) != 5 {
+	if part, _ := e.rotate(due[:5]); len(part) != 5 {
 		t.Errorf("%d of 5 lanes", len(part))
 	}
 	e.measureClaim(lease/16, lease)
-	if _, most := e.turned(due); most != last {
+	if _, most := e.rotate(due); most != last {
 		t.Errorf("%d after %d, at a speed that is right", most, last)
 	}
 	for range 20 {
 		e.measureClaim(lease/32-1, lease)
 	}
-	if part, most := e.turned(due); most != claimRows || len(part) != len(due) {
+	if part, most := e.rotate(due); most != claimRows || len(part) != len(due) {
 		t.Errorf("at last %d of %d lanes", len(part), most)
 	}
 }

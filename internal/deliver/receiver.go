@@ -20,28 +20,28 @@ type receiver struct {
 	used           time.Time        // when a lane last had work, by the same
 	lanes          []*lane          // that exist; what was owed at acceptance first
 	running        int              // attempts under way, in all lanes
-	pace           pace
+	pace           aimd
 	waited         time.Duration // for a slot, the longest of late: it comes down slowly
 	limiter        *rate.Limiter // nil: no limit
 
-	since   int64     // [trigger.Webhook.AsOf] of when it became what it is: active, with this URL
-	absent  bool      // the store has no such webhook: its organization was erased
-	stopped bool      // it has asked for no more, and the store is about to know
-	strain  int       // what has strained it since an event last got through
-	through time.Time // when that was, by the process's clock
-	held    time.Time // the breaker is open until then, in the database's time; zero: closed
-	holds   int       // how often in a row it has opened
-	holding bool      // the store is about to know of that
-	asked   bool      // it has asked for it itself
-	heldAt  time.Time // by the process's clock: what was read before is older
-	wary    int       // how many have to get through until claims take what was due first again
-	probe   time.Time // what held is while this node makes the probe; zero: it does not
-	prober  *lane     // that has the rooms for it
+	since       int64     // [trigger.Webhook.AsOf] of when it became what it is: active, with this URL
+	absent      bool      // the store has no such webhook: its organization was erased
+	stopped     bool      // it has asked for no more, and the store is about to know
+	failures    int       // what has strained it since an event last got through
+	through     time.Time // when that was, by the process's clock
+	openUntil   time.Time // the breaker is open until then, in the database's time; zero: closed
+	timesOpened int       // how often in a row it has opened
+	unstored    bool      // the store is about to know of that
+	asked       bool      // it has asked for it itself
+	openedAt    time.Time // by the process's clock: what was read before is older
+	wary        int       // how many have to get through until claims take what was due first again
+	probe       time.Time // what held is while this node makes the probe; zero: it does not
+	probeLane   *lane     // that has the rooms for it
 
-	trials     []*item        // deliveries of the probe, as far as they have not ended
+	probeItems []*item        // deliveries of the probe, as far as they have not ended
 	failed     trigger.Strain // what those that failed have said
 	passed     bool           // one of them got through
-	strainedBy trigger.Strain // what opened the breaker last
+	lastStrain trigger.Strain // what opened the breaker last
 }
 
 const (
@@ -63,15 +63,15 @@ const (
 func (e *Engine) receiver(webhookID int64) *receiver {
 	r := e.receivers[webhookID]
 	if r == nil {
-		r = &receiver{id: webhookID, pace: newPace()}
+		r = &receiver{id: webhookID, pace: newAIMD()}
 		e.receivers[webhookID] = r
 	}
 	return r
 }
 
-// learn takes what a webhook is, read at the given time or later. What is
+// updateConfig takes what a webhook is, read at the given time or later. What is
 // older than what is known changes nothing.
-func (e *Engine) learn(r *receiver, w *trigger.Webhook, seen time.Time) {
+func (e *Engine) updateConfig(r *receiver, w *trigger.Webhook, seen time.Time) {
 	r.organizationID = w.OrganizationID
 	if !seen.After(r.seen) {
 		return
@@ -86,17 +86,17 @@ func (e *Engine) learn(r *receiver, w *trigger.Webhook, seen time.Time) {
 	}
 	e.limit(r, w)
 	if w.State != trigger.Active {
-		e.shed(r)
+		e.evict(r)
 	}
 }
 
 // renew forgets how a receiver has fared: its owner has given it another URL,
 // or has resumed it. Answers to what was sent before say nothing of it.
 func (e *Engine) renew(r *receiver, asOf int64) {
-	r.since, r.stopped, r.strain, r.through, r.strainedBy = asOf, false, 0, time.Time{}, trigger.NoStrain
+	r.since, r.stopped, r.failures, r.through, r.lastStrain = asOf, false, 0, time.Time{}, trigger.NoStrain
 	if e.breakers[r.id].AsOf < asOf { // the store would not take it
 		delete(e.breakers, r.id)
-		r.holding = false
+		r.unstored = false
 	}
 }
 
@@ -111,12 +111,12 @@ func (r *receiver) asOf() int64 {
 // isAbout reports whether an attempt tells of the receiver as it is now.
 func (r *receiver) isAbout(a *trigger.Attempt) bool { return a.AsOf >= r.since }
 
-// learnAbsent takes that the store has no such webhook, read without an error
+// markAbsent takes that the store has no such webhook, read without an error
 // at the given time or later. Nothing is sent to it, and nothing else follows.
-func (e *Engine) learnAbsent(r *receiver, seen time.Time) {
+func (e *Engine) markAbsent(r *receiver, seen time.Time) {
 	if seen.After(r.seen) {
 		r.seen, r.absent = seen, true
-		e.shed(r)
+		e.evict(r)
 	}
 }
 
@@ -138,7 +138,7 @@ func (e *Engine) limit(r *receiver, w *trigger.Webhook) {
 // isFresh reports whether what is known of the webhook and its breaker is young
 // enough to send by it.
 func (e *Engine) isFresh(r *receiver) bool {
-	return r.webhook != nil && elapsed(e.Now(), r.seen) <= freshFor && e.knowsHolds()
+	return r.webhook != nil && elapsed(e.Now(), r.seen) <= freshFor && e.knowsBreakers()
 }
 
 // isIdle reports that there was no work for a while.
@@ -148,12 +148,12 @@ func (e *Engine) isIdle() bool {
 	return len(e.lanes) == 0 && elapsed(e.Now(), e.worked) > idleAfter
 }
 
-// knowsHolds reports whether this node knows which breakers are open. Where it
+// knowsBreakers reports whether this node knows which breakers are open. Where it
 // could not read them for a while, other nodes could not store theirs, and do so
 // with their next look.
-func (e *Engine) knowsHolds() bool {
+func (e *Engine) knowsBreakers() bool {
 	now := e.Now()
-	return elapsed(now, e.holdsSeen) <= freshFor && (e.holdsBack.IsZero() || elapsed(now, e.holdsBack) > 2*lookEvery)
+	return elapsed(now, e.breakersSeen) <= freshFor && (e.breakersBack.IsZero() || elapsed(now, e.breakersBack) > 2*pollEvery)
 }
 
 // wants reports whether the webhook wants attempts.
@@ -163,27 +163,29 @@ func (r *receiver) wants() bool {
 
 // isOpen reports whether attempts may begin: the webhook wants them, and its
 // breaker is closed, or this node makes the probe.
-func (r *receiver) isOpen() bool { return r.wants() && (r.held.IsZero() || !r.probe.IsZero()) }
+func (r *receiver) isOpen() bool { return r.wants() && (r.openUntil.IsZero() || !r.probe.IsZero()) }
 
-// setHeld changes the breaker, as this node has it.
-func (r *receiver) setHeld(until, probe time.Time) {
+// setOpenUntil changes the breaker, as this node has it.
+func (r *receiver) setOpenUntil(until, probe time.Time) {
 	if !until.IsZero() {
 		r.wary = wariness
 	}
-	r.held, r.probe, r.prober = until, probe, nil
-	r.trials, r.failed, r.passed = nil, trigger.NoStrain, false
+	r.openUntil, r.probe, r.probeLane = until, probe, nil
+	r.probeItems, r.failed, r.passed = nil, trigger.NoStrain, false
 }
 
-// isTrial reports whether a delivery is a part of the probe.
-func (r *receiver) isTrial(it *item) bool { return slices.Contains(r.trials, it) }
+// isProbeItem reports whether a delivery is a part of the probe.
+func (r *receiver) isProbeItem(it *item) bool { return slices.Contains(r.probeItems, it) }
 
-// bears reports whether an attempt at this delivery may begin.
-func (r *receiver) bears(it *item) bool { return r.wants() && (r.held.IsZero() || r.isTrial(it)) }
+// admits reports whether an attempt at this delivery may begin.
+func (r *receiver) admits(it *item) bool {
+	return r.wants() && (r.openUntil.IsZero() || r.isProbeItem(it))
+}
 
 // probeSize is how many deliveries a probe takes: one where there was no
 // connection; several where there was, since the one may be at fault itself.
 func (r *receiver) probeSize() int {
-	if r.strainedBy == trigger.Overloaded {
+	if r.lastStrain == trigger.Overloaded {
 		return min(firstWorkers, r.pace.most)
 	}
 	return 1

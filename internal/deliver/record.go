@@ -79,7 +79,7 @@ func (e *Engine) finish(ctx context.Context, group []store.Result) {
 		}
 		e.Log.Error("cannot record results of attempts", "results", len(group), "error", err)
 		if ctx.Err() != nil || round == maxRounds && len(group) == 1 {
-			e.heedAll(group)
+			e.applyDirectives(group)
 			return // leases run out, and the deliveries are sent again
 		}
 		if round == maxRounds { // perhaps one of them is all that is wrong
@@ -89,11 +89,11 @@ func (e *Engine) finish(ctx context.Context, group []store.Result) {
 			return
 		}
 	}
-	e.follow(ctx, group)
+	e.afterRecord(ctx, group)
 }
 
-// heedAll notes the webhooks whose receivers want no more, recorded or not.
-func (e *Engine) heedAll(group []store.Result) {
+// applyDirectives notes the webhooks whose receivers want no more, recorded or not.
+func (e *Engine) applyDirectives(group []store.Result) {
 	for _, r := range group {
 		switch a := r.Attempt; {
 		case a.Outcome == trigger.ReceiverGone:
@@ -104,10 +104,10 @@ func (e *Engine) heedAll(group []store.Result) {
 	}
 }
 
-// follow does what follows from results that are recorded.
-func (e *Engine) follow(ctx context.Context, group []store.Result) {
-	e.heedAll(group)
-	soon := e.Store.Now().Add(lookEvery)
+// afterRecord does what follows from results that are recorded.
+func (e *Engine) afterRecord(ctx context.Context, group []store.Result) {
+	e.applyDirectives(group)
+	soon := e.Store.Now().Add(pollEvery)
 	probed := false
 	for _, r := range group {
 		if r.Next.State == trigger.DeliveryOpen && r.Next.DueAt.Before(soon) {
@@ -124,7 +124,7 @@ func (e *Engine) follow(ctx context.Context, group []store.Result) {
 		probed = probed || r.Attempt.Outcome == trigger.Success && e.isProbing(r.Attempt.WebhookID)
 	}
 	if probed { // the store knows whether that has closed the breaker
-		e.readHolds(ctx)
+		e.readBreakers(ctx)
 	}
 }
 

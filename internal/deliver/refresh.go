@@ -13,7 +13,7 @@ import (
 func (e *Engine) refresh(ctx context.Context) {
 	every(ctx, refreshEvery, func() {
 		if !e.isIdle() {
-			e.readHolds(ctx)
+			e.readBreakers(ctx)
 		}
 		for _, ids := range e.stale() {
 			if err := e.readWebhooks(ctx, ids); err != nil && ctx.Err() == nil {
@@ -23,14 +23,14 @@ func (e *Engine) refresh(ctx context.Context) {
 	})
 }
 
-// readHolds reads which breakers are open, of webhooks without work too: a
+// readBreakers reads which breakers are open, of webhooks without work too: a
 // fresh event may come for each of them.
-func (e *Engine) readHolds(ctx context.Context) {
+func (e *Engine) readBreakers(ctx context.Context) {
 	seen := e.Now()
 	holds, err := e.Store.Holds(ctx)
 	if err != nil {
 		e.mu.Lock()
-		e.holdsLost = true
+		e.breakersLost = true
 		e.mu.Unlock()
 		if ctx.Err() == nil {
 			e.Log.Warn("cannot read open breakers; all deliveries wait", "error", err)
@@ -40,19 +40,19 @@ func (e *Engine) readHolds(ctx context.Context) {
 	open := make(map[int64]bool, len(holds))
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.holdsLost && elapsed(seen, e.holdsSeen) > freshFor {
-		e.holdsBack = seen
+	if e.breakersLost && elapsed(seen, e.breakersSeen) > freshFor {
+		e.breakersBack = seen
 	}
-	e.holdsSeen, e.holdsLost = seen, elapsed(e.Now(), seen) > freshFor // what took so long is old
+	e.breakersSeen, e.breakersLost = seen, elapsed(e.Now(), seen) > freshFor // what took so long is old
 	for _, h := range holds {
 		open[h.WebhookID] = true
-		e.learnHold(e.receiver(h.WebhookID), h, seen)
+		e.updateBreaker(e.receiver(h.WebhookID), h, seen)
 	}
 	for id, r := range e.receivers {
 		if !open[id] {
-			e.learnHold(r, store.Hold{}, seen)
+			e.updateBreaker(r, store.Hold{}, seen)
 		}
-		e.staffAll(r)
+		e.startAllWorkers(r)
 	}
 }
 
@@ -65,12 +65,12 @@ func (e *Engine) stale() (lists [][]int64) {
 	var ids []int64
 	for id, r := range e.receivers {
 		switch {
-		case len(r.lanes) == 0 && r.running == 0 && !r.holding && r.held.IsZero() && min(elapsed(now, r.used), elapsed(now, r.seen)) > memory:
+		case len(r.lanes) == 0 && r.running == 0 && !r.unstored && r.openUntil.IsZero() && min(elapsed(now, r.used), elapsed(now, r.seen)) > memory:
 			delete(e.receivers, id)
 		case len(r.lanes) > 0 && elapsed(now, r.seen) >= refreshEvery/2:
 			ids = append(ids, id)
 		}
-		if len(ids) == lookLanes {
+		if len(ids) == pollLanes {
 			lists, ids = append(lists, ids), nil
 		}
 	}
@@ -94,19 +94,19 @@ func (e *Engine) readWebhooks(ctx context.Context, ids []int64) error {
 		switch {
 		case r == nil:
 		case w == nil:
-			e.learnAbsent(r, seen)
+			e.markAbsent(r, seen)
 		default:
-			e.learn(r, w, seen)
-			e.learnHold(r, holdOf(w), seen)
-			e.staffAll(r)
+			e.updateConfig(r, w, seen)
+			e.updateBreaker(r, breakerOf(w), seen)
+			e.startAllWorkers(r)
 		}
 	}
 	return nil
 }
 
-// Follow returns when no node begins an attempt by what webhooks were before
+// WaitApplied returns when no node begins an attempt by what webhooks were before
 // it was called: at once on one node, else within 2 s, or when ctx ends.
-func (e *Engine) Follow(ctx context.Context, webhookID int64) error {
+func (e *Engine) WaitApplied(ctx context.Context, webhookID int64) error {
 	if err := e.readWebhooks(ctx, []int64{webhookID}); err != nil || e.Store.Nodes() == 1 {
 		return err
 	}

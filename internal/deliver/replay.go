@@ -108,8 +108,8 @@ func (e *Engine) endReplays(jobs []trigger.Replay, from, to int64) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for key, l := range e.lanes {
-		if l.over = key.job != 0 && (l.over && !running[key.job] || ended(key.job)); l.over {
-			e.shedLane(l)
+		if l.cancelled = key.job != 0 && (l.cancelled && !running[key.job] || ended(key.job)); l.cancelled {
+			e.evictLane(l)
 		}
 	}
 	for id := range e.paces {

@@ -41,7 +41,7 @@ func (e *Engine) work(abort context.Context, l *lane) {
 			a = e.attempt(abort, l, it)
 			e.slots.leave(it.delivery.OrganizationID, it.delivery.WebhookID)
 		} else {
-			e.giveUp(it)
+			e.abandon(it)
 		}
 		e.done(l, it, a)
 	}
@@ -61,7 +61,7 @@ func (e *Engine) throttle(l *lane) (ok bool) {
 	idle := delay > 0 && l.job != 0
 	if idle { // meanwhile its place is for what is live
 		l.receiver.running--
-		e.staffAll(l.receiver)
+		e.startAllWorkers(l.receiver)
 	}
 	e.mu.Unlock()
 	if delay == 0 {
@@ -93,21 +93,21 @@ func (e *Engine) enter(r *receiver, key trigger.DeliveryKey) {
 	r.waited = max(waited, r.waited+(waited-r.waited)/32)
 }
 
-// giveUp puts back an item that is not sent.
-func (e *Engine) giveUp(it *item) {
+// abandon puts back an item that is not sent.
+func (e *Engine) abandon(it *item) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.putBack(it.delivery, it.event)
+	e.requeue(it.delivery, it.event)
 }
 
 // attempt tries one delivery, and has its result recorded. It returns nil if
 // nothing was sent.
 func (e *Engine) attempt(abort context.Context, l *lane, it *item) *trigger.Attempt {
 	e.mu.Lock()
-	open, w := !l.over && l.receiver.bears(it) && e.isFresh(l.receiver) && e.inTime(l.receiver, it), l.receiver.webhook
+	open, w := !l.cancelled && l.receiver.admits(it) && e.isFresh(l.receiver) && e.inTime(l.receiver, it), l.receiver.webhook
 	e.mu.Unlock()
 	if !open {
-		e.giveUp(it)
+		e.abandon(it)
 		return nil
 	}
 	if !e.leased(it, w) {
@@ -119,10 +119,10 @@ func (e *Engine) attempt(abort context.Context, l *lane, it *item) *trigger.Atte
 	}
 	a := e.send(abort, it, w)
 	if abort.Err() != nil && a.Outcome == trigger.Transient && a.Status == 0 { // our stop is not its failure
-		e.giveUp(it)
+		e.abandon(it)
 		return nil
 	}
-	e.heed(l.receiver, &a)
+	e.applyDirective(l.receiver, &a)
 	next := e.conclude(it.delivery, a, it.event, w)
 	if level := levelOf(a.Outcome); e.Log.Enabled(abort, level) {
 		e.Log.LogAttrs(abort, level, "attempt", attemptAttrs(it, a, next)...)

@@ -61,7 +61,7 @@ func TestDirectives(t *testing.T) {
 			t.Errorf("what waits is %+v, %v", why, err)
 		}
 		change(t, s, hook, func(w *trigger.Webhook) { w.State, w.Schedule = trigger.Active, trigger.Schedule{0, 0} })
-		if err := n.Follow(t.Context(), hook.ID); err != nil {
+		if err := n.WaitApplied(t.Context(), hook.ID); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := s.Resend(t.Context(), org, waiting.ID, hook.ID, store.Once{}); err != nil { // its retry is due in a minute
@@ -91,7 +91,7 @@ func TestPauseHoldsWhatIsQueued(t *testing.T) {
 		n.Wake()
 		under := len(r.wait(t, 4))
 		change(t, s, hook, func(w *trigger.Webhook) { w.State = trigger.Paused })
-		if err := n.Follow(t.Context(), hook.ID); err != nil {
+		if err := n.WaitApplied(t.Context(), hook.ID); err != nil {
 			t.Fatal(err)
 		}
 		close(release)

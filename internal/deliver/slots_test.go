@@ -150,7 +150,7 @@ func TestMemoryShares(t *testing.T) {
 	t.Parallel()
 	begun := time.Now()
 	e := New(Config{Store: &known{}, Timeout: time.Minute, Now: func() time.Time { return begun }, Metrics: telemetry.New(), Transport: http.DefaultTransport})
-	e.closed, e.holdsSeen = false, begun
+	e.closed, e.breakersSeen = false, begun
 	fill := func(organization, webhooks int64, size int) (items int) {
 		for w := range webhooks {
 			for e.Reserve(trigger.DeliveryKey{OrganizationID: organization, WebhookID: organization*1_000_000 + w}, size) {

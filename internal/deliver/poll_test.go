@@ -150,7 +150,7 @@ func TestLooksWithoutPausedWebhooks(t *testing.T) {
 		if err := s.SetWebhookState(t.Context(), org, idle[0].ID, trigger.Active); err != nil {
 			t.Fatal(err)
 		}
-		if err := n.Follow(t.Context(), idle[0].ID); err != nil {
+		if err := n.WaitApplied(t.Context(), idle[0].ID); err != nil {
 			t.Fatal(err)
 		}
 		n.Wake()

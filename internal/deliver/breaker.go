@@ -48,8 +48,8 @@ func (e *Engine) done(l *lane, it *item, a *trigger.Attempt) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	r := l.receiver
-	probe := r.isTrial(it)
-	r.trials = slices.DeleteFunc(r.trials, func(other *item) bool { return other == it })
+	probe := r.isProbeItem(it)
+	r.probeItems = slices.DeleteFunc(r.probeItems, func(other *item) bool { return other == it })
 	if a == nil {
 		if probe {
 			e.endProbe(r, r.asOf())
@@ -58,7 +58,7 @@ func (e *Engine) done(l *lane, it *item, a *trigger.Attempt) {
 	}
 	e.forget(it.event)
 	if !r.isAbout(a) {
-		e.staffAll(r)
+		e.startAllWorkers(r)
 		return
 	}
 	strain, wait := r.strainBy(a, e.timeoutOf(r.webhook)), a.AskedToWait()
@@ -71,7 +71,7 @@ func (e *Engine) done(l *lane, it *item, a *trigger.Attempt) {
 		r.failed = strain
 		e.endProbe(r, a.AsOf)
 	case strain != trigger.NoStrain:
-		if r.held.IsZero() && r.trips(strain, e.timeoutOf(r.webhook), e.Now()) {
+		if r.openUntil.IsZero() && r.trips(strain, e.timeoutOf(r.webhook), e.Now()) {
 			e.trip(r, strain, a.AsOf)
 		}
 	case probe && a.Outcome != trigger.Success:
@@ -82,7 +82,7 @@ func (e *Engine) done(l *lane, it *item, a *trigger.Attempt) {
 	if strain == trigger.NoStrain {
 		r.through, r.wary = e.Now(), max(0, r.wary-1)
 	}
-	e.staffAll(r)
+	e.startAllWorkers(r)
 }
 
 // strainBy counts what an attempt says about the receiver.
@@ -90,11 +90,11 @@ func (r *receiver) strainBy(a *trigger.Attempt, timeout time.Duration) trigger.S
 	strain := a.Strain()
 	switch {
 	case strain == trigger.NoStrain:
-		r.strain = 0
+		r.failures = 0
 	case a.Status == 0 && a.Took >= timeout:
-		r.strain += 2
+		r.failures += 2
 	default:
-		r.strain++
+		r.failures++
 	}
 	return strain
 }
@@ -103,7 +103,7 @@ func (r *receiver) strainBy(a *trigger.Attempt, timeout time.Duration) trigger.S
 // the event alone, as long as others get through.
 func (r *receiver) pressure(strain trigger.Strain, status int) pressure {
 	switch {
-	case strain == trigger.NoStrain, status == 0 && r.strain < r.pace.workers():
+	case strain == trigger.NoStrain, status == 0 && r.failures < r.pace.workers():
 		return noPressure
 	case status == 0:
 		return noAnswer
@@ -114,21 +114,21 @@ func (r *receiver) pressure(strain trigger.Strain, status int) pressure {
 // trips reports whether the breaker is to open after an attempt that has
 // strained the receiver, whose attempts take up to a timeout.
 func (r *receiver) trips(strain trigger.Strain, timeout time.Duration, now time.Time) bool {
-	if r.strain < tripAt {
+	if r.failures < tripAt {
 		return false
 	}
 	window := max(throughWindow, 2*timeout)
 	return strain == trigger.Unreachable || r.through.IsZero() || elapsed(now, r.through) > window
 }
 
-// heed follows an answer that wants no more, before the store can know of it.
-func (e *Engine) heed(r *receiver, a *trigger.Attempt) {
+// applyDirective follows an answer that wants no more, before the store can know of it.
+func (e *Engine) applyDirective(r *receiver, a *trigger.Attempt) {
 	if a.Outcome == trigger.ReceiverGone || a.Directive == trigger.Disable {
 		e.mu.Lock()
 		defer e.mu.Unlock()
 		if r.isAbout(a) {
 			r.stopped = true
-			e.shed(r)
+			e.evict(r)
 		}
 	}
 }
@@ -136,17 +136,17 @@ func (e *Engine) heed(r *receiver, a *trigger.Attempt) {
 // trip opens the breaker, for longer each time a probe has failed. asOf is that of
 // the last attempt.
 func (e *Engine) trip(r *receiver, strain trigger.Strain, asOf int64) {
-	n, most := 0, maxHold
+	n, most := 0, maxOpen
 	if !r.probe.IsZero() {
-		n = r.holds
+		n = r.timesOpened
 	}
 	if strain == trigger.Overloaded {
 		most = maxConnected
 	}
 	now := e.Store.Now()
-	r.strainedBy = strain
+	r.lastStrain = strain
 	r.pace.restart(r.probeSize())
-	e.openBreaker(r, store.BreakerChange{AsOf: asOf, Until: now.Add(holdFor(n, most, 2*rand.Float64()-1)), LiftAt: now})
+	e.openBreaker(r, store.BreakerChange{AsOf: asOf, Until: now.Add(openFor(n, most, 2*rand.Float64()-1)), LiftAt: now})
 	e.Metrics.Trips.Inc()
 }
 
@@ -154,8 +154,8 @@ func (e *Engine) trip(r *receiver, strain trigger.Strain, asOf int64) {
 // under way that succeed do not lift it.
 func (e *Engine) leaveAlone(r *receiver, wait time.Duration, asOf int64) {
 	until := e.Store.Now().Add(wait)
-	if r.probe.IsZero() && r.held.After(until) {
-		if until = r.held; r.asked {
+	if r.probe.IsZero() && r.openUntil.After(until) {
+		if until = r.openUntil; r.asked {
 			return
 		}
 	}
@@ -172,10 +172,10 @@ func (e *Engine) openBreaker(r *receiver, c store.BreakerChange) {
 	c.Until, c.LiftAt = c.Until.Truncate(time.Microsecond), c.LiftAt.Truncate(time.Microsecond) // as they are stored
 	c.OrganizationID, c.WebhookID, c.Seen = r.webhook.OrganizationID, r.id, r.probe
 	e.breakers[r.id] = c
-	r.setHeld(c.Until, time.Time{})
-	r.holding, r.asked = true, c.Asked
+	r.setOpenUntil(c.Until, time.Time{})
+	r.unstored, r.asked = true, c.Asked
 	if !c.Until.IsZero() {
-		e.shed(r)
+		e.evict(r)
 	}
 	e.Wake()
 }
@@ -185,7 +185,7 @@ func (e *Engine) openBreaker(r *receiver, c store.BreakerChange) {
 // once.
 func (e *Engine) endProbe(r *receiver, asOf int64) {
 	switch {
-	case len(r.trials) > 0 || r.passed || r.prober != nil && r.prober.promised > 0:
+	case len(r.probeItems) > 0 || r.passed || r.probeLane != nil && r.probeLane.reserved > 0:
 	case r.failed != trigger.NoStrain:
 		e.trip(r, r.failed, asOf)
 	default:
@@ -207,11 +207,11 @@ func (e *Engine) storeBreakers(ctx context.Context) {
 			failed, failure = failed+1, err
 		}
 		e.mu.Lock()
-		if r := e.receiver(id); e.breakers[id] == (store.BreakerChange{}) && r.holding {
+		if r := e.receiver(id); e.breakers[id] == (store.BreakerChange{}) && r.unstored {
 			if err != nil {
 				e.breakers[id] = c
 			} else {
-				r.holding, r.heldAt = false, e.Now()
+				r.unstored, r.openedAt = false, e.Now()
 			}
 		}
 		e.mu.Unlock()
@@ -221,26 +221,26 @@ func (e *Engine) storeBreakers(ctx context.Context) {
 	}
 }
 
-// holdOf is the breaker of a webhook.
-func holdOf(w *trigger.Webhook) store.Hold {
+// breakerOf is the breaker of a webhook.
+func breakerOf(w *trigger.Webhook) store.Hold {
 	return store.Hold{WebhookID: w.ID, Until: w.HeldUntil, Holds: w.Holds}
 }
 
-// learnHold takes what the store says of a breaker, read at the given time or
+// updateBreaker takes what the store says of a breaker, read at the given time or
 // later; a zero Until says that it is closed.
-func (e *Engine) learnHold(r *receiver, h store.Hold, seen time.Time) {
-	if r.holding || !seen.After(r.heldAt) || h.Until.Equal(r.held) {
+func (e *Engine) updateBreaker(r *receiver, h store.Hold, seen time.Time) {
+	if r.unstored || !seen.After(r.openedAt) || h.Until.Equal(r.openUntil) {
 		return
 	}
-	r.setHeld(h.Until, time.Time{})
-	r.holds, r.asked = h.Holds, false
-	if r.held.IsZero() {
-		r.strain = 0
+	r.setOpenUntil(h.Until, time.Time{})
+	r.timesOpened, r.asked = h.Holds, false
+	if r.openUntil.IsZero() {
+		r.failures = 0
 		r.pace.restart(r.probeSize())
 		e.Wake()
 		return
 	}
-	e.shed(r)
+	e.evict(r)
 }
 
 // isProbing reports whether this node makes the probe of a webhook.
@@ -251,8 +251,8 @@ func (e *Engine) isProbing(webhookID int64) bool {
 	return r != nil && !r.probe.IsZero()
 }
 
-// mayProbe asks for the probe after a breaker was open.
-func (e *Engine) mayProbe(ctx context.Context, w *trigger.Webhook) bool {
+// acquireProbe asks for the probe after a breaker was open.
+func (e *Engine) acquireProbe(ctx context.Context, w *trigger.Webhook) bool {
 	until := e.Store.Now().Add(e.LeaseOf(w)).Truncate(time.Microsecond) // as it is stored
 	ok, err := e.Store.Probe(ctx, w.ID, w.HeldUntil, until)
 	if err != nil {
@@ -265,24 +265,24 @@ func (e *Engine) mayProbe(ctx context.Context, w *trigger.Webhook) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	r := e.receiver(w.ID)
-	r.setHeld(until, until)
-	r.holds, r.heldAt = w.Holds, e.Now()
+	r.setOpenUntil(until, until)
+	r.timesOpened, r.openedAt = w.Holds, e.Now()
 	return true
 }
 
 // inTime reports whether an attempt is no probe, or ends while it is this
 // node's to make: what was granted before a slow claim may be another's by now.
 func (e *Engine) inTime(r *receiver, it *item) bool {
-	return !r.isTrial(it) || !e.Store.Now().Add(e.timeoutOf(r.webhook)+margin/2).After(r.probe)
+	return !r.isProbeItem(it) || !e.Store.Now().Add(e.timeoutOf(r.webhook)+margin/2).After(r.probe)
 }
 
-// leaveProbe is for a lane that has no delivery for the probe: somebody else
+// releaseProbe is for a lane that has no delivery for the probe: somebody else
 // may make it, at once.
-func (e *Engine) leaveProbe(key laneKey) {
+func (e *Engine) releaseProbe(key laneKey) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	r := e.receivers[key.webhookID]
-	if r != nil && !r.probe.IsZero() && (r.prober == nil || r.prober.job == key.job) {
+	if r != nil && !r.probe.IsZero() && (r.probeLane == nil || r.probeLane.job == key.job) {
 		e.endProbe(r, r.asOf())
 	}
 }

@@ -15,11 +15,11 @@ const (
 	slowFloor  = 20 * time.Millisecond
 )
 
-// pace finds how many attempts at a time a receiver bears: more by each
+// aimd finds how many attempts at a time a receiver bears: more by each
 // success, half as many when it is strained, fewer when it becomes slower
 // (additive increase, multiplicative decrease). It begins with firstWorkers
 // and doubles until it is cut for the first time.
-type pace struct {
+type aimd struct {
 	limit   float64       // attempts at a time
 	most    int           // as its owner wants it, or concurrency
 	cut     bool          // it was cut before: grow slowly
@@ -29,10 +29,10 @@ type pace struct {
 	usual   time.Duration // the same over a long time, and never over it for long
 }
 
-func newPace() pace { return pace{limit: firstWorkers, most: concurrency} }
+func newAIMD() aimd { return aimd{limit: firstWorkers, most: concurrency} }
 
 // workers is how many attempts may run.
-func (p *pace) workers() int { return max(1, min(int(p.limit), p.most)) }
+func (p *aimd) workers() int { return max(1, min(int(p.limit), p.most)) }
 
 // pressure is why a receiver is to get fewer attempts at a time.
 type pressure int
@@ -45,7 +45,7 @@ const (
 
 // note takes how long an attempt took, and whether the receiver is to get fewer
 // at a time for it; ok says that it succeeded.
-func (p *pace) note(took time.Duration, ok bool, why pressure) {
+func (p *aimd) note(took time.Duration, ok bool, why pressure) {
 	if p.took == 0 {
 		p.took, p.usual = took, took
 	}
@@ -68,7 +68,7 @@ func (p *pace) note(took time.Duration, ok bool, why pressure) {
 	}
 }
 
-func (p *pace) slow(factor float64) {
+func (p *aimd) slow(factor float64) {
 	p.quiet = p.workers() - 1
 	p.limit = max(1, min(p.limit, float64(p.most))*factor)
 	p.cut = true
@@ -76,7 +76,7 @@ func (p *pace) slow(factor float64) {
 
 // restart is for a receiver that may be back after an outage: so many attempts
 // at a time.
-func (p *pace) restart(workers int) { p.limit, p.quiet = float64(workers), 0 }
+func (p *aimd) restart(workers int) { p.limit, p.quiet = float64(workers), 0 }
 
 // A breaker opens when this many attempts have strained the receiver without
 // an event that got through in between, a timeout counting twice. Where there
@@ -91,17 +91,17 @@ const (
 // For how long a breaker is open, first and at most. Each failed probe doubles
 // it. Where there is a connection, a probe of another event is worth more.
 const (
-	firstHold    = time.Second
-	maxHold      = time.Minute
+	firstOpen    = time.Second
+	maxOpen      = time.Minute
 	maxConnected = 15 * time.Second
 )
 
-// holdFor is for how long a breaker is open that has opened n times before, at
+// openFor is for how long a breaker is open that has opened n times before, at
 // most the given time. random, from -1 to 1, spreads it.
-func holdFor(n int, most time.Duration, random float64) time.Duration {
+func openFor(n int, most time.Duration, random float64) time.Duration {
 	hold := most
 	if n < 20 {
-		hold = min(firstHold<<n, most)
+		hold = min(firstOpen<<n, most)
 	}
 	return hold + time.Duration(float64(hold)*0.2*random)
 }

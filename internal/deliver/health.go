@@ -8,14 +8,14 @@ import (
 // watchEvery is how often webhooks that do nothing but fail are looked at.
 const watchEvery = 10 * time.Second
 
-// watch warns of webhooks that do nothing but fail, pauses those that go on,
+// healthLoop warns of webhooks that do nothing but fail, pauses those that go on,
 // and tells who has recovered, until ctx ends. Each is noted and told in one
 // transaction, by whichever node comes first.
-func (e *Engine) watch(ctx context.Context) {
-	every(ctx, watchEvery, func() { e.advance(ctx) })
+func (e *Engine) healthLoop(ctx context.Context) {
+	every(ctx, watchEvery, func() { e.applyHealth(ctx) })
 }
 
-func (e *Engine) advance(ctx context.Context) {
+func (e *Engine) applyHealth(ctx context.Context) {
 	list, err := e.Store.Failing(ctx, e.Endurance)
 	if err != nil {
 		if ctx.Err() == nil {

@@ -11,27 +11,27 @@ import (
 )
 
 const (
-	lookEvery = time.Second           // at the longest, while nothing is known to be due
-	lookGap   = 10 * time.Millisecond // at the shortest
-	lookLanes = 1000                  // webhooks looked at in one round
-	// lookShare: looks at all webhooks get one part of so many of the time.
-	lookShare = 20
+	pollEvery = time.Second           // at the longest, while nothing is known to be due
+	pollGap   = 10 * time.Millisecond // at the shortest
+	pollLanes = 1000                  // webhooks looked at in one round
+	// pollShare: looks at all webhooks get one part of so many of the time.
+	pollShare = 20
 	// overdue is how long after it is due a delivery may become visible, for
 	// its commit took that long, and still be seen by a look at what is due.
 	overdue = 3 * time.Second
-	// quickLook: parts of a look at all webhooks follow each other at once for so
+	// quickPoll: parts of a look at all webhooks follow each other at once for so
 	// long.
-	quickLook = 200 * time.Millisecond
+	quickPoll = 200 * time.Millisecond
 )
 
-// look claims due deliveries until ctx ends: when woken, when the next one
+// poll claims due deliveries until ctx ends: when woken, when the next one
 // comes due, and every second, since other nodes give back and die.
-func (e *Engine) look(ctx context.Context) {
-	v := view{lanes: map[int64]store.Lane{}}
+func (e *Engine) poll(ctx context.Context) {
+	v := pollState{lanes: map[int64]store.Lane{}}
 	for ctx.Err() == nil {
-		wait := lookEvery
+		wait := pollEvery
 		if e.Store.ClockTrusted() {
-			next, err := e.round(ctx, &v)
+			next, err := e.pollOnce(ctx, &v)
 			if err == nil {
 				wait = next
 			} else if ctx.Err() == nil {
@@ -43,19 +43,19 @@ func (e *Engine) look(ctx context.Context) {
 }
 
 // wait sleeps until it is time or somebody wakes it, but never shorter than
-// lookGap.
+// pollGap.
 func (e *Engine) wait(ctx context.Context, d time.Duration) {
-	gap := time.NewTimer(lookGap)
+	gap := time.NewTimer(pollGap)
 	defer gap.Stop()
 	select {
 	case <-ctx.Done():
 		return
 	case <-gap.C:
 	}
-	if d <= lookGap {
+	if d <= pollGap {
 		return
 	}
-	timer := time.NewTimer(d - lookGap)
+	timer := time.NewTimer(d - pollGap)
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
@@ -64,13 +64,13 @@ func (e *Engine) wait(ctx context.Context, d time.Duration) {
 	}
 }
 
-// view is what the looks have seen. A look at all webhooks costs little,
+// pollState is what the looks have seen. A look at all webhooks costs little,
 // unless a transaction in PostgreSQL holds an old snapshot: then it reads past
 // every delivery that has ended since. So it is made no more often than
-// lookShare allows, but at least each minute; and between two of them only
+// pollShare allows, but at least each minute; and between two of them only
 // those webhooks are looked at that had work or have it on this node, for what
 // has come due of late.
-type view struct {
+type pollState struct {
 	after store.Lane           // where the next look at all goes on
 	begun time.Time            // when the first part of it began, in the database's time
 	next  time.Time            // when it may go on, by the process's clock
@@ -81,42 +81,42 @@ type view struct {
 
 // restAfter is how long after its beginning a look at all webhooks, which took
 // so long, may begin again.
-func restAfter(took time.Duration) time.Duration { return min(lookShare*took, time.Minute) }
+func restAfter(took time.Duration) time.Duration { return min(pollShare*took, time.Minute) }
 
 // rest decides when the look at all webhooks goes on, of which a part began at
 // some time and has ended now. more says that this is at once.
-func (v *view) rest(now, begun time.Time) (more bool) {
+func (v *pollState) rest(now, begun time.Time) (more bool) {
 	v.spent += elapsed(now, begun)
-	if v.after != (store.Lane{}) && v.spent < quickLook {
+	if v.after != (store.Lane{}) && v.spent < quickPoll {
 		return true
 	}
 	v.next, v.spent = begun.Add(restAfter(v.spent)), 0
 	return v.after != store.Lane{}
 }
 
-// round looks once at up to 1000 webhooks that have open deliveries, and claims
+// pollOnce looks once at up to 1000 webhooks that have open deliveries, and claims
 // what is due and what there is room for. It returns when to look again.
-func (e *Engine) round(ctx context.Context, v *view) (next time.Duration, err error) {
+func (e *Engine) pollOnce(ctx context.Context, v *pollState) (next time.Duration, err error) {
 	more := e.tell(ctx)
 	now, begun := e.Store.Now(), e.Now()
 	if now.Before(v.until.Add(-overdue)) { // the clock went back: nothing is known to have been seen
-		*v = view{lanes: map[int64]store.Lane{}}
+		*v = pollState{lanes: map[int64]store.Lane{}}
 	}
 	var lanes []store.Lane
 	all := false // of the webhooks are in lanes
 	if !begun.Before(v.next) {
 		first := v.after == store.Lane{}
-		lanes, err = e.lookAtAll(ctx, v, now)
+		lanes, err = e.pollAll(ctx, v, now)
 		all = first && v.after == store.Lane{}
 		more = v.rest(e.Now(), begun) || more
 	}
 	if err == nil && !all {
-		lanes, err = e.lookAtDue(ctx, v, now, lanes)
+		lanes, err = e.pollDue(ctx, v, now, lanes)
 	}
 	if err != nil {
 		return 0, err
 	}
-	if next = lookEvery; more {
+	if next = pollEvery; more {
 		next = 0
 	}
 	var due []store.Lane
@@ -145,16 +145,16 @@ func (e *Engine) round(ctx context.Context, v *view) (next time.Duration, err er
 	return next, nil
 }
 
-// lookAtAll looks at the next webhooks with open deliveries, due or not.
-func (e *Engine) lookAtAll(ctx context.Context, v *view, now time.Time) ([]store.Lane, error) {
-	lanes, err := e.Store.Lanes(ctx, v.after, lookLanes)
+// pollAll looks at the next webhooks with open deliveries, due or not.
+func (e *Engine) pollAll(ctx context.Context, v *pollState, now time.Time) ([]store.Lane, error) {
+	lanes, err := e.Store.Lanes(ctx, v.after, pollLanes)
 	if err != nil {
 		return nil, err
 	}
 	if v.after == (store.Lane{}) {
 		v.begun = now
 	}
-	last := len(lanes) < lookLanes
+	last := len(lanes) < pollLanes
 	maps.DeleteFunc(v.lanes, func(_ int64, l store.Lane) bool { // nothing is open there
 		return compareLanes(l, v.after) > 0 && (last || compareLanes(l, lanes[len(lanes)-1]) <= 0)
 	})
@@ -174,13 +174,13 @@ func compareLanes(a, b store.Lane) int {
 	return cmp.Or(cmp.Compare(a.Bucket, b.Bucket), cmp.Compare(a.WebhookID, b.WebhookID))
 }
 
-// lookAtDue looks at up to 1000 of the webhooks that are known to have work: at
+// pollDue looks at up to 1000 of the webhooks that are known to have work: at
 // what has come due since they were looked at. What was due then, and has not
 // been claimed, still is. Webhooks that get nothing now, since they are paused or
 // their breaker is open, are left out: many of them would hold up the others. A
 // look at all finds them when that has changed. The lanes that have just been
 // seen come first, and are not asked again.
-func (e *Engine) lookAtDue(ctx context.Context, v *view, now time.Time, seen []store.Lane) (lanes []store.Lane, err error) {
+func (e *Engine) pollDue(ctx context.Context, v *pollState, now time.Time, seen []store.Lane) (lanes []store.Lane, err error) {
 	serves := e.serving(v, now)
 	known := make(map[int64]bool, len(seen))
 	for _, l := range seen {
@@ -200,7 +200,7 @@ func (e *Engine) lookAtDue(ctx context.Context, v *view, now time.Time, seen []s
 			}
 			continue
 		}
-		if whole = len(lanes)+len(ask) < lookLanes; !whole {
+		if whole = len(lanes)+len(ask) < pollLanes; !whole {
 			break
 		}
 		if !l.DueAt.IsZero() && l.DueAt.Before(from) {
@@ -209,7 +209,7 @@ func (e *Engine) lookAtDue(ctx context.Context, v *view, now time.Time, seen []s
 			ask = append(ask, l)
 		}
 	}
-	found, err := e.Store.DueLanes(ctx, ask, from, now.Add(lookEvery))
+	found, err := e.Store.DueLanes(ctx, ask, from, now.Add(pollEvery))
 	if err != nil {
 		return nil, err
 	}
@@ -228,7 +228,7 @@ func anyTime() time.Time { return time.UnixMicro(1) }
 
 // serving adds the webhooks that this node knows to a view, and says which of
 // all get something now, or may in a moment.
-func (e *Engine) serving(v *view, now time.Time) map[int64]bool {
+func (e *Engine) serving(v *pollState, now time.Time) map[int64]bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for id, r := range e.receivers {
@@ -239,7 +239,7 @@ func (e *Engine) serving(v *view, now time.Time) map[int64]bool {
 	serves := make(map[int64]bool, len(v.lanes))
 	for id := range v.lanes {
 		r := e.receivers[id]
-		serves[id] = r == nil || r.wants() && !r.held.After(now.Add(lookEvery))
+		serves[id] = r == nil || r.wants() && !r.openUntil.After(now.Add(pollEvery))
 	}
 	return serves
 }
