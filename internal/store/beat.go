@@ -24,7 +24,7 @@ type beats struct {
 	failed atomic.Bool   // another commit failed, and no thorough beat has succeeded since
 
 	mu    sync.Mutex
-	begun time.Time // start of the current beat, by the process's clock; zero: there is none
+	begun time.Time // start of the current beat, by the process's clock; zero between beats
 	err   error     // of the last beat that ended
 }
 
@@ -102,9 +102,9 @@ func (s *Store) keepBeating(ctx context.Context) error {
 	}
 }
 
-// noteFailure handles a failed commit of the hot path. Beats may not fail with
-// it, because they write only the node's row. So it requests a thorough beat,
-// which writes more.
+// noteFailure handles a failed commit of the hot path. Beats may still succeed,
+// because they write only the node's row. So it requests a thorough beat, which
+// writes more.
 func (s *Store) noteFailure(err error) {
 	if classify(err) == rejected { // the event is at fault
 		return

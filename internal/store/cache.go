@@ -42,7 +42,7 @@ func (c *Cache[K, V]) empty(epoch int64) *View[K, V] {
 	return &View[K, V]{entries, epoch}
 }
 
-// View returns the entries for the present database.
+// View returns the entries for the current database.
 func (c *Cache[K, V]) View() *View[K, V] {
 	v := c.view.Load()
 	for epoch := c.epoch(); v.epoch != epoch; v = c.view.Load() {
@@ -52,6 +52,6 @@ func (c *Cache[K, V]) View() *View[K, V] {
 	return v
 }
 
-// Epoch changes when the connections may lead to another server, so that
-// earlier reads must not be trusted.
+// Epoch returns a number that changes when the connections may lead to another
+// server. Then earlier reads must not be trusted.
 func (s *Store) Epoch() int64 { return s.epoch.Load() }

@@ -6,10 +6,10 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// Contradictions counts states that a database must never contain. All counts
-// are zero, whatever has happened to the database.
+// Contradictions counts states that a database must never contain, so all
+// counts must be zero.
 type Contradictions struct {
-	Silent   int // events without open or failed deliveries that never succeeded
+	Silent   int // events without an open or failed delivery or a success
 	Orphans  int // open deliveries whose event does not exist
 	Doubles  int // events whose dedup id belongs to another event
 	Damaged  int // files of the embedded database that it reports as damaged

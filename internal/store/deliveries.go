@@ -17,7 +17,7 @@ import (
 type Lane struct {
 	Bucket    int16
 	WebhookID int64
-	Job       int64 // the replay; 0: the original deliveries
+	Job       int64 // the replay; 0: the deliveries made at acceptance
 	DueAt     time.Time
 }
 
@@ -71,7 +71,7 @@ func (s *Store) scanLanes(ctx context.Context, text string, args ...any) ([]Lane
 type Want struct {
 	Bucket    int16
 	WebhookID int64
-	Job       int64 // the replay; 0: the original deliveries
+	Job       int64 // the replay; 0: the deliveries made at acceptance
 	Room      int
 	From      time.Time // deliveries due earlier are left; zero: none are
 	Order     Order     // which ones are claimed if there are more
@@ -86,7 +86,7 @@ type Order int
 const (
 	ByDue      Order = iota // due first
 	ByFailures              // fewest failures, then due first
-	ForProbe                // fewest failures, any of them
+	ForProbe                // fewest failures, in random order
 )
 
 // Claim claims due deliveries for this node: they get the claim's id, and no
@@ -170,8 +170,8 @@ const (
 	sqlRemove = `DELETE FROM deliveries`
 )
 
-// FailWebhook ends open deliveries of a webhook that is gone or deleted as
-// failed, some hundreds at a time, and removes those of replays. done is false
+// FailWebhook marks the open deliveries of a gone or deleted webhook as failed,
+// some hundreds at a time, and removes its deliveries of replays. done is false
 // if there are more. It does nothing if the webhook receives events, because a
 // gone webhook may have been resumed a moment ago.
 func (s *Store) FailWebhook(ctx context.Context, orgID, webhookID int64, reason string) (n int, done bool, err error) {
@@ -186,8 +186,8 @@ func (s *Store) FailWebhook(ctx context.Context, orgID, webhookID int64, reason 
 	return n, done, err
 }
 
-// expireBefore ends open deliveries of events below an id as failed and posts
-// notices to organizations that subscribe to them. It removes deliveries of
+// expireBefore marks open deliveries of events below an id as failed, and posts
+// a notice if the organization subscribes to it. It removes deliveries of
 // replays.
 func (s *Store) expireBefore(ctx context.Context, orgID int64, before trigger.ID) (n int, done bool, err error) {
 	which := sliceOf{trigger.DeliveryOpen, `AND event_id < $3 ORDER BY event_id`}

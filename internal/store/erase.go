@@ -7,8 +7,8 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// eraseAfter is the time from the deletion of an organization until its data is
-// erased. Events accepted just before the deletion are committed by then.
+// eraseAfter is the time for which the data of a deleted organization stays.
+// Events accepted just before the deletion are committed by then.
 const eraseAfter = time.Minute
 
 // Erase removes the data of deleted organizations, some hundreds of rows at a
@@ -106,8 +106,9 @@ func (s *Store) eraseAttempts(ctx context.Context, orgID int64) error {
 	return nil
 }
 
-// eraseEvents removes events with all their rows in one transaction, so that no
-// event looks lost meanwhile. It repeats the walk until it finds no events.
+// eraseEvents removes events, each with all its rows in one transaction, so
+// that no event looks lost meanwhile. It repeats the walk until it finds no
+// events.
 func (s *Store) eraseEvents(ctx context.Context, orgID int64) error {
 	for found := true; found; {
 		found = false

@@ -14,8 +14,8 @@ type EventStatus struct {
 	Status trigger.Status
 }
 
-// walk is how many events one step reads in search of delivered ones, because
-// these have no rows in deliveries.
+// walk is how many events one step reads in search of delivered ones, which
+// have no rows in deliveries.
 const walk = 2000
 
 // ListEvents lists events of an organization, newest first: all, or the events

@@ -6,7 +6,7 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// Result is the result of an attempt at a delivery.
+// Result is the outcome of an attempt at a delivery.
 type Result struct {
 	Attempt trigger.Attempt
 	Next    trigger.Delivery // by Delivery.After
@@ -15,13 +15,12 @@ type Result struct {
 }
 
 // Finish records results in one synced transaction. It removes deliveries that
-// ended, sets the next due time or the failure of the others, appends the
-// attempts, and updates the health of their webhooks. A result whose claim was
-// lost changes nothing, except that a success ends the delivery if it is still
-// open. A result can be recorded twice without effect if the second one is
-// marked as Again; else the webhook's failures are counted twice. Results of
-// replays, results with a notice and results marked as Again go into
-// transactions of their own.
+// ended, reschedules or fails the others, appends the attempts, and updates the
+// health of their webhooks. A result whose claim was lost changes nothing,
+// except that a success ends the delivery if it is still open. Finishing twice
+// has the effect of once if the second result is marked as Again; else the
+// webhook's failures are counted twice. Results of replays, results with a
+// notice and results marked as Again go into transactions of their own.
 //
 // On error nothing is known about any of the results; see [Settle].
 func (s *Store) Finish(ctx context.Context, results []Result) error {
@@ -112,7 +111,7 @@ func (s *Store) wanting(ctx context.Context, results []Result) (wanting map[int6
 	if err != nil {
 		return nil, err
 	}
-	for org := range wanting { // without subscribers, a notice could not be added either
+	for org := range wanting { // if its subscribers cannot be read, a notice could not be added either
 		wanting[org] = subs[org] != nil && subs[org].Wants(trigger.DeliveryExhausted)
 	}
 	return wanting, nil

@@ -16,9 +16,9 @@ const (
 )
 
 // sqlDeleteGone turns gone webhooks into tombstones at $1, as their owner's
-// DELETE does. $2 is no bytes; a query of their ids follows. It adds no
-// version, so at an event's version the webhook is still one whose receiver
-// answered 410.
+// DELETE does. $2 must be an empty byte string; a query of their ids follows.
+// It adds no version, so at an event's version the webhook is still one whose
+// receiver answered 410.
 const sqlDeleteGone = sqlTombstone + ` WHERE state = 'ended' AND id IN `
 
 // checkRoom returns an error of the given kind if the organization has as many

@@ -80,7 +80,7 @@ const (
 type Stop struct {
 	OrganizationID, WebhookID int64
 
-	AsOf  int64                // [trigger.Webhook.AsOf] of the webhook that was sent to; 0: as it is now
+	AsOf  int64                // [trigger.Webhook.AsOf] of the webhook that was sent to; 0: not checked
 	State trigger.WebhookState // the requested state: trigger.Gone or trigger.Paused
 }
 
@@ -204,7 +204,7 @@ func settleHealth(ctx context.Context, q querier, w, before *trigger.Webhook, no
 type BreakerChange struct {
 	OrganizationID, WebhookID int64
 
-	AsOf   int64     // [trigger.Webhook.AsOf] of the webhook that was tried; 0: as it is now
+	AsOf   int64     // [trigger.Webhook.AsOf] of the webhook that was tried; 0: not checked
 	Seen   time.Time // the observed end of the open breaker; zero: it was closed
 	Until  time.Time // the new end of the open breaker; zero: close it
 	LiftAt time.Time // a success closes it if its attempt began no earlier; zero: unchanged

@@ -128,8 +128,8 @@ func (s *Store) unclaimInbox(ctx context.Context, orgID int64, claim trigger.ID,
 
 // AckInbox marks claimed events as delivered. It returns the events that the
 // claim has delivered, now or before. The others were claimed by another claim
-// since, were released, or do not exist. An expired lease does not matter while
-// there is no other claim.
+// since, were released, or do not exist. An expired lease does not matter
+// without another claim.
 func (s *Store) AckInbox(ctx context.Context, orgID int64, claim trigger.ID, ids []trigger.ID) (done map[trigger.ID]bool, err error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
@@ -198,7 +198,7 @@ type InboxPage struct {
 
 	// Take reserves memory for an event, by its size in bytes, as it is read.
 	// If it fails, the page ends before the event; at the first event, the page
-	// fails with Take's error. The memory is never given back, even if the page
+	// fails with Take's error. The page does not return the memory, even if it
 	// fails. If nil, memory is not counted.
 	Take func(size int) error
 }
@@ -212,7 +212,7 @@ type inboxRow struct {
 
 // ListInbox lists the open events of an inbox above an id, oldest first. next
 // is the id to continue after, zero at the end. A page may be short, or even
-// empty. Events with a later delivery time are left out.
+// empty. It leaves out events whose delivery time is still to come.
 func (s *Store) ListInbox(ctx context.Context, orgID int64, after trigger.ID, p InboxPage) (list []InboxEvent, next trigger.ID, err error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()

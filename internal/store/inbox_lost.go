@@ -27,8 +27,8 @@ type lostClaim struct {
 	until time.Time // the end of its lease
 }
 
-// LoseClaim records a claim of an inbox that its client was not told of. One of
-// the next beats releases the events that it took with a lease until until.
+// LoseClaim records a claim of an inbox that its client was not told of. until
+// is the end of its lease. One of the next beats releases its events.
 func (s *Store) LoseClaim(orgID int64, claim trigger.ID, until time.Time) {
 	s.lost.mu.Lock()
 	if len(s.lost.list) < maxLostClaims {

@@ -28,7 +28,7 @@ type Batch struct {
 // On error nothing is known about any event of the batch; see [Settle].
 func (s *Store) AddEvents(ctx context.Context, b *Batch, again bool) ([]trigger.ID, error) {
 	verdicts, err := s.dialect.addEvents(ctx, b, again)
-	if err != nil { // verdicts on some events do not count, because the batch has none
+	if err != nil { // if the batch failed, verdicts on some of its events do not count
 		s.noteFailure(err)
 		return nil, err
 	}

@@ -139,8 +139,9 @@ func (s *Store) ListAPIKeys(ctx context.Context, orgID, after int64, limit int) 
 }
 
 // AddAPIKey stores a key of an organization, given by hash and prefix, and
-// returns its id. Invalid: its settings are invalid. Conflict: the organization
-// already has 100. NotFound: the organization does not exist.
+// returns its id. It returns Invalid if its settings are invalid, Conflict if
+// the organization already has 100 keys, and NotFound if the organization does
+// not exist.
 func (s *Store) AddAPIKey(ctx context.Context, orgID int64, key trigger.APIKey, o Once) (id int64, err error) {
 	if err := key.Check(); err != nil {
 		return 0, err
@@ -197,9 +198,9 @@ func limitEndedKeys(ctx context.Context, q querier, orgID, now int64) error {
 	return err
 }
 
-// RevokeAPIKey ends a key. NotFound: the organization does not have the key, or
-// it has ended. Conflict: it is the last key with scope manage that never
-// expires, so no key could manage the organization.
+// RevokeAPIKey ends a key. It returns NotFound if the organization does not
+// have the key, or it has ended. It returns Conflict if no key could manage the
+// organization then: it is the last key with that scope that never expires.
 func (s *Store) RevokeAPIKey(ctx context.Context, orgID, id int64) error {
 	return wrap("revoke key", s.dialect.write(ctx, func(q querier) error {
 		if err := lockOrganization(ctx, q, orgID); err != nil {

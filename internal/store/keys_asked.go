@@ -16,10 +16,10 @@ import (
 
 // MakeAPIKey is AddAPIKey for a request by another key of the organization,
 // whose id is by. fill gets the current requesting key and returns the one to
-// store; MakeAPIKey returns an error of fill. Unauthorized: the requesting key
-// has ended. Forbidden: it lacks the scope manage, or must not create this key.
-// Invalid: the new key would last longer or allow other networks, see
-// [trigger.APIKey.MayMake].
+// store; MakeAPIKey returns an error of fill. It returns Unauthorized if the
+// requesting key has ended, Forbidden if that key lacks the scope manage or
+// must not create this key, and Invalid if the new key would last longer or
+// allow other networks, see [trigger.APIKey.MayMake].
 func (s *Store) MakeAPIKey(ctx context.Context, orgID, by int64, fill func(by *trigger.APIKey) (trigger.APIKey, error), o Once) (id int64, err error) {
 	err = s.dialect.write(ctx, func(q querier) (err error) {
 		if err := lockAsking(ctx, q, orgID, by); err != nil {
@@ -94,9 +94,10 @@ type Rotation struct {
 
 // RotateAPIKey stores a new key with the settings of the old one, which ends
 // after the overlap, or at its own end if that is earlier. It returns the new
-// key's id. Unauthorized: the requesting key has ended. Forbidden or Invalid:
-// it must not create the new key, see [trigger.APIKey.MayMake]. NotFound: the
-// organization does not have the old key, or it has ended.
+// key's id. It returns Unauthorized if the requesting key has ended, and
+// Forbidden or Invalid if that key must not create the new one, see
+// [trigger.APIKey.MayMake]. It returns NotFound if the organization does not
+// have the old key, or it has ended.
 func (s *Store) RotateAPIKey(ctx context.Context, r Rotation, o Once) (nextID int64, err error) {
 	err = s.dialect.write(ctx, func(q querier) (err error) {
 		if err := lockAsking(ctx, q, r.OrganizationID, r.By); err != nil {
@@ -137,7 +138,7 @@ func (s *Store) rotateKey(ctx context.Context, q querier, r *Rotation) (nextID i
 }
 
 // mayRotate returns an error unless the requesting key may create the other
-// one, because else a key with only the scope manage could get all scopes. The
+// one. Otherwise a key with only the scope manage could get all scopes. The
 // error is about the stored key, not about a member of the request.
 func mayRotate(asks, other *trigger.APIKey) error {
 	err := asks.MayMake(other)

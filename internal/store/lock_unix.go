@@ -11,7 +11,7 @@ import (
 )
 
 // lockFolder locks the folder for this process until the file is closed or the
-// process ends.
+// process ends in any way.
 func lockFolder(file string) (*os.File, error) {
 	f, err := os.OpenFile(file, os.O_CREATE|os.O_RDWR|syscall.O_CLOEXEC, 0o600)
 	if err != nil {

@@ -23,7 +23,7 @@ const migrating = "the migration of the database to be over"
 
 // migrate migrates the database to this program's schema, and returns the
 // schema's number, which is the number of the newest migration. A database may
-// be ahead of the program: migrate ignores what is newer, unless the database
+// be ahead of the program; migrate ignores newer parts, unless the database
 // refuses the program.
 func migrate(ctx context.Context, dialect goose.Dialect, db *sql.DB, doing func(string), options ...goose.ProviderOption) (schema int64, err error) {
 	folder := "migrations/postgres"

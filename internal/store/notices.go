@@ -8,9 +8,9 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// postNotice adds an operational event to a transaction, if a webhook or the
-// inbox subscribes to it, so that the change and its notice are one commit. It
-// adds the same notice once.
+// postNotice adds an operational event to a transaction, if a webhook
+// subscribes to it, so that the change and its notice are one commit. It adds
+// the same notice only once.
 func (s *Store) postNotice(ctx context.Context, q querier, orgID int64, n *trigger.Notice) error {
 	subs, err := s.readSubscribers(ctx, q, orgID)
 	if err != nil {

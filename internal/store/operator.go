@@ -6,7 +6,7 @@ import (
 )
 
 // OperatorToken returns the stored SHA-256 hash of the operator's token. It
-// returns NotFound if there is no token.
+// returns NotFound if no token is stored.
 func (s *Store) OperatorToken(ctx context.Context) (hash [32]byte, err error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()

@@ -93,7 +93,7 @@ func (p *postgres) newPool(ctx context.Context, c *pgxpool.Config, dial pgconn.D
 		"lock_timeout":                        "2s",
 		"idle_in_transaction_session_timeout": "10s",
 		"client_min_messages":                 "warning",
-		"jit":                                 "off", // our statements are short, whatever their estimate
+		"jit":                                 "off", // our statements are short, despite estimates
 	}
 	maps.Copy(ours, settings)
 	maps.Copy(conn.RuntimeParams, ours)

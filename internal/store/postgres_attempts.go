@@ -57,8 +57,8 @@ func isStartingHost(causes []error) bool {
 	return slices.ContainsFunc(causes, isNetwork)
 }
 
-// attempts returns the errors of single attempts in err, or err itself if there
-// are none.
+// attempts returns the errors of single attempts in err, or err itself without
+// such errors.
 func attempts(err error) (found []error) {
 	switch e := err.(type) {
 	case interface{ Unwrap() []error }:

@@ -10,9 +10,8 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// sqlTables identifies the content of our tables by a file number; NULL if
-// there are no tables. It changes if a restore drops or empties them while a
-// server runs.
+// sqlTables identifies the content of our tables by a file number; NULL without
+// tables. It changes if a restore drops or empties them while a server runs.
 const sqlTables = `SELECT pg_relation_filenode(to_regclass('` + schema + `.dedup'))::bigint`
 
 // beat checks that the tables are still the opened ones. After a failed commit

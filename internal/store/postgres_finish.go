@@ -14,17 +14,17 @@ import (
 )
 
 // sqlFinish applies results to deliveries and appends their attempts in one
-// statement. A success (state 2) ends an open delivery whatever its claim is;
-// all other results need the claim. A result without an outcome adds no
-// attempt, and neither does one without an open delivery: so the repeat of an
-// unknown commit changes nothing.
+// statement. A success (state 2) ends an open delivery with any claim; all
+// other results need their claim. A result without an outcome adds no attempt,
+// and neither does one without an open delivery: so the repeat of an unknown
+// commit changes nothing.
 //
 // As in sqlClaim, it locks rows one by one and then changes them by their ctid.
-// If statistics say that there are no open deliveries, a join by key would go
-// through all of them for each result; so would the index of one state, which
-// the state is hidden from. A row that was changed since the statement began is
-// locked at its new place, where the statement cannot see it. The statement
-// returns the number of these rows.
+// If statistics show no open deliveries, a join by key would go through all of
+// them for each result; so would the index of one state, which the state is
+// hidden from. A row that was changed since the statement began is locked at
+// its new place, where the statement cannot see it. The statement returns the
+// number of these rows.
 const sqlFinish = `
 	WITH r AS MATERIALIZED (
 		SELECT r.*, CAST(0 AS smallint) AS open FROM unnest($1::smallint[], $2::bigint[], $3::uuid[], $4::bigint[], $5::bigint[], $6::uuid[],

@@ -10,8 +10,8 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// sqlChanged selects organizations whose webhooks have another version than
-// given, or that do not exist. It uses the snapshot of the statement that it is
+// sqlChanged selects organizations that do not exist, or whose webhooks have
+// another version than given. It uses the snapshot of the statement that it is
 // part of.
 const sqlChanged = `
 	SELECT k.id FROM unnest($1::bigint[], $2::bigint[]) AS k (id, version)
@@ -86,10 +86,10 @@ func addOnce(ctx context.Context, conn *pgx.Conn, b *Batch) (fresh [][16]byte, e
 	return collectIDs(ctx, conn, sqlAddEvents, addEventsArgs(b, orgs, versions)...)
 }
 
-// addAgain adds a batch that may have been committed before, or may still be by
+// addAgain adds a batch that may have been committed before, or may soon be by
 // a backend that has lost us. Writing the same rows waits for that backend.
 // Only then is it known whether the batch was committed; so the rows are rolled
-// back if the batch is no longer current.
+// back if the versions of the batch have changed.
 func addAgain(ctx context.Context, conn *pgx.Conn, b *Batch) (fresh [][16]byte, err error) {
 	tx, err := conn.Begin(ctx)
 	if err != nil {

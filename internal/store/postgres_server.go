@@ -18,7 +18,7 @@ import (
 
 // sqlServer identifies the server of a connection: its cluster, the timeline
 // that it writes, its start time, and how far it has written. The name of the
-// present WAL file begins with the timeline in hexadecimal, while
+// current WAL file begins with the timeline in hexadecimal, while
 // pg_control_checkpoint shows the old one until the first checkpoint after a
 // promotion. A server in recovery writes no timeline.
 const sqlServer = `
@@ -187,7 +187,7 @@ func (w *serverWatch) observeTables(tables int64) {
 	w.reset()
 }
 
-// check returns errOtherServer if a connection does not lead to the present
+// check returns errOtherServer if a connection does not lead to the current
 // server.
 func (w *serverWatch) check(conn *pgx.Conn) error {
 	id, _ := conn.PgConn().CustomData()[connState].(serverID)
@@ -199,7 +199,7 @@ func (w *serverWatch) check(conn *pgx.Conn) error {
 	return nil
 }
 
-// errOtherServer means that a connection does not lead to the present server.
+// errOtherServer means that a connection does not lead to the current server.
 // Commits there may be lost.
 var errOtherServer = errors.New("the connection leads to a server that was replaced meanwhile")
 

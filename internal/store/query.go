@@ -15,7 +15,7 @@ type EventQuery struct {
 	Types        []trigger.Pattern // empty: every type
 	Since, Until time.Time         // accepted at or after Since, and before Until
 	DedupID      string
-	WebhookID    int64 // with a delivery or a replay to it
+	WebhookID    int64 // events with a delivery or a replay to it
 	OfWebhook    bool  // whether to filter by WebhookID; 0 is the inbox
 	Oldest       bool  // oldest first, up to 30 s ago
 	After        trigger.ID

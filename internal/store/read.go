@@ -51,8 +51,8 @@ var (
 	errEnough = errors.New("enough")
 )
 
-// rowOf is rowsOf for a query with one row. It returns sql.ErrNoRows if there
-// is no row.
+// rowOf is rowsOf for a query with one row. It returns sql.ErrNoRows for no
+// rows.
 func rowOf[T any](ctx context.Context, q querier, scan func(row) (T, error), text string, args ...any) (T, error) {
 	leave, err := entered(ctx, q)
 	if err != nil {

@@ -135,7 +135,7 @@ type looked struct {
 
 // replayPage reads the next events of a replay, with payloads only if the
 // filter needs them; it keeps no payload. It covers as many days as one
-// statement reads. place is the cursor after them, lastID if there are no more.
+// statement reads. place is the cursor after them, lastID at the end.
 func (s *Store) replayPage(ctx context.Context, q querier, r *trigger.Replay, w *trigger.Webhook, before trigger.ID) (page []looked, place trigger.ID, err error) {
 	events := eventWalk{payloads: w.Filter.Content != nil, limit: lookPage, dayWalk: dayWalk{
 		orgID: r.OrganizationID, table: "events", left: idRange{nextID(r.Cursor), before}, until: s.clock.monotonic().Add(queryTime),
@@ -199,7 +199,7 @@ func (s *Store) endReplay(ctx context.Context, r *trigger.Replay, state trigger.
 
 // Preview describes what a replay would send.
 type Preview struct {
-	Scanned, Matched int          // numbers of events read, and of those selected
+	Scanned, Matched int          // events read, and events selected
 	All              bool         // whether all of the replay's events were read
 	Newest           []trigger.ID // the last few that matched, newest first
 }

@@ -22,9 +22,9 @@ const MaxReplays = 1000
 const MaxEndedReplays = 10_000
 
 // AddReplay starts a replay and returns its id. It does not include events that
-// are accepted later. NotFound: the organization does not have the webhook, or
-// it was deleted. Invalid: the settings are invalid. Conflict: the webhook is
-// gone, or too many replays are under way.
+// are accepted later. It returns NotFound if the organization does not have the
+// webhook, or it was deleted, Invalid if the settings are invalid, and Conflict
+// if the webhook is gone, or too many replays are under way.
 func (s *Store) AddReplay(ctx context.Context, orgID int64, r trigger.Replay, o Once) (id int64, err error) {
 	if err := s.beginReplay(orgID, &r); err != nil {
 		return 0, err
@@ -143,9 +143,9 @@ func (s *Store) ListReplays(ctx context.Context, orgID, before int64, limit int)
 }
 
 // SetReplayState pauses, resumes or cancels a replay. It does nothing if the
-// replay is in that state, or cancelled for cancelling. It returns Conflict if
-// the replay has otherwise finished or is being cancelled, and NotFound if the
-// organization does not have it.
+// replay already has that state, or if a cancelled replay is cancelled again.
+// It returns Conflict if the replay has finished or is being cancelled, and
+// NotFound if the organization does not have it.
 func (s *Store) SetReplayState(ctx context.Context, orgID, id int64, state trigger.ReplayState) (r trigger.Replay, err error) {
 	switch state {
 	case trigger.ReplayRunning, trigger.ReplayPaused, trigger.ReplayCancelling:
@@ -173,8 +173,9 @@ func (s *Store) SetReplayState(ctx context.Context, orgID, id int64, state trigg
 // Resend sends an event to a webhook once more, now. It reopens a failed
 // delivery with all attempts of its schedule, and makes a waiting delivery due.
 // If the event was delivered, or an attempt is under way, it adds a replay of
-// the event and returns its number, else 0. NotFound: there is no such event or
-// webhook. Conflict: the webhook is gone, or too many replays are under way.
+// the event and returns its number, else 0. It returns NotFound if the event or
+// the webhook does not exist, and Conflict if the webhook is gone, or too many
+// replays are under way.
 func (s *Store) Resend(ctx context.Context, orgID int64, eventID trigger.ID, webhookID int64, o Once) (job int64, err error) {
 	err = s.dialect.write(ctx, func(q querier) (err error) {
 		if err := lockOrganization(ctx, q, orgID); err != nil { // else concurrent transactions would count the same replays

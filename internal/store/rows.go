@@ -112,7 +112,7 @@ func addAttempt(ctx context.Context, q querier, r *Result) error {
 }
 
 // moveDelivery applies the next state of a delivery. A success ends an open
-// delivery whatever its claim is; all other results need the claim.
+// delivery with any claim; all other results need their claim.
 func moveDelivery(ctx context.Context, q querier, r *Result) (moved bool, err error) {
 	a, next := &r.Attempt, &r.Next
 	bucket, open := trigger.Bucket(a.OrganizationID), openState(a.Job)

@@ -27,7 +27,7 @@ func settlePause(tries int) time.Duration {
 // was rolled back for a passing reason, or if the outcome is unknown, it
 // retries the identical items until patience is over; again is set after an
 // unknown outcome. If some item can never be stored, it halves the items until
-// the bad one is alone, and calls refuse. It returns the error of the items
+// the bad one is alone, and calls refuse. It returns the errors of the items
 // that it gave up, which may be committed or not. now is the process's clock,
 // with its monotonic reading.
 func Settle[T any](ctx context.Context, now func() time.Time, patience time.Duration, items []T,
@@ -77,7 +77,8 @@ func pause(ctx context.Context, d time.Duration) error {
 }
 
 // wrap converts a database's error to the kind that clients see: NotFound for a
-// missing row, Internal for a fault of our own, else Unavailable. It returns a
+// missing row, Internal for a fault of our own, else Unavailable, because a
+// database that cannot answer says nothing about the request. It returns a
 // [trigger.Error] unchanged.
 func wrap(doing string, err error) error {
 	if err == nil {

@@ -44,7 +44,7 @@ type dataFile struct {
 	path   string
 	opened fs.FileInfo
 
-	ifGone, ifReplaced string // what the operator must do then
+	ifGone, ifReplaced string // instructions for the operator
 }
 
 // lostFileError says which path no longer leads to the open file, and what to

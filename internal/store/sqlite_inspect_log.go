@@ -33,8 +33,8 @@ func inspectLog(target string, is stamp) error {
 		name, noteSuffix)
 }
 
-// lostLog reports whether the note beside a database says that there is a log,
-// but there is none. The database must have passed inspectLog.
+// lostLog reports whether the note beside a database says that a log exists,
+// but it is missing. The database must have passed inspectLog.
 func lostLog(target string) bool {
 	return sizeOf(target+"-wal") <= 0 && readNote(target+noteSuffix).open
 }

@@ -113,16 +113,17 @@ func (d *dataFiles) noteLog(n logNote) {
 	}
 }
 
-// noteClosed writes a closed note before an orderly stop, unless the lock is no
-// longer in place, because then the note may be another server's.
+// noteClosed writes a closed note before the log is truncated or the server
+// stops, unless the lock is no longer in place, because then the note may be
+// another server's.
 func (d *dataFiles) noteClosed() {
 	if d.list[1].look() == nil {
 		d.noteLog(logNote{})
 	}
 }
 
-// checkpointPages is the size of the log above which it is copied into
-// triggerd.db after a commit.
+// checkpointPages is the size from which on the log is copied into triggerd.db
+// after a commit.
 const checkpointPages = 2000
 
 // sqliteOptions are for tests. The zero value means SQLite's own driver,

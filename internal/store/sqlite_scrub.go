@@ -38,8 +38,8 @@ const (
 type scrubber struct {
 	timer  *time.Timer // fires when the log must be emptied
 	armed  bool
-	salts  [8]byte // of the last log read
-	frames int64   // read of that log
+	salts  [8]byte // of the last log that was read
+	frames int64   // frames of that log that were read
 }
 
 // arm starts the timer for emptyLog, unless it is running.
@@ -200,7 +200,7 @@ func (w *writer) unclean(ctx context.Context) (pages []int64, err error) {
 	return slices.Sorted(maps.Keys(found)), nil
 }
 
-// maxScrubbed is the number of pages, 128 GiB of the usual size, above which
+// maxScrubbed is the number of pages, 128 GiB of the usual size, from which on
 // databases are not scrubbed. In a smaller one the first byte of an overflow
 // page, which begins with a page number, cannot be the type of a page of rows.
 const maxScrubbed = 0x02000000

@@ -278,8 +278,8 @@ func (w *writer) broken(ctx context.Context) bool {
 	return w.exec(ctx, "SAVEPOINT probe") != nil || w.exec(ctx, "RELEASE probe") != nil || !w.inTransaction(ctx)
 }
 
-// inTransaction reports whether a transaction is open, because BEGIN is refused
-// then.
+// inTransaction reports whether a transaction is open, by testing whether BEGIN
+// is refused.
 func (w *writer) inTransaction(ctx context.Context) bool {
 	if w.exec(ctx, "BEGIN IMMEDIATE") != nil {
 		return true

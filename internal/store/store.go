@@ -28,14 +28,14 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// Options select the database and how it is opened.
+// Options select the database and control how it is opened.
 type Options struct {
 	PostgresURL string        // connection string or URL; "" means SQLite
 	PoolSize    int           // PostgreSQL connections in all, at least 2
 	DataDir     string        // SQLite: the folder, created if missing
 	SecretKeys  []string      // to encrypt secrets: the first encrypts, all decrypt; empty: secrets stay plain
-	Retention   time.Duration // of events; every schedule of a webhook must end before it; 0: not checked
-	Unsafe      bool          // accept a database that does not sync, and add to Warnings
+	Retention   time.Duration // of events; a webhook's schedule must end a day earlier; 0: not checked
+	Unsafe      bool          // accept a database that does not sync, and add a warning to Warnings
 	Log         *slog.Logger  // for a change of the server behind the connections, and for SQLite files that disappear and return; may be nil
 
 	// Doing is called before each step of Open that may take long, with a
@@ -131,10 +131,10 @@ type dialect interface {
 	notePlain(ctx context.Context, q querier) error
 	forgetPlain(ctx context.Context) error
 	// damage describes damage to the database's own files, as far as the
-	// database can find it; "" if there is none.
+	// database can find it; "" means no damage found.
 	damage(ctx context.Context) (string, error)
 	// intact returns an error if nothing can be committed, because a recent
-	// check found that files are no longer where they were opened.
+	// check found that a path does not lead to the opened file.
 	intact() error
 	stats() Stats
 	close() error
@@ -249,8 +249,8 @@ func (s *Store) Ping(ctx context.Context) error {
 
 // Intact returns Unavailable if a file of the SQLite database was moved,
 // removed or replaced since it was opened. Then nothing can be committed, and
-// committed data may be lost. Its knowledge is from the last commit, or at most
-// half a second old. On PostgreSQL it returns nil.
+// committed data may be lost. It reports the last check, which was at the last
+// commit and at most half a second ago. On PostgreSQL it returns nil.
 func (s *Store) Intact() error { return wrap("inspect the files", s.dialect.intact()) }
 
 // Stats returns the current numbers of connections.

@@ -223,8 +223,8 @@ func (s *Store) webhooksOf(ctx context.Context, orgID int64, states []webhookSta
 	return hooks, nil
 }
 
-// settingsOfWebhook returns a copy of the subscriber with an id; nil if there
-// is none.
+// settingsOfWebhook returns a copy of the subscriber with an id, or nil if it
+// is missing.
 func settingsOfWebhook(subs *trigger.Subscribers, id int64) *trigger.Webhook {
 	for i := range subs.Webhooks {
 		if subs.Webhooks[i].ID == id {

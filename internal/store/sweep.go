@@ -14,9 +14,9 @@ func (s *Store) MakeDays(ctx context.Context) error {
 	return wrap("make days", s.dialect.makeDays(ctx, now.Add(-24*time.Hour), now.Add(daysAhead*24*time.Hour)))
 }
 
-// Expire ends the open deliveries of events before the given time as failed, so
-// that they stay visible. It returns their number, even beside an error. Each
-// step is a short transaction.
+// Expire marks the open deliveries of events before the given time as failed,
+// so that they stay visible. It returns their number, even beside an error.
+// Each step is a short transaction.
 func (s *Store) Expire(ctx context.Context, before time.Time) (expired int, err error) {
 	err = s.eachOrganization(ctx, func(orgID int64) (bool, error) {
 		n, done, err := s.expireBefore(ctx, orgID, trigger.MinID(before))

@@ -15,8 +15,8 @@ import (
 // settings or secrets. Tombstones and versions are removed after all events
 // that they explain, or when an organization has too many of them.
 
-// sqlTombstone turns webhooks into tombstones at $1; $2 is no bytes. The
-// conditions follow.
+// sqlTombstone turns webhooks into tombstones at $1. $2 must be an empty byte
+// string. The conditions follow.
 const sqlTombstone = `UPDATE webhooks SET state = 'gone', gone_at = $1, gone_reason = '', paused_by = '',
 	url = '', filter = '', config = '', secret = $2, sealed = $2, secrets_until = 0`
 
@@ -210,7 +210,7 @@ func limitVersions(ctx context.Context, q querier, webhookID int64, config strin
 }
 
 // dropDeleted removes tombstones, former versions of webhooks, and ended keys
-// that explain no event after the given time.
+// that no event from the given time on needs.
 func (s *Store) dropDeleted(ctx context.Context, before time.Time) error {
 	if err := s.eachOrganization(ctx, func(orgID int64) (done bool, err error) {
 		return s.dropTombstones(ctx, orgID, before)

@@ -158,7 +158,7 @@ func unpackSecrets(plain []byte, w *trigger.Webhook) error {
 }
 
 // changedAt returns the version of its organization at which a webhook last
-// changed, 0 if there is none.
+// changed, 0 if unknown.
 func changedAt(ctx context.Context, q querier, webhookID int64) (version int64, err error) {
 	return rowOf(ctx, q, scanInt, `SELECT coalesce(max(version), 0) FROM webhook_versions WHERE webhook_id = $1`, webhookID)
 }

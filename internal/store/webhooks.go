@@ -78,11 +78,11 @@ func (s *Store) ListWebhooks(ctx context.Context, orgID int64, state trigger.Web
 	return wrapped("list webhooks", page, err)
 }
 
-// SetWebhook changes a webhook with change. An error of change is returned and
-// leaves the webhook unchanged. NotFound: the organization does not have the
-// webhook, or it was deleted. Invalid: the settings are invalid. Conflict: the
-// webhook is gone and change pauses it, or activates it though the organization
-// has as many as allowed.
+// SetWebhook changes a webhook with change. It returns an error of change and
+// then leaves the webhook unchanged. It returns NotFound if the organization
+// does not have the webhook, or it was deleted, and Invalid if the settings are
+// invalid. It returns Conflict if a gone webhook would be paused, or would be
+// active though the organization has as many as allowed.
 func (s *Store) SetWebhook(ctx context.Context, orgID, webhookID int64, change func(*trigger.Webhook) error) (trigger.Webhook, error) {
 	return s.setWebhook(ctx, orgID, webhookID, func(w *trigger.Webhook, _ int64) error {
 		schedule := slices.Clone(w.Schedule)
@@ -97,7 +97,7 @@ func (s *Store) SetWebhook(ctx context.Context, orgID, webhookID int64, change f
 }
 
 // setWebhook is SetWebhook without a check of the settings, for a change of the
-// state alone. It posts notices of it in the same transaction. change also gets
+// state alone. It posts the notices in the same transaction. change also gets
 // the organization's version at the webhook's last change.
 func (s *Store) setWebhook(ctx context.Context, orgID, webhookID int64, change func(w *trigger.Webhook, changed int64) error,
 	notices ...*trigger.Notice,
