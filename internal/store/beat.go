@@ -8,32 +8,33 @@ import (
 	"time"
 )
 
-// A node shows that it lives by a row that it writes every beatEvery. That is a
-// commit as any other: where it fails, or takes longer than beatLimit, nothing
-// can be accepted, and the node is not ready, within beatEvery + beatLimit.
+// A node writes its row, the beat, every beatEvery to show that it lives. That
+// is a commit like any other. If it fails or takes longer than beatLimit,
+// nothing can be accepted, and the node becomes not ready within beatEvery +
+// beatLimit.
 const (
 	beatEvery = 3 * time.Second
 	beatLimit = 1500 * time.Millisecond
-	beatGap   = 500 * time.Millisecond // at least, though commits fail meanwhile
+	beatGap   = 500 * time.Millisecond // minimum between beats, even if commits fail
 )
 
-// beats is what is known of them.
+// beats is the state of this node's beats.
 type beats struct {
-	soon   chan struct{} // holds a token if one is wanted now, since another commit has failed
-	failed atomic.Bool   // another commit has failed, and no thorough beat has succeeded since
+	soon   chan struct{} // holds a token if a beat is wanted now, because another commit failed
+	failed atomic.Bool   // another commit failed, and no thorough beat has succeeded since
 
 	mu    sync.Mutex
-	begun time.Time // when the one under way began, by the process's clock; zero: there is none
-	err   error     // of the last that ended
+	begun time.Time // start of the current beat, by the process's clock; zero between beats
+	err   error     // of the last beat that ended
 }
 
-// errSlowCommit is for a beat that takes too long: the disk or the standby does
-// not answer.
+// errSlowCommit is the error of a beat that takes too long, because the disk or
+// the standby does not answer.
 var errSlowCommit = errors.New("a commit takes over " + beatLimit.String())
 
-// Committing returns Unavailable if this node can commit nothing, as far as its
-// last beat tells: the database is read-only or full, does not sync, waits for a
-// standby, or has a schema that is not ours.
+// Committing returns Unavailable if, according to its last beat, this node
+// cannot commit: the database is read-only or full, does not sync, waits for a
+// standby, or has an unknown schema.
 func (s *Store) Committing() error {
 	s.beats.mu.Lock()
 	defer s.beats.mu.Unlock()
@@ -44,7 +45,7 @@ func (s *Store) Committing() error {
 	return wrap("commit", err)
 }
 
-// beat shows that this node lives.
+// beat writes this node's row and tests commits.
 func (s *Store) beat(ctx context.Context) error {
 	s.beats.mu.Lock()
 	s.beats.begun = s.clock.monotonic()
@@ -101,17 +102,18 @@ func (s *Store) keepBeating(ctx context.Context) error {
 	}
 }
 
-// noteFailure is for a commit of the hot path that has failed. It may be alone in
-// that: a beat is asked for, which tries more than its own row.
+// noteFailure handles a failed commit of the hot path. Beats may still succeed,
+// because they write only the node's row. So it requests a thorough beat, which
+// writes more.
 func (s *Store) noteFailure(err error) {
-	if classify(err) == rejected { // it is the event's fault
+	if classify(err) == rejected { // the event is at fault
 		return
 	}
 	s.beats.failed.Store(true)
 	s.beatSoon()
 }
 
-// beatSoon asks for a beat.
+// beatSoon requests a beat.
 func (s *Store) beatSoon() {
 	select {
 	case s.beats.soon <- struct{}{}:

@@ -6,9 +6,10 @@ import (
 	lru "github.com/hashicorp/golang-lru/v2"
 )
 
-// Cache is a bounded LRU of what the database has said. It forgets everything
-// when the connections may lead to another server: after a failover, what the
-// cache holds may not be there any more. A Cache may be used concurrently.
+// Cache is a bounded LRU cache of data read from the database. It drops
+// everything when the connections may lead to another server, because after a
+// failover the cached data may no longer exist. A Cache is safe for concurrent
+// use.
 //
 //	view := cache.View() // before the database is read
 //	row, err := read()
@@ -19,14 +20,14 @@ type Cache[K comparable, V any] struct {
 	view  atomic.Pointer[View[K, V]]
 }
 
-// View is what a Cache holds as long as the database is the one it was when
+// View is the content of a Cache, valid while the database is the same as when
 // the view was taken.
 type View[K comparable, V any] struct {
 	*lru.Cache[K, V]
 	epoch int64
 }
 
-// NewCache makes a cache of up to size entries, at least 1, of what s says.
+// NewCache returns a cache of up to size entries, at least 1, of data from s.
 func NewCache[K comparable, V any](s *Store, size int) *Cache[K, V] {
 	c := &Cache[K, V]{epoch: s.epoch.Load, size: max(1, size)}
 	c.view.Store(c.empty(c.epoch()))
@@ -41,7 +42,7 @@ func (c *Cache[K, V]) empty(epoch int64) *View[K, V] {
 	return &View[K, V]{entries, epoch}
 }
 
-// View returns what is known of the present database.
+// View returns the entries for the current database.
 func (c *Cache[K, V]) View() *View[K, V] {
 	v := c.view.Load()
 	for epoch := c.epoch(); v.epoch != epoch; v = c.view.Load() {
@@ -51,6 +52,6 @@ func (c *Cache[K, V]) View() *View[K, V] {
 	return v
 }
 
-// Epoch changes whenever the connections may lead to another server than
-// before, so that nothing read earlier is to be trusted.
+// Epoch returns a number that changes when the connections may lead to another
+// server. Then earlier reads must not be trusted.
 func (s *Store) Epoch() int64 { return s.epoch.Load() }

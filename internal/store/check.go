@@ -6,26 +6,26 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// Contradictions are counts of what must never be in a database. All of them
-// are zero, whatever has happened to it.
+// Contradictions counts states that a database must never contain, so all
+// counts must be zero.
 type Contradictions struct {
-	Silent   int // events with no delivery left, none of which ever succeeded
-	Orphans  int // open deliveries whose event is not there
+	Silent   int // events without an open or failed delivery or a success
+	Orphans  int // open deliveries whose event does not exist
 	Doubles  int // events whose dedup id belongs to another event
-	Damaged  int // files of the embedded database, by its own judgement
-	Examined int // events that were looked at; no contradiction
+	Damaged  int // files of the embedded database that it reports as damaged
+	Examined int // events that were checked; not a contradiction
 	Example  string
 }
 
-// Sum is how many contradictions there are.
+// Sum returns the number of contradictions.
 func (c *Contradictions) Sum() int { return c.Silent + c.Orphans + c.Doubles + c.Damaged }
 
-// checkPage is how many rows one statement of a check looks at.
+// checkPage is how many rows one statement of a check reads.
 const checkPage = 1000
 
-// Check looks for contradictions in the whole database, a page at a time, so
-// that servers may go on beside it. forgets says that dedup ids have a
-// retention: then two events may have had the same.
+// Check searches the whole database for contradictions, a page at a time, so
+// that servers can run meanwhile. forgets means that dedup ids have a
+// retention: then two events may have had the same one.
 func (s *Store) Check(ctx context.Context, forgets bool) (Contradictions, error) {
 	var c Contradictions
 	damage, err := s.dialect.damage(ctx)
@@ -58,8 +58,9 @@ func (s *Store) Check(ctx context.Context, forgets bool) (Contradictions, error)
 	return wrapped("check deliveries", c, err)
 }
 
-// checkEvents looks at the next page of a walk over an organization's events.
-// Each has a delivery that is open or failed, or an attempt that succeeded.
+// checkEvents checks the next page of a walk over an organization's events.
+// Each must have a delivery that is open or failed, or an attempt that
+// succeeded.
 func (s *Store) checkEvents(ctx context.Context, w *dayWalk, forgets bool, c *Contradictions) error {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
@@ -103,8 +104,9 @@ func (s *Store) checkEvents(ctx context.Context, w *dayWalk, forgets bool, c *Co
 	return nil
 }
 
-// checkDeliveries looks at one page of the events that an organization's open
-// deliveries are of. Their events are there: those go only after them.
+// checkDeliveries checks one page of the events of an organization's open
+// deliveries. The events must exist, because they are removed only after their
+// deliveries.
 func (s *Store) checkDeliveries(ctx context.Context, orgID int64, after trigger.ID, c *Contradictions) (last trigger.ID, n int, err error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
@@ -125,7 +127,7 @@ func (s *Store) checkDeliveries(ctx context.Context, orgID int64, after trigger.
 	if len(there) == len(page) {
 		return last, len(page), nil
 	}
-	still, err := open(after, last) // some may have ended meanwhile, and their events have gone
+	still, err := open(after, last) // some may have ended meanwhile, and their events are removed
 	if err != nil {
 		return trigger.ID{}, 0, err
 	}

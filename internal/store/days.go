@@ -8,36 +8,36 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// On PostgreSQL events and attempts have a partition for each day, and a
-// statement costs time and locks for each partition that its plan cannot rule
-// out. So no statement reads more than daysPerStatement of them: a list goes on
-// from one range of days to the next, and ids are read in groups of few days.
+// On PostgreSQL events and attempts have a partition for each day. A statement
+// costs time and locks for each partition that its plan cannot exclude. So no
+// statement reads more than daysPerStatement of them: a list continues from one
+// range of days to the next, and ids are read in groups of few days.
 
-// daysPerStatement is how many partitions of one table a statement reads at
-// most. A statement over both tables reads twice as many. It is also about how
-// many days there are from yesterday to the last that is made ahead.
+// daysPerStatement is the most partitions of one table that a statement reads.
+// A statement over both tables reads twice as many. It is also about the number
+// of days from yesterday to the last partition made ahead.
 const daysPerStatement = 16
 
 // idRange is the ids at or above from and below before.
 type idRange struct{ from, before trigger.ID }
 
-// dayWalk is a walk over the ids of one organization, in their order. It stands
-// before those that are left to read.
+// dayWalk is a walk over the ids of one organization, in their order. Its
+// position is before the ids that are left to read.
 type dayWalk struct {
 	orgID  int64
 	table  string    // events or attempts
 	left   idRange   // not read yet
-	newest bool      // first
-	until  time.Time // on the monotonic clock, when a page ends; zero: when it is full
+	newest bool      // newest first
+	until  time.Time // end of a page on the monotonic clock; zero: when it is full
 }
 
 // isOver reports whether everything was read.
 func (w *dayWalk) isOver() bool { return minID(w.left.before, w.left.from) == w.left.before }
 
-// end leaves nothing to read.
+// end ends the walk.
 func (w *dayWalk) end() { w.left = idRange{} }
 
-// goOnAfter leaves what comes after an id.
+// goOnAfter moves the walk after an id.
 func (w *dayWalk) goOnAfter(id trigger.ID) {
 	if w.newest {
 		w.left.before = id
@@ -46,7 +46,7 @@ func (w *dayWalk) goOnAfter(id trigger.ID) {
 	}
 }
 
-// place is the id to go on after. It need not be one of an event.
+// place returns the id to continue after. It need not be the id of an event.
 func (w *dayWalk) place() trigger.ID {
 	if w.newest {
 		return w.left.before
@@ -54,7 +54,7 @@ func (w *dayWalk) place() trigger.ID {
 	return prevID(w.left.from)
 }
 
-// order is the order of the walk, in SQL.
+// order returns the order of the walk, in SQL.
 func (w *dayWalk) order() string {
 	if w.newest {
 		return "DESC"
@@ -62,13 +62,13 @@ func (w *dayWalk) order() string {
 	return "ASC"
 }
 
-// isLate reports whether the time of a walk's page is over.
+// isLate reports whether the time for a walk's page is over.
 func (s *Store) isLate(w *dayWalk) bool {
 	return !w.until.IsZero() && s.clock.monotonic().After(w.until)
 }
 
-// nextPart takes from a walk the next range that one statement may read. Who
-// has not read all of it calls goOnAfter.
+// nextPart takes from a walk the next range that one statement may read. A
+// caller that does not read all of it must call goOnAfter.
 func (s *Store) nextPart(ctx context.Context, q querier, w *dayWalk) (part idRange, err error) {
 	if part, err = s.dialect.part(ctx, q, w); err != nil {
 		return idRange{}, err
@@ -81,8 +81,8 @@ func (s *Store) nextPart(ctx context.Context, q querier, w *dayWalk) (part idRan
 	return part, nil
 }
 
-// nextIDs lists the next ids of events of a walk, at least as many as least and
-// at most limit. There are fewer only if the walk is over, or late.
+// nextIDs lists the next ids of events of a walk, at least least and at most
+// limit. It returns fewer only if the walk is over, or late.
 func (s *Store) nextIDs(ctx context.Context, w *dayWalk, least, limit int) (ids []trigger.ID, err error) {
 	for len(ids) < least && !w.isOver() {
 		list, err := s.idsOfPart(ctx, w, limit-len(ids))
@@ -96,7 +96,7 @@ func (s *Store) nextIDs(ctx context.Context, w *dayWalk, least, limit int) (ids 
 	return ids, nil
 }
 
-// idsOfPart is nextIDs for the days of one statement: it may return fewer.
+// idsOfPart is nextIDs for the days of one statement, so it may return fewer.
 func (s *Store) idsOfPart(ctx context.Context, w *dayWalk, limit int) (ids []trigger.ID, err error) {
 	part, err := s.nextPart(ctx, s.read, w)
 	if err != nil {
@@ -110,9 +110,9 @@ func (s *Store) idsOfPart(ctx context.Context, w *dayWalk, limit int) (ids []tri
 	return ids, err
 }
 
-// among is the condition that an id is one of some, with bounds for the
-// planner, behind bucket = $1: $2 to $5 are organization, least, greatest, and
-// all, as amongArgs makes them of a group of ids.
+// among returns the condition that an id is in a list, with bounds for the
+// planner. It follows bucket = $1. $2 to $5 are organization, lowest id,
+// highest id and all ids, as returned by amongArgs.
 func (s *Store) among(column string) string {
 	return ` AND organization_id = $2 AND ` + column + ` >= $3 AND ` + column + ` <= $4 AND ` + s.in(column, "$5", listOfIDs)
 }
@@ -122,7 +122,7 @@ func (s *Store) amongArgs(orgID int64, ids []trigger.ID, more ...any) []any {
 	return append([]any{trigger.Bucket(orgID), orgID, from[:], to[:], s.dialect.ids(ids)}, more...)
 }
 
-// byIDs are ids of events of an organization, to be read by q.
+// byIDs are ids of events of an organization, to read with q.
 type byIDs struct {
 	q     querier
 	orgID int64
@@ -130,7 +130,7 @@ type byIDs struct {
 }
 
 // rowsAmong is rowsOf for a statement that selects ids by among. It runs once
-// for each group of them.
+// for each group of ids.
 func rowsAmong[T any](ctx context.Context, s *Store, of byIDs, scan func(row) (T, error), text string, more ...any) (list []T, err error) {
 	for _, group := range s.dialect.groups(of.ids) {
 		some, err := rowsOf(ctx, of.q, scan, text, s.amongArgs(of.orgID, group, more...)...)
@@ -142,7 +142,7 @@ func rowsAmong[T any](ctx context.Context, s *Store, of byIDs, scan func(row) (T
 	return list, nil
 }
 
-// bounds are the lowest and the highest of some ids.
+// bounds returns the lowest and the highest of some ids.
 func bounds(ids []trigger.ID) (low, high trigger.ID) {
 	low, high = ids[0], ids[0]
 	for _, id := range ids[1:] {
@@ -151,10 +151,10 @@ func bounds(ids []trigger.ID) (low, high trigger.ID) {
 	return low, high
 }
 
-// dayOf is the beginning of the day whose partition an id is in.
+// dayOf returns the start of the day whose partition contains an id.
 func dayOf(id trigger.ID) time.Time {
 	d := day(id.Time())
-	if low := trigger.MinID(d); low != minID(low, id) { // by its version, which is not ours
+	if low := trigger.MinID(d); low != minID(low, id) { // because of its UUID version, which is not ours
 		d = d.Add(-24 * time.Hour)
 	}
 	return d
@@ -185,13 +185,13 @@ func groupByDays(ids []trigger.ID) (groups [][]trigger.ID) {
 	return append(groups, ids[from:])
 }
 
-// daysOf counts the days from that of an id to that of another.
+// daysOf counts the days from the day of low to the day of high.
 func daysOf(low, high trigger.ID) int64 {
 	const seconds = 24 * 60 * 60
 	return (dayOf(high).Unix()-dayOf(low).Unix())/seconds + 1
 }
 
-// nextID is the lowest id above an id, and prevID the highest below.
+// nextID returns the lowest id above an id, prevID the highest id below.
 func nextID(id trigger.ID) trigger.ID {
 	for i := len(id) - 1; i >= 0; i-- {
 		if id[i]++; id[i] != 0 {

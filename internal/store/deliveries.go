@@ -12,32 +12,32 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// Lane names a webhook that has deliveries to make, or a replay to one, and
-// when the first of them is due.
+// Lane is a webhook with open deliveries, or a replay to one, and when its
+// first delivery is due.
 type Lane struct {
 	Bucket    int16
 	WebhookID int64
-	Job       int64 // the replay; 0: what was owed at acceptance
+	Job       int64 // the replay; 0: the deliveries made at acceptance
 	DueAt     time.Time
 }
 
-// laneKey packs bucket and webhook into one number that sorts as they do.
+// laneKey packs bucket and webhook into one number with the same order.
 const laneKey = 1 << 48
 
-// Lanes lists up to limit webhooks with open deliveries, those after the given
-// one, in the order of their buckets and ids. Claimed ones count from the end
-// of their lease. It is a loose scan of the index deliveries_due: one probe for
-// each webhook, however many deliveries it has. But in PostgreSQL, while any
-// transaction there holds an old snapshot, a probe reads past all deliveries
-// that have ended since.
+// Lanes lists up to limit webhooks with open deliveries, after the given one,
+// ordered by bucket and id. A claimed delivery is due at the end of its lease.
+// It is a loose scan of the index deliveries_due: one probe for each webhook,
+// however many deliveries it has. But on PostgreSQL, while any transaction
+// holds an old snapshot, a probe reads past all deliveries that have ended
+// since.
 func (s *Store) Lanes(ctx context.Context, after Lane, limit int) (lanes []Lane, err error) {
 	all, _ := s.dialect.lanes()
 	lanes, err = s.scanLanes(ctx, all, int64(after.Bucket)*laneKey+after.WebhookID, limit)
 	return wrapped("list lanes", lanes, err)
 }
 
-// DueLanes lists those of some webhooks that have open deliveries due within a
-// time: it reads nothing else of the index.
+// DueLanes lists the given webhooks that have open deliveries due between from
+// and until. It reads only that part of the index.
 func (s *Store) DueLanes(ctx context.Context, of []Lane, from, until time.Time) (lanes []Lane, err error) {
 	keys := make([]int64, len(of))
 	for i, l := range of {
@@ -48,7 +48,7 @@ func (s *Store) DueLanes(ctx context.Context, of []Lane, from, until time.Time) 
 	return wrapped("list due lanes", lanes, err)
 }
 
-// sqlDueLanes takes the keys, as a table of one column.
+// sqlDueLanes must be followed by the keys, as a table of one column.
 const sqlDueLanes = `
 	SELECT key / 281474976710656, key % 281474976710656, (SELECT d.due_at FROM deliveries d
 		WHERE d.state = 0 AND d.webhook_id > 0
@@ -58,7 +58,7 @@ const sqlDueLanes = `
 
 func (s *Store) scanLanes(ctx context.Context, text string, args ...any) ([]Lane, error) {
 	return rowsOf(ctx, s.hot, func(r row) (l Lane, err error) {
-		var due sql.NullInt64 // none, or gone since the scan passed it
+		var due sql.NullInt64 // null if nothing is due, or if it ended since the scan passed it
 		if err = r.Scan(&l.Bucket, &l.WebhookID, &due); err == nil && !due.Valid {
 			err = errSkip
 		}
@@ -67,51 +67,51 @@ func (s *Store) scanLanes(ctx context.Context, text string, args ...any) ([]Lane
 	}, text, args...)
 }
 
-// Want asks for up to Room due deliveries of one webhook, or of a replay.
+// Want requests up to Room due deliveries of one webhook, or of a replay.
 type Want struct {
 	Bucket    int16
 	WebhookID int64
-	Job       int64 // the replay; 0: what was owed at acceptance
+	Job       int64 // the replay; 0: the deliveries made at acceptance
 	Room      int
-	From      time.Time // what is due earlier is left for another time; zero: nothing is
-	Order     Order     // what is taken where there is more
+	From      time.Time // deliveries due earlier are left; zero: none are
+	Order     Order     // which ones are claimed if there are more
 }
 
-// Order is what a claim takes of the due deliveries of one webhook. The orders
-// after ByDue look at the hundred that were due first and the hundred that were
-// due last.
+// Order selects which due deliveries of a webhook a claim takes. The orders
+// after ByDue consider only the hundred that were due first and the hundred
+// that were due last.
 type Order int
 
 // The orders.
 const (
-	ByDue      Order = iota // what was due first
-	ByFailures              // what has failed least, and of that what was due first
-	ForProbe                // what has failed least, any of it
+	ByDue      Order = iota // due first
+	ByFailures              // fewest failures, then due first
+	ForProbe                // fewest failures, in random order
 )
 
-// Claim takes due deliveries for this node: they get the claim's id and are
-// nobody else's until the lease ends. Each webhook's are taken in the order
-// they are due, unless another Order is wanted; those that another node is taking are
-// passed over.
+// Claim claims due deliveries for this node: they get the claim's id, and no
+// one else can claim them until the lease ends. It takes each webhook's
+// deliveries in the order they are due, unless Want has another Order. It skips
+// deliveries that another node is claiming.
 func (s *Store) Claim(ctx context.Context, wants []Want, claim trigger.ID, now, lease time.Time) ([]trigger.Delivery, error) {
 	taken, err := s.dialect.claim(ctx, wants, claim, now, lease)
 	if err != nil {
 		s.noteFailure(err)
 		return nil, wrap("claim", err)
 	}
-	slices.SortFunc(taken, func(a, b trigger.Delivery) int { // the oldest first; EventsOf reads them by organization
+	slices.SortFunc(taken, func(a, b trigger.Delivery) int { // oldest first; EventsOf reads them by organization
 		return cmp.Or(cmp.Compare(a.OrganizationID, b.OrganizationID), bytes.Compare(a.EventID[:], b.EventID[:]))
 	})
 	return taken, nil
 }
 
-// EventsOf reads the events of deliveries, for the engine; it is quick where
-// those of an organization stand together. Events that no longer exist are
-// left out. It stops after about maxBytes: rest are the deliveries whose events
-// were not read. It also stops where a read fails after others: the error is
-// then that of the next call.
+// EventsOf reads the events of deliveries, for the engine. It is fast if the
+// deliveries of an organization are adjacent. It leaves out events that no
+// longer exist. It stops after about maxBytes: rest are the deliveries whose
+// events were not read. It also stops if a read fails after others; then the
+// next call returns the error.
 func (s *Store) EventsOf(ctx context.Context, ds []trigger.Delivery, maxBytes int) (found map[trigger.ID]*trigger.Event, rest []trigger.Delivery, err error) {
-	const step = 16 // events of one organization read at once
+	const step = 16 // events of one organization in one read
 	found = make(map[trigger.ID]*trigger.Event, len(ds))
 	for len(ds) > 0 && maxBytes > 0 {
 		n := 1
@@ -138,7 +138,8 @@ func (s *Store) EventsOf(ctx context.Context, ds []trigger.Delivery, maxBytes in
 	return found, ds, nil
 }
 
-// Release gives claimed deliveries back unsent: they are due now, for anyone.
+// Release releases claimed deliveries that were not sent. Any node can claim
+// them at once.
 func (s *Store) Release(ctx context.Context, ds []trigger.Delivery) error {
 	const step = 1000
 	now := s.Now()
@@ -158,21 +159,21 @@ func (s *Store) Release(ctx context.Context, ds []trigger.Delivery) error {
 	return nil
 }
 
-// slice is how many deliveries one transaction ends or removes at most, where
-// it may be any number.
+// slice is the most deliveries that one transaction ends or removes, if there
+// may be any number.
 const slice = 500
 
-// sqlFail ends deliveries as failed; $5 is nobody's claim, $6 the reason.
-// sqlRemove forgets them.
+// sqlFail ends deliveries as failed; $5 is the zero claim, $6 the reason.
+// sqlRemove removes them.
 const (
 	sqlFail   = `UPDATE deliveries SET state = 1, claim = $5, reason = $6`
 	sqlRemove = `DELETE FROM deliveries`
 )
 
-// FailWebhook ends open deliveries of a webhook that is gone or deleted as
-// failed, some hundreds at a time, and removes those of replays. done is false
-// when there are more. It does nothing to a webhook that receives events: one
-// that was gone a moment ago may have been resumed.
+// FailWebhook marks the open deliveries of a gone or deleted webhook as failed,
+// some hundreds at a time, and removes its deliveries of replays. done is false
+// if there are more. It does nothing if the webhook receives events, because a
+// gone webhook may have been resumed a moment ago.
 func (s *Store) FailWebhook(ctx context.Context, orgID, webhookID int64, reason string) (n int, done bool, err error) {
 	const notReceiving = `AND (SELECT w.state FROM webhooks w WHERE w.id = $3) IN ('gone', 'ended')`
 	which := sliceOf{trigger.DeliveryOpen, `AND webhook_id > 0 AND webhook_id = $3 ` + notReceiving + ` ORDER BY due_at`}
@@ -185,8 +186,9 @@ func (s *Store) FailWebhook(ctx context.Context, orgID, webhookID int64, reason 
 	return n, done, err
 }
 
-// expireBefore ends open deliveries of events below an id as failed, and tells
-// whoever wants to know; those of replays are removed.
+// expireBefore marks open deliveries of events below an id as failed, and posts
+// a notice if the organization subscribes to it. It removes deliveries of
+// replays.
 func (s *Store) expireBefore(ctx context.Context, orgID int64, before trigger.ID) (n int, done bool, err error) {
 	which := sliceOf{trigger.DeliveryOpen, `AND event_id < $3 ORDER BY event_id`}
 	n, done, err = s.changeSlice(ctx, orgID, sqlFail, which, s.postExpired, before[:], nobody(), trigger.ReasonExpired)
@@ -204,18 +206,18 @@ func (s *Store) deleteFailed(ctx context.Context, orgID int64, before trigger.ID
 	return s.changeSlice(ctx, orgID, sqlRemove, which, nil, before[:])
 }
 
-// sliceOf picks the first hundreds of an organization's deliveries of a state,
-// by a condition on $3 and an order.
+// sliceOf selects the first hundreds of an organization's deliveries of a
+// state, by a condition on $3 and an order.
 type sliceOf struct {
 	state     trigger.DeliveryState
 	condition string
 }
 
-// changeSlice changes a slice of an organization's deliveries in a transaction
-// of its own, and then hands what it has changed to a function that belongs to
-// it, if there is one. It passes over rows that others are changing, so it is
-// done only when nothing was left to change. params are those from $3 on,
-// without $4, the length of the slice.
+// changeSlice changes a slice of an organization's deliveries in a transaction,
+// and then calls then in it, if not nil, with the changed deliveries. It skips
+// rows that others are changing, so done is true only if nothing was left to
+// change. params are the parameters from $3 on, without $4, the length of the
+// slice.
 func (s *Store) changeSlice(ctx context.Context, orgID int64, change string, which sliceOf,
 	then func(ctx context.Context, q querier, orgID int64, changed []trigger.Lost) error, params ...any,
 ) (n int, done bool, err error) {
@@ -244,14 +246,14 @@ func (s *Store) changeSlice(ctx context.Context, orgID int64, change string, whi
 	return n, n == 0, nil
 }
 
-// Backlog is the work that waits for webhooks.
+// Backlog describes the open deliveries to webhooks.
 type Backlog struct {
 	Open   int           // open deliveries, counted up to 100,000
-	Oldest time.Duration // for how long the first of them has been due, those aside that wait on purpose: 0 if none is for a second
+	Oldest time.Duration // how long the first has been due, without paused webhooks and open breakers; 0 if under a second
 }
 
-// Backlog measures the work that waits for webhooks. It reads the index, not
-// the rows, and is meant to be asked every few seconds.
+// Backlog measures the open deliveries to webhooks. It reads the index, not the
+// rows, so it can be called every few seconds.
 func (s *Store) Backlog(ctx context.Context) (Backlog, error) {
 	open, err := rowOf(ctx, s.hot, scanInt, `SELECT count(*) FROM (SELECT 1 FROM deliveries
 		WHERE state = 0 AND webhook_id > 0 LIMIT 100000) AS open`)

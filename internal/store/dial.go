@@ -10,14 +10,14 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// maxSilence is for how long an answer of PostgreSQL is waited for. Its own
-// timeouts end every statement long before, but for a commit's wait for its
-// standby. A longer silence is that of a connection which something between
-// keeps open though nobody is there: what became of the work is unknown, and
-// the connection is of no use.
+// maxSilence bounds the wait for an answer of PostgreSQL. The server's own
+// timeouts end every statement long before, except a commit's wait for its
+// standby. A longer silence means that something between keeps the connection
+// open though the server is gone. Then the outcome of the work is unknown, and
+// the connection must be closed.
 const maxSilence = 30 * time.Second
 
-// patientDial connects as dialer does, and ends silences.
+// patientDial connects as dialer does, and ends a Read after the silence.
 func patientDial(silence *atomic.Int64) pgconn.DialFunc {
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
 		conn, err := dialer().DialContext(ctx, network, address)
@@ -31,18 +31,18 @@ func patientDial(silence *atomic.Int64) pgconn.DialFunc {
 	}
 }
 
-// patientConn lets each Read wait for some time only, by a timer: no clock that
-// may be off has a say. Nobody reads from an idle connection.
+// patientConn bounds the wait of each Read by a timer, which does not depend on
+// a wall clock. Idle connections have no Read.
 type patientConn struct {
 	net.Conn
 	silence *atomic.Int64
 	timer   *time.Timer
 
 	mu       sync.Mutex
-	deadline time.Time // as the owner has set it
+	deadline time.Time // as set by the owner
 }
 
-// end lets a Read that waits return. One that comes later does not notice.
+// end ends a Read that waits. It does not affect later ones.
 func (c *patientConn) end() { _ = c.Conn.SetReadDeadline(time.Unix(1, 0)) }
 
 // Read implements net.Conn.
@@ -58,7 +58,7 @@ func (c *patientConn) Read(b []byte) (int, error) {
 	return c.Conn.Read(b)
 }
 
-// SetReadDeadline implements net.Conn. It ends a Read that waits.
+// SetReadDeadline implements net.Conn. It also applies to a Read that waits.
 func (c *patientConn) SetReadDeadline(t time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()

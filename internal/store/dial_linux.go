@@ -8,10 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// dialer connects to PostgreSQL so that a peer that vanished without a word is
-// noticed within about ten seconds, by the kernel: statements that write are
-// never cancelled by us, since a cancelled wait for a standby looks like a
-// success.
+// dialer connects to PostgreSQL so that the kernel notices within about ten
+// seconds if the peer vanishes. We never cancel statements that write, because
+// a cancelled wait for a standby looks like a success.
 func dialer() *net.Dialer {
 	return &net.Dialer{
 		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Interval: 2 * time.Second, Count: 3},

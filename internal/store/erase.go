@@ -7,12 +7,12 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// eraseAfter is for how long a deleted organization is left alone: what was
-// accepted for it a moment before is committed by then.
+// eraseAfter is the time for which the data of a deleted organization stays.
+// Events accepted just before the deletion are committed by then.
 const eraseAfter = time.Minute
 
-// Erase removes all that deleted organizations have left, some hundreds of
-// rows at a time, and then themselves.
+// Erase removes the data of deleted organizations, some hundreds of rows at a
+// time, and then the organizations.
 func (s *Store) Erase(ctx context.Context) error {
 	ids, err := rowsOf(ctx, s.hot, scanInt, `SELECT id FROM organizations WHERE deleted_at > 0 AND deleted_at < $1 ORDER BY id`,
 		micros(s.Now().Add(-eraseAfter)))
@@ -34,7 +34,7 @@ func (s *Store) erase(ctx context.Context, orgID int64) error {
 	if err := s.eraseAttempts(ctx, orgID); err != nil {
 		return err
 	}
-	for _, text := range []string{ // what is left of events that have gone before
+	for _, text := range []string{ // the remains of events removed before
 		`DELETE FROM deliveries WHERE bucket = $1 AND organization_id = $2 AND event_id IN (SELECT event_id FROM deliveries
 			WHERE bucket = $1 AND organization_id = $2 LIMIT $3)`,
 		`DELETE FROM dedup WHERE bucket = $1 AND organization_id = $2 AND dedup_id IN (SELECT dedup_id FROM dedup
@@ -72,8 +72,8 @@ func (s *Store) erase(ctx context.Context, orgID int64) error {
 	})
 }
 
-// eraseSlices runs a statement that deletes or changes some rows until there are
-// none.
+// eraseSlices repeats a statement that deletes or changes some rows until it
+// finds none.
 func (s *Store) eraseSlices(ctx context.Context, text string, args ...any) error {
 	for more := true; more; {
 		if err := ctx.Err(); err != nil {
@@ -89,7 +89,7 @@ func (s *Store) eraseSlices(ctx context.Context, text string, args ...any) error
 	return nil
 }
 
-// eraseAttempts removes what is left of events that have gone before.
+// eraseAttempts removes the remaining attempts of events removed before.
 func (s *Store) eraseAttempts(ctx context.Context, orgID int64) error {
 	for w := (dayWalk{orgID: orgID, table: "attempts", left: allIDs()}); !w.isOver(); {
 		part, err := s.nextPart(ctx, s.read, &w)
@@ -106,9 +106,9 @@ func (s *Store) eraseAttempts(ctx context.Context, orgID int64) error {
 	return nil
 }
 
-// eraseEvents removes events with all that belongs to them, each in one
-// transaction, so that nothing looks lost meanwhile. It walks until it finds
-// none.
+// eraseEvents removes events, each with all its rows in one transaction, so
+// that no event looks lost meanwhile. It repeats the walk until it finds no
+// events.
 func (s *Store) eraseEvents(ctx context.Context, orgID int64) error {
 	for found := true; found; {
 		found = false

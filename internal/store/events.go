@@ -8,18 +8,18 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// EventStatus is an event's id and what became of it.
+// EventStatus is the id and status of an event.
 type EventStatus struct {
 	ID     trigger.ID
 	Status trigger.Status
 }
 
-// walk is how many events are looked at in one step in search of delivered
-// ones, which leave no rows to be listed by.
+// walk is how many events one step reads in search of delivered ones, which
+// have no rows in deliveries.
 const walk = 2000
 
-// ListEvents lists events of an organization, newest first: all, or those of a
-// status if it is not "". Their status is that of the moment of the listing.
+// ListEvents lists events of an organization, newest first: all, or the events
+// of a status if it is not "". Each status is read at the time of the listing.
 func (s *Store) ListEvents(ctx context.Context, orgID int64, status trigger.Status, limit int) (page []EventStatus, err error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
@@ -54,8 +54,9 @@ func (s *Store) listOwed(ctx context.Context, orgID int64, status trigger.Status
 	}, text, trigger.Bucket(orgID), orgID, limit)
 }
 
-// listDelivered walks the events and leaves out those that are still owed.
-// The steps are bounded; so is their sum, by the caller's deadline.
+// listDelivered walks the events and leaves out events with open or failed
+// deliveries. Each step is bounded, and the caller's deadline bounds all of
+// them.
 func (s *Store) listDelivered(ctx context.Context, orgID int64, limit int) (page []EventStatus, err error) {
 	all := dayWalk{orgID: orgID, table: "events", left: allIDs(), newest: true}
 	for !all.isOver() {
@@ -75,10 +76,10 @@ func (s *Store) listDelivered(ctx context.Context, orgID int64, limit int) (page
 	return page, nil
 }
 
-// allIDs are those of all events.
+// allIDs returns the range of all events.
 func allIDs() idRange { return idRange{before: lastID()} }
 
-// lastID is above every event's id.
+// lastID returns an id above every event's id.
 func lastID() trigger.ID {
 	all := ^uint64(0)
 	var id trigger.ID
@@ -107,8 +108,9 @@ func (s *Store) listAll(ctx context.Context, w *dayWalk, limit int) (page []Even
 	return page, nil
 }
 
-// statuses are those of the events between two ids that are not delivered, all
-// of one moment: what goes from open to failed is one of both.
+// statuses returns the status of each event between two ids that is not
+// delivered. It reads them in one snapshot, so a delivery that goes from open
+// to failed is in exactly one of both states.
 func (s *Store) statuses(ctx context.Context, orgID int64, from, to trigger.ID) (map[trigger.ID]trigger.Status, error) {
 	type left struct {
 		eventID trigger.ID
@@ -131,8 +133,8 @@ func (s *Store) statuses(ctx context.Context, orgID int64, from, to trigger.ID) 
 	return found, nil
 }
 
-// Events reads events of an organization by their ids, in any order. Those
-// that it does not have, or no longer, are left out.
+// Events reads events of an organization by their ids, in any order. It leaves
+// out ids that do not exist.
 func (s *Store) Events(ctx context.Context, orgID int64, ids []trigger.ID) (map[trigger.ID]*trigger.Event, error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
@@ -160,8 +162,8 @@ func (s *Store) readEvents(ctx context.Context, q querier, orgID int64, ids []tr
 	return found, nil
 }
 
-// Event reads one event with its status. NotFound if the organization has none
-// such, or no longer.
+// Event reads one event with its status. It returns NotFound if the
+// organization does not have the event.
 func (s *Store) Event(ctx context.Context, orgID int64, id trigger.ID) (*trigger.Event, trigger.Status, error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
@@ -183,9 +185,9 @@ func (s *Store) Event(ctx context.Context, orgID int64, id trigger.ID) (*trigger
 	return found[id], status, nil
 }
 
-// DeleteEvent forgets an event with its deliveries and attempts; its dedup id
-// stays taken. What has been claimed may still be sent. NotFound if the
-// organization has no such event.
+// DeleteEvent removes an event with its deliveries and attempts, but keeps its
+// dedup id. Claimed deliveries may still be sent. It returns NotFound if the
+// organization does not have the event.
 func (s *Store) DeleteEvent(ctx context.Context, orgID int64, id trigger.ID) error {
 	return wrap("delete event", s.dialect.write(ctx, func(q querier) error {
 		for _, text := range []string{
@@ -205,8 +207,8 @@ func (s *Store) DeleteEvent(ctx context.Context, orgID int64, id trigger.ID) err
 	}))
 }
 
-// SamePayload reports whether the first event with a dedup id had a payload of
-// this hash.
+// SamePayload reports whether the first event with a dedup id had a payload
+// with this hash.
 func (s *Store) SamePayload(ctx context.Context, orgID int64, dedupID string, hash [16]byte) (bool, error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()

@@ -19,8 +19,8 @@ func scanEventType(r row) (t trigger.EventType, err error) {
 	return t, err
 }
 
-// EventType reads what an organization says of a type. NotFound if it says
-// nothing.
+// EventType reads an event type of an organization. It returns NotFound if the
+// organization has not defined it.
 func (s *Store) EventType(ctx context.Context, orgID int64, name string) (trigger.EventType, error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
@@ -29,8 +29,8 @@ func (s *Store) EventType(ctx context.Context, orgID int64, name string) (trigge
 	return wrapped("find event type", t, err)
 }
 
-// ListEventTypes lists up to limit types of an organization by their names,
-// those after one.
+// ListEventTypes lists up to limit event types of an organization after a name,
+// ordered by name.
 func (s *Store) ListEventTypes(ctx context.Context, orgID int64, after string, limit int) (page []trigger.EventType, err error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
@@ -39,8 +39,8 @@ func (s *Store) ListEventTypes(ctx context.Context, orgID int64, after string, l
 	return wrapped("list event types", page, err)
 }
 
-// JudgedTypes gives an organization's types that have a schema which is not
-// off, and the version that they belong to.
+// JudgedTypes returns an organization's event types with a schema and a mode
+// other than off, and their version.
 func (s *Store) JudgedTypes(ctx context.Context, orgID int64) (list []trigger.EventType, version int64, err error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
@@ -56,8 +56,8 @@ func (s *Store) JudgedTypes(ctx context.Context, orgID int64) (list []trigger.Ev
 	return list, version, nil
 }
 
-// SetEventType says something new of a type, whatever was said before. added
-// is true where nothing was. Conflict if there are 500 already.
+// SetEventType defines or replaces an event type. added reports whether it is
+// new. It returns Conflict if the organization already has 500.
 func (s *Store) SetEventType(ctx context.Context, orgID int64, t trigger.EventType) (set trigger.EventType, added bool, err error) {
 	if err := t.Check(); err != nil {
 		return set, false, err
@@ -80,7 +80,7 @@ func (s *Store) SetEventType(ctx context.Context, orgID int64, t trigger.EventTy
 			ON CONFLICT (organization_id, name) DO UPDATE SET mode = excluded.mode, schema = excluded.schema,
 				description = excluded.description, updated_at = excluded.updated_at
 			RETURNING `+typeColumns, orgID, t.Name, string(t.Mode), string(t.Schema), t.Description, now))
-		if err == nil && t.Schema != nil && t.Mode != trigger.ValidationOff { // an older program would not look at it
+		if err == nil && t.Schema != nil && t.Mode != trigger.ValidationOff { // an older program would ignore it
 			err = refuseOlder(ctx, q, 4)
 		}
 		return err
@@ -91,7 +91,8 @@ func (s *Store) SetEventType(ctx context.Context, orgID int64, t trigger.EventTy
 	return set, added, nil
 }
 
-// DeleteEventType forgets what was said of a type. NotFound if nothing was.
+// DeleteEventType removes an event type. It returns NotFound if the
+// organization has not defined it.
 func (s *Store) DeleteEventType(ctx context.Context, orgID int64, name string) error {
 	return wrap("delete event type", s.dialect.write(ctx, func(q querier) error {
 		if err := bumpTypes(ctx, q, orgID); err != nil {
@@ -105,8 +106,8 @@ func (s *Store) DeleteEventType(ctx context.Context, orgID int64, name string) e
 	}))
 }
 
-// bumpTypes begins every change of an organization's event types, and
-// serializes them. NotFound if there is no such organization.
+// bumpTypes starts every change of an organization's event types, and
+// serializes them. It returns NotFound if the organization does not exist.
 func bumpTypes(ctx context.Context, q querier, orgID int64) error {
 	return q.QueryRowContext(ctx, `UPDATE organizations SET types_version = types_version + 1
 		WHERE id = $1 AND deleted_at = 0 RETURNING id`, orgID).Scan(&orgID)

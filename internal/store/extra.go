@@ -7,8 +7,8 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// eventExtra is what few events have, as it is stored: in one column, so that
-// all the others carry nothing for it.
+// eventExtra is the stored form of rare members of an event. It is one column,
+// so that other events store nothing for them.
 type eventExtra struct {
 	DeliverAt   int64           `json:"deliver_at_us,omitempty"`
 	Traceparent string          `json:"traceparent,omitempty"`
@@ -16,7 +16,7 @@ type eventExtra struct {
 	Base64      bool            `json:"base64,omitempty"`
 }
 
-// extraOf gives what is stored; "" for an event that has nothing of it.
+// extraOf returns the stored form; "" if an event has no such members.
 func extraOf(e *trigger.Event) string {
 	if e.DeliverAt.IsZero() && e.Traceparent == "" && e.Cloud == nil {
 		return ""
@@ -28,7 +28,7 @@ func extraOf(e *trigger.Event) string {
 	var b bytes.Buffer
 	out := json.NewEncoder(&b)
 	out.SetEscapeHTML(false)
-	_ = out.Encode(x) // fails for no JSON, which attributes are
+	_ = out.Encode(x) // fails only for invalid JSON, which attributes never are
 	return string(bytes.TrimSpace(b.Bytes()))
 }
 

@@ -6,23 +6,23 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// Result is what an attempt made of a delivery.
+// Result is the outcome of an attempt at a delivery.
 type Result struct {
 	Attempt trigger.Attempt
 	Next    trigger.Delivery // by Delivery.After
-	Notice  *trigger.Notice  // of a delivery that failed for good, for whoever wants it
+	Notice  *trigger.Notice  // of a delivery that failed for good, for organizations that subscribe to it
 	Again   bool             // it may have been recorded before
 }
 
-// Finish records results in one synced transaction: deliveries that ended are
-// removed, the others get their next due time or fail, and the attempts are
-// appended; so is how their webhooks fare. A result whose claim was lost
-// changes nothing, except that a success ends the delivery if it is still
-// open. To finish twice is as to finish once, if the second time is marked as
-// Again; else the failures of a webhook are counted twice. What belongs to replays
-// goes in a transaction of its own; so does what makes a notice, or is marked.
+// Finish records results in one synced transaction. It removes deliveries that
+// ended, reschedules or fails the others, appends the attempts, and updates the
+// health of their webhooks. A result whose claim was lost changes nothing,
+// except that a success ends the delivery if it is still open. Finishing twice
+// has the effect of once if the second result is marked as Again; else the
+// webhook's failures are counted twice. Results of replays, results with a
+// notice and results marked as Again go into transactions of their own.
 //
-// An error is of all the results; [Settle] knows what to do with it.
+// On error nothing is known about any of the results; see [Settle].
 func (s *Store) Finish(ctx context.Context, results []Result) error {
 	if isPlain(results) {
 		return s.dialect.finish(ctx, results, false)
@@ -30,7 +30,7 @@ func (s *Store) Finish(ctx context.Context, results []Result) error {
 	return s.finishApart(ctx, results)
 }
 
-// finishApart is Finish where not all belongs together.
+// finishApart is Finish for results that need several transactions.
 func (s *Store) finishApart(ctx context.Context, results []Result) error {
 	wanting, err := s.wanting(ctx, results)
 	if err != nil {
@@ -52,10 +52,10 @@ func (s *Store) finishApart(ctx context.Context, results []Result) error {
 	return s.Finish(ctx, later)
 }
 
-// parted divides results into those that go together: what was owed at
-// acceptance, what belongs to replays, and what goes one by one; later are those
-// of a delivery that one of the others is of, since one statement changes a row
-// at most once. Notices that no organization wants are dropped.
+// parted divides results by transaction: first are original deliveries,
+// replayed are deliveries of replays, rare are recorded one by one. later are
+// further results of the same delivery, because one statement changes a row at
+// most once. It drops notices that the organization does not subscribe to.
 func parted(results []Result, wanting map[int64]bool) (first, replayed, rare, later []Result) {
 	seen := make(map[trigger.DeliveryKey]bool, len(results))
 	for _, r := range results {
@@ -77,8 +77,8 @@ func parted(results []Result, wanting map[int64]bool) (first, replayed, rare, la
 	return first, replayed, rare, later
 }
 
-// isPlain reports results that go into one transaction as they are, as nearly
-// always: of what was owed at acceptance, each of another delivery, without a
+// isPlain reports whether the results go into one transaction, as nearly
+// always: they are of original deliveries, each of another delivery, without a
 // notice, and for the first time.
 func isPlain(results []Result) bool {
 	seen := make(map[trigger.DeliveryKey]bool, len(results))
@@ -92,7 +92,7 @@ func isPlain(results []Result) bool {
 	return true
 }
 
-// wanting are the organizations that want to hear of the notices.
+// wanting returns the organizations that subscribe to the notices.
 func (s *Store) wanting(ctx context.Context, results []Result) (wanting map[int64]bool, err error) {
 	var orgs []int64
 	for _, r := range results {
@@ -111,14 +111,14 @@ func (s *Store) wanting(ctx context.Context, results []Result) (wanting map[int6
 	if err != nil {
 		return nil, err
 	}
-	for org := range wanting { // where nobody can tell, a notice could not be added either
+	for org := range wanting { // if its subscribers cannot be read, a notice could not be added either
 		wanting[org] = subs[org] != nil && subs[org].Wants(trigger.DeliveryExhausted)
 	}
 	return wanting, nil
 }
 
-// finishRare records results one by one, in one transaction. Failures that were
-// recorded before are not counted.
+// finishRare records results one by one, in one transaction. It does not count
+// failures that were recorded before.
 func (s *Store) finishRare(ctx context.Context, results []Result) error {
 	return s.dialect.writeQuietly(ctx, func(q querier) error {
 		var counted []Result
@@ -139,7 +139,7 @@ func (s *Store) finishRare(ctx context.Context, results []Result) error {
 	})
 }
 
-// markHealth notes how the webhooks of results fare.
+// markHealth updates the health of the webhooks of results.
 func markHealth(ctx context.Context, q querier, results []Result) error {
 	for _, m := range healthMarks(results) {
 		if m.fine {

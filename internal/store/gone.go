@@ -7,21 +7,22 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// The states of webhooks in statements: those that receive events, and those
-// whose receiver answered 410. SQLite uses their indexes only for these words.
+// Conditions for the states of webhooks: those that receive events, and those
+// whose receiver answered 410. SQLite uses their indexes only for exactly these
+// texts.
 const (
 	sqlReceiving = `w.state IN ('active', 'paused')`
 	sqlEnded     = `w.state = 'ended'`
 )
 
-// sqlDeleteGone makes gone webhooks into tombstones at $1, as their owner's
-// DELETE does; $2 is no bytes, and the ids of a part of them follow. It leaves no
-// version: what a webhook was at an event's version is still that its receiver
-// had answered 410.
+// sqlDeleteGone turns gone webhooks into tombstones at $1, as their owner's
+// DELETE does. $2 must be an empty byte string; a query of their ids follows.
+// It adds no version, so at an event's version the webhook is still one whose
+// receiver answered 410.
 const sqlDeleteGone = sqlTombstone + ` WHERE state = 'ended' AND id IN `
 
-// checkRoom fails with the given kind if the organization has as many webhooks
-// that receive events as it may have.
+// checkRoom returns an error of the given kind if the organization has as many
+// webhooks that receive events as allowed.
 func checkRoom(ctx context.Context, q querier, orgID int64, kind trigger.Kind) error {
 	var count int
 	if err := q.QueryRowContext(ctx, `SELECT count(*) FROM webhooks w WHERE w.organization_id = $1 AND `+sqlReceiving,
@@ -32,17 +33,19 @@ func checkRoom(ctx context.Context, q querier, orgID int64, kind trigger.Kind) e
 		return nil
 	}
 	full := trigger.Errorf(kind, "an organization can have at most %d webhooks", trigger.MaxWebhooks)
-	full.Code = "conflict" // for programs; the original contract has one answer to all that is Invalid
+	full.Code = "conflict" // for programs; the original contract has one answer for all Invalid errors
 	return full
 }
 
-// goneError is the Conflict of what a gone webhook must be resumed for.
+// goneError returns the Conflict of an action on a gone webhook that must first
+// be resumed.
 func goneError(webhookID int64) error {
 	return trigger.Errorf(trigger.Conflict, "webhook %d is gone, because %s: resume it first", webhookID, trigger.GoneByReceiver)
 }
 
-// checkChange checks that a webhook may go from one state to another. Conflict
-// if a gone webhook is to be paused, or resumed where there is no room for it.
+// checkChange checks a change of a webhook's state. It returns Conflict if a
+// gone webhook would be paused, or resumed though the organization has as many
+// as allowed.
 func checkChange(ctx context.Context, q querier, w *trigger.Webhook, before trigger.WebhookState) error {
 	switch {
 	case before != trigger.Gone:
@@ -55,9 +58,9 @@ func checkChange(ctx context.Context, q querier, w *trigger.Webhook, before trig
 	return nil
 }
 
-// limitGone deletes the webhooks of an organization that have been gone for the
-// longest, if more than MaxGone are gone. The caller holds the organization's
-// row.
+// limitGone deletes the webhooks of an organization that have been gone
+// longest, if more than MaxGone are gone. The caller must hold the
+// organization's row.
 func (s *Store) limitGone(ctx context.Context, q querier, orgID int64) error {
 	deleted, err := affected(q.ExecContext(ctx, sqlDeleteGone+`(SELECT w.id FROM webhooks w WHERE w.organization_id = $3 AND `+sqlEnded+`
 		ORDER BY w.gone_at DESC, w.id DESC LIMIT $4 OFFSET $5)`, micros(s.Now()), []byte{}, orgID, slice, trigger.MaxGone))
@@ -67,10 +70,10 @@ func (s *Store) limitGone(ctx context.Context, q querier, orgID int64) error {
 	return s.limitTombstones(ctx, q, orgID)
 }
 
-// DropGone deletes webhooks that have been gone since before the given time,
-// some hundreds in one transaction. It also removes what no webhook needs any
-// more: secrets that have ended, and what older programs, which may run beside
-// this one, have left of deleted webhooks and of former URLs.
+// DropGone deletes webhooks that were gone before the given time, some hundreds
+// in one transaction. It also removes data that no webhook needs: secrets that
+// have ended, and remains of deleted webhooks and former URLs from older
+// programs, which may still run.
 func (s *Store) DropGone(ctx context.Context, before time.Time) error {
 	if err := s.clearLeftovers(ctx); err != nil {
 		return wrap("clear webhooks", err)

@@ -12,16 +12,16 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// healthMark is what a group of results says about one webhook.
+// healthMark summarizes a group of results for one webhook.
 type healthMark struct {
 	organizationID, webhookID int64
 	fine                      bool      // there was a success
-	fineAt                    time.Time // the latest
-	since, last               int64     // of the failures after it, in microseconds
+	fineAt                    time.Time // the start of the latest success
+	since, last               int64     // of the failures after fineAt, in microseconds
 	failures                  int
 }
 
-// healthMarks sums up results by webhook, in the order of their ids.
+// healthMarks summarizes results by webhook, ordered by id.
 func healthMarks(results []Result) []healthMark {
 	byID := make(map[int64]*healthMark)
 	for _, r := range results {
@@ -60,9 +60,9 @@ func healthMarks(results []Result) []healthMark {
 	return marks
 }
 
-// What successes and what failures make of a webhook's health. A success
-// forgets the failures, unless it was told of them: then of the success, too.
-// It closes the breaker, unless its attempt began before it could.
+// Updates of a webhook's health after successes and failures. A success removes
+// the failures, unless a notice told of them: then the success needs a notice,
+// too. It closes the breaker, unless its attempt began before it could.
 const (
 	sqlHealthFine = `DELETE FROM webhook_health WHERE stage = 0 AND webhook_id = $1 AND lift_at <= $2`
 	sqlHealthBack = `UPDATE webhook_health SET stage = CASE WHEN stage > 0 THEN 3 ELSE 0 END, failures = 0,
@@ -76,18 +76,19 @@ const (
 			last_at = excluded.last_at, failures = webhook_health.failures + excluded.failures`
 )
 
-// Stop is a receiver's wish to get no more.
+// Stop is a receiver's request to get no more events.
 type Stop struct {
 	OrganizationID, WebhookID int64
 
-	AsOf  int64                // [trigger.Webhook.AsOf] of the webhook that has asked; 0: as it is now
-	State trigger.WebhookState // that it wants to be in: trigger.Gone or trigger.Paused
+	AsOf  int64                // [trigger.Webhook.AsOf] of the webhook that was sent to; 0: not checked
+	State trigger.WebhookState // the requested state: trigger.Gone or trigger.Paused
 }
 
-// StopWebhook follows a receiver's wish: it makes a webhook gone, or paused,
-// and posts the notice of it. stopped says that the webhook has stopped so, now
-// or before. A webhook that its owner has changed since the receiver was asked
-// does not stop: the answer came from another URL, or the owner has resumed it.
+// StopWebhook applies a receiver's request: it makes a webhook gone, or paused,
+// and posts a notice of it. stopped reports whether the webhook has stopped in
+// that way, now or before. It does not stop a webhook that its owner has
+// changed since the attempt, because the answer came from another URL, or the
+// owner has resumed it.
 func (s *Store) StopWebhook(ctx context.Context, stop Stop) (stopped bool, err error) {
 	now := s.Now()
 	n := trigger.Notice{
@@ -120,8 +121,8 @@ func (s *Store) StopWebhook(ctx context.Context, stop Stop) (stopped bool, err e
 
 var errUnchanged = errors.New("the webhook is in that state already")
 
-// Failing lists up to a thousand webhooks that do nothing but fail and have
-// come to a stage at which something is to be done.
+// Failing lists up to a thousand webhooks that only fail and have reached a
+// stage that needs an action.
 func (s *Store) Failing(ctx context.Context, e trigger.Endurance) (list []trigger.Health, err error) {
 	const enough = 1000
 	list, err = rowsOf(ctx, s.hot, func(r row) (h trigger.Health, err error) {
@@ -138,10 +139,10 @@ func (s *Store) Failing(ctx context.Context, e trigger.Endurance) (list []trigge
 	return wrapped("list failing webhooks", list[:min(len(list), enough)], err)
 }
 
-// Advance does what a failing webhook has come to, by [trigger.Health.Due]:
-// it notes the stage, pauses the webhook at HealthPaused, and posts the
-// notice, all in one transaction. It does nothing where another node has done
-// it, or the webhook has recovered since.
+// Advance applies the next stage of a failing webhook, by [trigger.Health.Due]:
+// it records the stage, pauses the webhook at HealthPaused, and posts the
+// notice, all in one transaction. It does nothing if another node has done it,
+// or the webhook has recovered since.
 func (s *Store) Advance(ctx context.Context, h trigger.Health, stage trigger.HealthStage, n trigger.Notice) error {
 	return wrap("record a failing webhook", s.dialect.writeQuietly(ctx, func(q querier) error {
 		version, err := bumpVersion(ctx, q, h.OrganizationID)
@@ -149,7 +150,7 @@ func (s *Store) Advance(ctx context.Context, h trigger.Health, stage trigger.Hea
 			return err
 		}
 		next := stage
-		if stage == trigger.HealthRecovered { // and may have failed again since
+		if stage == trigger.HealthRecovered { // it may have failed again since
 			next = trigger.HealthNoted
 		}
 		moved, err := affected(q.ExecContext(ctx, `UPDATE webhook_health SET stage = $3 WHERE webhook_id = $1 AND stage = $2`,
@@ -167,7 +168,7 @@ func (s *Store) Advance(ctx context.Context, h trigger.Health, stage trigger.Hea
 			}
 		}
 		if stage == trigger.HealthPaused {
-			if w.State != trigger.Active { // by its owner, or gone: there is nothing to say
+			if w.State != trigger.Active { // paused by its owner, or gone: no notice is needed
 				return nil
 			}
 			w.State, w.PausedBy = trigger.Paused, trigger.PausedByFailures
@@ -179,10 +180,10 @@ func (s *Store) Advance(ctx context.Context, h trigger.Health, stage trigger.Hea
 	}))
 }
 
-// settleHealth follows a change of a webhook. One that is gone or deleted has
-// no health, and has none when it is resumed; one that was paused, or has
-// another URL, begins anew, and if it was known to be failing, its next success
-// is told.
+// settleHealth updates the health after a change of a webhook. It removes the
+// health of a webhook that is gone or deleted, or is resumed after gone. It
+// resets the health of a webhook that was paused, or has another URL; if a
+// notice told of its failures, its next success gets one.
 func settleHealth(ctx context.Context, q querier, w, before *trigger.Webhook, now int64) (err error) {
 	switch {
 	case !w.State.Receives() || before.State == trigger.Gone:
@@ -203,18 +204,18 @@ func settleHealth(ctx context.Context, q querier, w, before *trigger.Webhook, no
 type BreakerChange struct {
 	OrganizationID, WebhookID int64
 
-	AsOf   int64     // [trigger.Webhook.AsOf] of the webhook that was tried; 0: as it is now
-	Seen   time.Time // what it was open until; zero: it was closed
-	Until  time.Time // what it is to be open until; zero: it is closed
-	LiftAt time.Time // a success closes it if its attempt began no earlier; zero: as before
-	Asked  bool      // the receiver has asked for it, whatever was seen: LiftAt is then Until
+	AsOf   int64     // [trigger.Webhook.AsOf] of the webhook that was tried; 0: not checked
+	Seen   time.Time // the observed end of the open breaker; zero: it was closed
+	Until  time.Time // the new end of the open breaker; zero: close it
+	LiftAt time.Time // a success closes it if its attempt began no earlier; zero: unchanged
+	Asked  bool      // the receiver requested it, so Seen does not matter; LiftAt is then Until
 }
 
-// SetBreaker changes the breaker of a webhook: while it is open nobody tries
-// the webhook. If the breaker is not as it was seen, nothing changes; but what
-// the receiver has asked for takes the place of a pause of our own and of a
-// probe's lease, and of what it has asked for before, if that is shorter. Nothing
-// changes, either, where the owner has changed the webhook since it was tried.
+// SetBreaker changes the breaker of a webhook; while it is open no node tries
+// the webhook. If the breaker is not as in Seen, it changes nothing. But a
+// receiver's request replaces a pause of our own, a probe's lease, and an
+// earlier, shorter request. It also changes nothing if the owner has changed
+// the webhook since it was tried.
 func (s *Store) SetBreaker(ctx context.Context, c BreakerChange) error {
 	return wrap("change a breaker", s.dialect.writeQuietly(ctx, func(q querier) error {
 		if current, err := s.isAsTried(ctx, q, c); err != nil || !current {
@@ -225,7 +226,7 @@ func (s *Store) SetBreaker(ctx context.Context, c BreakerChange) error {
 }
 
 // isAsTried reports whether the owner has not changed a webhook since it was
-// tried. The lock keeps changes out until the transaction ends.
+// tried. Its lock prevents changes until the transaction ends.
 func (s *Store) isAsTried(ctx context.Context, q querier, c BreakerChange) (bool, error) {
 	if c.AsOf == 0 {
 		return true, nil
@@ -243,7 +244,7 @@ func (s *Store) isAsTried(ctx context.Context, q querier, c BreakerChange) (bool
 
 func (s *Store) setBreaker(ctx context.Context, q querier, c BreakerChange) (err error) {
 	now, seen, failed := micros(s.Now()), int64(0), 0
-	if micros(c.Until) > now { // else it is a probe that was not made
+	if micros(c.Until) > now { // else a probe was not made
 		failed = 1
 	}
 	if !c.Seen.IsZero() {
@@ -272,11 +273,11 @@ func (s *Store) setBreaker(ctx context.Context, q querier, c BreakerChange) (err
 // Hold is an open breaker.
 type Hold struct {
 	WebhookID int64
-	Until     time.Time // from then on somebody may make the probe
-	Holds     int       // how often in a row it has opened
+	Until     time.Time // when a node may make the probe
+	Holds     int       // how often it has opened in a row
 }
 
-// Holds lists all open breakers, the ones that may be probed included.
+// Holds lists all open breakers, also those that may be probed.
 func (s *Store) Holds(ctx context.Context) ([]Hold, error) {
 	list, err := rowsOf(ctx, s.hot, func(r row) (h Hold, err error) {
 		var until int64
@@ -294,9 +295,8 @@ func asInt(b bool) int {
 	return 0
 }
 
-// Probe asks for the one attempt that is made when a breaker has been open
-// until held: ok for one node only, which the others wait for until the given
-// time.
+// Probe acquires the single attempt after a breaker was open until held. ok is
+// true for only one node; the others wait until the given time.
 func (s *Store) Probe(ctx context.Context, webhookID int64, held, until time.Time) (ok bool, err error) {
 	err = s.dialect.writeQuietly(ctx, func(q querier) error {
 		ok, err = affected(q.ExecContext(ctx, `UPDATE webhook_health SET held_until = $3

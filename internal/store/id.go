@@ -10,7 +10,7 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// dbID scans an id from either database: PostgreSQL gives text, SQLite bytes.
+// dbID scans an id from either database: PostgreSQL returns text, SQLite bytes.
 type dbID trigger.ID
 
 // Scan implements sql.Scanner.
@@ -32,20 +32,20 @@ func (id *dbID) Scan(value any) error {
 	return fmt.Errorf("an id is stored as %T", value)
 }
 
-// nobody is the claim of a delivery that is nobody's.
+// nobody returns the zero claim, for a delivery that is not claimed.
 func nobody() []byte { return make([]byte, len(trigger.ID{})) }
 
-// newID makes an id that has no place in an order: of nodes and claims.
+// newID returns an id for nodes and claims, which need no order.
 func newID(at time.Time) trigger.ID { return trigger.NewID(at, 0, rand.Uint64()) }
 
-// fromMicros and micros turn stored times into times and back.
+// fromMicros and micros convert stored times.
 func fromMicros(us int64) time.Time { return time.UnixMicro(us).UTC() }
 
 func fromMicrosSpan(us int64) time.Duration { return time.Duration(us) * time.Microsecond }
 
 func micros(t time.Time) int64 { return t.UnixMicro() }
 
-// sortIDs puts ids into their order, which is that of their times.
+// sortIDs sorts ids, and so also by time.
 func sortIDs(ids []trigger.ID) {
 	slices.SortFunc(ids, func(a, b trigger.ID) int { return bytes.Compare(a[:], b[:]) })
 }

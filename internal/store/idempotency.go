@@ -9,26 +9,27 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// Once is a request that is not to be done twice, whatever becomes of its
-// answer (the Idempotency-Key of an IETF draft). The zero Once may be.
+// Once identifies a request that must not be applied twice, even if its answer
+// is lost (the Idempotency-Key of an IETF draft). The zero Once means no key.
 type Once struct {
-	Key         string   // as the client made it
-	Fingerprint [32]byte // of what it asks for
+	Key         string   // as chosen by the client
+	Fingerprint [32]byte // of the content of the request
 }
 
-// RepeatedError says that the request was done before, and what it has made.
+// RepeatedError means that the request was applied before.
 type RepeatedError struct {
-	Made int64 // the id, in whatever the request makes
+	Made int64 // the id of the object that it created
 }
 
 func (e *RepeatedError) Error() string { return fmt.Sprintf("the request created %d before", e.Made) }
 
-// onceFor is for how long requests are remembered.
+// onceFor is how long requests are remembered.
 const onceFor = 24 * time.Hour
 
-// once makes something in a transaction, unless the same request has done so
-// before: what is made and the memory of it are one commit. A RepeatedError if
-// it has; Invalid if the key was another request's. orgID 0 is the operator.
+// once calls makeIt in a transaction, unless the same request was applied
+// before: the object and the record of the request are one commit. It returns a
+// RepeatedError for a repeated request, and Invalid if the key was used for
+// another one. orgID 0 is the operator.
 func (s *Store) once(ctx context.Context, q querier, orgID int64, o Once, makeIt func() (int64, error)) (made int64, err error) {
 	if o.Key == "" {
 		return makeIt()
@@ -63,7 +64,7 @@ func (s *Store) once(ctx context.Context, q querier, orgID int64, o Once, makeIt
 	return made, err
 }
 
-// DropRequests forgets requests that are not remembered any more.
+// DropRequests removes the records of requests older than onceFor.
 func (s *Store) DropRequests(ctx context.Context) error {
 	return wrap("forget requests", s.eraseSlices(ctx, `DELETE FROM idempotency WHERE at < $1 AND (organization_id, key) IN
 		(SELECT organization_id, key FROM idempotency WHERE at < $1 ORDER BY at LIMIT $2)`, micros(s.Now().Add(-onceFor)), slice))

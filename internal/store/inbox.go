@@ -7,16 +7,16 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// InboxEvent is an event that an organization's inbox is owed.
+// InboxEvent is an event with an open delivery to an organization's inbox.
 type InboxEvent struct {
 	*trigger.Event
-	Attempts     int       // how often it was claimed
-	ClaimedUntil time.Time // the end of the lease; zero: nobody has it
+	Attempts     int       // how many times it was claimed
+	ClaimedUntil time.Time // the end of the lease; zero: not claimed
 }
 
-// ClaimInbox takes due events from an inbox, as many as are on a page, those that
-// came due first before the others, for a lease: nobody else gets them before it
-// ends. Without is not asked. Where there is nothing, the list is empty.
+// ClaimInbox claims due events of an inbox for a lease, up to one page,
+// earliest due first. No one else gets them before the lease ends. It does not
+// use p.Without. The list is empty if nothing is due.
 func (s *Store) ClaimInbox(ctx context.Context, orgID int64, p InboxPage, claim trigger.ID, lease time.Duration) (list []InboxEvent, until time.Time, err error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
@@ -37,7 +37,7 @@ func (s *Store) ClaimInbox(ctx context.Context, orgID int64, p InboxPage, claim 
 			trigger.Bucket(orgID), orgID, micros(now), p.Limit, claim[:], micros(until))
 		return err
 	})
-	if err != nil { // it may be committed all the same
+	if err != nil { // it may still be committed
 		s.LoseClaim(orgID, claim, until)
 		return nil, time.Time{}, wrap("claim the inbox", err)
 	}
@@ -47,7 +47,7 @@ func (s *Store) ClaimInbox(ctx context.Context, orgID int64, p InboxPage, claim 
 	}
 	sortIDs(ids)
 	list, rest, err := s.readInbox(ctx, orgID, ids, p)
-	if err != nil && rest != nil { // there is no memory for them
+	if err != nil && rest != nil { // there is not enough memory for them
 		s.unclaimInbox(ctx, orgID, claim, rest)
 		return nil, time.Time{}, err
 	}
@@ -62,10 +62,10 @@ func (s *Store) ClaimInbox(ctx context.Context, orgID int64, p InboxPage, claim 
 	return list, until, nil
 }
 
-// readInbox reads events until they are over the bytes of a page in sum, or
-// there is no memory for more; rest are those that it has not read. If there is
-// no memory for the first one, it returns the error of Take, and rest is not nil.
-// Events that are gone are left out.
+// readInbox reads events until their sum exceeds the bytes of a page, or memory
+// runs out; rest are the ids that it has not read. If there is no memory for
+// the first event, it returns the error of Take, and rest is not nil. It leaves
+// out events that no longer exist.
 func (s *Store) readInbox(ctx context.Context, orgID int64, ids []trigger.ID, p InboxPage) (list []InboxEvent, rest []trigger.ID, err error) {
 	const step = 8
 	for size := 0; len(ids) > 0 && size < p.Bytes; {
@@ -95,7 +95,7 @@ func (s *Store) readInbox(ctx context.Context, orgID int64, ids []trigger.ID, p 
 	return list, ids, nil
 }
 
-// take takes memory for an event that has been read.
+// take reserves memory for an event that was read.
 func (p *InboxPage) take(e *trigger.Event) error {
 	if p.Take == nil {
 		return nil
@@ -103,16 +103,16 @@ func (p *InboxPage) take(e *trigger.Event) error {
 	return p.Take(e.Size())
 }
 
-// inboxRows goes on with a condition that begins with bucket = $1: it picks
-// deliveries of an inbox that have a claim. $2 to $4 are the organization, the
-// claim and the events.
+// inboxRows returns the rest of a condition that begins with bucket = $1. It
+// selects deliveries of an inbox that have a claim. $2 to $4 are the
+// organization, the claim and the events.
 func (s *Store) inboxRows() string {
 	return ` AND organization_id = $2 AND state = 0 AND webhook_id = 0 AND job = 0 AND claim = $3
 		AND ` + s.in("event_id", "$4", listOfIDs)
 }
 
-// unclaimInbox gives back what was claimed and not handed out, though whoever
-// has asked may be gone. What cannot be given back comes back with its lease.
+// unclaimInbox releases events that were claimed but not returned, even if the
+// client is gone. Events that it cannot release become due when the lease ends.
 func (s *Store) unclaimInbox(ctx context.Context, orgID int64, claim trigger.ID, ids []trigger.ID) {
 	if len(ids) == 0 {
 		return
@@ -126,16 +126,17 @@ func (s *Store) unclaimInbox(ctx context.Context, orgID int64, claim trigger.ID,
 	})
 }
 
-// AckInbox ends what a claim has taken: it is delivered. It returns those of
-// the events that the claim has delivered, now or before: the others were
-// claimed by another since, given back, or are not there. A lease that is over
-// does no harm as long as nobody else has claimed.
+// AckInbox marks claimed events as delivered. It returns the events that the
+// claim has delivered, now or before. The others were claimed by another claim
+// since, were released, or do not exist. An expired lease does not matter
+// without another claim.
 func (s *Store) AckInbox(ctx context.Context, orgID int64, claim trigger.ID, ids []trigger.ID) (done map[trigger.ID]bool, err error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
 	bucket, list := trigger.Bucket(orgID), s.dialect.ids(ids)
 	err = s.dialect.write(ctx, func(q querier) error {
-		// Locked first: what is noted as delivered and what is removed are the same rows.
+		// Locks the rows first, so that the noted and the removed rows are the
+		// same.
 		if _, err := q.ExecContext(ctx, `UPDATE deliveries SET claim = claim WHERE bucket = $1`+s.inboxRows(), bucket, orgID, claim[:], list); err != nil {
 			return err
 		}
@@ -162,14 +163,14 @@ func (s *Store) AckInbox(ctx context.Context, orgID int64, claim trigger.ID, ids
 	return wrapped("acknowledge", done, err)
 }
 
-// ReleaseInbox gives back what a claim has taken, to be claimed again after a
-// delay. It returns those of the events that the claim still had.
+// ReleaseInbox releases events of a claim, to be claimed again after a delay.
+// It returns the events that the claim still had.
 func (s *Store) ReleaseInbox(ctx context.Context, orgID int64, claim trigger.ID, ids []trigger.ID, delay time.Duration) (map[trigger.ID]bool, error) {
 	return s.moveInbox(ctx, orgID, claim, ids, nobody(), s.Now().Add(delay))
 }
 
-// ExtendInbox sets the end of a claim's lease anew, from now on. It returns
-// those of the events that the claim still has, and the end.
+// ExtendInbox restarts the lease of a claim from now. It returns the events
+// that the claim still has, and the end of the lease.
 func (s *Store) ExtendInbox(ctx context.Context, orgID int64, claim trigger.ID, ids []trigger.ID, lease time.Duration) (map[trigger.ID]bool, time.Time, error) {
 	until := s.Now().Add(lease)
 	had, err := s.moveInbox(ctx, orgID, claim, ids, claim[:], until)
@@ -192,26 +193,26 @@ func (s *Store) moveInbox(ctx context.Context, orgID int64, claim trigger.ID, id
 
 // InboxPage bounds a list of the inbox.
 type InboxPage struct {
-	Limit, Bytes int                   // of it; one event may be larger by itself
-	Without      func(trigger.ID) bool // leaves out events before they are read; nil: none
+	Limit, Bytes int                   // Bytes of all events; one event may be larger
+	Without      func(trigger.ID) bool // leaves out events before they are read; may be nil
 
-	// Take takes memory for an event, by its size in bytes, as it is read. If Take
-	// fails, the page ends before the event; if that is the first, the page fails
-	// with the error of Take. What was taken is not given back, even if the page
-	// fails. nil: memory is not counted.
+	// Take reserves memory for an event, by its size in bytes, as it is read.
+	// If it fails, the page ends before the event; at the first event, the page
+	// fails with Take's error. The page does not return the memory, even if it
+	// fails. If nil, memory is not counted.
 	Take func(size int) error
 }
 
-// inboxRow is what the inbox is owed of an event.
+// inboxRow is an open delivery to the inbox.
 type inboxRow struct {
 	id, claim trigger.ID
 	attempts  int
 	due       int64
 }
 
-// ListInbox lists what an inbox is owed, oldest first, of events above an id.
-// next is the id to go on above, zero at the end: a page may be short, and even
-// empty. What is to be delivered later is left out.
+// ListInbox lists the open events of an inbox above an id, oldest first. next
+// is the id to continue after, zero at the end. A page may be short, or even
+// empty. It leaves out events whose delivery time is still to come.
 func (s *Store) ListInbox(ctx context.Context, orgID int64, after trigger.ID, p InboxPage) (list []InboxEvent, next trigger.ID, err error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
@@ -237,17 +238,15 @@ func (s *Store) ListInbox(ctx context.Context, orgID int64, after trigger.ID, p 
 	return list, next, nil
 }
 
-// Due is a place among what an inbox is owed, in the order in which it comes
-// due.
+// Due is a position in an inbox, in the order in which events become due.
 type Due struct {
 	At time.Time
 	ID trigger.ID
 }
 
-// DueInbox lists what an inbox is owed of events up to an id that have come
-// due after a place and until a time, in the order in which they have. next is
-// the place to go on after, zero at the end: a page may be short, and even
-// empty.
+// DueInbox lists the open events of an inbox, up to an id, that became due
+// after a position and until a time, in that order. next is the position to
+// continue after, zero at the end. A page may be short, or even empty.
 func (s *Store) DueInbox(ctx context.Context, orgID int64, upTo trigger.ID, after Due, until time.Time, p InboxPage) (list []InboxEvent, next Due, err error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
@@ -278,8 +277,8 @@ func (s *Store) inbox(ctx context.Context, text string, args ...any) ([]inboxRow
 	}, text, args...)
 }
 
-// pageOf reads the events of rows. last is the row to go on after, -1 where
-// that was all.
+// pageOf reads the events of rows. last is the row to continue after, -1 if no
+// rows are left.
 func (s *Store) pageOf(ctx context.Context, orgID int64, rows []inboxRow, p InboxPage) (list []InboxEvent, last int, err error) {
 	var ids []trigger.ID
 	places := make(map[trigger.ID]int, len(rows))

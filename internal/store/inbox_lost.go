@@ -8,27 +8,27 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// maxLostClaims is how many are remembered. Those beyond come back with their
-// leases.
+// maxLostClaims is how many lost claims are kept. The events of further ones
+// become due when their leases end.
 const maxLostClaims = 1000
 
-// lostClaims are claims of inboxes that nobody was told, though they may have
-// been committed: their events would be nobody's until the lease ends, hours
-// later. They are given back as soon as the database answers.
+// lostClaims are claims of inboxes that no client was told of, though they may
+// be committed. Without a release, no one could claim their events until the
+// lease ends, hours later. They are released as soon as the database answers.
 type lostClaims struct {
 	mu   sync.Mutex
 	list []lostClaim
 }
 
-// lostClaim is one of them.
+// lostClaim is one lost claim.
 type lostClaim struct {
 	orgID int64
 	claim trigger.ID
 	until time.Time // the end of its lease
 }
 
-// LoseClaim notes a claim of an inbox that whoever has asked for it was not
-// told. What it has taken, until then, is given back with one of the next beats.
+// LoseClaim records a claim of an inbox that its client was not told of. until
+// is the end of its lease. One of the next beats releases its events.
 func (s *Store) LoseClaim(orgID int64, claim trigger.ID, until time.Time) {
 	s.lost.mu.Lock()
 	if len(s.lost.list) < maxLostClaims {
@@ -38,8 +38,8 @@ func (s *Store) LoseClaim(orgID int64, claim trigger.ID, until time.Time) {
 	s.beatSoon()
 }
 
-// releaseLost gives back what lost claims have taken. The ones of which that
-// fails are tried again.
+// releaseLost releases the events of lost claims. It keeps the claims that it
+// cannot release for another try.
 func (s *Store) releaseLost(ctx context.Context) {
 	s.lost.mu.Lock()
 	list := s.lost.list
@@ -55,8 +55,8 @@ func (s *Store) releaseLost(ctx context.Context) {
 	}
 }
 
-// releaseClaim gives back all that a claim has taken, by the end of its lease,
-// which stands in an index.
+// releaseClaim releases all events of a claim. It finds them by the end of
+// their lease, which is indexed.
 func (s *Store) releaseClaim(ctx context.Context, l lostClaim) error {
 	ctx, cancel := bounded(ctx)
 	defer cancel()

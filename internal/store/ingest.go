@@ -6,28 +6,29 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// Batch is a set of events and what they are owed to, decided once; every
-// repeat of an unknown commit writes exactly the same rows. No two events of a
+// Batch is a set of events and their deliveries, decided once, so that every
+// retry of an unknown commit writes exactly the same rows. No two events of a
 // batch have the same dedup id of the same organization.
 type Batch struct {
 	Events     []*trigger.Event
-	Deliveries [][]trigger.Delivery // of each event; claimed by this node, or due
-	// IfCurrent: what the events are owed to was decided by what this node
-	// remembers of their organizations. Nothing is stored of one whose Version
-	// is not that of its organization, as it is at the moment of the commit.
+	Deliveries [][]trigger.Delivery // of each event, either claimed by this node or due
+	// IfCurrent means that the deliveries were decided by this node's cache.
+	// Then an event is stored only if its Version is the version of its
+	// organization at the commit.
 	IfCurrent bool
 }
 
 // AddEvents commits the batch in one synced transaction: dedup ids, events and
-// deliveries. For each event it returns its own id if it is accepted; the id
-// of the first event if its dedup id was taken; or the zero id if neither can
-// be said, in which case nothing of the event was stored and it belongs into
-// another batch. Set again if the same batch may have been committed before.
+// deliveries. For each event it returns the event's own id if it is accepted,
+// the id of the first event if its dedup id was taken, or the zero id if
+// neither is known. In that case nothing of the event was stored, and it must
+// go into another batch. Set again if the same batch may have been committed
+// before.
 //
-// An error is of the whole batch; [Settle] knows what to do with it.
+// On error nothing is known about any event of the batch; see [Settle].
 func (s *Store) AddEvents(ctx context.Context, b *Batch, again bool) ([]trigger.ID, error) {
 	verdicts, err := s.dialect.addEvents(ctx, b, again)
-	if err != nil { // of some it may be said already, and of the batch it is not
+	if err != nil { // if the batch failed, verdicts on some of its events do not count
 		s.noteFailure(err)
 		return nil, err
 	}
@@ -39,8 +40,8 @@ func (s *Store) AddEvents(ctx context.Context, b *Batch, again bool) ([]trigger.
 	return verdicts, nil
 }
 
-// versions are the organizations of a batch that has to be current, each once,
-// and by which version of their webhooks it was decided.
+// versions returns the organizations of a batch with IfCurrent, each once, and
+// the versions of their webhooks that the batch was decided by.
 func (b *Batch) versions() (orgs, versions []int64) {
 	if !b.IfCurrent {
 		return nil, nil
@@ -55,7 +56,7 @@ func (b *Batch) versions() (orgs, versions []int64) {
 	return orgs, versions
 }
 
-// bounds are the lowest and the highest of the batch's ids.
+// bounds returns the lowest and the highest id of the batch.
 func (b *Batch) bounds() (low, high trigger.ID) {
 	ids := make([]trigger.ID, len(b.Events))
 	for i, e := range b.Events {

@@ -11,10 +11,10 @@ import (
 
 const keyColumns = `k.id, k.prefix, k.name, k.scopes, k.networks, k.created_at, k.expires_at, k.last_used_at`
 
-// liveKeys picks the keys that are good for something, at $1.
+// liveKeys selects the keys that are valid at the time $1.
 const liveKeys = `k.revoked_at IS NULL AND (k.expires_at = 0 OR k.expires_at > $1)`
 
-// scanKey reads keyColumns, and those of the organization if o is not nil.
+// scanKey reads keyColumns, and orgColumns if o is not nil.
 func scanKey(r row, k *trigger.APIKey, o *trigger.Organization) error {
 	var networks string
 	var created, expires, used int64
@@ -42,7 +42,7 @@ func scanKey(r row, k *trigger.APIKey, o *trigger.Organization) error {
 	return nil
 }
 
-// timeOrNone reads a time of which 0 is none.
+// timeOrNone converts a stored time; 0 means the zero time.
 func timeOrNone(us int64) time.Time {
 	if us == 0 {
 		return time.Time{}
@@ -50,7 +50,7 @@ func timeOrNone(us int64) time.Time {
 	return fromMicros(us)
 }
 
-// microsOrNone is a time for the database, 0 for none.
+// microsOrNone converts a time for the database; the zero time is 0.
 func microsOrNone(t time.Time) int64 {
 	if t.IsZero() {
 		return 0
@@ -58,13 +58,13 @@ func microsOrNone(t time.Time) int64 {
 	return micros(t)
 }
 
-// APIKeyByHash finds a key by its hash, with its organization. NotFound if
-// there is none, it was revoked, or it has expired.
+// APIKeyByHash returns the key with a hash, and its organization. It returns
+// NotFound if the key does not exist, was revoked, or has expired.
 func (s *Store) APIKeyByHash(ctx context.Context, hash [32]byte) (trigger.APIKey, error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
-	// By the hot connections: accepting an event begins with it, and must not
-	// wait for whoever reads inboxes.
+	// Uses the hot connections, because every posted event needs it first, and
+	// must not wait for readers of inboxes.
 	key, err := rowOf(ctx, s.hot, func(r row) (trigger.APIKey, error) {
 		key := trigger.APIKey{Hash: hash}
 		err := scanKey(r, &key, &key.Organization)
@@ -75,9 +75,9 @@ func (s *Store) APIKeyByHash(ctx context.Context, hash [32]byte) (trigger.APIKey
 	return wrapped("find key", key, err)
 }
 
-// APIKeysByHash finds keys by their hashes, each with its organization. The
-// result lacks the hashes for which APIKeyByHash returns NotFound. All are read
-// in one query, so there should be some hundred at most.
+// APIKeysByHash returns the keys with the given hashes, each with its
+// organization. It leaves out hashes for which APIKeyByHash returns NotFound.
+// All are read in one query, so there should be at most some hundred.
 func (s *Store) APIKeysByHash(ctx context.Context, hashes [][32]byte) (map[[32]byte]trigger.APIKey, error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
@@ -108,8 +108,8 @@ type rowAfter struct {
 // Scan scans the columns after the first into dest.
 func (r rowAfter) Scan(dest ...any) error { return r.row.Scan(append([]any{r.first}, dest...)...) }
 
-// APIKey reads a key of an organization. NotFound if it has none such, or the
-// key has ended.
+// APIKey reads a key of an organization. It returns NotFound if the
+// organization does not have the key, or the key has ended.
 func (s *Store) APIKey(ctx context.Context, orgID, id int64) (trigger.APIKey, error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
@@ -128,8 +128,8 @@ func scanKeyAlone(r row) (key trigger.APIKey, err error) {
 	return key, err
 }
 
-// ListAPIKeys lists up to limit keys of an organization after an id, those
-// that have ended left out.
+// ListAPIKeys lists up to limit keys of an organization after an id, without
+// keys that have ended.
 func (s *Store) ListAPIKeys(ctx context.Context, orgID, after int64, limit int) (page []trigger.APIKey, err error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
@@ -139,8 +139,9 @@ func (s *Store) ListAPIKeys(ctx context.Context, orgID, after int64, limit int) 
 }
 
 // AddAPIKey stores a key of an organization, given by hash and prefix, and
-// returns its id. Invalid if its settings are; Conflict if there are 100
-// already; NotFound if there is no such organization.
+// returns its id. It returns Invalid if its settings are invalid, Conflict if
+// the organization already has 100 keys, and NotFound if the organization does
+// not exist.
 func (s *Store) AddAPIKey(ctx context.Context, orgID int64, key trigger.APIKey, o Once) (id int64, err error) {
 	if err := key.Check(); err != nil {
 		return 0, err
@@ -155,8 +156,8 @@ func (s *Store) AddAPIKey(ctx context.Context, orgID int64, key trigger.APIKey, 
 	return wrapped("add key", id, err)
 }
 
-// lockOrganization keeps other changes of an organization out for the rest of
-// the transaction. NotFound if there is none such.
+// lockOrganization blocks other changes of an organization for the rest of the
+// transaction. It returns NotFound if the organization does not exist.
 func lockOrganization(ctx context.Context, q querier, orgID int64) error {
 	return q.QueryRowContext(ctx, `UPDATE organizations SET version = version WHERE id = $1 AND deleted_at = 0 RETURNING id`,
 		orgID).Scan(&orgID)
@@ -189,8 +190,7 @@ func (s *Store) addKey(ctx context.Context, q querier, orgID int64, key *trigger
 	return id, err
 }
 
-// limitEndedKeys removes the keys of an organization that have ended, but for
-// the newest.
+// limitEndedKeys removes ended keys of an organization, except the newest.
 func limitEndedKeys(ctx context.Context, q querier, orgID, now int64) error {
 	_, err := q.ExecContext(ctx, `DELETE FROM api_keys WHERE id IN (SELECT k.id FROM api_keys k
 		WHERE NOT (`+liveKeys+`) AND k.organization_id = $2 ORDER BY k.id DESC LIMIT $3 OFFSET $4)`,
@@ -198,9 +198,9 @@ func limitEndedKeys(ctx context.Context, q querier, orgID, now int64) error {
 	return err
 }
 
-// RevokeAPIKey makes a key useless. NotFound if the organization has no such
-// key, or it has ended; Conflict if nobody could manage the organization then:
-// it is the last key with that scope that never expires.
+// RevokeAPIKey ends a key. It returns NotFound if the organization does not
+// have the key, or it has ended. It returns Conflict if no key could manage the
+// organization then: it is the last key with that scope that never expires.
 func (s *Store) RevokeAPIKey(ctx context.Context, orgID, id int64) error {
 	return wrap("revoke key", s.dialect.write(ctx, func(q querier) error {
 		if err := lockOrganization(ctx, q, orgID); err != nil {
@@ -225,7 +225,7 @@ func (s *Store) RevokeAPIKey(ctx context.Context, orgID, id int64) error {
 	}))
 }
 
-// TouchAPIKeys notes that keys were used a moment ago.
+// TouchAPIKeys records that keys were used a moment ago.
 func (s *Store) TouchAPIKeys(ctx context.Context, ids []int64) error {
 	now := micros(s.Now())
 	return wrap("record the use of keys", s.dialect.writeQuietly(ctx, func(q querier) error {

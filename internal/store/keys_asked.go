@@ -9,17 +9,17 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// A key may ask for another one, which can do no more and lasts no longer. The
-// body of such a request may take its time, and the key that asks may be
-// rotated or revoked meanwhile. So it is judged as it is in the transaction that
-// stores the other one.
+// A key may create another one, which must have no more rights and must not
+// last longer. The body of such a request may take long to arrive, and the
+// requesting key may be rotated or revoked meanwhile. So it is checked in the
+// transaction that stores the new key.
 
-// MakeAPIKey is AddAPIKey for a key that another key of the organization asks
-// for, by its id. fill gets the key that asks as it is now, and returns the one
-// to store; an error of fill is returned. Unauthorized if the key that asks has
-// ended; Forbidden if it may not manage, or must not make this key; Invalid if
-// this key would last longer or come from other networks, see
-// [trigger.APIKey.MayMake].
+// MakeAPIKey is AddAPIKey for a request by another key of the organization,
+// whose id is by. fill gets the current requesting key and returns the one to
+// store; MakeAPIKey returns an error of fill. It returns Unauthorized if the
+// requesting key has ended, Forbidden if that key lacks the scope manage or
+// must not create this key, and Invalid if the new key would last longer or
+// allow other networks, see [trigger.APIKey.MayMake].
 func (s *Store) MakeAPIKey(ctx context.Context, orgID, by int64, fill func(by *trigger.APIKey) (trigger.APIKey, error), o Once) (id int64, err error) {
 	err = s.dialect.write(ctx, func(q querier) (err error) {
 		if err := lockAsking(ctx, q, orgID, by); err != nil {
@@ -47,8 +47,8 @@ func (s *Store) MakeAPIKey(ctx context.Context, orgID, by int64, fill func(by *t
 	return wrapped("make key", id, err)
 }
 
-// lockAsking is lockOrganization for a request of a key, which has ended if its
-// organization was deleted.
+// lockAsking is lockOrganization for a request by a key. A key of a deleted
+// organization has ended.
 func lockAsking(ctx context.Context, q querier, orgID, by int64) error {
 	err := lockOrganization(ctx, q, orgID)
 	if errors.Is(err, sql.ErrNoRows) && by != 0 {
@@ -57,11 +57,11 @@ func lockAsking(ctx context.Context, q querier, orgID, by int64) error {
 	return err
 }
 
-// errEndedKey is the answer to a key that has ended.
+// errEndedKey returns the error for a key that has ended.
 func errEndedKey() error { return trigger.Errorf(trigger.Unauthorized, "Invalid API key") }
 
-// askingKey reads the key that asks for another one. The operator, who asks as
-// key 0, has all scopes. The errors are those of a request that begins now.
+// askingKey reads the requesting key. The operator, as key 0, has all scopes.
+// The errors are the same as for a request that begins now.
 func (s *Store) askingKey(ctx context.Context, q querier, orgID, id int64) (trigger.APIKey, error) {
 	if id == 0 {
 		return trigger.APIKey{Scopes: trigger.AllScopes}, nil
@@ -83,20 +83,21 @@ func (s *Store) askingKey(ctx context.Context, q querier, orgID, id int64) (trig
 	return orZero(key, err)
 }
 
-// Rotation is a request for a key in the place of another one.
+// Rotation is a request to replace a key.
 type Rotation struct {
 	OrganizationID, KeyID int64
 
-	By      int64          // the key that asks; 0: the operator
-	Next    trigger.APIKey // its hash and prefix; it has the settings of the other one
-	Overlap time.Duration  // for how long the other one is still good
+	By      int64          // the requesting key; 0: the operator
+	Next    trigger.APIKey // its hash and prefix; it gets the settings of the old key
+	Overlap time.Duration  // how long the old key is still valid
 }
 
-// RotateAPIKey stores a new key with the settings of another one, which ends
-// after the overlap, or when it would have. It returns the new key's id.
-// Unauthorized if the key that asks has ended; Forbidden or Invalid if it must
-// not make the other key, see [trigger.APIKey.MayMake]. NotFound if the
-// organization has no such key, or it has ended.
+// RotateAPIKey stores a new key with the settings of the old one, which ends
+// after the overlap, or at its own end if that is earlier. It returns the new
+// key's id. It returns Unauthorized if the requesting key has ended, and
+// Forbidden or Invalid if that key must not create the new one, see
+// [trigger.APIKey.MayMake]. It returns NotFound if the organization does not
+// have the old key, or it has ended.
 func (s *Store) RotateAPIKey(ctx context.Context, r Rotation, o Once) (nextID int64, err error) {
 	err = s.dialect.write(ctx, func(q querier) (err error) {
 		if err := lockAsking(ctx, q, r.OrganizationID, r.By); err != nil {
@@ -136,9 +137,9 @@ func (s *Store) rotateKey(ctx context.Context, q querier, r *Rotation) (nextID i
 	return s.addKey(ctx, q, r.OrganizationID, &next)
 }
 
-// mayRotate returns an error unless the key that asks may make the other one:
-// otherwise a key that may only manage would get all scopes. What is wrong is
-// the key that is there, no member of the request.
+// mayRotate returns an error unless the requesting key may create the other
+// one. Otherwise a key with only the scope manage could get all scopes. The
+// error is about the stored key, not about a member of the request.
 func mayRotate(asks, other *trigger.APIKey) error {
 	err := asks.MayMake(other)
 	if e, ok := errors.AsType[*trigger.Error](err); ok {

@@ -10,8 +10,8 @@ import (
 	"syscall"
 )
 
-// lockFolder takes the folder for this process until the file is closed, or
-// the process ends in whatever way.
+// lockFolder locks the folder for this process until the file is closed or the
+// process ends in any way.
 func lockFolder(file string) (*os.File, error) {
 	f, err := os.OpenFile(file, os.O_CREATE|os.O_RDWR|syscall.O_CLOEXEC, 0o600)
 	if err != nil {

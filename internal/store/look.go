@@ -8,24 +8,23 @@ import (
 )
 
 const (
-	// lookPage is how many events are looked at in one query.
+	// lookPage is the most events that one query reads.
 	lookPage = 1000
-	// lookBytes is about how many bytes of payloads one query holds up.
+	// lookBytes is about how many bytes of payloads one query reads.
 	lookBytes = 16 << 20
-	// lookTime is for how long a request looks at events.
+	// lookTime is how long a request reads events.
 	lookTime = 2 * time.Second
 )
 
-// eventWalk is a walk that looks at events.
+// eventWalk is a walk that reads events.
 type eventWalk struct {
 	dayWalk
-	payloads bool // else they are empty
+	payloads bool // whether to read payloads; else they are empty
 	limit    int
 }
 
-// look returns what see makes of the next events of a walk. see gets each for
-// the call only, because none is kept. Days without events are passed, until
-// the walk is late.
+// look returns the results of see for the next events of a walk. see must not
+// keep its event. look passes days without events, until the walk is late.
 func look[T any](ctx context.Context, s *Store, q querier, w *eventWalk, see func(*trigger.Event) T) (seen []T, err error) {
 	for len(seen) == 0 && !w.isOver() {
 		if seen, err = lookAtPart(ctx, s, q, w, see); err != nil || s.isLate(&w.dayWalk) {
@@ -66,17 +65,17 @@ func lookAtPart[T any](ctx context.Context, s *Store, q querier, w *eventWalk, s
 	return seen, err
 }
 
-// Span picks the events of an organization that were accepted in some time.
+// Span selects the events of an organization that were accepted in some time.
 type Span struct {
-	Since, Until time.Time // accepted at or after, and before
-	Payloads     bool      // whether they are read; else they are empty
+	Since, Until time.Time // accepted at or after Since, and before Until
+	Payloads     bool      // whether to read payloads; else they are empty
 	Limit        int       // events
 }
 
-// LookBack hands the events of a span to see, the newest first, each for the
-// call only, as many as can be read in about two seconds. all is false where
-// there are more than it has seen. After an error see has had some events,
-// which say nothing of the span.
+// LookBack calls see with the events of a span, newest first, as many as can be
+// read in about two seconds. see must not keep its event. all is false if the
+// span has more events than it has seen. After an error, the events that see
+// got say nothing about the span.
 func (s *Store) LookBack(ctx context.Context, orgID int64, span Span, see func(*trigger.Event)) (all bool, err error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
@@ -86,7 +85,7 @@ func (s *Store) LookBack(ctx context.Context, orgID int64, span Span, see func(*
 	}}
 	seen := 0
 	for !w.isOver() && seen <= span.Limit && !s.isLate(&w.dayWalk) {
-		w.limit = min(lookPage, span.Limit+1-seen) // one more, to see whether there is one
+		w.limit = min(lookPage, span.Limit+1-seen) // one more, to find whether there is one
 		if _, err := look(ctx, s, s.read, &w, func(e *trigger.Event) struct{} {
 			if seen++; seen <= span.Limit {
 				see(e)

@@ -11,19 +11,20 @@ import (
 	"github.com/pressly/goose/v3"
 )
 
-// migrations are forward only. A change that an older node cannot live with
-// comes in two: first expand, then, a version later, contract; the comment of
-// 00002 says what the second of them has to do.
+// migrations are forward only. A change that an older node cannot handle takes
+// two: first expand, then, a version later, contract; the comment of 00002 says
+// what the second one must do.
 //
 //go:embed migrations
 var migrations embed.FS
 
-// migrating is what an opening does that migrates.
+// migrating is what an open waits for while it migrates.
 const migrating = "the migration of the database to be over"
 
-// migrate brings the database to this program's schema, and returns the
-// schema's number: that of the newest migration. A database may be ahead of
-// the program: what it has beyond is left alone, unless it refuses.
+// migrate migrates the database to this program's schema, and returns the
+// schema's number, which is the number of the newest migration. A database may
+// be ahead of the program; migrate ignores newer parts, unless the database
+// refuses the program.
 func migrate(ctx context.Context, dialect goose.Dialect, db *sql.DB, doing func(string), options ...goose.ProviderOption) (schema int64, err error) {
 	folder := "migrations/postgres"
 	if dialect == goose.DialectSQLite3 {
@@ -47,11 +48,11 @@ func migrate(ctx context.Context, dialect goose.Dialect, db *sql.DB, doing func(
 	return schema, checkSchema(ctx, db, schema)
 }
 
-// errOutdated ends the line that refuses a program.
+// errOutdated ends the message that refuses a program.
 var errOutdated = errors.New("install that version or a newer one")
 
-// checkSchema fails with errOutdated if a newer program has changed the
-// database so that one which knows only this schema would do harm.
+// checkSchema returns errOutdated if a newer program has changed the database
+// so that a program with only this schema would do harm.
 func checkSchema(ctx context.Context, q querier, schema int64) error {
 	ctx, cancel := bounded(ctx)
 	defer cancel()

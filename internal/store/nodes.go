@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// TouchNode notes that this node lives, forgets nodes long silent, and counts
-// those that are there.
+// TouchNode records that this node is alive, removes nodes not seen for an
+// hour, and counts the live ones.
 func (s *Store) TouchNode(ctx context.Context) error {
 	var n int
 	err := s.dialect.writeQuietly(ctx, func(q querier) error {
@@ -27,7 +27,7 @@ func (s *Store) TouchNode(ctx context.Context) error {
 	return wrap("record that this node is alive", err)
 }
 
-// Leave notes that this node is gone, as far as that can be said.
+// Leave removes this node from the live ones, if it can within a second.
 func (s *Store) Leave(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
@@ -37,17 +37,17 @@ func (s *Store) Leave(ctx context.Context) error {
 	})
 }
 
-// Nodes is how many nodes were alive in the last 15 s, this one included, as
-// it was counted some seconds ago; at least 1.
+// Nodes returns how many nodes, including this one, were alive in the last 15
+// s, as counted some seconds ago; at least 1.
 func (s *Store) Nodes() int { return int(max(1, s.nodes.Load())) }
 
 // rateWindow is how many one-second steps a sliding window of a minute can
 // touch.
 const rateWindow = 61
 
-// TakePermits takes n permits of an organization from what all nodes share, so
-// that in any minute no more than limit are taken. Otherwise it takes none,
-// and says when that many will be free if nobody else comes.
+// TakePermits takes n permits of an organization that all nodes share, so that
+// at most limit are taken in any minute. Otherwise it takes none, and returns
+// when n will be free if no others are taken.
 func (s *Store) TakePermits(ctx context.Context, orgID int64, limit, n int) (ok bool, retryAfter time.Duration, err error) {
 	step := s.Now().Unix()
 	err = s.dialect.writeQuietly(ctx, func(q querier) error {
@@ -76,7 +76,7 @@ func (s *Store) TakePermits(ctx context.Context, orgID int64, limit, n int) (ok 
 		if err != nil {
 			return err
 		}
-		for _, t := range steps { // newest first, for as long as they leave room
+		for _, t := range steps { // newest first, while they leave room
 			if used += t.used; used+n > limit {
 				retryAfter = time.Duration(t.step+rateWindow-step) * time.Second
 				break
@@ -90,15 +90,15 @@ func (s *Store) TakePermits(ctx context.Context, orgID int64, limit, n int) (ok 
 	return ok, max(retryAfter, time.Second), nil
 }
 
-// lockPermits keeps others of an organization out until the commit, by the row
-// of step 0, so that several nodes do not see the same sum.
+// lockPermits locks the permits of an organization until the commit, by the row
+// of step 0, so that two nodes do not see the same sum.
 func lockPermits(ctx context.Context, q querier, orgID int64) error {
 	_, err := q.ExecContext(ctx, `INSERT INTO permits (organization_id, step, used) VALUES ($1, 0, 0)
 		ON CONFLICT (organization_id, step) DO UPDATE SET used = 0`, orgID)
 	return err
 }
 
-// DropPermits forgets what no window touches any more.
+// DropPermits removes permits that no window touches any more.
 func (s *Store) DropPermits(ctx context.Context) error {
 	return wrap("drop permits", s.eraseSlices(ctx, `DELETE FROM permits WHERE step > 0 AND step < $1 AND (organization_id, step) IN
 		(SELECT organization_id, step FROM permits WHERE step > 0 AND step < $1 ORDER BY organization_id, step LIMIT $2)`,

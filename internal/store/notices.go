@@ -8,8 +8,9 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// postNotice adds an operational event to a transaction, if anybody wants it:
-// what happened and the word of it are one commit. The same one is added once.
+// postNotice adds an operational event to a transaction, if a webhook
+// subscribes to it, so that the change and its notice are one commit. It adds
+// the same notice only once.
 func (s *Store) postNotice(ctx context.Context, q querier, orgID int64, n *trigger.Notice) error {
 	subs, err := s.readSubscribers(ctx, q, orgID)
 	if err != nil {
@@ -33,8 +34,8 @@ func (s *Store) postNotice(ctx context.Context, q querier, orgID int64, n *trigg
 	return addEvent(ctx, q, e, deliveries, &verdict)
 }
 
-// postExpired tells of open deliveries that the retention has ended, those of
-// notices aside.
+// postExpired posts a notice of open deliveries that the retention has ended,
+// except deliveries of notices.
 func (s *Store) postExpired(ctx context.Context, q querier, orgID int64, expired []trigger.Lost) error {
 	subs, err := s.readSubscribers(ctx, q, orgID)
 	if err != nil || !subs.Wants(trigger.DeliveryExpired) {
@@ -50,11 +51,11 @@ func (s *Store) postExpired(ctx context.Context, q querier, orgID int64, expired
 	}
 	return s.postNotice(ctx, q, orgID, &trigger.Notice{
 		Type: trigger.DeliveryExpired, Expired: expired,
-		Once: s.NewClaim().String(), // what was resent may expire again, and no expiry is committed twice
+		Once: s.NewClaim().String(), // a resent event may expire again, and no expiry is committed twice
 	})
 }
 
-// noticesAmong says which of the events are notices themselves.
+// noticesAmong returns which of the events are notices themselves.
 func (s *Store) noticesAmong(ctx context.Context, q querier, orgID int64, lost []trigger.Lost) (map[trigger.ID]bool, error) {
 	ids := make([]trigger.ID, len(lost))
 	for i, l := range lost {

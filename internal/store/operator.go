@@ -5,8 +5,8 @@ import (
 	"fmt"
 )
 
-// OperatorToken returns the SHA-256 hash of the operator's token that is stored
-// in the database. NotFound if there is none.
+// OperatorToken returns the stored SHA-256 hash of the operator's token. It
+// returns NotFound if no token is stored.
 func (s *Store) OperatorToken(ctx context.Context) (hash [32]byte, err error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
@@ -23,8 +23,7 @@ func (s *Store) OperatorToken(ctx context.Context) (hash [32]byte, err error) {
 	return wrapped("read the operator's token", hash, err)
 }
 
-// SetOperatorToken stores the SHA-256 hash of the operator's token, instead of
-// the one before.
+// SetOperatorToken replaces the stored SHA-256 hash of the operator's token.
 func (s *Store) SetOperatorToken(ctx context.Context, hash [32]byte) error {
 	return wrap("store the operator's token", s.dialect.write(ctx, func(q querier) error {
 		_, err := q.ExecContext(ctx, `INSERT INTO operator_token (id, hash, made_at) VALUES (1, $1, $2)

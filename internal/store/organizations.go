@@ -7,8 +7,8 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// orgSettings is what an organization was told beside its name and tier, as it
-// is stored.
+// orgSettings is the stored form of an organization's settings, without name
+// and tier.
 type orgSettings struct {
 	RateLimit     *int                  `json:"rate_limit,omitempty"`
 	Inbox         trigger.InboxMode     `json:"inbox,omitempty"`
@@ -17,7 +17,8 @@ type orgSettings struct {
 
 const orgColumns = `o.id, o.name, o.tier, o.version, o.settings, o.suspended_at, o.types_version, o.created_at`
 
-// scanOrganization reads orgColumns, after those that are scanned into before.
+// scanOrganization reads orgColumns, after columns that are scanned into
+// before.
 func scanOrganization(r row, o *trigger.Organization, before ...any) error {
 	var settings string
 	var suspended, created int64
@@ -62,7 +63,7 @@ func settingsOf(o *trigger.Organization) (string, error) {
 }
 
 // AddOrganization stores an organization with its first key, given by hash and
-// prefix, which has all scopes unless it names some, and returns its id.
+// prefix, and returns its id. The key has all scopes unless it names some.
 func (s *Store) AddOrganization(ctx context.Context, org trigger.Organization, key trigger.APIKey, o Once) (id int64, err error) {
 	now := micros(s.Now())
 	if key.Scopes == 0 {
@@ -92,7 +93,8 @@ func (s *Store) AddOrganization(ctx context.Context, org trigger.Organization, k
 	return wrapped("add organization", id, err)
 }
 
-// Organization reads one. NotFound if there is none such, or it was deleted.
+// Organization reads an organization. It returns NotFound if it does not exist,
+// or was deleted.
 func (s *Store) Organization(ctx context.Context, id int64) (trigger.Organization, error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
@@ -110,8 +112,7 @@ func scanOrganizationAlone(r row) (o trigger.Organization, err error) {
 	return o, err
 }
 
-// ListOrganizations lists up to limit organizations after an id, in the order
-// of their ids.
+// ListOrganizations lists up to limit organizations after an id, ordered by id.
 func (s *Store) ListOrganizations(ctx context.Context, after int64, limit int) (page []trigger.Organization, err error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
@@ -120,13 +121,13 @@ func (s *Store) ListOrganizations(ctx context.Context, after int64, limit int) (
 	return wrapped("list organizations", page, err)
 }
 
-// SetOrganization changes an organization. change gets it as it is; an error
-// of change is returned, and leaves all as it was. NotFound if there is none
-// such.
+// SetOrganization changes an organization with change. An error of change is
+// returned and leaves the organization unchanged. It returns NotFound if the
+// organization does not exist.
 func (s *Store) SetOrganization(ctx context.Context, id int64, change func(*trigger.Organization) error) (o trigger.Organization, err error) {
 	now := micros(s.Now())
 	err = s.dialect.write(ctx, func(q querier) error {
-		if _, err := bumpVersion(ctx, q, id); err != nil { // whoever caches its webhooks sees the change too
+		if _, err := bumpVersion(ctx, q, id); err != nil { // so that caches of its webhooks see the change too
 			return err
 		}
 		if o, err = readOrganization(ctx, q, id); err != nil {
@@ -152,9 +153,9 @@ func (s *Store) SetOrganization(ctx context.Context, id int64, change func(*trig
 	return wrapped("set organization", o, err)
 }
 
-// DeleteOrganization ends an organization: its keys and webhooks are useless
-// when it returns, and what it has is erased by and by. NotFound if there is
-// none such.
+// DeleteOrganization deletes an organization. When it returns, its keys and
+// webhooks no longer work; its data is erased later. It returns NotFound if the
+// organization does not exist.
 func (s *Store) DeleteOrganization(ctx context.Context, id int64) error {
 	now := micros(s.Now())
 	return wrap("delete organization", s.dialect.write(ctx, func(q querier) error {
@@ -172,8 +173,8 @@ func (s *Store) DeleteOrganization(ctx context.Context, id int64) error {
 	}))
 }
 
-// organizationIDs lists up to a page of organizations after the given one,
-// those that are being erased too.
+// organizationIDs lists a page of organizations after the given one, also those
+// being erased.
 func (s *Store) organizationIDs(ctx context.Context, after int64) (ids []int64, err error) {
 	ids, err = rowsOf(ctx, s.hot, scanInt, `SELECT id FROM organizations WHERE id > $1 ORDER BY id LIMIT 1000`, after)
 	return wrapped("list organizations", ids, err)

@@ -8,18 +8,18 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// DeliveryQuery picks deliveries that are left: open ones, and failed ones.
+// DeliveryQuery selects open and failed deliveries.
 type DeliveryQuery struct {
 	State     trigger.DeliveryState // Open or Failed
-	AnyState  bool                  // both
+	AnyState  bool                  // both states
 	WebhookID int64
-	OfWebhook bool // whether WebhookID counts; 0 is the inbox
+	OfWebhook bool // whether to filter by WebhookID; 0 is the inbox
 	After     trigger.DeliveryKey
 	Limit     int
 }
 
-// ListDeliveries lists what an organization is left to deliver or has failed
-// to, that of the newest events first, after a delivery unless it is zero.
+// ListDeliveries lists the open and failed deliveries of an organization,
+// newest events first, after a delivery unless it is zero.
 func (s *Store) ListDeliveries(ctx context.Context, orgID int64, q DeliveryQuery) (page []trigger.Delivery, err error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
@@ -40,8 +40,8 @@ func (s *Store) ListDeliveries(ctx context.Context, orgID int64, q DeliveryQuery
 	return page, nil
 }
 
-// deliveriesOf lists deliveries of some states, all as they are at one moment:
-// each state is a range of the key.
+// deliveriesOf lists deliveries of some states in one snapshot. Each state is a
+// range of the key.
 func (s *Store) deliveriesOf(ctx context.Context, orgID int64, q *DeliveryQuery, states []int16) ([]trigger.Delivery, error) {
 	const order = ` ORDER BY event_id DESC, webhook_id DESC, job DESC LIMIT $6`
 	webhook := ""
@@ -68,8 +68,8 @@ func (s *Store) deliveriesOf(ctx context.Context, orgID int64, q *DeliveryQuery,
 	}, strings.Join(ranges, ` UNION ALL `)+order, args...)
 }
 
-// InboxVerdict says what became of an event at the inbox; owed is false if it
-// was not owed to it.
+// InboxVerdict explains what happened to an event at the inbox. owed is false
+// if the event had no delivery to it.
 func (s *Store) InboxVerdict(ctx context.Context, orgID int64, eventID trigger.ID) (v trigger.Verdict, owed bool, err error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()

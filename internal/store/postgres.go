@@ -18,26 +18,27 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// schema holds all our tables, so that others may stand beside them.
+// schema contains all our tables, so that the database can have others.
 const schema = "triggerd"
 
-// postgres is the dialect for production. Two pools keep the three hot
-// statements, and the reads that go with them, apart from everything else:
-// requests may wait for each other, ingest and the engine never for them.
+// postgres is the dialect for production. It has two pools, so that requests,
+// which may wait for each other, never delay ingest and the engine: one pool is
+// for the three hot statements and the reads that go with them, the other for
+// all else.
 type postgres struct {
 	hot, reads   *patientPool
 	server       serverWatch
 	hotDB, read  *sql.DB
 	shares       shares        // of read
-	partitioning chan struct{} // one at a time in this process
+	partitioning chan struct{} // one call at a time in this process
 	silence      atomic.Int64  // maxSilence, or less in a test
 	monotonic    func() time.Time
-	wanted       pgconn.ValidateConnectFunc // of a server, by target_session_attrs; nil: nothing
+	wanted       pgconn.ValidateConnectFunc // checks a server against target_session_attrs; may be nil
 }
 
 // postgresOptions are for tests.
 type postgresOptions struct {
-	tracer pgx.QueryTracer // of all connections; nil: none
+	tracer pgx.QueryTracer // of all connections; may be nil
 }
 
 func openPostgres(ctx context.Context, s *Store, o Options) error {
@@ -53,7 +54,8 @@ func openPostgres(ctx context.Context, s *Store, o Options) error {
 	hot := min(4, max(1, o.PoolSize/3))
 	dial := patientDial(&p.silence)
 	if p.hot, err = p.newPool(ctx, config.Copy(), dial, hot, map[string]string{
-		// Queues are small one day and huge the next; no statistics can follow.
+		// Queues are small one day and huge the next; statistics are always
+		// wrong.
 		"enable_seqscan": "off",
 	}); err != nil {
 		return err
@@ -82,7 +84,7 @@ func (p *postgres) newPool(ctx context.Context, c *pgxpool.Config, dial pgconn.D
 	conn.DialFunc = dial
 	conn.OnNotice = noteWarning
 	c.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
-		_ = checkReplicated(conn) // warnings of the connecting say nothing about commits
+		_ = checkReplicated(conn) // warnings during the connect say nothing about commits
 		return nil
 	}
 	ours := map[string]string{
@@ -91,7 +93,7 @@ func (p *postgres) newPool(ctx context.Context, c *pgxpool.Config, dial pgconn.D
 		"lock_timeout":                        "2s",
 		"idle_in_transaction_session_timeout": "10s",
 		"client_min_messages":                 "warning",
-		"jit":                                 "off", // our statements are short, however they are estimated
+		"jit":                                 "off", // our statements are short, despite estimates
 	}
 	maps.Copy(ours, settings)
 	maps.Copy(conn.RuntimeParams, ours)
@@ -101,9 +103,9 @@ func (p *postgres) newPool(ctx context.Context, c *pgxpool.Config, dial pgconn.D
 	return &patientPool{Pool: pool, now: p.monotonic}, err
 }
 
-// validate judges each new connection, of one host after the other where there
-// are several: first as DATABASE_URL wants it, then whether it has the settings
-// that are ours, then by the server it leads to.
+// validate checks each new connection, for several hosts one after the other:
+// first against DATABASE_URL, then for our settings, then for the server it
+// leads to.
 func (p *postgres) validate(c *pgx.ConnConfig, ours map[string]string) pgconn.ValidateConnectFunc {
 	first, lost := p.wanted, lostSettings(ours)
 	if first == nil && len(c.Fallbacks) > 0 {
@@ -122,21 +124,21 @@ func (p *postgres) validate(c *pgx.ConnConfig, ours map[string]string) pgconn.Va
 	}
 }
 
-// reset closes all connections, those in use when they are given back.
+// reset closes all connections; those in use when they return to the pool.
 func (p *postgres) reset() {
 	for _, pool := range []*patientPool{p.hot, p.reads} {
-		if pool != nil { // while the first one is made
+		if pool != nil { // nil while the first pool is created
 			pool.Reset()
 		}
 	}
 }
 
 // unreplicated marks a connection whose last commit may not have reached the
-// standby it waits for: success is then no success.
+// standby it waits for. Then its success does not count.
 const unreplicated = "unreplicated"
 
-// noteWarning sees what the server says beside its answers. A cancelled wait
-// for a synchronous standby is a warning, and the commit looks like a success.
+// noteWarning handles the server's notices. A cancelled wait for a synchronous
+// standby is only a warning, and the commit looks like a success.
 func noteWarning(c *pgconn.PgConn, n *pgconn.Notice) {
 	if n.SeverityUnlocalized == "WARNING" && (n.Code == "01000" || n.Code == "57P01") {
 		c.CustomData()[unreplicated] = true
@@ -145,7 +147,7 @@ func noteWarning(c *pgconn.PgConn, n *pgconn.Notice) {
 
 var errUnreplicated = errors.New("the commit may not have reached the synchronous standby")
 
-// checkReplicated reports a commit that the connection was warned about.
+// checkReplicated returns errUnreplicated if the connection got such a warning.
 func checkReplicated(c *pgx.Conn) error {
 	if data := c.PgConn().CustomData(); data[unreplicated] != nil {
 		delete(data, unreplicated)
@@ -154,10 +156,10 @@ func checkReplicated(c *pgx.Conn) error {
 	return nil
 }
 
-// sqlBarrier makes a transaction that has written nothing a commit all the
-// same, where there is a synchronous standby: then the commit waits until
-// everything committed before it has reached the standby, too. So an answer may
-// rest on rows that were only found. Where there is none, it does nothing.
+// sqlBarrier turns a transaction that has written nothing into a real commit,
+// if there is a synchronous standby. That commit waits until everything
+// committed before it has reached the standby, too. So an answer may depend on
+// rows that were only read. Without a standby it does nothing.
 const sqlBarrier = `SELECT CASE WHEN current_setting('synchronous_standby_names') <> '' AND pg_current_xact_id_if_assigned() IS NULL
 	THEN pg_logical_emit_message(true, 'triggerd', '') END`
 
@@ -172,9 +174,9 @@ func (p *postgres) writeQuietly(ctx context.Context, fn func(querier) error) err
 // quietCommit ends a transaction without the barrier.
 const quietCommit = "COMMIT"
 
-// isAnswer reports an error of a transaction that is no failure but an answer,
-// decided by the rows that it has read: what is to be deleted is not there, say,
-// since it was deleted just now.
+// isAnswer reports whether an error of a transaction is an answer that depends
+// on the rows that it has read. For example, the row to be deleted does not
+// exist, because it was deleted just now.
 func isAnswer(err error) bool {
 	if _, repeated := errors.AsType[*RepeatedError](err); repeated || errors.Is(err, sql.ErrNoRows) {
 		return true
@@ -205,9 +207,9 @@ func (p *postgres) transact(ctx context.Context, commit string, fn func(querier)
 		err = onConn(func(ctx context.Context, c *pgx.Conn) error { return p.commit(ctx, c, commit) })
 	}
 	if err != nil {
-		_ = onConn(rollback) // where that fails, the connection goes, and all with it
+		_ = onConn(rollback) // if it fails, the connection is closed, which also rolls back
 	}
-	if isAnswer(err) && commit != quietCommit { // it rests on rows
+	if isAnswer(err) && commit != quietCommit { // it depends on rows
 		if failed := onConn(func(ctx context.Context, c *pgx.Conn) error { return p.commit(ctx, c, "BEGIN; "+commit) }); failed != nil {
 			err = failed
 		}
@@ -217,12 +219,12 @@ func (p *postgres) transact(ctx context.Context, commit string, fn func(querier)
 }
 
 // commitTimeout bounds the end of a transaction that a request waits for. A
-// standby that is away holds it up, and no timeout of the server's ends that.
-// Whether it is committed is then unknown.
+// standby that is away delays it, and the server has no timeout for that. After
+// it, the outcome of the commit is unknown.
 const commitTimeout = 5 * time.Second
 
-// commit ends a transaction, and reports whether it is as durable as it has to
-// be.
+// commit ends a transaction, and returns an error unless it is as durable as it
+// must be.
 func (p *postgres) commit(ctx context.Context, conn *pgx.Conn, text string) error {
 	ctx, cancel := context.WithTimeout(ctx, commitTimeout)
 	defer cancel()
@@ -236,7 +238,7 @@ func (p *postgres) commit(ctx context.Context, conn *pgx.Conn, text string) erro
 	return cmp.Or(checkReplicated(conn), p.server.check(conn))
 }
 
-// rollback ends the transaction that a connection is in.
+// rollback ends the open transaction of a connection, if any.
 func rollback(ctx context.Context, conn *pgx.Conn) error {
 	if conn.IsClosed() || conn.PgConn().TxStatus() == 'I' {
 		return nil
@@ -245,8 +247,8 @@ func rollback(ctx context.Context, conn *pgx.Conn) error {
 	return err
 }
 
-// notice drops all connections when one of them turns out to lead to a server
-// that is no longer the primary.
+// notice closes all connections if an error shows that one of them leads to a
+// server that is no longer the primary.
 func (p *postgres) notice(err error) {
 	if isCode(err, "25006") || errors.Is(err, errOtherServer) { // read_only_sql_transaction
 		p.reset()
@@ -255,7 +257,7 @@ func (p *postgres) notice(err error) {
 
 func (p *postgres) list(param string, _ listType) string { return " = ANY(" + param + ")" }
 
-// sliceOf picks rows by their place, as sqlClaim does.
+// sliceOf selects rows by their ctid, as sqlClaim does.
 func (p *postgres) sliceOf(from string, _ trigger.DeliveryState) string {
 	return " WHERE ctid = ANY (ARRAY(SELECT ctid FROM " + from + " FOR UPDATE SKIP LOCKED))"
 }
@@ -280,8 +282,8 @@ func (p *postgres) hashes(list [][32]byte) any {
 	return hashes
 }
 
-// now is the one place that asks the server for its time. Waiting for a
-// connection is no part of the measurement.
+// now reads the server's time; nothing else does. The measurement does not
+// include the wait for a connection.
 func (p *postgres) now(ctx context.Context, local func() time.Time) (r reading, err error) {
 	conn, err := p.hot.Acquire(ctx)
 	if err != nil {
@@ -295,14 +297,14 @@ func (p *postgres) now(ctx context.Context, local func() time.Time) (r reading, 
 	return orZero(r, err)
 }
 
-// notePlain does nothing, and so does forgetPlain.
+// notePlain and forgetPlain do nothing.
 func (p *postgres) notePlain(context.Context, querier) error { return nil }
 func (p *postgres) forgetPlain(context.Context) error        { return nil }
 
-// damage is for pg_amcheck to find, which comes with PostgreSQL.
+// damage returns "": use pg_amcheck, which comes with PostgreSQL.
 func (p *postgres) damage(context.Context) (string, error) { return "", nil }
 
-// intact: the server looks after its files.
+// intact returns nil, because the server checks its files itself.
 func (p *postgres) intact() error { return nil }
 
 func (p *postgres) stats() Stats {
@@ -323,7 +325,7 @@ func (p *postgres) close() error {
 	return err
 }
 
-// classifyPostgres reads PostgreSQL's own errors. An ERROR is a definite
+// classifyPostgres classifies PostgreSQL's own errors. An ERROR is a definite
 // rollback; anything worse may have come after the commit.
 func classifyPostgres(err error) (failure, bool) {
 	e, ok := errors.AsType[*pgconn.PgError](err)
@@ -334,7 +336,7 @@ func classifyPostgres(err error) (failure, bool) {
 		return unknown, true
 	}
 	switch e.Code {
-	case "40001", "40P01", "55P03", "23514": // 23514: a day without a partition, made since
+	case "40001", "40P01", "55P03", "23514": // 23514: a day had no partition, but has one now
 		return again, true
 	}
 	switch e.Code[:2] {
@@ -344,7 +346,7 @@ func classifyPostgres(err error) (failure, bool) {
 	return unknown, true
 }
 
-// isCode reports a PostgreSQL error of one of the codes.
+// isCode reports whether err is a PostgreSQL error with one of the codes.
 func isCode(err error, codes ...string) bool {
 	e, ok := errors.AsType[*pgconn.PgError](err)
 	for _, code := range codes {

@@ -15,20 +15,20 @@ import (
 
 // The driver tries a host once for each of its addresses and, with
 // sslmode=prefer or allow, each address with TLS and without. A failed connect
-// has the errors of all attempts. They are read host by host, because what one
-// attempt says may explain another: a server without TLS refuses the one with
-// TLS, and pg_hba.conf may refuse the one without.
+// has the errors of all attempts. They are grouped by host, because one attempt
+// may explain another: a server without TLS refuses the attempt with TLS, and
+// pg_hba.conf may refuse the one without.
 
 // refusedTLS is the driver's text for a server that does not speak TLS.
 const refusedTLS = "server refused TLS connection"
 
-// attemptPattern matches the beginning of the driver's error for one attempt,
-// for example "10.0.0.1:5432 (db1): dial error: ". It finds the port and the
-// host as it was given.
+// attemptPattern matches the start of the driver's error for one attempt, for
+// example "10.0.0.1:5432 (db1): dial error: ". Its groups are the port and the
+// host as given.
 var attemptPattern = regexp.MustCompile(`^(?:\S*:(\d+)|\S*) \(([^()]+)\): `)
 
-// isStarting reports whether time alone may mend a failed connect. That must
-// hold for each of the hosts.
+// isStarting reports whether a failed connect may succeed later without a
+// change. That must hold for each of the hosts.
 func isStarting(err error) bool {
 	byHost := map[string][]error{}
 	for _, attempt := range attempts(err) {
@@ -46,9 +46,9 @@ func isStarting(err error) bool {
 	return len(byHost) > 0
 }
 
-// isStartingHost reports whether time alone may mend the failed attempts at one
-// host. What the server says counts more than a connection that was refused or
-// cut, and of two answers the one that passes.
+// isStartingHost reports whether the failed attempts at one host may succeed
+// later without a change. An answer of the server counts more than a refused or
+// cut connection. Of two answers, the passing one counts.
 func isStartingHost(causes []error) bool {
 	said := slices.DeleteFunc(slices.Clone(causes), func(cause error) bool { return isNetwork(cause) || cause.Error() == refusedTLS })
 	if len(said) > 0 {
@@ -57,8 +57,8 @@ func isStartingHost(causes []error) bool {
 	return slices.ContainsFunc(causes, isNetwork)
 }
 
-// attempts returns the errors in err of single attempts, and err itself if it
-// has none.
+// attempts returns the errors of single attempts in err, or err itself without
+// such errors.
 func attempts(err error) (found []error) {
 	switch e := err.(type) {
 	case interface{ Unwrap() []error }:
@@ -76,8 +76,8 @@ func attempts(err error) (found []error) {
 	return []error{err}
 }
 
-// hostOf returns the host and port of the error of an attempt, and "" for another
-// error.
+// hostOf returns the host and port of an attempt's error, or "" for other
+// errors.
 func hostOf(attempt error) string {
 	found := attemptPattern.FindStringSubmatch(attempt.Error())
 	if found == nil {
@@ -86,7 +86,7 @@ func hostOf(attempt error) string {
 	return found[2] + ":" + found[1]
 }
 
-// leaves are the errors that wrap no other.
+// leaves returns the errors that wrap no other.
 func leaves(err error) (found []error) {
 	switch e := err.(type) {
 	case nil:
@@ -104,22 +104,22 @@ func leaves(err error) (found []error) {
 	return found
 }
 
-// isPassing reports whether a single cause passes by itself.
+// isPassing reports whether a single cause will pass without a change.
 func isPassing(err error) bool {
 	if e, ok := err.(*pgconn.PgError); ok {
 		return slices.Contains([]string{
-			"57P03",                   // cannot_connect_now: it starts, or stops
-			"57P01", "57P02", "57P05", // it stops, has crashed, or ended an idle session
+			"57P03",                   // cannot_connect_now: it is starting or stopping
+			"57P01", "57P02", "57P05", // it is stopping, has crashed, or ended an idle session
 			"53300",                   // too_many_connections
-			"55P03", "40P01", "40001", // somebody has a lock that is wanted, or changes the same rows
+			"55P03", "40P01", "40001", // another transaction has the lock, or changes the same rows
 			"57014", // query_canceled: it took too long
 		}, e.Code)
 	}
 	return isNetwork(err) || errors.Is(err, errInRecovery) || errors.Is(err, pgconn.ErrReadOnlyConnection)
 }
 
-// isNetwork reports whether a single cause is of the network, or of a server
-// that does not answer: it says nothing about the database, and passes.
+// isNetwork reports whether a single cause is a failure of the network, or of a
+// server that does not answer. It says nothing about the database, and passes.
 func isNetwork(err error) bool {
 	var timeout interface{ Timeout() bool }
 	if errors.As(err, &timeout) && timeout.Timeout() {
@@ -134,7 +134,7 @@ func isNetwork(err error) bool {
 	}, func(passing error) bool { return errors.Is(err, passing) })
 }
 
-// withoutRefusedTLS leaves attempts out of an error's text that failed because
+// withoutRefusedTLS removes attempts from an error's text that failed because
 // the server does not speak TLS, if another attempt at the same host says more.
 func withoutRefusedTLS(err error) error {
 	if err == nil {
@@ -144,7 +144,7 @@ func withoutRefusedTLS(err error) error {
 		return err
 	}
 	lines := strings.Split(err.Error(), "\n\t")
-	told := map[string]bool{} // hosts of which something else is said
+	told := map[string]bool{} // hosts with other errors
 	isRefusal := func(line string) bool { return strings.HasSuffix(line, ": "+refusedTLS) }
 	for _, line := range lines {
 		if !isRefusal(line) {

@@ -10,14 +10,13 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// sqlTables identifies what is in our tables by a file of theirs: NULL if there
-// are none. Whoever restores a dump drops them and makes others, or empties them,
-// beside a server that goes on.
+// sqlTables identifies the content of our tables by a file number; NULL without
+// tables. It changes if a restore drops or empties them while a server runs.
 const sqlTables = `SELECT pg_relation_filenode(to_regclass('` + schema + `.dedup'))::bigint`
 
-// beat looks whether the tables are the ones that were opened; and, after a
-// commit has failed, whether an event could be written. The row of a node is
-// changed in its place, which goes on where no file can grow.
+// beat checks that the tables are still the opened ones. After a failed commit
+// it also tests whether an event can be written, because the row of a node is
+// updated in place, which works even if no file can grow.
 func (p *postgres) beat(ctx context.Context, now trigger.ID, thorough bool) error {
 	var tables *int64
 	if err := p.hotDB.QueryRowContext(ctx, sqlTables).Scan(&tables); err != nil {
@@ -33,13 +32,13 @@ func (p *postgres) beat(ctx context.Context, now trigger.ID, thorough bool) erro
 	return p.tryEvent(ctx, now)
 }
 
-// errTried rolls back what was only tried.
+// errTried rolls back a test.
 var errTried = errors.New("rolled back on purpose: it was only a trial")
 
-// tryEvent writes an event that fills a page, and all that goes with it, and
-// takes it back.
+// tryEvent writes an event that fills a page, with all its rows, and rolls it
+// back.
 func (p *postgres) tryEvent(ctx context.Context, id trigger.ID) error {
-	random := make([]byte, 3500) // it does not compress
+	random := make([]byte, 3500) // incompressible
 	_, _ = rand.Read(random)     // never fails
 	err := p.transact(ctx, quietCommit, func(q querier) error {
 		for _, insert := range []struct {
@@ -57,7 +56,7 @@ func (p *postgres) tryEvent(ctx context.Context, id trigger.ID) error {
 		}
 		return errTried
 	})
-	if errors.Is(err, errTried) || isCode(err, "23514") { // a day without a partition, which an event makes
+	if errors.Is(err, errTried) || isCode(err, "23514") { // the day has no partition, which a real event creates
 		return nil
 	}
 	return fmt.Errorf("write an event: %w", err)

@@ -15,18 +15,18 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// partitionName is what the partitions of a day are called: the table, and the
-// day in UTC.
+// partitionName matches the name of a day's partition: the table, and the day
+// in UTC.
 var partitionName = regexp.MustCompile(`^(events|attempts)_(\d{8})$`)
 
 const dayFormat = "20060102"
 
-// day is the beginning of a time's day in UTC.
+// day returns the start of a time's day in UTC.
 func day(at time.Time) time.Time { return at.UTC().Truncate(24 * time.Hour) }
 
-// makeDays makes the partitions of the days from..to that are missing: a table
-// like its parent, then attached, which waits for no reader and stalls no
-// insert. Another node may do the same at the same time.
+// makeDays creates the missing partitions of the days from..to. It creates a
+// table like the parent and then attaches it, which waits for no reader and
+// blocks no insert. Another node may do the same at the same time.
 func (p *postgres) makeDays(ctx context.Context, from, to time.Time) error {
 	p.partitioning <- struct{}{}
 	defer func() { <-p.partitioning }()
@@ -47,7 +47,7 @@ func (p *postgres) makeDays(ctx context.Context, from, to time.Time) error {
 	return nil
 }
 
-// makeDay repeats while others hold locks or make the same partition.
+// makeDay retries while others hold locks or create the same partition.
 func (p *postgres) makeDay(ctx context.Context, parent, name string, d time.Time) error {
 	low, high := trigger.MinID(d), trigger.MinID(d.Add(24*time.Hour))
 	for tries := 0; ; tries++ {
@@ -69,7 +69,7 @@ func (p *postgres) makeDay(ctx context.Context, parent, name string, d time.Time
 	}
 }
 
-// ddl runs statements in one transaction that waits for locks 200 ms at most.
+// ddl runs statements in one transaction that waits at most 200 ms for locks.
 func (p *postgres) ddl(ctx context.Context, statements ...string) error {
 	return pgx.BeginFunc(ctx, p.hot, func(tx pgx.Tx) error {
 		for _, text := range append([]string{"SET LOCAL lock_timeout = '200ms'"}, statements...) {
@@ -81,14 +81,14 @@ func (p *postgres) ddl(ctx context.Context, statements ...string) error {
 	})
 }
 
-// errElsewhere says that another node is dropping days, or has just done it.
+// errElsewhere means that another node is dropping days, or has just done so.
 var errElsewhere = errors.New("another node is dropping days")
 
 type partitionState int
 
 const (
-	detached  partitionState = iota + 1 // a table of its own
-	detaching                           // begun, and not finalized
+	detached  partitionState = iota + 1 // a separate table
+	detaching                           // started, but not finalized
 	attached
 )
 
@@ -119,11 +119,11 @@ func (p *postgres) partitions(ctx context.Context) (map[string]partitionState, e
 	return orZero(have, err)
 }
 
-// cutoff is the beginning of a day: days go whole.
+// cutoff returns the start of a day, because only whole days are dropped.
 func (p *postgres) cutoff(before time.Time) time.Time { return day(before) }
 
-// dropDays detaches and drops the partitions of days before a day. What was
-// begun by a process that died is taken up where it stands.
+// dropDays detaches and drops the partitions of days before a day. It continues
+// the work of a process that died.
 func (p *postgres) dropDays(ctx context.Context, before time.Time) (done bool, err error) {
 	p.partitioning <- struct{}{}
 	defer func() { <-p.partitioning }()
@@ -132,7 +132,7 @@ func (p *postgres) dropDays(ctx context.Context, before time.Time) (done bool, e
 		return false, err
 	}
 	names := slices.Collect(maps.Keys(have))
-	slices.SortFunc(names, func(a, b string) int { // one detaching at a time is all that PostgreSQL allows
+	slices.SortFunc(names, func(a, b string) int { // PostgreSQL allows only one detaching at a time
 		return cmp.Or(cmp.Compare(begun(have[a]), begun(have[b])), cmp.Compare(a, b))
 	})
 	for _, name := range names {
@@ -151,7 +151,7 @@ func (p *postgres) dropDays(ctx context.Context, before time.Time) (done bool, e
 	return true, nil
 }
 
-// begun orders what was begun before what was not.
+// begun orders partitions that are detaching before the others.
 func begun(state partitionState) int {
 	if state == detaching {
 		return 0
@@ -167,7 +167,7 @@ func (p *postgres) dropDay(ctx context.Context, parent, name string, state parti
 	case detaching:
 		how = "FINALIZE"
 	}
-	if how != "" { // outside a transaction, and no reader waits for it
+	if how != "" { // outside a transaction, and without blocking readers
 		if _, err := p.hot.Exec(ctx, fmt.Sprintf("ALTER TABLE %s DETACH PARTITION %s %s", parent, name, how)); err != nil {
 			return err
 		}

@@ -13,18 +13,18 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// sqlFinish moves deliveries and appends their attempts in one statement. A
-// success (state 2) ends an open delivery whoever has claimed it; everything
-// else needs the claim. What was not tried (no outcome) makes no attempt. Where
-// nothing is open, no attempt is noted: a repeat of an unknown commit finds
-// nothing to do.
+// sqlFinish applies results to deliveries and appends their attempts in one
+// statement. A success (state 2) ends an open delivery with any claim; all
+// other results need their claim. A result without an outcome adds no attempt,
+// and neither does one without an open delivery: so the repeat of an unknown
+// commit changes nothing.
 //
-// As in sqlClaim, rows are locked one by one and then changed by their place:
-// a join by key goes through all open deliveries for each result where
-// statistics say that there are none; so does the index of one state alone,
-// which the state is hidden from. A row that somebody else has changed
-// since the statement began is locked where it is now, and the statement does
-// not see it there: it returns how many there are of these.
+// As in sqlClaim, it locks rows one by one and then changes them by their ctid.
+// If statistics show no open deliveries, a join by key would go through all of
+// them for each result; so would the index of one state, which the state is
+// hidden from. A row that was changed since the statement began is locked at
+// its new place, where the statement cannot see it. The statement returns the
+// number of these rows.
 const sqlFinish = `
 	WITH r AS MATERIALIZED (
 		SELECT r.*, CAST(0 AS smallint) AS open FROM unnest($1::smallint[], $2::bigint[], $3::uuid[], $4::bigint[], $5::bigint[], $6::uuid[],
@@ -64,8 +64,8 @@ const sqlFinish = `
 	)
 	SELECT (SELECT count(*) FROM locked) - (SELECT count(*) FROM moved)`
 
-// sqlCountReplayed goes before noted, for the results of replays: see
-// countReplayed, which does the same for one.
+// sqlCountReplayed goes before noted, for the results of replays. countReplayed
+// does the same for one result.
 const sqlCountReplayed = `, counted AS (
 		UPDATE replays SET delivered = replays.delivered + n.ended, failed = replays.failed + n.failed
 		FROM (SELECT r.job, count(*) FILTER (WHERE r.state = 2) AS ended, count(*) FILTER (WHERE r.state = 1) AS failed
@@ -77,17 +77,17 @@ const sqlCountReplayed = `, counted AS (
 		AND d.event_id = e.event_id AND d.webhook_id = e.webhook_id
 	), noted`
 
-// finishText is sqlFinish for what was owed at acceptance or for replays.
+// finishText returns sqlFinish for original deliveries or for replays.
 func finishText(replayed bool) string {
 	if !replayed {
 		return sqlFinish
 	}
 	text := strings.Replace(sqlFinish, "CAST(0", "CAST(3", 1)
-	return strings.Replace(text, ", noted", sqlCountReplayed, 1) // TestReplay fails if it is not there
+	return strings.Replace(text, ", noted", sqlCountReplayed, 1) // TestReplay fails if it is missing
 }
 
 func (p *postgres) finish(ctx context.Context, results []Result, replayed bool) error {
-	slices.SortFunc(results, func(a, b Result) int { // as every node does, so that none deadlock
+	slices.SortFunc(results, func(a, b Result) int { // all nodes use one order, so that they do not deadlock
 		return cmp.Or(
 			cmp.Compare(a.Attempt.OrganizationID, b.Attempt.OrganizationID),
 			slices.Compare(a.Attempt.EventID[:], b.Attempt.EventID[:]),
@@ -115,14 +115,14 @@ func (p *postgres) finish(ctx context.Context, results []Result, replayed bool) 
 			}
 		}
 	}
-	if err == nil && missed > 0 { // the others are recorded, which the next try sees
+	if err == nil && missed > 0 { // the others are recorded, which the next try finds
 		err = &pgconn.PgError{SeverityUnlocalized: "ERROR", Code: "40001", Message: "deliveries have changed meanwhile"}
 	}
 	return err
 }
 
-// resultsByDays divides results, in their order, into those of events of few
-// days: each statement inserts into few partitions.
+// resultsByDays divides results, in their order, into groups whose events are
+// of few days, so that each statement inserts into few partitions.
 func resultsByDays(results []Result) (groups [][]Result) {
 	from, days := 0, make(map[time.Time]bool)
 	for i := range results {
@@ -137,7 +137,7 @@ func resultsByDays(results []Result) (groups [][]Result) {
 	return append(groups, results[from:])
 }
 
-// sqlHealthFine and sqlHealthBack of many webhooks.
+// sqlHealthFine and sqlHealthBack for many webhooks.
 const (
 	sqlAllHealthFine = `DELETE FROM webhook_health AS h USING unnest($1::bigint[], $2::bigint[]) AS f (id, at)
 		WHERE h.stage = 0 AND h.webhook_id = f.id AND h.lift_at <= f.at`
@@ -146,7 +146,7 @@ const (
 		FROM unnest($1::bigint[], $2::bigint[]) AS f (id, at) WHERE h.webhook_id = f.id`
 )
 
-// queueHealth notes how the webhooks of results fare.
+// queueHealth queues updates of the health of the results' webhooks.
 func queueHealth(batch *pgx.Batch, results []Result) {
 	var fine, fineAts []int64
 	marks := healthMarks(results)
@@ -155,7 +155,7 @@ func queueHealth(batch *pgx.Batch, results []Result) {
 			fine, fineAts = append(fine, m.webhookID), append(fineAts, micros(m.fineAt))
 		}
 	}
-	if len(fine) > 0 && len(fine) < len(marks) { // two nodes lock rows in one order
+	if len(fine) > 0 && len(fine) < len(marks) { // all nodes lock rows in one order
 		ids := make([]int64, len(marks))
 		for i, m := range marks {
 			ids[i] = m.webhookID

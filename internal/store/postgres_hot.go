@@ -10,16 +10,17 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// sqlChanged finds organizations whose webhooks are of another version than
-// they were, or that are no more: in one snapshot with whatever it is a part of.
+// sqlChanged selects organizations that do not exist, or whose webhooks have
+// another version than given. It uses the snapshot of the statement that it is
+// part of.
 const sqlChanged = `
 	SELECT k.id FROM unnest($1::bigint[], $2::bigint[]) AS k (id, version)
 	WHERE k.version IS DISTINCT FROM (SELECT o.version FROM organizations o WHERE o.id = k.id AND o.deleted_at = 0)`
 
-// sqlAddEvents is one round trip and one commit for a whole batch, of which it
-// leaves out what was decided by webhooks that have changed. Dedup ids
-// are inserted in the order of their key: two nodes with the same ids in
-// another order would deadlock.
+// sqlAddEvents adds a whole batch in one round trip and one commit. It leaves
+// out events that were decided by webhooks that have changed. It inserts dedup
+// ids in the order of their key, because two nodes with the same ids in
+// different orders would deadlock.
 const sqlAddEvents = `
 	WITH input AS MATERIALIZED (
 		SELECT * FROM unnest($3::smallint[], $4::bigint[], $5::uuid[], $6::text[], $7::text[], $8::text[], $9::bytea[], $10::bigint[], $11::text[])
@@ -79,22 +80,22 @@ func (p *postgres) addEvents(ctx context.Context, b *Batch, again bool) ([]trigg
 	return verdicts, err
 }
 
-// addOnce returns the ids of the events that are stored now.
+// addOnce returns the ids of the events that it has stored.
 func addOnce(ctx context.Context, conn *pgx.Conn, b *Batch) (fresh [][16]byte, err error) {
 	orgs, versions := b.versions()
 	return collectIDs(ctx, conn, sqlAddEvents, addEventsArgs(b, orgs, versions)...)
 }
 
-// addAgain adds a batch that may have been committed before, or may be about to
-// be by a backend that has lost us: to write the same rows waits for that. Only
-// then can be said whether it was; so what is written goes back if the batch is
-// no longer current.
+// addAgain adds a batch that may have been committed before, or may soon be by
+// a backend that has lost us. Writing the same rows waits for that backend.
+// Only then is it known whether the batch was committed; so the rows are rolled
+// back if the versions of the batch have changed.
 func addAgain(ctx context.Context, conn *pgx.Conn, b *Batch) (fresh [][16]byte, err error) {
 	tx, err := conn.Begin(ctx)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = tx.Rollback(ctx) }() // nothing to do after a commit
+	defer func() { _ = tx.Rollback(ctx) }() // no effect after a commit
 	if fresh, err = collectIDs(ctx, conn, sqlAddEvents, addEventsArgs(b, nil, nil)...); err != nil {
 		return nil, err
 	}
@@ -148,9 +149,10 @@ func addEventsArgs(b *Batch, currentOrgs, currentVersions []int64) []any {
 	}
 }
 
-// sqlFound looks for the events of a batch that were not stored. Its commit is
-// a barrier, see sqlBarrier: what it finds may be committed and have waited for
-// no standby, as after the restart of a server whose standby was away.
+// sqlFound finds the events of a batch that were not stored. Its commit is a
+// barrier, see sqlBarrier, because the rows it finds may be committed without
+// having waited for a standby, for example after the restart of a server whose
+// standby was away.
 const sqlFound = `
 	WITH loser AS MATERIALIZED (
 		SELECT * FROM unnest($1::integer[], $2::smallint[], $3::bigint[], $4::text[], $5::uuid[])
@@ -163,12 +165,12 @@ const sqlFound = `
 	)
 	SELECT place, event_id, (` + sqlBarrier + `) FROM found`
 
-// secondLook finds the events that the losers lost to, which the statement
-// that lost cannot see; and those that an earlier try of the same batch has
-// committed, which are accepted.
+// secondLook finds the events that own the dedup ids of those not stored, which
+// the first statement cannot see. It also finds events that an earlier try of
+// the same batch has committed; they are accepted.
 func secondLook(ctx context.Context, conn *pgx.Conn, b *Batch, verdicts []trigger.ID) error {
 	var (
-		places   []int32 // of the losers, in the batch
+		places   []int32 // of events not stored, in the batch
 		buckets  []int16
 		orgs     []int64
 		dedupIDs []string
@@ -194,7 +196,8 @@ func secondLook(ctx context.Context, conn *pgx.Conn, b *Batch, verdicts []trigge
 	return err
 }
 
-// sqlAllLanes goes from the first delivery of each webhook to that of the next.
+// sqlAllLanes goes from the first delivery of each webhook to the first of the
+// next.
 const sqlAllLanes = `
 	WITH RECURSIVE lane AS (
 		SELECT CAST($1 / 281474976710656 AS smallint) AS bucket, $1::bigint % 281474976710656 AS webhook_id, CAST(NULL AS bigint) AS due_at
@@ -211,12 +214,13 @@ func (p *postgres) lanes() (all, due string) {
 	return sqlAllLanes, sqlDueLanes + `unnest($1::bigint[]) AS k (key)`
 }
 
-// sqlClaim locks rows and changes them by their place, which they keep while
-// they are locked: a join by key would be planned by statistics, and those of
-// a queue are always old; so would the bucket, were it not hidden from them.
+// sqlClaim locks rows and changes them by their ctid, which does not change
+// while they are locked. A join by key would be planned by statistics, and the
+// statistics of a queue are always old. For the same reason it hides the bucket
+// from the planner.
 const (
 	sqlClaim = sqlClaimFrom + sqlOpenOf + sqlClaimTo
-	// Of a replay: the index deliveries_replayed has these alone.
+	// For a replay: the index deliveries_replayed contains only replays.
 	sqlClaimReplayed = sqlClaimFrom + sqlReplayedOf + sqlClaimTo
 
 	sqlFailedLeast         = sqlFailedLeastFrom + sqlOpenOf + sqlFailedLeastOr + sqlOpenOf + sqlFailedLeastBy + `due_at` + sqlFailedLeastTo
@@ -235,10 +239,11 @@ const (
 			ORDER BY due_at LIMIT w.room FOR UPDATE SKIP LOCKED` + sqlTake
 )
 
-// sqlFailedLeast takes what has failed least of those that were due first and
-// last, a hundred each: what was due first may be what the receiver always
-// refuses. A probe goes by the random end of the ids, so that others which
-// are refused, and have not been tried, do not stand before it.
+// sqlFailedLeast claims the deliveries with the fewest failures among the
+// hundred that were due first and the hundred that were due last, because the
+// receiver may always refuse the ones due first. A probe orders by the random
+// end of the ids, so that untried deliveries that would be refused do not
+// always come first.
 const (
 	sqlFailedLeastFrom = sqlWanted + `
 			SELECT ctid AS place FROM deliveries WHERE (bucket = $1) IS TRUE AND due_at <= $4 AND ctid = ANY (ARRAY(
@@ -266,7 +271,7 @@ const (
 	RETURNING organization_id, event_id, webhook_id, job, attempts`
 )
 
-// claimText is the statement that claims what is wanted so.
+// claimText returns the statement for a Want.
 func claimText(w Want) string {
 	open, replayed := sqlClaim, sqlClaimReplayed
 	switch w.Order {
@@ -281,7 +286,7 @@ func claimText(w Want) string {
 	return open
 }
 
-// claim sends a statement for each bucket and kind of want, all in one round
+// claim sends a statement for each bucket and kind of Want, all in one round
 // trip.
 func (p *postgres) claim(ctx context.Context, wants []Want, claim trigger.ID, now, lease time.Time) ([]trigger.Delivery, error) {
 	var taken []trigger.Delivery
@@ -311,9 +316,9 @@ func (p *postgres) claim(ctx context.Context, wants []Want, claim trigger.ID, no
 	return orZero(taken, err)
 }
 
-// onConn runs do on a connection of its own. Waiting for the connection may be
-// cancelled; what do sends is not, so that a commit's answer is always heard
-// if one comes (see patientConn for when none does).
+// onConn runs do on a connection from the pool. The wait for a connection can
+// be cancelled, but not the statements of do, so that a commit's answer is
+// always read if one comes (see patientConn for the other case).
 func (p *postgres) onConn(ctx context.Context, do func(context.Context, *pgx.Conn) error) error {
 	conn, err := p.hot.Acquire(ctx)
 	if err != nil {

@@ -13,12 +13,12 @@ import (
 )
 
 // A migration changes tables that other nodes use. A statement that waits for
-// such a table, for example behind a pg_dump, makes everyone wait who uses the
-// table after it. So each statement of a migration waits for lockWait at most,
-// then the migration is rolled back, and tried again after lockPause. Each
-// lockPatient tries, statements wait for longer than PostgreSQL's
-// deadlock_timeout, after which it cancels an autovacuum that is in the way.
-// The server keeps to these times also when this process has been killed.
+// such a table, for example behind a pg_dump, blocks all later users of the
+// table. So each statement of a migration waits for at most lockWait. Then the
+// migration is rolled back, and retried after lockPause. In one of lockPatient
+// tries, statements wait for longer than PostgreSQL's deadlock_timeout, after
+// which it cancels an autovacuum that blocks them. The server enforces these
+// times even if this process was killed.
 const (
 	lockWait     = "200ms"
 	lockWaitLong = "1200ms"
@@ -27,7 +27,7 @@ const (
 	lockTries    = 300 // about 5 minutes, as long as for the migration lock
 )
 
-// migrate runs on connections of its own, since a migration may take its time.
+// migrate uses a pool of its own, because a migration may take long.
 func (p *postgres) migrate(ctx context.Context, doing func(string)) (schema int64, err error) {
 	pool, err := p.newPool(ctx, p.hot.Config(), dialer().DialContext, 2, map[string]string{"statement_timeout": "0", "lock_timeout": lockWait})
 	if err != nil {
@@ -39,8 +39,8 @@ func (p *postgres) migrate(ctx context.Context, doing func(string)) (schema int6
 	return schema, errors.Join(err, db.Close())
 }
 
-// migratePostgres migrates the database, and tries again while others hold
-// locks on its tables.
+// migratePostgres migrates the database, and retries while others hold locks on
+// its tables.
 func migratePostgres(ctx context.Context, db *sql.DB, doing func(string)) (schema int64, err error) {
 	session, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, lockTries)) // every second
 	if err != nil {
@@ -53,7 +53,7 @@ func migratePostgres(ctx context.Context, db *sql.DB, doing func(string)) (schem
 			locker.wait = lockWaitLong
 		}
 		schema, err = migrate(ctx, goose.DialectPostgres, db, locker.doing, goose.WithSessionLocker(locker))
-		if !isCode(err, "55P03", "40P01") { // a lock was not available, or it was a deadlock
+		if !isCode(err, "55P03", "40P01") { // lock_not_available or deadlock_detected
 			return schema, err
 		}
 		what := "the locks of " + lockHolders(ctx, db) + " on tables that the migration changes"
@@ -63,16 +63,16 @@ func migratePostgres(ctx context.Context, db *sql.DB, doing func(string)) (schem
 		if what != told {
 			doing(what)
 		}
-		told, locker.doing = what, func(string) {} // the locks are what is waited for
+		told, locker.doing = what, func(string) {} // now it waits for the locks
 		if err := pause(ctx, lockPause); err != nil {
 			return 0, err
 		}
 	}
 }
 
-// sqlLockHolders names the oldest transactions with locks on our tables, apart
-// from those that came after a statement began to wait. The times of other roles'
-// transactions cannot be seen; prepared ones have no process.
+// sqlLockHolders names the oldest transactions with locks on our tables, except
+// those that began after a statement began to wait. The times of other roles'
+// transactions are hidden; prepared transactions have no process.
 const sqlLockHolders = `
 	SELECT coalesce('pid ' || l.pid || ' (' || coalesce(nullif(max(a.application_name), ''), max(a.backend_type), 'unknown') || ')', 'a prepared transaction')
 	FROM pg_locks l JOIN pg_class c ON c.oid = l.relation LEFT JOIN pg_stat_activity a ON a.pid = l.pid
@@ -81,7 +81,7 @@ const sqlLockHolders = `
 		AND (a.xact_start IS NULL OR a.xact_start < clock_timestamp() - $2::interval)
 	GROUP BY l.pid ORDER BY min(a.xact_start) NULLS LAST LIMIT 3`
 
-// lockHolders says who holds locks on our tables, as well as can be known.
+// lockHolders describes who holds locks on our tables, if that can be found.
 func lockHolders(ctx context.Context, db *sql.DB) string {
 	names, err := rowsOf(ctx, db, scanText, sqlLockHolders, schema, lockWait)
 	if err != nil || len(names) == 0 {
@@ -90,7 +90,7 @@ func lockHolders(ctx context.Context, db *sql.DB) string {
 	return strings.Join(names, ", ")
 }
 
-// tellingLocker tells whether the migration lock is waited for, and sets for how
+// tellingLocker reports when the migration waits for its lock, and sets how
 // long statements wait for other locks.
 type tellingLocker struct {
 	lock.SessionLocker

@@ -11,15 +11,16 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// sqlPartitions lists the names of a table's partitions between two of them.
-// Their order is that of the days. Those that are detached are listed, too.
+// sqlPartitions lists a table's partitions between two names, also detached
+// ones. Their names sort by day.
 const sqlPartitions = `
 	SELECT relname FROM pg_class
 	WHERE relnamespace = $1::regnamespace AND relkind = 'r' AND relname >= $2 AND relname <= $3 AND relname ~ '_[0-9]{8}$'
 	ORDER BY relname %s LIMIT $4`
 
-// part asks for the partitions that there are only if the range is longer than
-// a statement's: a list begins without one end, and the days ahead count, too.
+// part reads the list of partitions only if the range has more days than a
+// statement may read: a list may be open at one end, and the days ahead count,
+// too.
 func (p *postgres) part(ctx context.Context, q querier, w *dayWalk) (idRange, error) {
 	part := w.left
 	last := prevID(part.before)
@@ -45,8 +46,8 @@ func (p *postgres) part(ctx context.Context, q querier, w *dayWalk) (idRange, er
 	return part, nil
 }
 
-// partitionOf is what the partition of an id is called. An id is never of a
-// year that has five digits, unless it is only a bound.
+// partitionOf returns the name of an id's partition. Only an id that is a bound
+// can have a year with five digits.
 func partitionOf(table string, id trigger.ID) string {
 	d := dayOf(id)
 	if d.Year() > 9999 {
@@ -57,13 +58,14 @@ func partitionOf(table string, id trigger.ID) string {
 
 func (p *postgres) groups(ids []trigger.ID) [][]trigger.ID { return groupByDays(ids) }
 
-// unprepared is a database whose statements are planned each time for the
-// parameters that they have: a plan for all parameters opens and locks the
-// partition of every day, and after some executions PostgreSQL makes one to
-// compare. It is for the connections that keep their plans otherwise.
+// unprepared is a database whose statements are planned anew for their
+// parameters each time. A generic plan opens and locks the partition of every
+// day, and PostgreSQL makes one after some executions to compare. It is for the
+// pool that otherwise keeps plans.
 type unprepared struct{ db *sql.DB }
 
-// unpreparedMode is how pgx is told: the unnamed statement has no other plan.
+// unpreparedMode makes pgx use the unnamed statement, which has no generic
+// plan.
 const unpreparedMode = pgx.QueryExecModeCacheDescribe
 
 func (u unprepared) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {

@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// prepare judges the database and migrates it.
+// prepare checks the database and migrates it.
 func (p *postgres) prepare(ctx context.Context, s *Store, o Options) error {
 	o.Doing("PostgreSQL at " + s.Database + " to answer")
 	if err := p.reach(ctx); err != nil {
@@ -44,16 +44,15 @@ func (p *postgres) makeSchema(ctx context.Context) error {
 		return err
 	}
 	_, err = p.hotDB.ExecContext(ctx, "CREATE SCHEMA IF NOT EXISTS "+schema)
-	if isCode(err, "23505", "42P06") { // another node made it just now
+	if isCode(err, "23505", "42P06") { // another node created it just now
 		return nil
 	}
 	return err
 }
 
-// sqlForeign names the owner of something in our schema, with the first such
-// thing, if this role does not have that owner's rights: only an owner may
-// change tables and drop days. That is how a dump stands that another role has
-// restored.
+// sqlForeign returns the owner of the first object in our schema whose owner's
+// rights this role does not have, because only an owner may change tables and
+// drop days. For example, another role has restored a dump.
 const sqlForeign = `
 	SELECT pg_get_userbyid(owner), what, current_user FROM (
 		SELECT nspowner AS owner, 'the schema' AS what FROM pg_namespace WHERE nspname = $1
@@ -61,7 +60,7 @@ const sqlForeign = `
 		SELECT relowner, 'the table ' || relname FROM pg_class WHERE relnamespace = to_regnamespace($1) AND relkind IN ('r', 'p')
 	) things WHERE NOT pg_has_role(owner, 'USAGE') ORDER BY what LIMIT 1`
 
-// checkOwner returns an error if this role does not own what is in the schema.
+// checkOwner returns an error unless this role owns all objects of the schema.
 func (p *postgres) checkOwner(ctx context.Context) error {
 	var owner, what, role string
 	err := p.hotDB.QueryRowContext(ctx, sqlForeign, schema).Scan(&owner, &what, &role)

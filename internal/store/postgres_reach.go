@@ -14,12 +14,12 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 )
 
-// ErrStarting is in an error of [Open] if the database cannot be reached now and
-// may be reached later: it is starting, or failing over, or not there yet. To
-// open it again is then right.
+// ErrStarting is in an error of [Open] if the database cannot be reached now
+// but may be later: it is starting, failing over, or not there yet. The caller
+// should retry Open.
 var ErrStarting = errors.New("the database cannot be reached yet")
 
-// reachTimeout is for how long a start waits for PostgreSQL to answer.
+// reachTimeout is how long a start waits for PostgreSQL to answer.
 const reachTimeout = 4 * time.Second
 
 func (p *postgres) reach(ctx context.Context) error {
@@ -29,7 +29,7 @@ func (p *postgres) reach(ctx context.Context) error {
 	if lost, ok := errors.AsType[*lostSettingsError](err); ok {
 		return lost
 	}
-	if isCode(err, "08P01") { // protocol_violation: PgBouncer does not take our parameters
+	if isCode(err, "08P01") { // protocol_violation: PgBouncer does not accept our parameters
 		return fmt.Errorf("the server is a pooler such as PgBouncer: connect to PostgreSQL directly: %w", err)
 	}
 	if err != nil {
@@ -38,7 +38,7 @@ func (p *postgres) reach(ctx context.Context) error {
 	return nil
 }
 
-// withStarting makes a failed opening an ErrStarting, if it is one.
+// withStarting adds ErrStarting to an error of Open if a retry may succeed.
 func withStarting(err error, o Options) error {
 	if o.PostgresURL == "" || !isStarting(err) {
 		return err
@@ -46,30 +46,30 @@ func withStarting(err error, o Options) error {
 	return &startingError{err}
 }
 
-// startingError is an ErrStarting with its cause, whose text is enough.
+// startingError is an ErrStarting with the text of its cause.
 type startingError struct{ error }
 
 func (e *startingError) Is(target error) bool { return target == ErrStarting }
 func (e *startingError) Unwrap() error        { return e.error }
 
-// Where the server has fewer connections for us than the pool may have, for
-// example since other nodes have taken them, whoever wants one waits as for a
-// busy pool: for fullWait at most. Each fullPoll somebody looks for one that is
-// idle, and each fullRetry one of all that wait asks the server again.
+// If the server has fewer connections for us than the pool may have, for
+// example because other nodes use them, callers wait as for a busy pool, at
+// most fullWait. Each fullPoll a caller checks for an idle connection, and each
+// fullRetry one of all callers tries the server again.
 const (
 	fullWait  = 4 * time.Second
 	fullPoll  = 10 * time.Millisecond
 	fullRetry = 250 * time.Millisecond
 )
 
-// patientPool is a pool of connections that waits while the server has no more.
+// patientPool is a pool of connections that waits while the server is full.
 type patientPool struct {
 	*pgxpool.Pool
 	now   func() time.Time
-	asked atomic.Int64 // when the server was asked last, though it was full: in ns
+	asked atomic.Int64 // last try at the full server, in ns
 }
 
-// open makes a [sql.DB] over the pool.
+// open returns a [sql.DB] over the pool.
 func (p *patientPool) open() *sql.DB {
 	db := sql.OpenDB(patientConnector{stdlib.GetPoolConnector(p.Pool), p})
 	db.SetMaxIdleConns(0) // they stay in the pool
@@ -87,12 +87,12 @@ func (c patientConnector) Connect(ctx context.Context) (driver.Conn, error) {
 	return taken(ctx, c.pool, c.Connector.Connect)
 }
 
-// Acquire is that of the pool.
+// Acquire is the pool's Acquire, but waits while the server is full.
 func (p *patientPool) Acquire(ctx context.Context) (*pgxpool.Conn, error) {
 	return taken(ctx, p, p.Pool.Acquire)
 }
 
-// taken takes a connection from a pool by a function that may open a new one.
+// taken calls take, which may open a new connection, until the server has one.
 func taken[T any](ctx context.Context, p *patientPool, take func(context.Context) (T, error)) (T, error) {
 	conn, err := take(ctx)
 	if !isFull(err) {
@@ -109,7 +109,7 @@ func taken[T any](ctx context.Context, p *patientPool, take func(context.Context
 	return conn, withoutRefusedTLS(err)
 }
 
-// isFull reports that the server has no connection left for this role.
+// isFull reports whether the server has no connection left for this role.
 func isFull(err error) bool {
 	return err != nil && slices.ContainsFunc(leaves(err), func(err error) bool { return isCode(err, "53300") })
 }

@@ -16,11 +16,11 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// sqlServer identifies the server that a connection leads to: its cluster, the
-// timeline that it writes, when it was started, and how far it has written. The
-// name of the present WAL file begins with the timeline in hexadecimal;
+// sqlServer identifies the server of a connection: its cluster, the timeline
+// that it writes, its start time, and how far it has written. The name of the
+// current WAL file begins with the timeline in hexadecimal, while
 // pg_control_checkpoint shows the old one until the first checkpoint after a
-// promotion. A server in recovery writes none.
+// promotion. A server in recovery writes no timeline.
 const sqlServer = `
 	SELECT (pg_control_system()).system_identifier::text,
 		CASE WHEN pg_is_in_recovery() THEN '0' ELSE substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END,
@@ -30,32 +30,32 @@ const sqlServer = `
 // serverID is what sqlServer returns.
 type serverID struct {
 	system   string
-	timeline uint64 // 0: it is in recovery, and nothing can be written there
-	flushed  uint64 // bytes of WAL that were synced, when it was asked
-	started  string // when, by its own clock
+	timeline uint64 // 0: it is in recovery, and cannot be written to
+	flushed  uint64 // bytes of WAL that were synced at that time
+	started  string // start time, by its own clock
 }
 
-// serverWatch follows which server the connections lead to. Each new connection
-// reports what it has found.
+// serverWatch tracks which server the connections lead to. Each new connection
+// reports its server.
 type serverWatch struct {
-	epoch *atomic.Int64 // of the store; changes when caches must be dropped
+	epoch *atomic.Int64 // of the store; changes when caches must be emptied
 	log   *slog.Logger
-	reset func() // closes the connections that exist
+	reset func() // closes the existing connections
 
 	mu      sync.Mutex
 	current serverID
-	tables  int64 // that were seen last, by sqlTables; 0: none
-	told    bool  // that it cannot be identified
+	tables  int64 // last seen by sqlTables; 0: none
+	told    bool  // has logged that the server cannot be identified
 }
 
-// connState is what a connection's CustomData remembers.
+// connState is the key of a connection's serverID in its CustomData.
 const connState = "server"
 
-// identify asks a new connection which server it leads to. It returns an error
-// if the connection must not be used.
+// identify reads which server a new connection leads to. It returns an error if
+// the connection must not be used.
 func (w *serverWatch) identify(ctx context.Context, conn *pgconn.PgConn) error {
 	results, err := conn.Exec(ctx, sqlServer).ReadAll()
-	if isCode(err, "42501", "42883", "0A000") { // not permitted, unknown, not supported
+	if isCode(err, "42501", "42883", "0A000") { // insufficient_privilege, undefined_function, feature_not_supported
 		w.unidentified(err)
 		return nil
 	}
@@ -73,8 +73,8 @@ func (w *serverWatch) identify(ctx context.Context, conn *pgconn.PgConn) error {
 	return nil
 }
 
-// checkOurSettings asks a new connection for those of our settings that it has lost,
-// by the statement lost.
+// checkOurSettings returns an error if a new connection has lost some of our
+// settings. The statement lost finds them.
 func checkOurSettings(ctx context.Context, conn *pgconn.PgConn, lost string) error {
 	results, err := conn.Exec(ctx, lost).ReadAll()
 	if err != nil {
@@ -86,8 +86,8 @@ func checkOurSettings(ctx context.Context, conn *pgconn.PgConn, lost string) err
 	return nil
 }
 
-// lostSettings is the statement that names those of our settings which are not
-// as the start-up of the connection gave them.
+// lostSettings returns the statement that lists the settings whose values
+// differ from the start-up parameters of the connection.
 func lostSettings(ours map[string]string) string {
 	var rows []string
 	for _, name := range slices.Sorted(maps.Keys(ours)) {
@@ -97,7 +97,8 @@ func lostSettings(ours map[string]string) string {
 		") ours(name, value) WHERE current_setting(name, true) IS DISTINCT FROM value"
 }
 
-// lostSettingsError says that something between has ignored start-up parameters.
+// lostSettingsError means that something between us and PostgreSQL ignored
+// start-up parameters.
 type lostSettingsError struct{ names string }
 
 func (e *lostSettingsError) Error() string {
@@ -105,7 +106,7 @@ func (e *lostSettingsError) Error() string {
 		"by ignore_startup_parameters, has dropped them; connect to PostgreSQL directly"
 }
 
-// unidentified is for a database that does not tell which server it is: each
+// unidentified handles a database that does not identify its server: each
 // connection may lead to another one.
 func (w *serverWatch) unidentified(err error) {
 	w.mu.Lock()
@@ -134,11 +135,11 @@ func parseServer(results []*pgconn.Result) (id serverID, err error) {
 	return serverID{string(row[0]), timeline, flushed, string(row[3])}, nil
 }
 
-// observe compares a server with the one seen before. Another one, another
-// timeline, or the same one started again may lack what caches remember: they
-// are dropped, and so are the connections to the one before. A lower timeline
-// than one that was seen is an old primary that came back, whose commits nobody
-// will keep: an error. So is a server in recovery: what it says may be old.
+// observe compares a server with the previous one. Another server, another
+// timeline, or a restart may lack cached data. So it empties the caches and
+// closes the old connections. It returns an error for a lower timeline than
+// before, because an old primary came back and its commits will be lost, and
+// for a server in recovery, because its data may be old.
 func (w *serverWatch) observe(id serverID) error {
 	if id.timeline == 0 {
 		return errInRecovery
@@ -172,8 +173,8 @@ func (w *serverWatch) observe(id serverID) error {
 	return nil
 }
 
-// observeTables compares our tables with the ones seen before. Others are a
-// restore: caches remember what is no longer there.
+// observeTables compares our tables with the previous ones. Other tables mean a
+// restore, so cached data may no longer exist.
 func (w *serverWatch) observeTables(tables int64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -186,8 +187,8 @@ func (w *serverWatch) observeTables(tables int64) {
 	w.reset()
 }
 
-// check reports whether a connection leads to the server that is the present
-// one: errOtherServer if not.
+// check returns errOtherServer if a connection does not lead to the current
+// server.
 func (w *serverWatch) check(conn *pgx.Conn) error {
 	id, _ := conn.PgConn().CustomData()[connState].(serverID)
 	w.mu.Lock()
@@ -198,14 +199,14 @@ func (w *serverWatch) check(conn *pgx.Conn) error {
 	return nil
 }
 
-// errOtherServer says that a connection leads to a server which is not the
-// present one. What was committed there may be lost.
+// errOtherServer means that a connection does not lead to the current server.
+// Commits there may be lost.
 var errOtherServer = errors.New("the connection leads to a server that was replaced meanwhile")
 
-// errInRecovery says that a server is a standby, or about to start.
+// errInRecovery means that a server is a standby, or about to start.
 var errInRecovery = errors.New("the server is in recovery: it takes no writes, and what it says may be old")
 
-// oldPrimaryError says that a server is not to be used.
+// oldPrimaryError means that a server must not be used.
 type oldPrimaryError struct{ timeline, seen uint64 }
 
 func (e *oldPrimaryError) Error() string {

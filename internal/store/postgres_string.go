@@ -15,11 +15,11 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// A connection string whose password has a character with a meaning, for
-// example postgres://user:pa@ss@host/db, may be read so that a part of the
-// password becomes the name of a host, of a user or of a setting. Such names
-// are in the messages of the driver and of the server. So parseConnString refuses
-// strings in which they look like that, and no error has any part of the string.
+// If a password contains a character with a meaning, for example in
+// postgres://user:pa@ss@host/db, a part of it may be parsed as the name of a
+// host, a user or a setting. The driver and the server put such names into
+// their messages. So parseConnString refuses strings with such names, and its
+// errors contain no part of the string.
 
 var errSettings = errors.New("not a PostgreSQL connection string")
 
@@ -32,7 +32,7 @@ var (
 	settingPattern = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.]*$`)
 )
 
-// parseConnString reads a connection string. Its errors have nothing of it.
+// parseConnString parses a connection string. Its errors contain no part of it.
 func parseConnString(text string) (*pgxpool.Config, error) {
 	config, err := pgxpool.ParseConfig(text)
 	if err != nil {
@@ -59,8 +59,8 @@ func parseConnString(text string) (*pgxpool.Config, error) {
 	return config, checkDriverSettings(c)
 }
 
-// checkDriverSettings refuses settings of the driver's own that it takes from a
-// connection string and with which our statements fail.
+// checkDriverSettings refuses driver settings in a connection string with which
+// our statements fail.
 func checkDriverSettings(c *pgx.ConnConfig) error {
 	switch c.DefaultQueryExecMode {
 	case pgx.QueryExecModeExec, pgx.QueryExecModeSimpleProtocol:
@@ -78,8 +78,8 @@ func checkDriverSettings(c *pgx.ConnConfig) error {
 	return nil
 }
 
-// databaseOf returns which database a connection string names: its hosts, each
-// once, with their ports, and its name.
+// databaseOf returns the database that a connection string names: its hosts,
+// each once, with their ports, and its name.
 func databaseOf(c *pgx.ConnConfig) string {
 	hosts := []string{net.JoinHostPort(c.Host, strconv.Itoa(int(c.Port)))}
 	for _, other := range c.Fallbacks {
@@ -103,9 +103,9 @@ func hasStrayAt(text string) bool {
 	return strings.Contains(rest, "@")
 }
 
-// redactSetting hides what the server says about a setting in the connection
-// string that it does not take: the setting may be a part of the password. Of
-// several attempts to connect, any may say so.
+// redactSetting hides the server's message about a setting in the connection
+// string that it refuses, because the setting may be a part of the password. It
+// checks all attempts to connect.
 func redactSetting(err error) error {
 	for _, cause := range leaves(err) {
 		if isCode(cause, "42704", "22023", "42601", "42602", "55P02", "42501") {

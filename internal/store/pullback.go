@@ -1,11 +1,11 @@
 package store
 
-// What a step back of the database's clock does to each stored time. The clock
-// ran ahead for a while, by an hour or a day, and goes back: a time that was
-// taken in between lies ahead of now by the step, and so does what nodes write
+// Effects of a step back of the database's clock on each stored time. The clock
+// was ahead for a while, by an hour or a day, and goes back. A time taken in
+// between lies ahead of now by the step, and so do the times that nodes write
 // in the seconds until they have confirmed the step.
 //
-//	column                        what the step does                      what mends it
+//	column                        effect of the step                      repaired by
 //	deliveries.due_at             due, or free again, later by the step   PullBack, row by row
 //	webhook_health.held_until,    the breaker is open for longer, and     PullBack
 //	lift_at                       no success closes it
@@ -17,13 +17,13 @@ package store
 //	idempotency.at                a request is remembered for longer      PullBack
 //	organizations.deleted_at      a deleted organization is erased later  PullBack
 //	replays.until                 a replay waits for its end              FeedReplay reads on to it at once
-//	events.id, dedup.event_id     the event is listed first and kept for  nothing: ids are for ever
+//	events.id, dedup.event_id     the event is listed first and kept for  nothing: ids never change
 //	                              longer, by the step; a replay by time
 //	                              reaches it only once the clock has
 //	                              caught up
 //	events.extra: deliver_at      none: the sender's own time             -
-//	attempts.at, took             shown only
-//	replays.since, cursor,        shown; a replay is forgotten later      nothing
+//	attempts.at, took             only shown
+//	replays.since, cursor,        shown; a replay is removed later        nothing
 //	created_at
 //	api_keys.expires_at           a key that was rotated in between is    nothing: it may be the owner's
 //	                              valid for longer, by the step           own time; revoke it
@@ -34,12 +34,12 @@ package store
 //	                              kept for longer
 //	webhooks.secrets_until        a secret that has ended is kept for     nothing
 //	                              longer
-//	*.created_at, updated_at,     shown only
+//	*.created_at, updated_at,     only shown
 //	last_used_at, webhook_versions.at
 //
 // The ids of new events follow the clock back (package ingest). So cursors and
-// Last-Event-IDs can lie ahead: they begin anew, and show some events twice. In
-// memory, the looks of the engine, the sweeper and streams begin anew as well.
+// Last-Event-IDs can lie ahead: their readers start again, and get some events
+// twice. The polls of the engine, the sweeper and streams start again, too.
 
 import (
 	"context"
@@ -51,21 +51,22 @@ import (
 )
 
 const (
-	// pullPage is how many deliveries are looked at, and changed, at once.
+	// pullPage is how many deliveries are read, and changed, at once.
 	pullPage = 1000
-	// pullLanes is how many webhooks, replays and organizations are.
+	// pullLanes is how many webhooks, replays and organizations are read at
+	// once.
 	pullLanes = 1000
 )
 
 // PullBack moves back times that lie further ahead than they can, because the
 // database's clock went back since they were set: see the table above. It
-// returns how many it has moved. usual is the schedule of webhooks that have
-// none of their own.
+// returns how many it has moved. usual is the schedule of webhooks without
+// their own.
 //
-// It reads the ranges of the indexes that lie beyond a lease, in pages. Each
-// page is a short transaction that passes over rows that others have locked: so
-// any number of nodes may pull back at a time, and a second pass gets the rest.
-// One part that fails holds up no other. The clock must be trusted.
+// It reads the index ranges beyond a lease, in pages. Each page is a short
+// transaction that skips rows that others have locked, so any number of nodes
+// may call it at a time, and a second call moves the rest. An error in one part
+// does not stop the others. The clock must be trusted.
 func (s *Store) PullBack(ctx context.Context, usual trigger.Schedule) (n int, err error) {
 	var errs []error
 	for _, part := range []func(context.Context, trigger.Schedule) (int, error){
@@ -78,17 +79,17 @@ func (s *Store) PullBack(ctx context.Context, usual trigger.Schedule) (n int, er
 	return n, wrap("pull back due times", errors.Join(errs...))
 }
 
-// pullLane is what is open of a webhook, of a replay, or of an inbox.
+// pullLane is the open deliveries of a webhook, of a replay, or of an inbox.
 type pullLane struct {
 	organizationID int64
 	webhookID      int64
 	job            int64
 	schedule       trigger.Schedule
-	text           string // that lists it: sqlAheadOf…
+	text           string // lists the deliveries: sqlAheadOf…
 }
 
-// sqlAheadOf… list deliveries of a lane behind a place, as they come due: each
-// by an index of its own.
+// sqlAheadOf… list deliveries of a lane after a position, in the order in which
+// they become due. Each uses its own index.
 const (
 	sqlAhead   = `SELECT event_id, attempts, due_at, claim FROM deliveries WHERE bucket = $1 AND organization_id = $2 AND `
 	sqlAheadTo = ` AND due_at >= $5 AND (due_at, event_id) > ($5, $6) ORDER BY due_at, event_id LIMIT $7`
@@ -98,7 +99,7 @@ const (
 	sqlAheadOfInbox   = sqlAhead + `state = 0 AND webhook_id = 0 AND webhook_id = $3 AND job = $4` + sqlAheadTo
 )
 
-// pullWebhooks pulls back what is open of webhooks.
+// pullWebhooks pulls back the open deliveries of webhooks.
 func (s *Store) pullWebhooks(ctx context.Context, usual trigger.Schedule) (n int, err error) {
 	for after := (Lane{}); ; {
 		lanes, err := s.Lanes(ctx, after, pullLanes)
@@ -123,10 +124,10 @@ func (s *Store) pullWebhooks(ctx context.Context, usual trigger.Schedule) (n int
 	}
 }
 
-// farthest is later than any stored time.
+// farthest returns a time later than any stored time.
 func farthest() time.Time { return time.UnixMicro(1<<62 - 1) }
 
-// pullOf pulls back the lane of each of some webhooks.
+// pullOf pulls back the lanes of some webhooks.
 func (s *Store) pullOf(ctx context.Context, usual trigger.Schedule, ids []int64, lane func(*trigger.Webhook) pullLane) (n int, err error) {
 	if len(ids) == 0 {
 		return 0, nil
@@ -152,7 +153,7 @@ func (s *Store) pullOf(ctx context.Context, usual trigger.Schedule, ids []int64,
 	return n, nil
 }
 
-// pullReplays pulls back what is open of replays that have not ended.
+// pullReplays pulls back the open deliveries of replays that have not ended.
 func (s *Store) pullReplays(ctx context.Context, usual trigger.Schedule) (n int, err error) {
 	type job struct{ id, webhookID int64 }
 	for after := int64(0); ; {
@@ -175,7 +176,7 @@ func (s *Store) pullReplays(ctx context.Context, usual trigger.Schedule) (n int,
 	}
 }
 
-// pullInboxes pulls back what inboxes are owed.
+// pullInboxes pulls back the open deliveries of inboxes.
 func (s *Store) pullInboxes(ctx context.Context, _ trigger.Schedule) (n int, err error) {
 	for after := int64(0); ; {
 		ids, err := s.organizationIDs(ctx, after)
@@ -192,7 +193,8 @@ func (s *Store) pullInboxes(ctx context.Context, _ trigger.Schedule) (n int, err
 	}
 }
 
-// pullLane pulls back what lies too far ahead of a lane, a page at a time.
+// pullLane pulls back the deliveries of a lane that lie too far ahead, a page
+// at a time.
 func (s *Store) pullLane(ctx context.Context, l *pullLane) (n int, err error) {
 	from := Due{At: s.Now().Add(trigger.MaxLease), ID: lastID()}
 	for {
@@ -214,7 +216,7 @@ func (s *Store) pullLane(ctx context.Context, l *pullLane) (n int, err error) {
 	}
 }
 
-// aheadOf lists deliveries of a lane behind a place.
+// aheadOf lists deliveries of a lane after a position.
 func (s *Store) aheadOf(ctx context.Context, l *pullLane, from Due) ([]trigger.Delivery, error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
@@ -226,16 +228,16 @@ func (s *Store) aheadOf(ctx context.Context, l *pullLane, from Due) ([]trigger.D
 	}, l.text, trigger.Bucket(l.organizationID), l.organizationID, l.webhookID, l.job, micros(from.At), from.ID[:], pullPage)
 }
 
-// pulled are deliveries that are pulled back to one time, if they still are as
-// they were read.
+// pulled is the key of deliveries that are pulled back to one time, if they
+// have not changed since they were read.
 type pulled struct {
 	due      int64
 	attempts int
 	claim    trigger.ID
 }
 
-// groupPulled finds what lies too far ahead, and when it is due instead. What
-// that depends on beside the row is read only of rows that may.
+// groupPulled finds deliveries that lie too far ahead, and when they are due
+// instead. It reads the events and attempts only of deliveries that may be.
 func (s *Store) groupPulled(ctx context.Context, l *pullLane, page []trigger.Delivery) (map[pulled][]trigger.ID, error) {
 	now := s.Now()
 	var far []trigger.Delivery
@@ -283,7 +285,7 @@ func timesOf(list []idTime) map[trigger.ID]time.Time {
 	return times
 }
 
-// deliverAtOf reads when events are to be delivered: those that have a time.
+// deliverAtOf reads the DeliverAt of events that have one.
 func (s *Store) deliverAtOf(ctx context.Context, l *pullLane, ids []trigger.ID) (map[trigger.ID]time.Time, error) {
 	list, err := rowsAmong(ctx, s, byIDs{s.read, l.organizationID, ids}, func(r row) (t idTime, err error) {
 		var extra string
@@ -297,7 +299,7 @@ func (s *Store) deliverAtOf(ctx context.Context, l *pullLane, ids []trigger.ID) 
 	return timesOf(list), err
 }
 
-// lastTried reads when the last attempts of deliveries have ended.
+// lastTried reads when the last attempts of deliveries ended.
 func (s *Store) lastTried(ctx context.Context, l *pullLane, ids []trigger.ID) (map[trigger.ID]time.Time, error) {
 	list, err := rowsAmong(ctx, s, byIDs{s.read, l.organizationID, ids}, func(r row) (t idTime, err error) {
 		var at int64
@@ -309,8 +311,8 @@ func (s *Store) lastTried(ctx context.Context, l *pullLane, ids []trigger.ID) (m
 	return timesOf(list), err
 }
 
-// moveDue moves groups of deliveries back, in one transaction. What has been
-// claimed, tried or given back since it was read stays as it is.
+// moveDue moves groups of deliveries back, in one transaction. It does not move
+// deliveries that were claimed, tried or released since they were read.
 func (s *Store) moveDue(ctx context.Context, l *pullLane, groups map[pulled][]trigger.ID) (n int, err error) {
 	state := trigger.DeliveryState(openState(l.job))
 	text := `UPDATE deliveries SET due_at = $8` + s.dialect.sliceOf(fmt.Sprintf(`deliveries

@@ -13,7 +13,7 @@ type healthTimes struct {
 	since, last, held int64
 }
 
-// pullHealth pulls back open breakers and what is known of failing webhooks.
+// pullHealth pulls back open breakers and the times of failing webhooks.
 func (s *Store) pullHealth(ctx context.Context, _ trigger.Schedule) (n int, err error) {
 	for after := int64(0); ; {
 		now := s.Now()
@@ -33,8 +33,8 @@ func (s *Store) pullHealth(ctx context.Context, _ trigger.Schedule) (n int, err 
 	}
 }
 
-// moveHealth moves the times of rows that still are as they were read, in the
-// order in which all transactions lock them.
+// moveHealth moves the times of rows that have not changed since they were
+// read, in the order in which all transactions lock them.
 func (s *Store) moveHealth(ctx context.Context, page []healthTimes, now time.Time) (n int, err error) {
 	return s.move(ctx, func(ctx context.Context, q querier) (n int, err error) {
 		for _, h := range page {
@@ -52,9 +52,9 @@ func (s *Store) moveHealth(ctx context.Context, page []healthTimes, now time.Tim
 	})
 }
 
-// pullPermits pulls back permits of the rate limits, organization by
-// organization: those of the last minute ahead count as taken now, and the
-// others as over. So the limit holds, and is free again in a minute.
+// pullPermits pulls back permits of the rate limits, one organization at a
+// time: permits of the last minute ahead count as taken now, and the others as
+// over. So the limit holds, and is free again in a minute.
 func (s *Store) pullPermits(ctx context.Context, _ trigger.Schedule) (n int, err error) {
 	ahead := s.Now().Add(trigger.MaxClockSkew).Unix()
 	ids, err := rowsOf(ctx, s.read, scanInt, `SELECT DISTINCT organization_id FROM permits WHERE step > $1 ORDER BY organization_id`, ahead)
@@ -89,8 +89,8 @@ func (s *Store) movePermits(ctx context.Context, orgID int64) (n int, err error)
 	})
 }
 
-// pullPlainTimes sets times at which something happened to now, where they lie
-// ahead. Each is a short statement that goes by an index, or a small table.
+// pullPlainTimes sets times of past events that lie ahead to now. Each
+// statement is short, because it uses an index, or a small table.
 func (s *Store) pullPlainTimes(ctx context.Context, _ trigger.Schedule) (n int, err error) {
 	for _, text := range []string{
 		`UPDATE nodes SET seen_at = $1 WHERE seen_at > $2`,

@@ -9,29 +9,29 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// EventQuery picks events; zero values pick all.
+// EventQuery selects events; zero values select all.
 type EventQuery struct {
 	Status       trigger.Status
-	Types        []trigger.Pattern // none: every type
-	Since, Until time.Time         // accepted at or after, and before
+	Types        []trigger.Pattern // empty: every type
+	Since, Until time.Time         // accepted at or after Since, and before Until
 	DedupID      string
-	WebhookID    int64 // that they were owed to, or sent again to
-	OfWebhook    bool  // whether WebhookID counts; 0 is the inbox
-	Oldest       bool  // the oldest first, up to those of 30 s ago
+	WebhookID    int64 // events with a delivery or a replay to it
+	OfWebhook    bool  // whether to filter by WebhookID; 0 is the inbox
+	Oldest       bool  // oldest first, up to 30 s ago
 	After        trigger.ID
 	Limit        int
 }
 
-// Bounds of the work for one page, where a filter picks little.
+// Bounds of the work for one page, if a filter selects few events.
 const (
 	queryStep = 500
 	queryTime = time.Second
 )
 
-// FindEvents lists events of an organization in the order of their ids, those
-// after q.After, with their status at that moment. next is the id to go on
-// after, zero at the end: where the filter picks little, a page may have fewer
-// than Limit, and even none.
+// FindEvents lists events of an organization in the order of their ids, after
+// q.After, with their current status. next is the id to continue after, zero at
+// the end. A page may have fewer than Limit events, or even none, if the filter
+// selects few.
 func (s *Store) FindEvents(ctx context.Context, orgID int64, q EventQuery) (page []EventStatus, next trigger.ID, err error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
@@ -75,12 +75,12 @@ func (s *Store) findEvents(ctx context.Context, orgID int64, q *EventQuery) (pag
 	return page, trigger.ID{}, nil
 }
 
-// isPlain reports whether every event of the range is picked.
+// isPlain reports whether every event of the range is selected.
 func (q *EventQuery) isPlain() bool {
 	return q.Status == "" && !q.OfWebhook && len(q.Types) == 0
 }
 
-// rangeOf are the ids of a page.
+// rangeOf returns the range of ids for a page.
 func (s *Store) rangeOf(q *EventQuery) idRange {
 	ids := allIDs()
 	if !q.Since.IsZero() {
@@ -102,7 +102,7 @@ func (s *Store) rangeOf(q *EventQuery) idRange {
 	return ids
 }
 
-// findDedup looks for the one event that has a dedup id.
+// findDedup finds the one event that has a dedup id.
 func (s *Store) findDedup(ctx context.Context, orgID int64, q *EventQuery, in idRange) (page []EventStatus, next trigger.ID, err error) {
 	found, err := idSet(ctx, s.read, `SELECT event_id FROM dedup WHERE bucket = $1 AND organization_id = $2 AND dedup_id = $3
 		AND event_id >= $4 AND event_id < $5`, trigger.Bucket(orgID), orgID, q.DedupID, in.from[:], in.before[:])
@@ -111,7 +111,7 @@ func (s *Store) findDedup(ctx context.Context, orgID int64, q *EventQuery, in id
 	}
 	for id := range found {
 		events, err := s.readEvents(ctx, s.read, orgID, []trigger.ID{id})
-		if err != nil || events[id] == nil { // gone
+		if err != nil || events[id] == nil { // deleted
 			return nil, next, err
 		}
 		page, err = s.pickEvents(ctx, orgID, q, []trigger.ID{id})
@@ -122,7 +122,7 @@ func (s *Store) findDedup(ctx context.Context, orgID int64, q *EventQuery, in id
 	return page, next, nil
 }
 
-// candidates lists the next ids that may be picked, up to limit, in the order
+// candidates lists the next ids that may be selected, up to limit, in the order
 // of the query.
 func (s *Store) candidates(ctx context.Context, q *EventQuery, w *dayWalk, limit int) (ids []trigger.ID, err error) {
 	if q.Status != trigger.Pending && q.Status != trigger.Failed {
@@ -146,7 +146,7 @@ func (s *Store) candidates(ctx context.Context, q *EventQuery, w *dayWalk, limit
 	return ids, nil
 }
 
-// pickEvents keeps those of the ids, which stand in an order, that the query picks.
+// pickEvents returns which of the ids, given in order, the query selects.
 func (s *Store) pickEvents(ctx context.Context, orgID int64, q *EventQuery, ids []trigger.ID) (page []EventStatus, err error) {
 	if len(ids) == 0 {
 		return nil, nil
@@ -196,7 +196,8 @@ func (s *Store) ofType(ctx context.Context, orgID int64, f trigger.Filter, ids [
 	return slices.DeleteFunc(slices.Clone(ids), func(id trigger.ID) bool { return !matches[id] }), nil
 }
 
-// ofWebhook keeps the events that a webhook is owed, or was tried at.
+// ofWebhook returns the events that have a delivery to a webhook, or had an
+// attempt.
 func (s *Store) ofWebhook(ctx context.Context, orgID, webhookID int64, ids []trigger.ID) ([]trigger.ID, error) {
 	owed, err := idSet(ctx, s.read, `SELECT event_id FROM deliveries WHERE bucket = $1`+s.among("event_id")+
 		` AND state IN (0, 1, 3) AND webhook_id = $6`, s.amongArgs(orgID, ids, webhookID)...)

@@ -7,14 +7,14 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// A failed read must never look like data: an empty list, a state or a number
-// beside an error would mean something to whoever uses it by mistake. The
-// functions of this file return a value or an error, never both.
+// A failed read must never look like data: a caller could use an empty list, a
+// state or a number by mistake. So the functions of this file return a value or
+// an error, never both.
 
-// rowsOf runs a query and returns what scan makes of each row: of all rows, or
-// nil beside an error. scan must change nothing else, because rows that came
-// before an error are not to be used. It may return errSkip to leave a row out,
-// and errEnough to end the read: rowsOf then returns the rows before.
+// rowsOf runs a query and returns the results of scan for all rows, or nil and
+// an error. scan must have no other effects, because rows before an error must
+// not be used. It may return errSkip to leave a row out, and errEnough to stop:
+// rowsOf then returns the rows before.
 func rowsOf[T any](ctx context.Context, q querier, scan func(row) (T, error), text string, args ...any) ([]T, error) {
 	leave, err := entered(ctx, q)
 	if err != nil {
@@ -45,14 +45,14 @@ func rowsOf[T any](ctx context.Context, q querier, scan func(row) (T, error), te
 	return list, nil
 }
 
-// What scan returns to rowsOf instead of a row.
+// Errors that scan may return to rowsOf.
 var (
 	errSkip   = errors.New("skip the row")
 	errEnough = errors.New("enough")
 )
 
-// rowOf is rowsOf for the one row that a query has: sql.ErrNoRows if it has
-// none.
+// rowOf is rowsOf for a query with one row. It returns sql.ErrNoRows for no
+// rows.
 func rowOf[T any](ctx context.Context, q querier, scan func(row) (T, error), text string, args ...any) (T, error) {
 	leave, err := entered(ctx, q)
 	if err != nil {
@@ -66,7 +66,7 @@ func rowOf[T any](ctx context.Context, q querier, scan func(row) (T, error), tex
 // row is one row of a result.
 type row interface{ Scan(dest ...any) error }
 
-// scanInt scans a row of one number, and scanID one of an id.
+// scanInt scans a row of one number, scanID a row of one id.
 func scanInt(r row) (n int64, err error) {
 	err = r.Scan(&n)
 	return n, err
@@ -77,7 +77,7 @@ func scanID(r row) (id trigger.ID, err error) {
 	return id, err
 }
 
-// idSet runs a query for a set of ids.
+// idSet runs a query that returns ids.
 func idSet(ctx context.Context, q querier, text string, args ...any) (map[trigger.ID]bool, error) {
 	list, err := rowsOf(ctx, q, scanID, text, args...)
 	if err != nil {
@@ -94,7 +94,7 @@ func setOf(ids []trigger.ID) map[trigger.ID]bool {
 	return set
 }
 
-// orZero returns v, or the zero value beside an error.
+// orZero returns v and nil, or the zero value and err.
 func orZero[T any](v T, err error) (T, error) {
 	if err != nil {
 		var zero T
@@ -103,7 +103,7 @@ func orZero[T any](v T, err error) (T, error) {
 	return v, nil
 }
 
-// wrapped returns v, or the zero value beside the wrapped error.
+// wrapped returns v and nil, or the zero value and the wrapped error.
 func wrapped[T any](doing string, v T, err error) (T, error) {
 	return orZero(v, wrap(doing, err))
 }

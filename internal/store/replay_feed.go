@@ -9,16 +9,16 @@ import (
 )
 
 const (
-	// replayWindow is how many deliveries of a replay are open at most, so
-	// that a replay of millions is a short queue at any time.
+	// replayWindow is the most open deliveries of a replay, so that the queue
+	// of a replay of millions is always short.
 	replayWindow = 1000
 )
 
-// RunningPage is how many replays RunningReplays lists at most.
+// RunningPage is the most replays that RunningReplays lists.
 const RunningPage = 200
 
-// RunningReplays lists replays that go on: those after an id that are running,
-// but for those to paused webhooks, or are being cancelled.
+// RunningReplays lists replays that need FeedReplay, after an id: those that
+// are being cancelled, and running ones unless their webhook is paused.
 func (s *Store) RunningReplays(ctx context.Context, after int64) (list []trigger.Replay, err error) {
 	list, err = rowsOf(ctx, s.hot, scanReplay, `SELECT `+replayColumns+` FROM replays WHERE state IN ('running', 'cancelling') AND id > $1
 		AND (state = 'cancelling' OR EXISTS (SELECT 1 FROM webhooks w WHERE w.id = webhook_id AND w.state <> 'paused'))
@@ -26,10 +26,10 @@ func (s *Store) RunningReplays(ctx context.Context, after int64) (list []trigger
 	return wrapped("list running replays", list, err)
 }
 
-// FeedReplay goes on with a replay: it makes the next deliveries, as far as
-// few enough of it are open, and finds its end. due says that some of it can
-// be claimed now. Deliveries and cursor move in one transaction, so that each
-// event is owed once, whenever the process dies.
+// FeedReplay continues a replay: it makes the next deliveries while few are
+// open, and ends the replay after the last. due reports whether some of its
+// deliveries can be claimed now. Deliveries and cursor change in one
+// transaction, so that each event gets one delivery even if the process dies.
 func (s *Store) FeedReplay(ctx context.Context, r trigger.Replay) (due bool, err error) {
 	open, first, err := s.openOf(ctx, &r)
 	if err != nil {
@@ -59,8 +59,8 @@ func (s *Store) FeedReplay(ctx context.Context, r trigger.Replay) (due bool, err
 	return wrapped("continue a replay", due || len(ids) > 0, err)
 }
 
-// openOf counts the open deliveries of a replay, and says when the first of
-// them is due.
+// openOf returns the number of open deliveries of a replay, and when the first
+// is due.
 func (s *Store) openOf(ctx context.Context, r *trigger.Replay) (n int, first time.Time, err error) {
 	var due int64
 	if err = s.hot.QueryRowContext(ctx, `SELECT count(*), coalesce(min(due_at), 0) FROM deliveries
@@ -70,13 +70,13 @@ func (s *Store) openOf(ctx context.Context, r *trigger.Replay) (n int, first tim
 	return n, fromMicros(due), nil
 }
 
-// nextOf finds the next events of a replay, up to room of them, and moves its
-// cursor. Where few events are picked it looks at some pages.
+// nextOf returns the next events of a replay, at most room, and moves its
+// cursor. If few events are selected, it reads some pages.
 func (s *Store) nextOf(ctx context.Context, r *trigger.Replay, w *trigger.Webhook, room int) (ids []trigger.ID, err error) {
 	const pages = 10
 	end, settled := trigger.MinID(r.Until), trigger.MinID(s.Now().Add(-settleTime))
 	before := minID(end, settled)
-	if s.IsAhead(end) { // the clock went back since the replay was made: all of its events are there
+	if s.IsAhead(end) { // the clock went back since the replay was made, so all its events exist
 		before = end
 	}
 	for range pages {
@@ -98,7 +98,7 @@ func (s *Store) nextOf(ctx context.Context, r *trigger.Replay, w *trigger.Webhoo
 		case before == end:
 			r.Cursor = place
 			return ids, nil
-		default: // there will be more
+		default: // more will come
 			return ids, nil
 		}
 	}
@@ -106,7 +106,7 @@ func (s *Store) nextOf(ctx context.Context, r *trigger.Replay, w *trigger.Webhoo
 }
 
 // oweAgain makes the deliveries of a replay and moves its cursor, unless
-// another node has, or it was stopped.
+// another node has, or the replay was stopped.
 func (s *Store) oweAgain(ctx context.Context, r *trigger.Replay, seen trigger.ID, ids []trigger.ID) error {
 	return s.dialect.writeQuietly(ctx, func(q querier) error {
 		moved, err := affected(q.ExecContext(ctx, `UPDATE replays SET cursor = $3, queued = queued + $4
@@ -127,16 +127,15 @@ func (s *Store) oweAgain(ctx context.Context, r *trigger.Replay, seen trigger.ID
 	})
 }
 
-// looked is an event that a replay has looked at.
+// looked is an event that a replay has read.
 type looked struct {
 	id     trigger.ID
 	picked bool
 }
 
-// replayPage looks at the next events of a replay, at payloads only where the
-// filter asks for them; no payload is kept. They are of as many days as one
-// statement reads. place is the cursor behind them, which is lastID if there
-// are no more.
+// replayPage reads the next events of a replay, with payloads only if the
+// filter needs them; it keeps no payload. It covers as many days as one
+// statement reads. place is the cursor after them, lastID at the end.
 func (s *Store) replayPage(ctx context.Context, q querier, r *trigger.Replay, w *trigger.Webhook, before trigger.ID) (page []looked, place trigger.ID, err error) {
 	events := eventWalk{payloads: w.Filter.Content != nil, limit: lookPage, dayWalk: dayWalk{
 		orgID: r.OrganizationID, table: "events", left: idRange{nextID(r.Cursor), before}, until: s.clock.monotonic().Add(queryTime),
@@ -154,8 +153,8 @@ func (s *Store) replayPage(ctx context.Context, q querier, r *trigger.Replay, w 
 	return page, events.place(), nil
 }
 
-// pick leaves out those events of a page that do not have the status which the
-// replay asks for.
+// pick deselects the events of a page that do not have the status of the
+// replay.
 func (s *Store) pick(ctx context.Context, q querier, r *trigger.Replay, page []looked) error {
 	var text string
 	switch {
@@ -179,8 +178,8 @@ func (s *Store) pick(ctx context.Context, q querier, r *trigger.Replay, page []l
 	return nil
 }
 
-// cancelSome removes the deliveries of a replay that nobody is at, and ends
-// the replay when none is left.
+// cancelSome removes the deliveries of a replay without a running claim, and
+// ends the replay if none is left.
 func (s *Store) cancelSome(ctx context.Context, r *trigger.Replay, open int) error {
 	if open == 0 {
 		return s.endReplay(ctx, r, trigger.ReplayCancelled)
@@ -198,16 +197,16 @@ func (s *Store) endReplay(ctx context.Context, r *trigger.Replay, state trigger.
 	}))
 }
 
-// Preview is what a replay would send.
+// Preview describes what a replay would send.
 type Preview struct {
-	Scanned, Matched int          // events that were looked at, and of them
-	All              bool         // whether these were all of the replay's span
-	Newest           []trigger.ID // the last few that matched, the newest first
+	Scanned, Matched int          // events read, and events selected
+	All              bool         // whether all of the replay's events were read
+	Newest           []trigger.ID // the last few that matched, newest first
 }
 
-// PreviewReplay says what a replay would send, without beginning it, as far as
-// can be seen in a few seconds; Newest are up to some of the events. Errors are
-// those of AddReplay.
+// PreviewReplay returns what a replay would send, without starting it, as far
+// as it can read in a few seconds. Newest has at most some events. It returns
+// the errors of AddReplay.
 func (s *Store) PreviewReplay(ctx context.Context, orgID int64, r trigger.Replay, some int) (p Preview, err error) {
 	if err := s.beginReplay(orgID, &r); err != nil {
 		return p, err

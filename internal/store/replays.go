@@ -13,18 +13,18 @@ import (
 const replayColumns = `id, organization_id, webhook_id, state, since, until, types, status, pace, cursor,
 	queued, delivered, failed, created_at`
 
-// MaxReplays is how many replays of an organization may be under way at a
-// time, single events that were sent again included.
+// MaxReplays is how many replays of an organization may be under way at a time,
+// including resends of single events.
 const MaxReplays = 1000
 
-// MaxEndedReplays is how many replays of an organization can be seen, those
-// under way included. Each new one removes the oldest that have ended.
+// MaxEndedReplays is how many replays of an organization are kept, including
+// those under way. Each new one removes the oldest ended ones.
 const MaxEndedReplays = 10_000
 
-// AddReplay begins a replay and returns its id. Events that are accepted later
-// do not belong to it. NotFound if the organization has no such webhook, or it
-// was deleted; Invalid if the settings are; Conflict if the webhook is gone, or
-// too many are under way.
+// AddReplay starts a replay and returns its id. It does not include events that
+// are accepted later. It returns NotFound if the organization does not have the
+// webhook, or it was deleted, Invalid if the settings are invalid, and Conflict
+// if the webhook is gone, or too many replays are under way.
 func (s *Store) AddReplay(ctx context.Context, orgID int64, r trigger.Replay, o Once) (id int64, err error) {
 	if err := s.beginReplay(orgID, &r); err != nil {
 		return 0, err
@@ -44,7 +44,7 @@ func (s *Store) AddReplay(ctx context.Context, orgID int64, r trigger.Replay, o 
 	return wrapped("add replay", id, err)
 }
 
-// beginReplay sets what the owner of a replay does not, and judges the rest.
+// beginReplay sets the defaults of a replay, and checks its settings.
 func (s *Store) beginReplay(orgID int64, r *trigger.Replay) error {
 	now := s.Now()
 	if r.Until.IsZero() || r.Until.After(now) {
@@ -61,7 +61,7 @@ func (s *Store) beginReplay(orgID int64, r *trigger.Replay) error {
 	return nil
 }
 
-// webhookThere reads a webhook that was not deleted.
+// webhookThere reads a webhook that is not deleted.
 func (s *Store) webhookThere(ctx context.Context, q querier, orgID, webhookID int64) (trigger.Webhook, error) {
 	w, err := s.webhook(ctx, q, orgID, webhookID)
 	if err == nil && w.State == trigger.Deleted {
@@ -70,8 +70,8 @@ func (s *Store) webhookThere(ctx context.Context, q querier, orgID, webhookID in
 	return orZero(w, err)
 }
 
-// checkReceives fails with Conflict if a webhook is gone, and with NotFound if
-// it was deleted or does not exist: nothing can be sent to it again.
+// checkReceives returns Conflict if a webhook is gone, and NotFound if it was
+// deleted or does not exist, because nothing can be sent to it again.
 func (s *Store) checkReceives(ctx context.Context, q querier, orgID, webhookID int64) error {
 	w, err := s.webhookThere(ctx, q, orgID, webhookID)
 	if err == nil && w.State == trigger.Gone {
@@ -122,7 +122,8 @@ func scanReplay(sc row) (r trigger.Replay, err error) {
 	return r, err
 }
 
-// Replay reads one replay of an organization. NotFound if it has none such.
+// Replay reads one replay of an organization. It returns NotFound if the
+// organization does not have it.
 func (s *Store) Replay(ctx context.Context, orgID, id int64) (trigger.Replay, error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
@@ -131,8 +132,8 @@ func (s *Store) Replay(ctx context.Context, orgID, id int64) (trigger.Replay, er
 	return wrapped("find replay", r, err)
 }
 
-// ListReplays lists replays of an organization, the newest first, those below
-// an id unless it is 0.
+// ListReplays lists replays of an organization, newest first, below an id
+// unless it is 0.
 func (s *Store) ListReplays(ctx context.Context, orgID, before int64, limit int) (page []trigger.Replay, err error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
@@ -141,10 +142,10 @@ func (s *Store) ListReplays(ctx context.Context, orgID, before int64, limit int)
 	return wrapped("list replays", page, err)
 }
 
-// SetReplayState pauses, resumes or cancels a replay. To make it what it is
-// changes nothing, and so does to cancel what is cancelled. What has ended
-// else, or is being cancelled, stays so: Conflict then. NotFound if the
-// organization has no such replay.
+// SetReplayState pauses, resumes or cancels a replay. It does nothing if the
+// replay already has that state, or if a cancelled replay is cancelled again.
+// It returns Conflict if the replay has finished or is being cancelled, and
+// NotFound if the organization does not have it.
 func (s *Store) SetReplayState(ctx context.Context, orgID, id int64, state trigger.ReplayState) (r trigger.Replay, err error) {
 	switch state {
 	case trigger.ReplayRunning, trigger.ReplayPaused, trigger.ReplayCancelling:
@@ -169,14 +170,15 @@ func (s *Store) SetReplayState(ctx context.Context, orgID, id int64, state trigg
 	return wrapped("set replay state", r, err)
 }
 
-// Resend owes an event to a webhook once more, now. A failed delivery is
-// reopened, with all attempts of its schedule; one that waits is due now; and
-// else, if it was delivered or an attempt is under way, the event is sent as a
-// replay of its own, whose number is returned, 0 where there is none. NotFound if there is no such event or webhook; Conflict
-// if the webhook is gone, or too many replays are under way.
+// Resend sends an event to a webhook once more, now. It reopens a failed
+// delivery with all attempts of its schedule, and makes a waiting delivery due.
+// If the event was delivered, or an attempt is under way, it adds a replay of
+// the event and returns its number, else 0. It returns NotFound if the event or
+// the webhook does not exist, and Conflict if the webhook is gone, or too many
+// replays are under way.
 func (s *Store) Resend(ctx context.Context, orgID int64, eventID trigger.ID, webhookID int64, o Once) (job int64, err error) {
 	err = s.dialect.write(ctx, func(q querier) (err error) {
-		if err := lockOrganization(ctx, q, orgID); err != nil { // others would count the same replays
+		if err := lockOrganization(ctx, q, orgID); err != nil { // else concurrent transactions would count the same replays
 			return err
 		}
 		job, err = s.once(ctx, q, orgID, o, func() (int64, error) { return s.resend(ctx, q, orgID, eventID, webhookID) })
@@ -211,8 +213,9 @@ func (s *Store) resend(ctx context.Context, q querier, orgID int64, eventID trig
 	return job, addDelivery(ctx, q, &trigger.Delivery{DeliveryKey: key, DueAt: now})
 }
 
-// reopen makes what was owed at acceptance due now, if it is failed or waits.
-// What is under way is left alone: it may fail, and then waits by its schedule.
+// reopen makes an original delivery due now, if it has failed or waits. It does
+// not change a claimed delivery, which may fail, and then waits by its
+// schedule.
 func reopen(ctx context.Context, q querier, orgID int64, eventID trigger.ID, webhookID, now int64) (moved bool, err error) {
 	bucket := trigger.Bucket(orgID)
 	moved, err = affected(q.ExecContext(ctx, `UPDATE deliveries SET due_at = $5
@@ -226,8 +229,9 @@ func reopen(ctx context.Context, q querier, orgID int64, eventID trigger.ID, web
 		bucket, orgID, eventID[:], webhookID, now, nobody()))
 }
 
-// countReplayed notes the end of a replay's delivery. A success also ends what
-// had failed of the same event at the same webhook: a success is a fact.
+// countReplayed counts the end of a replay's delivery. A success also removes a
+// failed delivery of the same event to the same webhook, because the event was
+// delivered.
 func countReplayed(ctx context.Context, q querier, r *Result) error {
 	a := &r.Attempt
 	switch r.Next.State {

@@ -7,14 +7,14 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// One row at a time, for both databases: SQLite's hot statements are loops
-// over these, since there a statement costs microseconds; and so is whatever
-// is rare on PostgreSQL.
+// The functions of this file change one row at a time, on both databases.
+// SQLite's hot statements are loops over them, because a statement costs
+// microseconds there. On PostgreSQL only rare work uses them.
 
 // stateReplayed is the stored state of an open delivery of a replay.
 const stateReplayed = 3
 
-// openState is the stored state of an open delivery.
+// openState returns the stored state of an open delivery.
 func openState(job int64) int {
 	if job != 0 {
 		return stateReplayed
@@ -22,7 +22,7 @@ func openState(job int64) int {
 	return int(trigger.DeliveryOpen)
 }
 
-// storedState is that of a delivery after a result.
+// storedState returns the stored state of a delivery after a result.
 func storedState(r *Result) int16 {
 	if r.Next.State == trigger.DeliveryOpen {
 		return int16(openState(r.Attempt.Job))
@@ -30,8 +30,8 @@ func storedState(r *Result) int16 {
 	return int16(r.Next.State)
 }
 
-// addEvent adds an event with what it is owed to, unless its dedup id is
-// taken; verdict is the id of the event that has it now.
+// addEvent adds an event with its deliveries, unless its dedup id is taken. It
+// sets verdict to the id of the event that has the dedup id.
 func addEvent(ctx context.Context, q querier, e *trigger.Event, owed []trigger.Delivery, verdict *trigger.ID) error {
 	bucket := trigger.Bucket(e.OrganizationID)
 	if e.DedupID != "" {
@@ -50,7 +50,7 @@ func addEvent(ctx context.Context, q querier, e *trigger.Event, owed []trigger.D
 	added, err := affected(q.ExecContext(ctx, `INSERT INTO events (bucket, organization_id, id, type, payload, dedup_id, version, extra)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING`,
 		bucket, e.OrganizationID, e.ID[:], e.Type, e.Payload, e.DedupID, e.Version, extraOf(e)))
-	if err != nil || !added { // not added: by an earlier try of this batch, with its deliveries
+	if err != nil || !added { // an earlier try of this batch added it, with its deliveries
 		return err
 	}
 	for i := range owed {
@@ -75,7 +75,7 @@ func affected(result sql.Result, err error) (bool, error) {
 	return n > 0, err
 }
 
-// count is how many rows a statement has changed.
+// count returns the number of rows that a statement has changed.
 func count(result sql.Result, err error) (int, error) {
 	if err != nil {
 		return 0, err
@@ -84,7 +84,8 @@ func count(result sql.Result, err error) (int, error) {
 	return int(n), err
 }
 
-// finishOne follows a result, appends its attempt, and counts it for its replay.
+// finishOne applies a result, appends its attempt, and counts it for its
+// replay.
 func finishOne(ctx context.Context, q querier, r *Result) (moved bool, err error) {
 	if moved, err = moveDelivery(ctx, q, r); err == nil && moved && r.Attempt.Outcome != "" {
 		err = addAttempt(ctx, q, r)
@@ -110,8 +111,8 @@ func addAttempt(ctx context.Context, q querier, r *Result) error {
 	return err
 }
 
-// moveDelivery moves a delivery on: a success ends an open one whoever has
-// claimed it, everything else needs the claim.
+// moveDelivery applies the next state of a delivery. A success ends an open
+// delivery with any claim; all other results need their claim.
 func moveDelivery(ctx context.Context, q querier, r *Result) (moved bool, err error) {
 	a, next := &r.Attempt, &r.Next
 	bucket, open := trigger.Bucket(a.OrganizationID), openState(a.Job)

@@ -15,12 +15,12 @@ import (
 	"strings"
 )
 
-// keyring seals the secrets of webhooks, so that a copy of the database alone
-// gives none away. It is no guard against who can write to the database, since
-// what is stored plain opens too. The zero keyring has no keys and seals
-// nothing.
+// keyring encrypts the secrets of webhooks, so that a copy of the database
+// alone does not reveal them. It does not protect against writers of the
+// database, because it also opens plain secrets. The zero keyring has no keys
+// and encrypts nothing.
 type keyring struct {
-	keys []sealingKey // the first seals, all open
+	keys []sealingKey // the first encrypts, all decrypt
 }
 
 type sealingKey struct {
@@ -28,17 +28,17 @@ type sealingKey struct {
 	aead cipher.AEAD
 }
 
-// The forms that a secret is stored in, by their first byte. What is empty is
-// stored as nothing.
+// The stored forms of a secret, by the first byte. An empty secret is stored as
+// no bytes.
 const (
 	formPlain  = 0 // the secret follows
-	formSealed = 1 // the key's id follows, and what AES-256-GCM made: nonce, ciphertext, tag
+	formSealed = 1 // the key's id follows, then the output of AES-256-GCM: nonce, ciphertext, tag
 )
 
-// keyIDSize is how many bytes of a key's hash tell which one it is.
+// keyIDSize is how many bytes of a key's hash identify it.
 const keyIDSize = 8
 
-// These separate our uses of a key from each other, and must never change.
+// These labels separate our uses of a key, and must never change.
 const (
 	keyIDLabel = "triggerd key id 1\x00"
 	sealLabel  = "triggerd secret 1\x00"
@@ -52,9 +52,9 @@ var (
 	errForm          = errors.New("a secret in the database has a form that this version does not know")
 )
 
-// newKeyring reads keys as operators give them, each 32 random bytes in base64
-// (of either alphabet, with or without padding) or hexadecimal. The first
-// seals, all open; none is no encryption.
+// newKeyring parses keys as operators write them, each 32 random bytes in
+// base64 (of either alphabet, with or without padding) or hexadecimal. The
+// first encrypts, all decrypt; without keys secrets stay plain.
 func newKeyring(keys []string) (*keyring, error) {
 	k := &keyring{}
 	for i, text := range keys {
@@ -76,7 +76,7 @@ func newKeyring(keys []string) (*keyring, error) {
 	return k, nil
 }
 
-// parseKey decodes a key. Its error says nothing of the text.
+// parseKey decodes a key. Its error contains no part of the text.
 func parseKey(text string) ([]byte, error) {
 	if len(text) == hex.EncodedLen(32) {
 		if raw, err := hex.DecodeString(text); err == nil {
@@ -91,8 +91,8 @@ func parseKey(text string) ([]byte, error) {
 	return raw, nil
 }
 
-// seal gives the form in which a secret is stored for its owner, an
-// organization: sealed if there is a key. It is never nil.
+// seal returns the stored form of a secret for its owner, an organization:
+// encrypted if there is a key. It never returns nil.
 func (k *keyring) seal(plain []byte, owner int64) []byte {
 	switch {
 	case len(plain) == 0:
@@ -105,7 +105,7 @@ func (k *keyring) seal(plain []byte, owner int64) []byte {
 	return key.aead.Seal(stored, nil, plain, sealedFor(owner))
 }
 
-// open gives the secret that was stored for its owner. Its errors name no
+// open returns the secret that was stored for its owner. Its errors contain no
 // bytes.
 func (k *keyring) open(stored []byte, owner int64) ([]byte, error) {
 	switch {
@@ -130,8 +130,8 @@ func (k *keyring) open(stored []byte, owner int64) ([]byte, error) {
 	return plain, nil
 }
 
-// current reports whether a secret is stored in the form that seal would give
-// it now.
+// current reports whether a secret is stored in the form that seal would now
+// return.
 func (k *keyring) current(stored []byte) bool {
 	switch {
 	case len(stored) == 0:
@@ -143,12 +143,13 @@ func (k *keyring) current(stored []byte) bool {
 	return stored[0] == formSealed && bytes.HasPrefix(stored[1:], id[:])
 }
 
-// sealedFor binds a sealed secret to its owner, so that it opens for no other.
+// sealedFor binds an encrypted secret to its owner, so that it does not open
+// for another.
 func sealedFor(owner int64) []byte {
 	return binary.BigEndian.AppendUint64([]byte(sealLabel), uint64(owner))
 }
 
-// String, and the two below, keep the keys out of logs and messages.
+// String, GoString and LogValue keep the keys out of logs and messages.
 func (k keyring) String() string { return "keyring[redacted]" }
 
 // GoString is String, for %#v.

@@ -9,27 +9,27 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// failure says what a database's error means for the work that met it.
+// failure classifies a database's error by what it means for the caller's work.
 type failure int
 
 const (
-	unknown  failure = iota // it may be committed: only the identical work may run again
-	again                   // it is not committed, and may go through now
-	rejected                // it is not committed, and something in it never will be
+	unknown  failure = iota // it may be committed: only the identical work may be retried
+	again                   // it is not committed, and a retry may succeed
+	rejected                // it is not committed, and some item can never be
 )
 
-// settlePause is the wait before the identical work runs again.
+// settlePause returns the pause before the identical work is retried.
 func settlePause(tries int) time.Duration {
 	return min(5*time.Millisecond<<min(tries, 10), 500*time.Millisecond)
 }
 
-// Settle brings work to an answer. It runs do over all items; where the
-// database says that the transaction was rolled back for a passing reason, or
-// where nobody knows, the identical items run again (told so by again) until
-// patience is over; where it says that something in them can never be stored,
-// they are halved until the bad one stands alone, and refuse is told. The
-// error is that of the items that were given up, which may be committed or
-// not. now is the process's clock, with its monotonic reading.
+// Settle runs do over all items until the result is known. If the transaction
+// was rolled back for a passing reason, or if the outcome is unknown, it
+// retries the identical items until patience is over; again is set after an
+// unknown outcome. If some item can never be stored, it halves the items until
+// the bad one is alone, and calls refuse. It returns the errors of the items
+// that it gave up, which may be committed or not. now is the process's clock,
+// with its monotonic reading.
 func Settle[T any](ctx context.Context, now func() time.Time, patience time.Duration, items []T,
 	do func(items []T, again bool) error, refuse func(item T, err error),
 ) error {
@@ -76,9 +76,10 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// wrap gives a database's error the kind that it has for clients: NotFound for
-// a row that is not there, else Unavailable, since no request is to be judged
-// by a database that cannot answer. Errors that are already judged stay.
+// wrap converts a database's error to the kind that clients see: NotFound for a
+// missing row, Internal for a fault of our own, else Unavailable, because a
+// database that cannot answer says nothing about the request. It returns a
+// [trigger.Error] unchanged.
 func wrap(doing string, err error) error {
 	if err == nil {
 		return nil
@@ -96,7 +97,7 @@ func wrap(doing string, err error) error {
 	return trigger.NewUnavailable(cause, retryAfterDatabase)
 }
 
-// retryAfterDatabase is when a client may ask again after the database failed.
+// retryAfterDatabase is when a client may retry after the database failed.
 const retryAfterDatabase = 2 * time.Second
 
 type doingError struct {
@@ -107,7 +108,7 @@ type doingError struct {
 func (e *doingError) Error() string { return e.doing + ": " + e.cause.Error() }
 func (e *doingError) Unwrap() error { return e.cause }
 
-// classify and permanent ask the dialect that the error came from.
+// classify and permanent use the dialect that the error came from.
 func classify(err error) failure {
 	if kind, ok := classifyPostgres(err); ok {
 		return kind
@@ -118,6 +119,6 @@ func classify(err error) failure {
 	return unknown
 }
 
-// permanent reports an error that is a fault of our own: a value that the
-// database does not take.
+// permanent reports whether an error is a fault of our own: a value that the
+// database does not accept.
 func permanent(err error) bool { return classify(err) == rejected }

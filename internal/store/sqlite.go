@@ -20,27 +20,27 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// embedded is the dialect of the SQLite file in the data folder: no set-up,
-// one process. All writes go through one writer, see [writer].
+// embedded is the dialect of the SQLite file in the data folder, which needs no
+// set-up and has one process. All writes go through one writer, see [writer].
 type embedded struct {
 	targetLock *os.File // see dataFiles
 	lock       *os.File
-	files      *dataFiles // nil until they are watched
+	files      *dataFiles // nil until watch runs
 	read       *sql.DB
-	hot        *sql.DB // of ingest and the engine, so that requests never hold them up
+	hot        *sql.DB // for ingest and the engine, so that requests never delay them
 	writer     *writer
-	writes     shares // of the writer's line of others
+	writes     shares // shares of the writer's queue others
 	clock      *clock
 	slice      int // events that one slice of dropDays deletes; adapts to its time
 }
 
-// The names in the data folder.
+// Names of files in the data folder.
 const (
 	databaseFile = "triggerd.db"
 	lockFile     = "triggerd.lock"
 )
 
-// readers is how many connections of each kind read the file at the same time.
+// readers is how many connections each pool has for concurrent reads.
 const readers = 4
 
 func openSQLite(ctx context.Context, s *Store, o Options) error {
@@ -49,7 +49,7 @@ func openSQLite(ctx context.Context, s *Store, o Options) error {
 		return fmt.Errorf("the data folder cannot be made, choose another with --data-dir: %w", err)
 	}
 	lockPath := filepath.Join(o.DataDir, lockFile)
-	if _, err := os.Lstat(lockPath); errors.Is(err, fs.ErrNotExist) { // no server is there; a folder that is refused stays without a lock
+	if _, err := os.Lstat(lockPath); errors.Is(err, fs.ErrNotExist) { // no server is there; a refused folder gets no lock file
 		if err := inspectFiles(o.DataDir); err != nil {
 			return cannotOpen(o, err)
 		}
@@ -118,8 +118,8 @@ func (e *embedded) open(ctx context.Context, s *Store, o Options) (err error) {
 	return nil
 }
 
-// readPragmas asks how commits are written: SQLite leaves a pragma that it
-// cannot follow, or does not know, without an error.
+// readPragmas reads how commits are written, because SQLite ignores a pragma
+// that it cannot apply or does not know, without an error.
 func readPragmas(ctx context.Context, db *sql.DB) (map[string]string, error) {
 	pragmas := map[string]string{}
 	for _, name := range []string{"journal_mode", "synchronous"} {
@@ -145,8 +145,8 @@ func checkPragmas(s *Store, o Options, pragmas map[string]string) error {
 	return nil
 }
 
-// freeLeases gives back what a process that died had claimed: with the lock on
-// the folder it is certain that nobody is at it any more.
+// freeLeases releases the claims of a process that died. With the lock on the
+// folder it is certain that no process uses them.
 func (e *embedded) freeLeases(ctx context.Context, s *Store) error {
 	return e.write(ctx, func(q querier) error {
 		_, err := q.ExecContext(ctx, `UPDATE deliveries SET claim = $1, due_at = $2
@@ -164,13 +164,13 @@ func (e *embedded) write(ctx context.Context, fn func(querier) error) error {
 	return e.writer.do(ctx, e.writer.others, fn)
 }
 
-// writeQuietly is write: there is no standby.
+// writeQuietly is write, because there is no standby.
 func (e *embedded) writeQuietly(ctx context.Context, fn func(querier) error) error {
 	return e.write(ctx, fn)
 }
 
 func (e *embedded) list(param string, of listType) string {
-	if of != listOfInts { // bytes are written in hex
+	if of != listOfInts { // bytes are passed in hex
 		return " IN (SELECT unhex(value) FROM json_each(" + param + "))"
 	}
 	return " IN (SELECT value FROM json_each(" + param + "))"
@@ -181,7 +181,7 @@ func (e *embedded) sliceOf(from string, state trigger.DeliveryState) string {
 		AND (event_id, webhook_id, job) IN (SELECT event_id, webhook_id, job FROM %s)`, state, from)
 }
 
-// lockShared needs nothing: there is one writer at a time.
+// lockShared returns "", because there is one writer at a time.
 func (e *embedded) lockShared() string { return "" }
 
 func (e *embedded) ints(list []int64) any {
@@ -211,17 +211,17 @@ func jsonList(texts []string) string {
 	return string(text)
 }
 
-// now is the process's own time: nobody else is there.
+// now returns the process's own time, because no other process uses the file.
 func (e *embedded) now(_ context.Context, local func() time.Time) (reading, error) {
 	return e.clock.own(local)
 }
 
-// makeDays has nothing to do: there are no partitions.
+// makeDays does nothing, because there are no partitions.
 func (e *embedded) makeDays(context.Context, time.Time, time.Time) error { return nil }
 
 func (e *embedded) cutoff(before time.Time) time.Time { return before }
 
-// part and groups: all days are one table.
+// part and groups divide nothing, because all days are in one table.
 func (e *embedded) part(_ context.Context, _ querier, w *dayWalk) (idRange, error) {
 	return w.left, nil
 }
@@ -233,17 +233,17 @@ func (e *embedded) groups(ids []trigger.ID) [][]trigger.ID {
 	return [][]trigger.ID{ids}
 }
 
-// dropSlice is how long one slice of deletions may hold the writer.
+// dropSlice is how long one slice of deletions may occupy the writer.
 const dropSlice = 5 * time.Millisecond
 
-// dropDays deletes one slice of events and attempts in a transaction that
-// ingest does not notice; it takes as many as fit into 5 ms.
+// dropDays deletes one slice of events and attempts in a transaction short
+// enough not to delay ingest. It deletes as many as fit into 5 ms.
 func (e *embedded) dropDays(ctx context.Context, before time.Time) (done bool, err error) {
 	low := trigger.MinID(before)
 	begun := e.clock.monotonic()
 	var deleted int64
 	err = e.write(ctx, func(q querier) error {
-		for _, text := range []string{ // rows lie in the order they came in, so the old ones come first
+		for _, text := range []string{ // rows are in order of arrival, so the old ones come first
 			`DELETE FROM events WHERE rowid IN (SELECT rowid FROM
 				(SELECT rowid, id FROM events ORDER BY rowid LIMIT $2) WHERE id < $1)`,
 			`DELETE FROM attempts WHERE rowid IN (SELECT rowid FROM
@@ -277,7 +277,8 @@ func (e *embedded) damage(ctx context.Context) (first string, err error) {
 	return orZero(first, err)
 }
 
-// beat does nothing: the row of a node is a frame in the log, as any commit is.
+// beat does nothing, because the node's row is a frame in the log, as any
+// commit is.
 func (e *embedded) beat(context.Context, trigger.ID, bool) error { return nil }
 
 func (e *embedded) intact() error { return e.files.state() }
@@ -306,8 +307,8 @@ func (e *embedded) close() error {
 	return errors.Join(append(errs, e.lock.Close())...)
 }
 
-// classifySQLite reads SQLite's own errors. Its writer rolls back whatever
-// does not commit, but a failing disk may have synced anyway.
+// classifySQLite classifies SQLite's own errors. The writer rolls back what
+// does not commit, but a failing disk may have synced it anyway.
 func classifySQLite(err error) (failure, bool) {
 	e, ok := errors.AsType[*sqlite.Error](err)
 	if !ok {

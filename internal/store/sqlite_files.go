@@ -18,23 +18,23 @@ import (
 	"modernc.org/sqlite"
 )
 
-// dataFiles are the files of an open SQLite database. SQLite writes on into a
-// file that was moved, removed or replaced, and commits succeed, although
-// nobody will find them at the next start. So look compares the paths with the
-// files that were opened: before and after each commit, at each new connection,
-// and every lookFilesEvery.
+// dataFiles are the files of an open SQLite database. If a file was moved,
+// removed or replaced, SQLite still writes into it and commits succeed, but the
+// next start will not find them. So look compares the paths with the opened
+// files: before and after each commit, at each new connection, and every
+// lookFilesEvery.
 type dataFiles struct {
-	path   string   // of triggerd.db, as the operator has named it
-	target string   // where that leads to, if it is a link
+	path   string   // of triggerd.db, as the operator named it
+	target string   // the target of path, if it is a link
 	note   string   // the path of the logNote
-	lock   *os.File // of the folder in which triggerd.db is, if it is a link to one in another; else nil
+	lock   *os.File // of the target's folder, if triggerd.db is a link to another folder; else nil
 	log    *slog.Logger
 
 	options sqliteOptions
 
-	mu   sync.Mutex // one look at a time
+	mu   sync.Mutex // held during look
 	list []dataFile
-	lost atomic.Pointer[lostFileError] // what the last look found; nil: all is in place
+	lost atomic.Pointer[lostFileError] // result of the last look; nil: all files are in place
 
 	stop, stopped chan struct{}
 }
@@ -44,21 +44,22 @@ type dataFile struct {
 	path   string
 	opened fs.FileInfo
 
-	ifGone, ifReplaced string // what to do then
+	ifGone, ifReplaced string // instructions for the operator
 }
 
 // lostFileError says which path no longer leads to the open file, and what to
-// do. It is unknown to classify: a commit may have ended before the look.
+// do. It is unknown to classify, because a commit may have ended before the
+// look.
 type lostFileError struct{ text string }
 
 func (e *lostFileError) Error() string { return e.text }
 
-// lookFilesEvery is the time between two looks when nobody writes.
+// lookFilesEvery is the time between two looks without commits.
 const lookFilesEvery = 500 * time.Millisecond
 
-// newDataFiles makes the database's files private, creates triggerd.db if it
-// is missing, so that SQLite makes its other files private too, and remembers
-// it and the lock. The caller holds the lock, and has called inspectFiles.
+// newDataFiles makes the database's files private, creates triggerd.db if it is
+// missing, so that SQLite makes its other files private too, and remembers it
+// and the lock. The caller must hold the lock and have called inspectFiles.
 func newDataFiles(s *Store, o Options, lock *os.File) (*dataFiles, error) {
 	d := &dataFiles{
 		path: filepath.Join(o.DataDir, databaseFile), log: o.Log, options: o.sqlite,
@@ -87,7 +88,7 @@ func newDataFiles(s *Store, o Options, lock *os.File) (*dataFiles, error) {
 		d.log.Error("events that were acknowledged may be missing", "error", filepath.Base(target)+"-wal is gone, although the server did not stop "+
 			"in order: if another program has written it into triggerd.db, or a backup was restored, all is well; else restore both files, or see what triggerd check says")
 	}
-	if opened.Size() > 0 { // else a start that is killed now leaves no note, and the next one begins again
+	if opened.Size() > 0 { // else a start that is killed now leaves no note, and the next one starts afresh
 		d.noteLog(logNote{}) // before SQLite empties the log
 	}
 	for _, path := range []string{lock.Name(), target, target + "-wal", target + "-shm", target + "-journal"} {
@@ -105,8 +106,8 @@ func newDataFiles(s *Store, o Options, lock *os.File) (*dataFiles, error) {
 	return d, nil
 }
 
-// lockTarget takes the folder of triggerd.db, if that is not the data folder: a
-// server that was started there uses the same file.
+// lockTarget locks the folder of triggerd.db, if that is not the data folder,
+// because a server that was started there uses the same file.
 func lockTarget(target, dataDir string) (*os.File, error) {
 	folder, err := filepath.EvalSymlinks(dataDir)
 	if err == nil {
@@ -121,8 +122,8 @@ func lockTarget(target, dataDir string) (*os.File, error) {
 
 const orRestart = "put the same file back, or restart the server"
 
-// makeDatabase makes triggerd.db if it is missing. It must be called before
-// SQLite opens the file: closing a file takes SQLite's locks on it away.
+// makeDatabase creates triggerd.db if it is missing. It must be called before
+// SQLite opens the file, because closing a file releases SQLite's locks on it.
 func makeDatabase(path string) (fs.FileInfo, error) {
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
@@ -132,8 +133,8 @@ func makeDatabase(path string) (fs.FileInfo, error) {
 	return info, errors.Join(err, file.Close())
 }
 
-// rememberLog adds the files that SQLite has opened beside triggerd.db. It
-// names them after the file itself, where triggerd.db is a symbolic link.
+// rememberLog adds the files that SQLite has opened beside triggerd.db. If
+// triggerd.db is a symbolic link, SQLite names them after its target.
 func (d *dataFiles) rememberLog() error {
 	target, err := filepath.EvalSymlinks(d.path)
 	if err != nil {
@@ -151,8 +152,8 @@ func (d *dataFiles) rememberLog() error {
 	return nil
 }
 
-// look reports whether each path still leads to the file that was opened
-// there. It logs when that has changed.
+// look returns an error unless each path still leads to the file that was
+// opened there. It logs changes of that.
 func (d *dataFiles) look() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -183,7 +184,7 @@ func (f *dataFile) look() *lostFileError {
 	return nil
 }
 
-// state is what the last look found.
+// state returns the result of the last look.
 func (d *dataFiles) state() error { return errorOf(d.lost.Load()) }
 
 func errorOf(lost *lostFileError) error {
@@ -193,13 +194,13 @@ func errorOf(lost *lostFileError) error {
 	return lost
 }
 
-// replaced reports whether another file has the place of triggerd.db.
+// replaced reports whether another file is at the path of triggerd.db.
 func (d *dataFiles) replaced() bool {
 	is, err := os.Stat(d.path)
 	return err == nil && !os.SameFile(is, d.list[0].opened)
 }
 
-// watch looks at the files until close.
+// watch calls look until close.
 func (d *dataFiles) watch() {
 	defer close(d.stopped)
 	tick := time.NewTicker(lookFilesEvery)
@@ -209,19 +210,19 @@ func (d *dataFiles) watch() {
 		case <-d.stop:
 			return
 		case <-tick.C:
-			_ = d.look() // which keeps and logs it
+			_ = d.look() // it keeps and logs the result
 		}
 	}
 }
 
-// close ends watch, which must be running.
+// close stops watch, which must be running.
 func (d *dataFiles) close() {
 	close(d.stop)
 	<-d.stopped
 }
 
-// makePrivate takes away the rights of others on a file, and returns a warning
-// if that fails. It leaves links alone, and paths without a file.
+// makePrivate removes the rights of others on a file, and returns a warning if
+// that fails. It ignores links and paths without a file.
 func makePrivate(path string, chmod func(string, fs.FileMode) error) (warning string) {
 	info, err := os.Lstat(path)
 	if err != nil || !info.Mode().IsRegular() || info.Mode().Perm()&0o077 == 0 {
@@ -234,17 +235,18 @@ func makePrivate(path string, chmod func(string, fs.FileMode) error) (warning st
 		"make the server's user its owner with chown, or run chmod 600 as its owner", path, info.Mode().Perm(), err)
 }
 
-// openWriter returns the connection that writes.
+// openWriter returns the writing connection.
 func (d *dataFiles) openWriter() *sql.DB {
 	db := d.pool("journal_mode(WAL)", "synchronous(FULL)", "wal_autocheckpoint(0)", "journal_size_limit(67108864)", "secure_delete(ON)")
 	db.SetMaxOpenConns(1)
 	return db
 }
 
-// openReaders returns connections for reading. All of them are opened now, and
-// kept: none can be opened while files are lost, when reads shall go on.
+// openReaders returns connections for reading. It opens and keeps all of them
+// now, because none can be opened while files are lost, when reads must
+// continue.
 func (d *dataFiles) openReaders(ctx context.Context) (_ *sql.DB, err error) {
-	db := d.pool("query_only(1)", "schema_version") // the latter reads, so that SQLite opens the log too
+	db := d.pool("query_only(1)", "schema_version") // schema_version reads, so that SQLite opens the log too
 	db.SetMaxOpenConns(readers)
 	db.SetMaxIdleConns(readers)
 	conns := make([]*sql.Conn, readers)
@@ -262,10 +264,10 @@ func (d *dataFiles) openReaders(ctx context.Context) (_ *sql.DB, err error) {
 	return db, nil
 }
 
-// pool makes connections with these pragmas and those that all have.
+// pool returns connections with these pragmas and the common ones.
 func (d *dataFiles) pool(pragmas ...string) *sql.DB {
 	settings := url.Values{
-		"mode":    {"rw"}, // SQLite never makes the file: makeDatabase has
+		"mode":    {"rw"}, // SQLite never creates the file, because makeDatabase has
 		"_pragma": append(pragmas, fmt.Sprintf("busy_timeout(%d)", busyTimeout.Milliseconds()), "foreign_keys(1)", "cache_size(-16384)"),
 	}
 	return sql.OpenDB(&connector{
@@ -274,10 +276,10 @@ func (d *dataFiles) pool(pragmas ...string) *sql.DB {
 	})
 }
 
-// busyTimeout is how long a connection waits for another program's.
+// busyTimeout is how long a connection waits for another program's lock.
 const busyTimeout = 5 * time.Second
 
-// connector opens connections to the files that are watched, and no others.
+// connector opens connections only to the watched files.
 type connector struct {
 	files  *dataFiles
 	driver driver.Driver

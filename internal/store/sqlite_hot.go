@@ -10,8 +10,8 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// In one process a statement costs microseconds, so the hot three are loops
-// over prepared statements, within the writer's transaction; see rows.go.
+// In one process a statement costs microseconds, so the three hot statements
+// are loops over prepared statements in the writer's transaction; see rows.go.
 
 func (e *embedded) addEvents(ctx context.Context, b *Batch, _ bool) (verdicts []trigger.ID, err error) {
 	err = e.writer.do(ctx, e.writer.hot, func(q querier) error {
@@ -32,7 +32,7 @@ func (e *embedded) addEvents(ctx context.Context, b *Batch, _ bool) (verdicts []
 	return orZero(verdicts, err)
 }
 
-// changedSince is sqlChanged.
+// changedSince is sqlChanged for SQLite.
 func changedSince(ctx context.Context, q querier, b *Batch) (changed map[int64]bool, err error) {
 	orgs, versions := b.versions()
 	for i, id := range orgs {
@@ -61,8 +61,8 @@ func addedBefore(ctx context.Context, q querier, e *trigger.Event, verdict *trig
 	return err
 }
 
-// What the statements of claimText take. ?1 to ?5 are the bucket, the webhook
-// or the replay, from when to when it was due, and how many.
+// Parts of the statements of dueText. ?1 to ?5 are the bucket, the webhook or
+// the replay, the bounds of the due time, and the number of rows.
 const (
 	sqlDueColumns = `SELECT organization_id, event_id, webhook_id, job, attempts FROM `
 	sqlDueFrom    = `deliveries WHERE bucket = ?1 AND `
@@ -72,7 +72,7 @@ const (
 	sqlDueReplayed = sqlDueFrom + `state = 3 AND job = ?2` + sqlDueTo
 )
 
-// dueText is what claimText is on PostgreSQL.
+// dueText is claimText for SQLite.
 func dueText(w Want) string {
 	which := sqlDueOpen
 	if w.Job != 0 {
@@ -128,7 +128,7 @@ func (e *embedded) finish(ctx context.Context, results []Result, _ bool) error {
 	})
 }
 
-// In SQLite a subquery has one column, so that there are two probes.
+// In SQLite a subquery has one column, so there are two probes.
 const sqlLanes = `
 	WITH RECURSIVE lane(key) AS (
 		SELECT CAST($1 AS bigint)

@@ -11,10 +11,10 @@ import (
 	"path/filepath"
 )
 
-// inspectFiles refuses a data folder whose files SQLite would open although
-// something of them is missing, as after a restore that forgot one: SQLite
-// removes a log without its database, and all commits in it. It changes
-// nothing. The error's text says what to do.
+// inspectFiles refuses a data folder that SQLite would open although a part of
+// its files is missing, for example after a restore that forgot one. SQLite
+// deletes a log without its database, and all commits in it. inspectFiles
+// changes nothing. The error's text says what to do.
 func inspectFiles(folder string) error {
 	path := filepath.Join(folder, databaseFile)
 	target, err := filepath.EvalSymlinks(path)
@@ -48,8 +48,8 @@ func inspectFiles(folder string) error {
 	return inspectLog(target, stampOf(header))
 }
 
-// inspectNote refuses a folder without a database, or with an empty one, in which
-// there was one: a first start makes the note after its database.
+// inspectNote refuses a folder that had a database but now has none, or an
+// empty one. A first start writes the note after its database.
 func inspectNote(target string, size int64) error {
 	if sizeOf(target+noteSuffix) == noFile {
 		return nil
@@ -62,20 +62,20 @@ func inspectNote(target string, size int64) error {
 		"or, to begin with an empty database, move all files out of the folder", databaseFile, state, filepath.Base(target), noteSuffix)
 }
 
-// HasDatabase reports whether a data folder has a database of SQLite, or may have
-// one where nobody may look.
+// HasDatabase reports whether a data folder has a SQLite database, or may have
+// one because it cannot be read.
 func HasDatabase(folder string) bool {
 	_, err := os.Stat(filepath.Join(folder, databaseFile))
 	return !errors.Is(err, fs.ErrNotExist)
 }
 
-// noFile is the size of what is not there.
+// noFile is the size of a missing file.
 const noFile = -1
 
 func sizeOf(path string) int64 {
 	info, err := os.Stat(path)
 	if err != nil {
-		return noFile // who may not look gets the error of opening it
+		return noFile // without permission, the open returns the error
 	}
 	return info.Size()
 }
@@ -93,7 +93,8 @@ const (
 	headerPagesAt  = 92 // 4 bytes: the count of changes when headerPages was written
 )
 
-// readHeader returns the header of a file, and how many bytes of it there are.
+// readHeader returns the header of a file, and how many bytes of it the file
+// has.
 func readHeader(path string) (header []byte, n int, err error) {
 	file, err := os.Open(path)
 	if err != nil {
@@ -124,9 +125,9 @@ func inspectHeader(path string, has []byte, size int64, hasLog, hasJournal bool)
 	case hasLog && n == headerSize && header[headerReadWith] != 2:
 		return fmt.Errorf("%s was not written with %[1]s-wal, which is there from another database: "+
 			"restore both from one backup, or move %[1]s-wal away", path)
-	case hasLog || hasJournal: // which have the pages that are missing
+	case hasLog || hasJournal: // they have the missing pages
 		return nil
-	case n == headerSize && number(headerChanges) != number(headerPagesAt): // then the number of pages is an old one
+	case n == headerSize && number(headerChanges) != number(headerPagesAt): // then the number of pages is outdated
 		return nil
 	case size < whole:
 		return fmt.Errorf("%s has been cut off: it has %d bytes, and %d by its header; copy it again, or restore it from a backup",
@@ -135,7 +136,7 @@ func inspectHeader(path string, has []byte, size int64, hasLog, hasJournal bool)
 	return nil
 }
 
-// ignoreEOF is for a file that is shorter than what was read for.
+// ignoreEOF returns nil for the errors of a file that is too short, else err.
 func ignoreEOF(err error) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return nil

@@ -12,9 +12,9 @@ import (
 	"slices"
 )
 
-// inspectLog refuses a database whose log is of another state of it, or was
-// deleted although there were commits in it. SQLite would write the first into
-// the wrong database, and not miss the second.
+// inspectLog refuses a database whose log belongs to another state of it, or
+// was deleted with commits in it. SQLite would write the first log into the
+// wrong database, and would not notice the loss of the second.
 func inspectLog(target string, is stamp) error {
 	name := filepath.Base(target)
 	stamps, err := logStamps(target + "-wal")
@@ -33,8 +33,8 @@ func inspectLog(target string, is stamp) error {
 		name, noteSuffix)
 }
 
-// lostLog reports whether the note beside a database that inspectLog has let
-// pass speaks of a log that is not there.
+// lostLog reports whether the note beside a database says that a log exists,
+// but it is missing. The database must have passed inspectLog.
 func lostLog(target string) bool {
 	return sizeOf(target+"-wal") <= 0 && readNote(target+noteSuffix).open
 }
@@ -45,7 +45,7 @@ const (
 	logHeaderSize = 32
 	logPageSize   = 8  // 4 bytes
 	logSalts      = 16 // 8 bytes
-	logChecksum   = 24 // 8 bytes: of what is before
+	logChecksum   = 24 // 8 bytes: of all before it
 
 	frameHeaderSize = 24
 	framePage       = 0 // 4 bytes: the number of the page
@@ -55,7 +55,7 @@ const (
 )
 
 // logStamps returns the stamps in the commits of a log, as SQLite would read
-// it: to the end of the last commit that is whole.
+// it: up to the last complete commit.
 func logStamps(path string) (stamps []stamp, err error) {
 	file, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -79,7 +79,7 @@ func logStamps(path string) (stamps []stamp, err error) {
 	if magic&^1 != logMagic || pageSize < headerSize || pageSize > 1<<16 || !sum.is(header[logChecksum:]) {
 		return nil, nil
 	}
-	var open []stamp // of the commit that is being read
+	var open []stamp // of the commit being read
 	for frame := make([]byte, frameHeaderSize+pageSize); ; {
 		if _, err := io.ReadFull(from, frame); err != nil {
 			return stamps, ignoreEOF(err)
@@ -101,13 +101,13 @@ func logStamps(path string) (stamps []stamp, err error) {
 // stampOf returns the stamp of a page 1.
 func stampOf(page []byte) stamp { return stamp(binary.BigEndian.Uint32(page[headerUser:])) }
 
-// checksum is the log's own: of all that was added.
+// checksum is the log's checksum of all added data.
 type checksum struct {
 	order binary.ByteOrder
 	a, b  uint32
 }
 
-// add takes a multiple of 8 bytes.
+// add adds a multiple of 8 bytes.
 func (s *checksum) add(data []byte) {
 	for ; len(data) >= 8; data = data[8:] {
 		s.a += s.order.Uint32(data) + s.b
@@ -115,7 +115,7 @@ func (s *checksum) add(data []byte) {
 	}
 }
 
-// is compares with a checksum in the file.
+// is reports whether the checksum equals one in the file.
 func (s *checksum) is(stored []byte) bool {
 	return binary.BigEndian.Uint32(stored) == s.a && binary.BigEndian.Uint32(stored[4:]) == s.b
 }

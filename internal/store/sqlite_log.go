@@ -14,18 +14,19 @@ import (
 
 // A stamp ties triggerd.db to its log. It is the database's user_version, so it
 // is in the header of triggerd.db and in each copy of page 1 in the log. Its
-// lower half is random, and its upper half is the lower half of the stamp
-// before it. The writer changes it twice for each log, within commits that
-// are made anyway:
+// lower half is random, and its upper half is the lower half of the previous
+// stamp. The writer changes it twice for each log, within commits that happen
+// anyway:
 //
 //   - in each commit after which the log is copied into triggerd.db, so that
 //     a backup with the same stamp has the same content;
 //   - in the first commit of each log, so that the log names the stamp of the
 //     triggerd.db that it begins with.
 //
-// So triggerd.db has a stamp that is in its log, or the one before the log's
-// first: at any moment, because copying the log changes nothing else. An older
-// triggerd.db has another one, and inspectLog refuses it beside the log.
+// So at any moment triggerd.db has a stamp that is in its log, or the one
+// before the log's first, because copying the log changes nothing else. An
+// older triggerd.db has another stamp, and inspectLog refuses it beside the
+// log.
 type stamp uint32
 
 // next returns a stamp that follows s.
@@ -41,17 +42,17 @@ func (s stamp) next() stamp {
 // follows reports whether s was made from before.
 func (s stamp) follows(before stamp) bool { return s>>16 == before&0xffff }
 
-// logNote is the content of triggerd.db-run, which says whether a log must be
-// there. It is written after the first commit of a log and before that is
-// acknowledged, and closed before the log is copied and removed.
+// logNote is the content of triggerd.db-run, which says whether a log must
+// exist. It is written after the first commit of a log and before that commit
+// is acknowledged, and closed before the log is copied and removed.
 type logNote struct {
 	open        bool
-	base, first stamp // of triggerd.db when the log began, and of the log's first commit
+	base, first stamp // of triggerd.db at the start of the log, and of the log's first commit
 }
 
 const (
 	noteSuffix = "-run"
-	noteFormat = "1 %s %08x %08x\n" // begins with its version
+	noteFormat = "1 %s %08x %08x\n" // starts with its version
 )
 
 func (n logNote) text() string {
@@ -63,7 +64,7 @@ func (n logNote) text() string {
 }
 
 // readNote returns the note beside a database. A note that is missing, damaged
-// or of another version says nothing, as a closed one does.
+// or of another version counts as closed.
 func readNote(path string) (n logNote) {
 	data, err := os.ReadFile(path)
 	if err != nil {
@@ -104,52 +105,53 @@ func writeNote(path string, n logNote) error {
 	return errors.Join(folder.Sync(), folder.Close())
 }
 
-// noteLog writes the note of a log that has begun. If that fails, a deleted log
-// may not be recognized: this is no reason to refuse events.
+// noteLog writes the note of a new log. If that fails, it only logs a warning:
+// a deleted log may not be detected, but events are still accepted.
 func (d *dataFiles) noteLog(n logNote) {
 	if err := writeNote(d.note, n); err != nil {
 		d.log.Warn("the note beside the database cannot be written", "error", err)
 	}
 }
 
-// noteClosed is noteLog before an orderly stop, unless the lock is no longer in
-// place: the note may be another server's.
+// noteClosed writes a closed note before the log is truncated or the server
+// stops, unless the lock is no longer in place, because then the note may be
+// another server's.
 func (d *dataFiles) noteClosed() {
 	if d.list[1].look() == nil {
 		d.noteLog(logNote{})
 	}
 }
 
-// checkpointPages is the size of the log from which it is copied into
-// triggerd.db after a commit.
+// checkpointPages is the size from which on the log is copied into triggerd.db
+// after a commit.
 const checkpointPages = 2000
 
-// sqliteOptions are what tests change. The zero value stands for SQLite's own
-// driver, checkpointPages and emptyAfter.
+// sqliteOptions are for tests. The zero value means SQLite's own driver,
+// checkpointPages and emptyAfter.
 type sqliteOptions struct {
 	driver          driver.Driver
 	checkpointPages int64
 	emptyAfter      time.Duration
 }
 
-// logState is how the next transaction meets the log.
+// logState describes the log before a transaction.
 type logState struct {
-	begins bool // it may begin the log anew
-	long   bool // the log is to be copied after it
+	begins bool // the transaction may restart the log
+	long   bool // the log must be copied after it
 }
 
-// logState asks SQLite. It must be called before BEGIN: if not all of the log
-// has been copied then, the transaction does not begin it anew.
+// logState reads the state from SQLite. It must be called before BEGIN: if the
+// log is not fully copied then, the transaction does not restart it.
 func (w *writer) logState(ctx context.Context) logState {
 	var busy, pages, copied int64 // both -1 without a log
 	if err := w.QueryRowContext(ctx, "PRAGMA wal_checkpoint(NOOP)").Scan(&busy, &pages, &copied); err != nil {
-		return logState{long: true} // not known; BEGIN fails too, where that matters
+		return logState{long: true} // unknown; if it matters, BEGIN fails too
 	}
 	return logState{begins: pages >= 0 && pages == copied, long: pages >= w.files.options.checkpointPages}
 }
 
-// begin begins a transaction, with a new stamp if the log wants one, and
-// returns the note to write once the transaction is committed.
+// begin begins a transaction, with a new stamp if the log needs one. It returns
+// the note to write after the commit.
 func (w *writer) begin(ctx context.Context, state logState) (n logNote, err error) {
 	if err := w.exec(ctx, "BEGIN IMMEDIATE"); err != nil || !state.begins && !state.long {
 		return logNote{}, err
@@ -165,17 +167,17 @@ func (w *writer) begin(ctx context.Context, state logState) (n logNote, err erro
 	return n, err
 }
 
-// checkpoint scrubs the log, and copies what it can of it into triggerd.db. It
-// waits for nobody; what remains is copied after one of the next commits.
+// checkpoint scrubs the log, and copies what it can of it into triggerd.db
+// without waiting. One of the next commits copies the rest.
 func (w *writer) checkpoint(ctx context.Context) error {
-	if err := w.scrub(ctx); err != nil { // no reason to let the log grow
+	if err := w.scrub(ctx); err != nil { // the log must not grow because of it
 		w.files.log.Warn("bytes of deleted rows may be left in the database file", "error", err)
 	}
 	return w.exec(ctx, "PRAGMA wal_checkpoint(PASSIVE)")
 }
 
-// checkpointAtStart leaves all in triggerd.db, with a stamp of its own, so that
-// the next commit begins the log.
+// checkpointAtStart copies the whole log into triggerd.db, with a new stamp, so
+// that the next commit restarts the log.
 func (w *writer) checkpointAtStart(ctx context.Context) error {
 	_, err := w.begin(ctx, logState{long: true})
 	if err == nil {

@@ -8,18 +8,18 @@ import (
 )
 
 // The database's application_id says whether a secret was ever stored plain,
-// without SECRET_KEY. Then bytes of it may be in pages that programs before this
-// one have freed, so once all secrets are encrypted the file is rewritten.
+// without SECRET_KEY. Then bytes of it may be in pages that older programs have
+// freed. So once all secrets are encrypted, the file is rewritten.
 const (
-	plainNotKnown  = 0          // as programs before this one leave it
+	plainNotKnown  = 0          // left by older programs
 	plainNever     = 0x74726700 // or the file was rewritten since
 	plainWasStored = 0x74726701
 )
 
-// rewriteTimeout bounds the rewriting of the file at a start.
+// rewriteTimeout bounds the rewrite of the file at a start.
 const rewriteTimeout = 10 * time.Minute
 
-// notePlain remembers that a secret is stored plain, in the transaction that
+// notePlain records that a secret is stored plain, in the transaction that
 // stores it.
 func (s *Store) notePlain(ctx context.Context, q querier) error {
 	if s.keys.encrypts() {
@@ -28,9 +28,8 @@ func (s *Store) notePlain(ctx context.Context, q querier) error {
 	return s.dialect.notePlain(ctx, q)
 }
 
-// forgetPlain removes what is left of secrets that were stored plain, if all of
-// them are encrypted now. If that fails the log says so, and the next start
-// tries it again.
+// forgetPlain removes the remains of secrets that were stored plain, if all are
+// encrypted now. If that fails, it logs a warning, and the next start retries.
 func (s *Store) forgetPlain(ctx context.Context) error {
 	if !s.keys.encrypts() {
 		return nil
@@ -52,8 +51,8 @@ func plainOf(ctx context.Context, q querier) (is int64, err error) {
 	return is, err
 }
 
-// learnPlain finds out about a database that does not say it: a secret was
-// stored plain, as far as can be told, if it ever had a webhook.
+// learnPlain sets the application_id of a database that has none. It assumes
+// that a secret was stored plain if the database ever had a webhook.
 func (e *embedded) learnPlain(ctx context.Context) error {
 	if is, err := plainOf(ctx, e.hot); err != nil || is != plainNotKnown {
 		return err
@@ -85,7 +84,7 @@ func (e *embedded) forgetPlain(ctx context.Context) error {
 	bound, cancel := context.WithTimeout(ctx, rewriteTimeout)
 	defer cancel()
 	err = e.writer.alone(bound, func() error { return e.writer.rewrite(bound) })
-	if err == nil { // not before: a server that was killed meanwhile begins again
+	if err == nil { // only now, so that a start after a kill rewrites again
 		err = e.write(ctx, func(q querier) error { return setPlainNever(ctx, q) })
 	}
 	if ctx.Err() != nil {
@@ -100,10 +99,10 @@ func (e *embedded) forgetPlain(ctx context.Context) error {
 	return nil
 }
 
-// rewrite copies all that there is into new pages, and empties the log. It runs
-// in the writer's loop.
+// rewrite copies all data into new pages, and empties the log. It runs in the
+// writer's loop.
 func (w *writer) rewrite(ctx context.Context) error {
 	_, err := w.conn.ExecContext(ctx, "VACUUM")
-	// Without regard to ctx, and also if it failed: what it wrote is in the log.
+	// Even if ctx ended or VACUUM failed, because what it wrote is in the log.
 	return errors.Join(err, w.tryEmptyLog(context.WithoutCancel(ctx)))
 }

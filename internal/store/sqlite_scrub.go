@@ -14,34 +14,35 @@ import (
 	"time"
 )
 
-// Nothing that was deleted is left in the files. SQLite overwrites what it
-// deletes (secure_delete), but two things keep copies:
+// Deleted data must not remain in the files. SQLite overwrites what it deletes
+// (secure_delete), but two places keep copies:
 //
 //   - the log, until it is emptied: emptyLog does that soon after each commit;
 //   - pages whose rows were moved, for example when two pages become one. SQLite
 //     leaves the bytes of the rows in the unused space between the page's list
 //     of rows and the rows. If a row is deleted later, that copy of it stays.
-//     Each page that changes goes through the log, so scrub looks at the pages
+//     Each page that changes goes through the log, so scrub cleans the pages
 //     in the log before they are copied into triggerd.db.
 const (
 	// emptyAfter is the time from a commit until the log is emptied.
 	emptyAfter = 30 * time.Second
-	// emptyTries is how often it is tried in that time, if readers use the log.
+	// emptyTries is how many tries there are in that time, if readers use the
+	// log.
 	emptyTries = 6
-	// emptyPatience is how long one try may wait for readers. No commit can be
-	// made meanwhile.
+	// emptyPatience is how long one try may wait for readers. It blocks
+	// commits.
 	emptyPatience = 20 * time.Millisecond
 )
 
-// scrubber knows how much of the log was scrubbed.
+// scrubber records how much of the log was scrubbed.
 type scrubber struct {
-	timer  *time.Timer // fires when the log is to be emptied
+	timer  *time.Timer // fires when the log must be emptied
 	armed  bool
-	salts  [8]byte // of the log that was read
-	frames int64   // of that log that were read
+	salts  [8]byte // of the last log that was read
+	frames int64   // frames of that log that were read
 }
 
-// arm has the log emptied later, unless it is going to be already.
+// arm starts the timer for emptyLog, unless it is running.
 func (w *writer) arm(after time.Duration) {
 	if !w.scrubber.armed {
 		w.scrubber.armed = true
@@ -49,8 +50,8 @@ func (w *writer) arm(after time.Duration) {
 	}
 }
 
-// emptyLog copies the log into triggerd.db and truncates it. If readers need
-// the log, it is tried again.
+// emptyLog copies the log into triggerd.db and truncates it. It retries later
+// if readers need the log.
 func (w *writer) emptyLog(ctx context.Context) {
 	w.scrubber.armed = false
 	if err := w.tryEmptyLog(ctx); err != nil {
@@ -75,11 +76,11 @@ func (w *writer) tryEmptyLog(ctx context.Context) error {
 	if log := w.logState(ctx); !log.begins {
 		return errLogInUse
 	}
-	w.files.noteClosed() // all of the log is in triggerd.db
+	w.files.noteClosed() // the whole log is in triggerd.db
 	return w.truncateLog(ctx)
 }
 
-// stampLog commits a new stamp alone, so that the log can be copied after it.
+// stampLog commits only a new stamp, so that the log can be copied after it.
 func (w *writer) stampLog(ctx context.Context) error {
 	state := w.logState(ctx)
 	state.long = true
@@ -97,11 +98,12 @@ func (w *writer) stampLog(ctx context.Context) error {
 	return nil
 }
 
-// truncateLog leaves a log of no bytes, if all of it was copied and no reader
-// uses it.
+// truncateLog truncates the log to 0 bytes, if all of it was copied and no
+// reader uses it.
 func (w *writer) truncateLog(ctx context.Context) error {
 	var busy, pages, copied int64
-	// SQLite follows this pragma when it prepares it, so it is never kept.
+	// SQLite applies this pragma when it prepares it, so the statement must not
+	// be cached.
 	if _, err := w.conn.ExecContext(ctx, fmt.Sprintf("PRAGMA busy_timeout = %d", emptyPatience.Milliseconds())); err != nil {
 		return err
 	}
@@ -130,7 +132,7 @@ func (w *writer) scrub(ctx context.Context) error {
 		err = w.exec(ctx, "COMMIT")
 	}
 	if err != nil {
-		w.scrubber.frames = 0 // so that they are found again
+		w.scrubber.frames = 0 // so that the next call finds them again
 		_ = w.exec(ctx, "ROLLBACK")
 		return err
 	}
@@ -143,7 +145,7 @@ func (w *writer) scrub(ctx context.Context) error {
 func (w *writer) scrubPage(ctx context.Context, number int64) error {
 	var page []byte
 	err := w.QueryRowContext(ctx, `SELECT data FROM sqlite_dbpage WHERE pgno = $1`, number).Scan(&page)
-	if errors.Is(err, sql.ErrNoRows) { // the file has become shorter since
+	if errors.Is(err, sql.ErrNoRows) { // the file has shrunk since
 		return nil
 	}
 	if err != nil {
@@ -158,8 +160,8 @@ func (w *writer) scrubPage(ctx context.Context, number int64) error {
 	return err
 }
 
-// unclean reads the frames that were added to the log since the last call, and
-// returns the numbers of pages that must be scrubbed.
+// unclean reads the frames added to the log since the last call, and returns
+// the numbers of the pages that must be scrubbed.
 func (w *writer) unclean(ctx context.Context) (pages []int64, err error) {
 	var busy, frames, copied int64 // frames is -1 without a log
 	if err := w.QueryRowContext(ctx, "PRAGMA wal_checkpoint(NOOP)").Scan(&busy, &frames, &copied); err != nil || frames <= 0 {
@@ -189,7 +191,7 @@ func (w *writer) unclean(ctx context.Context) (pages []int64, err error) {
 		}
 		number := int64(binary.BigEndian.Uint32(frame[framePage:]))
 		if isZero(unusedSpace(number, frame[frameHeaderSize:])) {
-			delete(found, number) // what counts is how it was written last
+			delete(found, number) // the last copy counts
 		} else {
 			found[number] = true
 		}
@@ -207,14 +209,14 @@ const maxScrubbed = 0x02000000
 const (
 	pageType  = 0 // 1 byte
 	pageCells = 3 // 2 bytes: how many rows
-	pageStart = 5 // 2 bytes: where the rows begin; 0 is 65536
+	pageStart = 5 // 2 bytes: offset of the rows; 0 is 65536
 
 	pageHeaderSize      = 8
 	innerPageHeaderSize = 12
 )
 
 // unusedSpace returns the part of a page between its list of rows and the rows.
-// It is empty for pages that have no rows.
+// It returns nil for pages without rows.
 func unusedSpace(number int64, page []byte) []byte {
 	at := 0
 	if number == 1 {

@@ -9,22 +9,22 @@ import (
 	"time"
 )
 
-// writer owns SQLite's one writing connection. Whatever is ready when the last
-// commit ends, ingest, results, claims and the rest, goes into one transaction
-// with one sync, each in a savepoint of its own, so that the failure of one is
-// not the others'.
+// writer owns SQLite's only writing connection. When a commit ends, it runs all
+// waiting jobs, for example ingest, results and claims, in one transaction with
+// one sync. Each job has its own savepoint, so that its failure does not affect
+// the others.
 type writer struct {
 	db   *sql.DB
 	conn *sql.Conn
 
 	files    *dataFiles
-	scrubber scrubber // used by the loop alone
+	scrubber scrubber // used only by the loop
 
-	stmts  map[string]*sql.Stmt // used by the loop alone
-	hot    chan *writeJob       // of events and deliveries; nil ends the loop
+	stmts  map[string]*sql.Stmt // used only by the loop
+	hot    chan *writeJob       // for events and deliveries; nil ends the loop
 	others chan *writeJob
-	rest   []*writeJob // gathered, and left to the next transaction
-	apart  chan func() // between transactions
+	rest   []*writeJob // left for the next transaction
+	apart  chan func() // run between transactions
 	ended  chan struct{}
 	once   sync.Once
 }
@@ -36,9 +36,9 @@ type writeJob struct {
 	hot  bool
 }
 
-// How many jobs share a transaction at most. When a hot one comes meanwhile, the
-// transaction ends after othersPerCommit others: so whoever changes settings or
-// takes from an inbox all the time does not hold up events and deliveries.
+// Maximum numbers of jobs in one transaction. If a hot job arrives meanwhile,
+// the transaction ends after othersPerCommit others. So constant changes of
+// settings or claims of an inbox do not delay events and deliveries.
 const (
 	writesPerCommit = 64
 	othersPerCommit = 3
@@ -65,9 +65,9 @@ func newWriter(ctx context.Context, db *sql.DB, files *dataFiles) (*writer, erro
 	return w, nil
 }
 
-// do runs fn within a transaction and returns when it is synced. A context
-// that ends while fn waits for its turn takes it out; after that nothing does.
-// The queue is hot, or others.
+// do runs fn within a transaction and returns when it is synced. If ctx ends
+// while fn is queued, fn is not run; later ctx has no effect. The queue must be
+// hot or others.
 func (w *writer) do(ctx context.Context, queue chan *writeJob, fn func(querier) error) error {
 	job := &writeJob{ctx, fn, make(chan error, 1), queue == w.hot}
 	select {
@@ -85,7 +85,7 @@ func (w *writer) do(ctx context.Context, queue chan *writeJob, fn func(querier) 
 	}
 }
 
-// alone runs fn in the loop, outside of any transaction.
+// alone runs fn in the loop, outside any transaction.
 func (w *writer) alone(ctx context.Context, fn func() error) error {
 	done := make(chan error, 1)
 	select {
@@ -109,7 +109,7 @@ func (w *writer) close() error {
 func (w *writer) closeFiles() error {
 	w.scrubber.timer.Stop()
 	var errs []error
-	for _, stmt := range w.stmts { // while one is open, so is the file
+	for _, stmt := range w.stmts { // an open statement keeps the file open
 		errs = append(errs, stmt.Close())
 	}
 	return errors.Join(append(errs, w.conn.Close(), w.db.Close())...)
@@ -133,10 +133,10 @@ func (w *writer) run(ctx context.Context) {
 	}
 }
 
-// leave says that a log which is missing from now on was not deleted. It
-// empties the log, also if another file has the place of triggerd.db: at the
-// next start SQLite would write the log into that file. SQLite itself leaves
-// the log of a file that was moved.
+// leave empties the log and records that its absence from now on is in order.
+// It also empties the log if another file has replaced triggerd.db, because
+// SQLite would write the log into that file at the next start. SQLite itself
+// leaves the log of a file that was moved.
 func (w *writer) leave(ctx context.Context) {
 	if w.files.replaced() {
 		_ = w.exec(ctx, "PRAGMA wal_checkpoint(TRUNCATE)") // into the file that was replaced
@@ -147,8 +147,8 @@ func (w *writer) leave(ctx context.Context) {
 }
 
 // gather waits for a job and takes all that are ready, hot ones first. open is
-// false when the writer is to end after them, and empty is true when the log is
-// to be emptied instead.
+// false if the writer must end after them. empty is true if the log must be
+// emptied instead.
 func (w *writer) gather() (jobs []*writeJob, open, empty bool) {
 	rest := w.rest
 	w.rest = nil
@@ -182,8 +182,8 @@ func (w *writer) gather() (jobs []*writeJob, open, empty bool) {
 	}), open, false
 }
 
-// ready adds the jobs of a queue that are ready, up to writesPerCommit in all;
-// open is false if the queue has come to its end.
+// ready adds the jobs that are ready in a queue, up to writesPerCommit in all.
+// open is false after the nil that ends the queue.
 func ready(jobs []*writeJob, queue <-chan *writeJob) (all []*writeJob, open bool) {
 	for len(jobs) < writesPerCommit {
 		select {
@@ -199,14 +199,14 @@ func ready(jobs []*writeJob, queue <-chan *writeJob) (all []*writeJob, open bool
 	return jobs, true
 }
 
-// mustEnd reports whether the transaction is to end before a job, of which so
-// many others have gone before.
+// mustEnd reports whether the transaction must end before a job, after so many
+// others.
 func (w *writer) mustEnd(job *writeJob, others int) bool {
 	return !job.hot && others >= othersPerCommit && len(w.hot) > 0
 }
 
 // commit runs the jobs in one transaction, and answers them when it is synced
-// and the files that it went to are still in place.
+// and its files are still in place.
 func (w *writer) commit(ctx context.Context, jobs []*writeJob) {
 	errs := make([]error, len(jobs))
 	var log logState
@@ -238,12 +238,12 @@ func (w *writer) commit(ctx context.Context, jobs []*writeJob) {
 		job.done <- errs[i]
 	}
 	if err == nil && log.long {
-		_ = w.checkpoint(ctx) // or after the next commit
+		_ = w.checkpoint(ctx) // else after the next commit
 	}
 }
 
-// runAll runs jobs, each of which gets its error, up to where the transaction must
-// end, or is broken. It returns the jobs that belong to the transaction.
+// runAll runs jobs and sets their errors, until the transaction must end or is
+// broken. It returns the jobs that belong to the transaction.
 func (w *writer) runAll(ctx context.Context, jobs []*writeJob, errs []error) ([]*writeJob, error) {
 	others := 0
 	for i, job := range jobs {
@@ -272,13 +272,14 @@ func (w *writer) nested(ctx context.Context, fn func(querier) error) (err error)
 	return errors.Join(err, w.exec(ctx, "RELEASE job"))
 }
 
-// broken reports that SQLite has ended the whole transaction, as it does when
-// the disk is full or fails.
+// broken reports whether SQLite has ended the whole transaction, for example
+// because the disk is full or fails.
 func (w *writer) broken(ctx context.Context) bool {
 	return w.exec(ctx, "SAVEPOINT probe") != nil || w.exec(ctx, "RELEASE probe") != nil || !w.inTransaction(ctx)
 }
 
-// inTransaction asks whether BEGIN is refused, as it is inside of one.
+// inTransaction reports whether a transaction is open, by testing whether BEGIN
+// is refused.
 func (w *writer) inTransaction(ctx context.Context) bool {
 	if w.exec(ctx, "BEGIN IMMEDIATE") != nil {
 		return true
@@ -292,8 +293,8 @@ func (w *writer) exec(ctx context.Context, text string) error {
 	return err
 }
 
-// prepared keeps each statement for as long as the writer lives. Their texts
-// are constants, so there are only some dozens.
+// prepared returns the prepared statement of a text, and keeps it as long as
+// the writer. The texts are constants, so there are only some dozens.
 func (w *writer) prepared(ctx context.Context, text string) (*sql.Stmt, error) {
 	if stmt := w.stmts[text]; stmt != nil {
 		return stmt, nil
@@ -306,8 +307,8 @@ func (w *writer) prepared(ctx context.Context, text string) (*sql.Stmt, error) {
 }
 
 // ExecContext, QueryContext and QueryRowContext make the writer a querier for
-// the jobs. Contexts do not interrupt them: an interrupt would roll back the
-// others' work too.
+// the jobs. Contexts do not interrupt them, because an interrupt would also
+// roll back the other jobs.
 func (w *writer) ExecContext(ctx context.Context, text string, args ...any) (sql.Result, error) {
 	stmt, err := w.prepared(ctx, text)
 	if err != nil {

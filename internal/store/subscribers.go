@@ -10,14 +10,15 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// subscriberCache is how many organizations' webhooks are kept in memory, each
-// at the last version that was seen.
+// subscriberCache is how many organizations' webhooks are cached, each at the
+// last version seen.
 const subscriberCache = 10_000
 
-// Subscribers gives the webhooks of organizations as they are now: one small
-// read asks for the versions, and only what changed is read again. Whether a
-// breaker is open is not in it: see WebhooksByID. Organizations that are not
-// there, or of which a webhook cannot be read, are left out.
+// Subscribers returns the current webhooks of organizations. One small read
+// returns the versions, and only changed organizations are read again. The
+// result does not say whether a breaker is open: see WebhooksByID. It leaves
+// out organizations that do not exist, or that have a webhook that cannot be
+// read.
 func (s *Store) Subscribers(ctx context.Context, orgIDs []int64) (map[int64]*trigger.Subscribers, error) {
 	type versioned struct{ id, version int64 }
 	list, err := rowsOf(ctx, s.hot, func(r row) (v versioned, err error) {
@@ -45,11 +46,10 @@ func (s *Store) Subscribers(ctx context.Context, orgIDs []int64) (map[int64]*tri
 	return found, nil
 }
 
-// RememberedSubscribers gives the webhooks of organizations as this node
-// remembers them: they may have changed since. What is decided by them is for
-// a [Batch] that is stored only IfCurrent; one that was not makes this node
-// forget. Organizations that it does not remember are read, and left out as
-// Subscribers does.
+// RememberedSubscribers returns the webhooks of organizations from this node's
+// cache. They may have changed since, so decisions by them are only for a
+// [Batch] with IfCurrent; if its events are not stored, this node drops the
+// entry. Organizations that are not cached are read as by Subscribers.
 func (s *Store) RememberedSubscribers(ctx context.Context, orgIDs []int64) (map[int64]*trigger.Subscribers, error) {
 	found := make(map[int64]*trigger.Subscribers, len(orgIDs))
 	var unknown []int64
@@ -71,8 +71,8 @@ func (s *Store) RememberedSubscribers(ctx context.Context, orgIDs []int64) (map[
 	return found, nil
 }
 
-// PeekSubscribers returns the webhooks of an organization as this node remembers
-// them, nil if it does not. They may have changed since.
+// PeekSubscribers returns the webhooks of an organization from this node's
+// cache; nil if it is not cached. They may have changed since.
 func (s *Store) PeekSubscribers(orgID int64) *trigger.Subscribers {
 	subs, _ := s.subs.View().Get(orgID)
 	return subs
@@ -89,7 +89,7 @@ func (s *Store) loadSubscribers(ctx context.Context, orgID int64) (*trigger.Subs
 }
 
 // readSubscribers reads version and webhooks in one statement, so that they
-// belong together.
+// match.
 func (s *Store) readSubscribers(ctx context.Context, q querier, orgID int64) (*trigger.Subscribers, error) {
 	type subscriber struct {
 		trigger.Webhook
@@ -116,7 +116,7 @@ func (s *Store) readSubscribers(ctx context.Context, q querier, orgID int64) (*t
 	}
 	subs := &trigger.Subscribers{OrganizationID: orgID, Version: list[0].version, Inbox: settings.Inbox}
 	for _, w := range list {
-		if w.suspended && w.State == trigger.Active { // owed, and waits
+		if w.suspended && w.State == trigger.Active { // its deliveries wait
 			w.State, w.PausedBy = trigger.Paused, trigger.PausedByOperator
 		}
 		if w.there {
@@ -127,20 +127,20 @@ func (s *Store) readSubscribers(ctx context.Context, q querier, orgID int64) (*t
 	return subs, nil
 }
 
-// webhookColumnsOrNone are webhookColumns where there may be no webhook, and
-// of none is asked how it fares.
+// webhookColumnsOrNone are webhookColumns for a join that may find no webhook.
+// It does not read the health.
 const webhookColumnsOrNone = `coalesce(w.id, 0), o.id, coalesce(w.state, ''), coalesce(w.url, ''), coalesce(w.filter, ''),
 	w.secret, coalesce(w.config, ''), w.sealed, coalesce(w.paused_by, ''),
 	0, 0, coalesce(w.created_at, 0), 0, 0, 0, 0, ''`
 
-// WebhooksByID reads webhooks of any organization, for the engine, which has
-// their ids from deliveries: as they are now, and whether their breakers are
-// open. Of those that receive no events, gone or deleted, it says only that they
-// are gone; those that do not exist are left out, which says nothing of them: their organization was
-// erased. Where the settings of a webhook that is not gone cannot be had, it
-// is Unavailable, unless they cannot be read: see [trigger.Webhook.Broken].
+// WebhooksByID reads the current webhooks of any organization, and whether
+// their breakers are open, for the engine, which has their ids from deliveries.
+// Webhooks that receive no events, gone or deleted, have only the state Gone.
+// Ids that do not exist are left out: their organization was erased. It returns
+// Unavailable if the settings of a webhook that is not gone cannot be loaded;
+// if they cannot be decoded, see [trigger.Webhook.Broken].
 func (s *Store) WebhooksByID(ctx context.Context, ids []int64) (map[int64]*trigger.Webhook, error) {
-	const most = 3 // tries, of which each sees all that the one before has missed
+	const most = 3 // tries; each sees all changes that the previous one missed
 	for tries := 1; ; tries++ {
 		found, err := s.webhooksByID(ctx, ids)
 		if !errors.Is(err, errMoved) || tries == most {
@@ -149,11 +149,11 @@ func (s *Store) WebhooksByID(ctx context.Context, ids []int64) (map[int64]*trigg
 	}
 }
 
-// errMoved says that a webhook has changed between two reads.
+// errMoved means that a webhook changed between two reads.
 var errMoved = errors.New("a webhook is missing in its organization: it changed between two reads")
 
-// webhookState is what one statement tells of a webhook: all but its settings,
-// which are remembered, by the version of its organization.
+// webhookState is what one statement reads of a webhook: all but its settings,
+// which are cached by the version of its organization.
 type webhookState struct {
 	trigger.Webhook
 	version int64
@@ -191,8 +191,8 @@ func (s *Store) webhooksByID(ctx context.Context, ids []int64) (map[int64]*trigg
 	return found, nil
 }
 
-// webhooksOf adds their settings to webhooks of one organization. What is gone
-// has none.
+// webhooksOf adds the settings to webhooks of one organization. Gone ones have
+// no settings.
 func (s *Store) webhooksOf(ctx context.Context, orgID int64, states []webhookState) (hooks []*trigger.Webhook, err error) {
 	subs, ok := s.subs.View().Get(orgID)
 	isLive := func(w webhookState) bool { return w.State.Receives() }
@@ -223,8 +223,8 @@ func (s *Store) webhooksOf(ctx context.Context, orgID int64, states []webhookSta
 	return hooks, nil
 }
 
-// settingsOfWebhook returns a copy of the webhook among the subscribers that
-// has an id; nil: none has.
+// settingsOfWebhook returns a copy of the subscriber with an id, or nil if it
+// is missing.
 func settingsOfWebhook(subs *trigger.Subscribers, id int64) *trigger.Webhook {
 	for i := range subs.Webhooks {
 		if subs.Webhooks[i].ID == id {

@@ -8,15 +8,15 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// MakeDays keeps room for the events of today and of the days ahead.
+// MakeDays prepares the partitions from yesterday to daysAhead days from now.
 func (s *Store) MakeDays(ctx context.Context) error {
 	now := s.Now()
 	return wrap("make days", s.dialect.makeDays(ctx, now.Add(-24*time.Hour), now.Add(daysAhead*24*time.Hour)))
 }
 
-// Expire ends the open deliveries of events before the given time as failed,
-// visibly, and returns how many, beside an error too. Each step is a short
-// transaction.
+// Expire marks the open deliveries of events before the given time as failed,
+// so that they stay visible. It returns their number, even beside an error.
+// Each step is a short transaction.
 func (s *Store) Expire(ctx context.Context, before time.Time) (expired int, err error) {
 	err = s.eachOrganization(ctx, func(orgID int64) (bool, error) {
 		n, done, err := s.expireBefore(ctx, orgID, trigger.MinID(before))
@@ -29,18 +29,18 @@ func (s *Store) Expire(ctx context.Context, before time.Time) (expired int, err 
 	return expired, err
 }
 
-// DropBefore removes what is older than the given time: the events with their
-// attempts, then the deliveries that failed, in this order, since an event
-// without its failed delivery would look delivered. Deliveries that are still
-// open keep nothing: call Expire before. On PostgreSQL a day goes as a whole,
-// when all of it is older. At last it removes the tombstones, versions of
-// webhooks and ended keys that belong to no event that is left.
+// DropBefore removes data older than the given time: first the events with
+// their attempts, then the failed deliveries, because an event without its
+// failed delivery would look delivered. Open deliveries do not keep their
+// events, so call Expire before. On PostgreSQL it removes whole days, when all
+// of a day is older. Finally it removes the tombstones, versions of webhooks
+// and ended keys that no remaining event needs.
 func (s *Store) DropBefore(ctx context.Context, before time.Time) error {
 	before = s.dialect.cutoff(before)
 	for done := false; !done; {
 		var err error
 		if done, err = s.dialect.dropDays(ctx, before); errors.Is(err, errElsewhere) {
-			return nil // it goes on from there, or the next sweep does
+			return nil // that node, or the next sweep, continues
 		}
 		if err != nil {
 			return wrap("drop days", err)
@@ -61,7 +61,7 @@ func (s *Store) DropBefore(ctx context.Context, before time.Time) error {
 	return wrap("drop what was deleted", s.dropDeleted(ctx, before))
 }
 
-// dropReplays forgets replays that have ended and are as old as what goes.
+// dropReplays removes ended replays that were created before the given time.
 func (s *Store) dropReplays(ctx context.Context, before time.Time) error {
 	return wrap("drop replays", s.dialect.writeQuietly(ctx, func(q querier) error {
 		_, err := q.ExecContext(ctx, `DELETE FROM replays WHERE id IN (SELECT id FROM replays
@@ -70,8 +70,8 @@ func (s *Store) dropReplays(ctx context.Context, before time.Time) error {
 	}))
 }
 
-// eachOrganization calls step for each organization until it is done. One
-// that fails holds up no other.
+// eachOrganization calls step for each organization until it is done. An error
+// does not stop the other organizations.
 func (s *Store) eachOrganization(ctx context.Context, step func(orgID int64) (done bool, err error)) error {
 	var failed error
 	for after := int64(0); ; {
@@ -93,8 +93,8 @@ func (s *Store) eachOrganization(ctx context.Context, step func(orgID int64) (do
 	}
 }
 
-// DropDedup forgets dedup ids of events before the given time. It walks the
-// whole table, a page and a short transaction at a time.
+// DropDedup removes dedup ids of events before the given time. It walks the
+// whole table, one page and short transaction at a time.
 func (s *Store) DropDedup(ctx context.Context, before time.Time) error {
 	return wrap("drop dedup ids", s.eachOrganization(ctx, func() func(int64) (bool, error) {
 		var last string

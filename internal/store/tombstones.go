@@ -10,17 +10,17 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// A tombstone is what is left of a deleted webhook: its id, when it was
-// deleted, and its versions, so that Why can explain the events from before. It
-// has no URL, settings or secrets. Tombstones and versions go when all events
-// that they explain have gone, or when an organization has too many of them.
+// A tombstone is the rest of a deleted webhook: its id, its time of deletion,
+// and its versions, so that Why can explain earlier events. It has no URL,
+// settings or secrets. Tombstones and versions are removed after all events
+// that they explain, or when an organization has too many of them.
 
-// sqlTombstone makes webhooks into tombstones at $1; $2 is no bytes. The
-// conditions follow.
+// sqlTombstone turns webhooks into tombstones at $1. $2 must be an empty byte
+// string. The conditions follow.
 const sqlTombstone = `UPDATE webhooks SET state = 'gone', gone_at = $1, gone_reason = '', paused_by = '',
 	url = '', filter = '', config = '', secret = $2, sealed = $2, secrets_until = 0`
 
-// clearWebhook makes a webhook into a tombstone.
+// clearWebhook turns a webhook into a tombstone.
 func (s *Store) clearWebhook(ctx context.Context, q querier, w *trigger.Webhook, version int64) error {
 	w.PausedBy, w.GoneAt, w.GoneReason = "", time.Time{}, ""
 	now := micros(s.Now())
@@ -30,9 +30,9 @@ func (s *Store) clearWebhook(ctx context.Context, q querier, w *trigger.Webhook,
 	return s.addVersion(ctx, q, w, version, now)
 }
 
-// clearLeftovers removes secrets that have ended, and what older programs leave.
-// It also cancels paused replays to deleted webhooks, because nobody can resume
-// them, and they would keep the tombstone.
+// clearLeftovers removes secrets that have ended, and the remains from older
+// programs. It also cancels paused replays to deleted webhooks, because they
+// cannot be resumed, and would keep the tombstone.
 func (s *Store) clearLeftovers(ctx context.Context) error {
 	if err := s.clearTombstones(ctx); err != nil {
 		return err
@@ -47,15 +47,16 @@ func (s *Store) clearLeftovers(ctx context.Context) error {
 	return s.clearSecrets(ctx)
 }
 
-// clearTombstones clears the webhooks that older programs have deleted.
+// clearTombstones turns webhooks that older programs have deleted into
+// tombstones.
 func (s *Store) clearTombstones(ctx context.Context) error {
 	return s.eraseSlices(ctx, sqlTombstone+` WHERE state = 'gone' AND gone_at = 0 AND id IN (SELECT id FROM webhooks
 		WHERE state = 'gone' AND gone_at = 0 LIMIT $3)`, micros(s.Now()), []byte{}, slice)
 }
 
-// clearURLs removes the URLs from versions that older programs have stored. An
-// older program has then stored the webhook's secrets, too, and left
-// secrets_until as it was, so clearSecrets has to look at them.
+// clearURLs removes the URLs from versions that older programs have stored.
+// Such a program also stored the webhook's secrets without changing
+// secrets_until, so it makes clearSecrets check them.
 func (s *Store) clearURLs(ctx context.Context) error {
 	for {
 		list, err := rowsOf(ctx, s.read, scanVersion, `SELECT webhook_id, version, config FROM webhook_versions
@@ -97,7 +98,7 @@ func scanVersion(r row) (v webhookVersion, err error) {
 }
 
 // withoutURL returns the config of a version without its URL. It returns "" for
-// one that cannot be read, which is as useless.
+// an unreadable one, which is as useless.
 func withoutURL(config string) string {
 	var c webhookConfig
 	if json.Unmarshal([]byte(config), &c) != nil {
@@ -111,7 +112,7 @@ func withoutURL(config string) string {
 	return string(cleared)
 }
 
-// clearSecrets removes secrets of webhooks that have ended.
+// clearSecrets removes ended secrets of webhooks.
 func (s *Store) clearSecrets(ctx context.Context) error {
 	type owned struct{ id, orgID int64 }
 	for after := int64(0); ; {
@@ -133,7 +134,7 @@ func (s *Store) clearSecrets(ctx context.Context) error {
 }
 
 // clearSecretsOf stores the settings of a webhook without the secrets that have
-// ended. Those of a webhook that cannot be read stay.
+// ended. It does not change a webhook that cannot be read.
 func (s *Store) clearSecretsOf(ctx context.Context, orgID, id int64) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -154,23 +155,23 @@ func (s *Store) clearSecretsOf(ctx context.Context, orgID, id int64) error {
 	return err
 }
 
-// sqlUnneeded picks, of webhooks AS w that are tombstones, those that the engine
-// needs no more: none of their deliveries is open, nor is one of their replays
+// sqlUnneeded selects, of webhooks AS w that are tombstones, those that the
+// engine no longer needs, because they have no open delivery and no replay
 // under way. $1 is their bucket.
 const sqlUnneeded = `NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.bucket = $1 AND d.webhook_id = w.id AND d.webhook_id > 0 AND d.state = 0)
 	AND NOT EXISTS (SELECT 1 FROM replays r WHERE r.webhook_id = w.id AND r.state NOT IN ('done', 'cancelled'))`
 
 // limitTombstones removes the webhooks of an organization that were deleted
-// first, if it has more than MaxTombstones. The caller holds the organization's
-// row.
+// first, if it has more than MaxTombstones. The caller must hold the
+// organization's row.
 func (s *Store) limitTombstones(ctx context.Context, q querier, orgID int64) error {
 	_, err := s.removeTombstones(ctx, q, `SELECT w.id FROM (SELECT id FROM webhooks WHERE organization_id = $2 AND state = 'gone'
 		ORDER BY gone_at DESC, id DESC LIMIT $3 OFFSET $4) w WHERE `+sqlUnneeded, trigger.Bucket(orgID), orgID, slice, trigger.MaxTombstones)
 	return err
 }
 
-// removeTombstones removes the webhooks whose ids a query selects, with all that
-// refers to them, and returns how many there were.
+// removeTombstones removes the webhooks whose ids a query selects, with all
+// rows that refer to them. It returns their number.
 func (s *Store) removeTombstones(ctx context.Context, q querier, query string, args ...any) (n int, err error) {
 	ids, err := rowsOf(ctx, q, scanInt, query, args...)
 	if err != nil || len(ids) == 0 {
@@ -190,9 +191,9 @@ func (s *Store) removeTombstones(ctx context.Context, q querier, query string, a
 	return len(ids), nil
 }
 
-// limitVersions makes room for one more version of a webhook, with this config:
-// of three in a row that are alike, the one between says nothing, and the oldest
-// go if there are more than MaxVersions.
+// limitVersions prepares for one more version of a webhook, with this config.
+// If it would be the third equal version in a row, it removes the middle one;
+// else it removes the oldest beyond MaxVersions.
 func limitVersions(ctx context.Context, q querier, webhookID int64, config string) error {
 	last, err := rowsOf(ctx, q, scanVersion, `SELECT webhook_id, version, config FROM webhook_versions
 		WHERE webhook_id = $1 ORDER BY version DESC LIMIT 2`, webhookID)
@@ -208,8 +209,8 @@ func limitVersions(ctx context.Context, q querier, webhookID int64, config strin
 	return err
 }
 
-// dropDeleted removes what explains no event from then on: tombstones, former
-// versions of webhooks, and keys that have ended.
+// dropDeleted removes tombstones, former versions of webhooks, and ended keys
+// that no event from the given time on needs.
 func (s *Store) dropDeleted(ctx context.Context, before time.Time) error {
 	if err := s.eachOrganization(ctx, func(orgID int64) (done bool, err error) {
 		return s.dropTombstones(ctx, orgID, before)
@@ -227,7 +228,7 @@ func (s *Store) dropTombstones(ctx context.Context, orgID int64, before time.Tim
 	const query = `SELECT w.id FROM webhooks w WHERE w.organization_id = $2 AND w.state = 'gone' AND w.gone_at < $3 AND ` + sqlUnneeded + `
 		ORDER BY w.gone_at LIMIT $4`
 	args := []any{trigger.Bucket(orgID), orgID, micros(before), slice}
-	// Most organizations have none, and need no transaction for that.
+	// Most organizations have none, and need no transaction.
 	if ids, err := rowsOf(ctx, s.read, scanInt, query, args...); err != nil || len(ids) == 0 {
 		return true, err
 	}
@@ -239,14 +240,14 @@ func (s *Store) dropTombstones(ctx context.Context, orgID int64, before time.Tim
 		n, err = s.removeTombstones(ctx, q, query, args...)
 		return err
 	})
-	if errors.Is(err, sql.ErrNoRows) { // it was deleted, and is being erased
+	if errors.Is(err, sql.ErrNoRows) { // the organization was deleted, and is being erased
 		return true, nil
 	}
 	return n < slice, err
 }
 
-// dropVersions removes the versions of webhooks that were followed by another
-// one before the given time: no event that is left was matched by them.
+// dropVersions removes the versions of webhooks that another version replaced
+// before the given time, because they matched no event that still exists.
 func (s *Store) dropVersions(ctx context.Context, before time.Time) error {
 	for after := int64(0); ; {
 		ids, err := rowsOf(ctx, s.read, scanInt, `SELECT id FROM webhooks WHERE id > $1 ORDER BY id LIMIT $2`, after, slice)

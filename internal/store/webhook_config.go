@@ -7,25 +7,25 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// webhookConfig is what a webhook's owner has set, as it is stored: all of it
-// in webhooks, and state and filter in webhook_versions. No secret is in it,
-// but that a URL may hold one.
+// webhookConfig is the stored form of a webhook's settings: all of them in
+// webhooks, only state and filter in webhook_versions. It contains no secret,
+// except that a URL may contain one.
 type webhookConfig struct {
-	State       trigger.WebhookState `json:"state,omitempty"` // in versions alone
-	URL         string               `json:"url,omitempty"`   // in versions of older programs alone
+	State       trigger.WebhookState `json:"state,omitempty"` // only in versions
+	URL         string               `json:"url,omitempty"`   // only in versions of older programs
 	Filter      *string              `json:"filter,omitempty"`
 	Types       []string             `json:"types,omitempty"`
 	Content     json.RawMessage      `json:"content,omitempty"`
 	Format      trigger.Format       `json:"format,omitempty"`
 	Timeout     int64                `json:"timeout_us,omitempty"`
-	Schedule    *[]int64             `json:"schedule_us,omitempty"` // nil: the server's
+	Schedule    *[]int64             `json:"schedule_us,omitempty"` // nil: the server's schedule
 	Rate        float64              `json:"rate,omitempty"`
 	Concurrency int                  `json:"concurrency,omitempty"`
 	Description string               `json:"description,omitempty"`
 	Metadata    map[string]string    `json:"metadata,omitempty"`
 }
 
-// webhookSecrets is what is sealed.
+// webhookSecrets is the encrypted part.
 type webhookSecrets struct {
 	Secrets []storedSecret    `json:"secrets"`
 	Headers map[string]string `json:"headers,omitempty"`
@@ -58,14 +58,14 @@ func configOf(w *trigger.Webhook) webhookConfig {
 	return c
 }
 
-// apply sets a webhook's fields. Patterns stay valid whatever their limits are
-// by now.
+// apply sets a webhook's fields. It accepts stored patterns even if their
+// limits have changed.
 func (c *webhookConfig) apply(w *trigger.Webhook) (err error) {
 	w.Filter = trigger.Filter{}
 	for _, text := range c.Types {
 		w.Filter.Types = append(w.Filter.Types, trigger.StoredPattern(text))
 	}
-	if c.Filter != nil && *c.Filter != "" { // of an older program
+	if c.Filter != nil && *c.Filter != "" { // from an older program
 		w.Filter.Types = []trigger.Pattern{trigger.StoredPattern(*c.Filter)}
 	}
 	if len(c.Content) > 0 {
@@ -82,18 +82,17 @@ func (c *webhookConfig) apply(w *trigger.Webhook) (err error) {
 	return err
 }
 
-// storedColumns are a webhook's, besides those that are the same in both.
+// storedColumns are the columns of a webhook that differ from its fields.
 type storedColumns struct {
-	filter string // for older programs, as the next one
+	filter string // for older programs, as secret
 	secret []byte
 	config string
 	sealed []byte
 
-	secretsUntil int64 // when the first of the secrets ends; 0: none does
+	secretsUntil int64 // when the first of the secrets ends; 0: never
 }
 
-// columnsOf returns the columns of a webhook. Secrets that have ended are not
-// in them.
+// columnsOf returns the columns of a webhook, without secrets that have ended.
 func (s *Store) columnsOf(w *trigger.Webhook) (c storedColumns, err error) {
 	valid := *w
 	valid.Secrets = w.Secrets.Valid(s.Now())
@@ -118,7 +117,7 @@ func (s *Store) columnsOf(w *trigger.Webhook) (c storedColumns, err error) {
 	return c, nil
 }
 
-// secretsOf packs what is to be sealed.
+// secretsOf encodes the secrets to encrypt.
 func secretsOf(w *trigger.Webhook) ([]byte, error) {
 	s := webhookSecrets{Headers: w.Headers, Secrets: []storedSecret{}}
 	for _, secret := range w.Secrets {
@@ -134,7 +133,7 @@ func secretsOf(w *trigger.Webhook) ([]byte, error) {
 	return json.Marshal(s)
 }
 
-// unpackSecrets sets what secretsOf has packed.
+// unpackSecrets decodes the secrets that secretsOf encoded.
 func unpackSecrets(plain []byte, w *trigger.Webhook) error {
 	var s webhookSecrets
 	if err := json.Unmarshal(plain, &s); err != nil {
@@ -158,13 +157,13 @@ func unpackSecrets(plain []byte, w *trigger.Webhook) error {
 	return nil
 }
 
-// changedAt returns the version of its organization at which a webhook changed
-// last, 0 if there is none.
+// changedAt returns the version of its organization at which a webhook last
+// changed, 0 if unknown.
 func changedAt(ctx context.Context, q querier, webhookID int64) (version int64, err error) {
 	return rowOf(ctx, q, scanInt, `SELECT coalesce(max(version), 0) FROM webhook_versions WHERE webhook_id = $1`, webhookID)
 }
 
-// addVersion notes what a webhook is from this version on.
+// addVersion records a webhook's state and filter from this version on.
 func (s *Store) addVersion(ctx context.Context, q querier, w *trigger.Webhook, version, now int64) error {
 	c := webhookConfig{State: w.State, Types: w.Filter.TypeStrings(), Content: w.Filter.Content.Raw()}
 	if w.State == trigger.Deleted {
@@ -182,7 +181,7 @@ func (s *Store) addVersion(ctx context.Context, q querier, w *trigger.Webhook, v
 	if err == nil && w.State != trigger.Deleted && !s.isPlain(w) {
 		err = refuseOlder(ctx, q, 3)
 	}
-	if err == nil && w.State == trigger.Gone { // they would send events to it
+	if err == nil && w.State == trigger.Gone { // else older programs would send events to it
 		err = refuseOlder(ctx, q, 5)
 	}
 	return err

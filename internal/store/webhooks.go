@@ -13,8 +13,8 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// webhookColumns are what scan reads, of webhooks AS w with the health of the
-// failing ones.
+// webhookColumns are the columns that scanWebhook reads, from webhooks AS w and
+// the health of failing ones.
 const (
 	webhookColumns = `w.id, w.organization_id, w.state, w.url, w.filter, w.secret, w.config, w.sealed, w.paused_by,
 		coalesce(h.held_until, 0), coalesce(h.holds, 0), w.created_at, coalesce(h.since, 0), coalesce(h.last_at, 0), coalesce(h.failures, 0),
@@ -22,15 +22,15 @@ const (
 	webhookTables = `webhooks w LEFT JOIN webhook_health h ON h.webhook_id = w.id`
 )
 
-// AddWebhook stores a webhook of an organization and returns its id. Invalid
-// if its settings are, or the organization has 50 already.
+// AddWebhook stores a webhook of an organization and returns its id. It returns
+// Invalid if the settings are invalid or the organization already has 50.
 func (s *Store) AddWebhook(ctx context.Context, orgID int64, w trigger.Webhook, o Once) (id int64, err error) {
 	if err := s.check(&w); err != nil {
 		return 0, err
 	}
 	w.OrganizationID = orgID
 	err = s.dialect.write(ctx, func(q querier) error {
-		version, err := bumpVersion(ctx, q, orgID) // also keeps others of this organization out
+		version, err := bumpVersion(ctx, q, orgID) // also serializes changes of this organization
 		if err != nil {
 			return err
 		}
@@ -63,8 +63,8 @@ func (s *Store) addWebhook(ctx context.Context, q querier, w *trigger.Webhook, v
 }
 
 // ListWebhooks lists up to limit webhooks of an organization in one state,
-// after an id and in the order of their ids. State "" means those that receive
-// events: active and paused ones. Deleted ones are never listed.
+// after an id and ordered by id. State "" means webhooks that receive events:
+// active and paused ones. It never lists deleted ones.
 func (s *Store) ListWebhooks(ctx context.Context, orgID int64, state trigger.WebhookState, after int64, limit int) (page []trigger.Webhook, err error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
@@ -78,26 +78,27 @@ func (s *Store) ListWebhooks(ctx context.Context, orgID int64, state trigger.Web
 	return wrapped("list webhooks", page, err)
 }
 
-// SetWebhook changes a webhook. change gets it as it is; an error of change is
-// returned, and leaves all as it was. NotFound if the organization has no such
-// webhook, or it was deleted. Invalid if the settings are. Conflict if it is
-// gone and is to be paused, or to be active beside as many as there may be.
+// SetWebhook changes a webhook with change. It returns an error of change and
+// then leaves the webhook unchanged. It returns NotFound if the organization
+// does not have the webhook, or it was deleted, and Invalid if the settings are
+// invalid. It returns Conflict if a gone webhook would be paused, or would be
+// active though the organization has as many as allowed.
 func (s *Store) SetWebhook(ctx context.Context, orgID, webhookID int64, change func(*trigger.Webhook) error) (trigger.Webhook, error) {
 	return s.setWebhook(ctx, orgID, webhookID, func(w *trigger.Webhook, _ int64) error {
 		schedule := slices.Clone(w.Schedule)
 		if err := change(w); err != nil {
 			return err
 		}
-		if slices.Equal(schedule, w.Schedule) { // it may be from when events were kept for longer
+		if slices.Equal(schedule, w.Schedule) { // it may be from a time with a longer retention
 			return w.Check()
 		}
 		return s.check(w)
 	})
 }
 
-// setWebhook is SetWebhook without a judgement of the settings, for a change
-// of the state alone; it posts notices of it in the same transaction. change
-// also gets the organization's version of when the webhook changed last.
+// setWebhook is SetWebhook without a check of the settings, for a change of the
+// state alone. It posts the notices in the same transaction. change also gets
+// the organization's version at the webhook's last change.
 func (s *Store) setWebhook(ctx context.Context, orgID, webhookID int64, change func(w *trigger.Webhook, changed int64) error,
 	notices ...*trigger.Notice,
 ) (w trigger.Webhook, err error) {
@@ -120,7 +121,7 @@ func (s *Store) setWebhook(ctx context.Context, orgID, webhookID int64, change f
 		if err := change(&w, changed); err != nil {
 			return err
 		}
-		if w.Broken != nil && (w.State.Receives() || w.State == before.State) { // to write it would lose what cannot be read
+		if w.Broken != nil && (w.State.Receives() || w.State == before.State) { // a write would lose the unreadable settings
 			return w.Broken
 		}
 		if err := checkChange(ctx, q, &w, before.State); err != nil {
@@ -131,8 +132,7 @@ func (s *Store) setWebhook(ctx context.Context, orgID, webhookID int64, change f
 	return wrapped("set webhook", w, err)
 }
 
-// changeWebhook stores a webhook that has changed, with all that follows from
-// what it was before.
+// changeWebhook stores a changed webhook with all effects of the change.
 func (s *Store) changeWebhook(ctx context.Context, q querier, w, before *trigger.Webhook, version int64, notices []*trigger.Notice) error {
 	if err := s.updateWebhook(ctx, q, w, version); err != nil {
 		return err
@@ -158,8 +158,8 @@ func (s *Store) changeWebhook(ctx context.Context, q querier, w, before *trigger
 	return nil
 }
 
-// check judges the settings of a webhook. Its retries have to end a day before
-// its events go.
+// check checks the settings of a webhook. Its retries must end a day before its
+// events are removed.
 func (s *Store) check(w *trigger.Webhook) error {
 	if s.keeps > 0 && w.Schedule.Span()+24*time.Hour > s.keeps {
 		return trigger.Errorf(trigger.Invalid, "the schedule must end at least a day before the retention of events, %s; got a schedule of %s",
@@ -183,7 +183,7 @@ func (s *Store) updateWebhook(ctx context.Context, q querier, w *trigger.Webhook
 		w.OrganizationID, w.ID, string(w.State), w.PausedBy, microsOrNone(w.GoneAt), w.GoneReason); err != nil {
 		return err
 	}
-	if w.Broken == nil || w.State != trigger.Gone { // it may come back with what cannot be read now
+	if w.Broken == nil || w.State != trigger.Gone { // a later resume may need the unreadable settings
 		if err := s.updateSettings(ctx, q, w); err != nil {
 			return err
 		}
@@ -204,10 +204,10 @@ func (s *Store) updateSettings(ctx context.Context, q querier, w *trigger.Webhoo
 	return err
 }
 
-// SetWebhookState makes a webhook active, paused or deleted, as its owner asked.
-// Deleted is for ever; a gone one can become active, or deleted. NotFound if
-// the organization has no such webhook, or it was deleted. Conflict as
-// SetWebhook returns it.
+// SetWebhookState makes a webhook active, paused or deleted, on its owner's
+// request. Deleted is final; a gone webhook can become active or deleted. It
+// returns NotFound if the organization does not have the webhook, or it was
+// deleted, and Conflict as SetWebhook does.
 func (s *Store) SetWebhookState(ctx context.Context, orgID, webhookID int64, state trigger.WebhookState) error {
 	_, err := s.setWebhook(ctx, orgID, webhookID, func(w *trigger.Webhook, _ int64) error {
 		w.State, w.PausedBy = state, trigger.PausedByOwner
@@ -216,31 +216,32 @@ func (s *Store) SetWebhookState(ctx context.Context, orgID, webhookID int64, sta
 	return err
 }
 
-// bumpVersion begins every change of an organization's webhooks. The row it
-// changes serializes them. NotFound if there is no such organization.
+// bumpVersion starts every change of an organization's webhooks. The row it
+// changes serializes them. It returns NotFound if the organization does not
+// exist.
 func bumpVersion(ctx context.Context, q querier, orgID int64) (version int64, err error) {
 	err = q.QueryRowContext(ctx, `UPDATE organizations SET version = version + 1
 		WHERE id = $1 AND deleted_at = 0 RETURNING version`, orgID).Scan(&version)
 	return version, err
 }
 
-// isPlain reports whether programs that know schema 2 alone do no harm to the
-// webhook: they know one pattern, one secret in plain, and the standard body.
+// isPlain reports whether programs that know only schema 2 can handle the
+// webhook: they know one pattern, one plain secret, and the standard body.
 func (s *Store) isPlain(w *trigger.Webhook) bool {
 	return !s.keys.encrypts() && len(w.Filter.Types) <= 1 && w.Filter.Content == nil && len(w.Secrets) == 1 &&
 		w.Secrets[0].Stored() != nil && len(w.Headers) == 0 && w.Auth == trigger.Auth{} &&
 		(w.Format == "" || w.Format == trigger.FormatStandard)
 }
 
-// refuseOlder ends programs that know less than a schema, within seconds where
+// refuseOlder stops programs that know only older schemas, within seconds if
 // they run: see compatibility.
 func refuseOlder(ctx context.Context, q querier, least int64) error {
 	_, err := q.ExecContext(ctx, `UPDATE compatibility SET least = $1 WHERE least < $1`, least)
 	return err
 }
 
-// Webhook reads one webhook of an organization, gone and deleted ones too.
-// NotFound if it has none such.
+// Webhook reads one webhook of an organization, also gone and deleted ones. It
+// returns NotFound if the organization does not have it.
 func (s *Store) Webhook(ctx context.Context, orgID, id int64) (trigger.Webhook, error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
@@ -259,7 +260,7 @@ func (s *Store) scanWebhookAlone(r row) (w trigger.Webhook, err error) {
 	return w, err
 }
 
-// scanWebhook reads webhookColumns, after those that are scanned into before.
+// scanWebhook reads webhookColumns, after columns that are scanned into before.
 func (s *Store) scanWebhook(r row, w *trigger.Webhook, before ...any) error {
 	var (
 		filter, config string
@@ -282,7 +283,7 @@ func (s *Store) scanWebhook(r row, w *trigger.Webhook, before ...any) error {
 	if held != 0 {
 		w.HeldUntil = fromMicros(held)
 	}
-	if goneAt != 0 && w.State == trigger.Gone { // in a tombstone it is when the webhook was deleted
+	if goneAt != 0 && w.State == trigger.Gone { // in a tombstone it is the time of deletion
 		w.GoneAt = fromMicros(goneAt)
 	}
 	c := webhookConfig{Filter: &filter}
@@ -299,8 +300,8 @@ func (s *Store) scanWebhook(r row, w *trigger.Webhook, before ...any) error {
 	return nil
 }
 
-// unreadableError says that nobody can tell what a webhook wants. It is of its
-// organization alone.
+// unreadableError means that the settings of a webhook cannot be read. It
+// affects only its organization.
 type unreadableError struct {
 	webhookID int64
 	cause     error
@@ -312,13 +313,13 @@ func (e *unreadableError) Error() string {
 
 func (e *unreadableError) Unwrap() error { return e.cause }
 
-// openSecrets reads the secrets of a webhook. Without them it is broken: it
-// is owed events all the same.
+// openSecrets reads the secrets of a webhook. If it cannot, the webhook is
+// broken, but still gets deliveries.
 func (s *Store) openSecrets(w *trigger.Webhook, secret, sealed []byte) {
 	if len(sealed) == 0 && w.State == trigger.Deleted {
 		return
 	}
-	if len(sealed) == 0 { // of an older program
+	if len(sealed) == 0 { // from an older program
 		w.Secrets = trigger.OneSecret(trigger.StoredSecret(secret))
 		return
 	}
@@ -331,9 +332,9 @@ func (s *Store) openSecrets(w *trigger.Webhook, secret, sealed []byte) {
 	}
 }
 
-// Reseal brings the secrets of all webhooks under the present SECRET_KEY, and
-// returns how many had another, beside an error too. It fails, and changes
-// nothing more, at one that no key opens.
+// Reseal encrypts the secrets of all webhooks with the first SECRET_KEY. It
+// returns how many had another key, even beside an error. It stops with an
+// error at a secret that no key decrypts.
 func (s *Store) Reseal(ctx context.Context) (n int, err error) {
 	type old struct{ id, orgID int64 }
 	list, err := rowsOf(ctx, s.read, func(r row) (o old, err error) {
@@ -349,9 +350,9 @@ func (s *Store) Reseal(ctx context.Context) (n int, err error) {
 	}
 	for _, o := range list {
 		if err := s.dialect.write(ctx, func(q querier) error {
-			_, err := bumpVersion(ctx, q, o.orgID) // others read it anew
+			_, err := bumpVersion(ctx, q, o.orgID) // so that others read it again
 			if errors.Is(err, sql.ErrNoRows) {
-				return nil // the organization was deleted since, and its webhooks cleared
+				return nil // the organization was deleted since, with its webhooks
 			}
 			if err != nil {
 				return err

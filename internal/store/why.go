@@ -8,10 +8,9 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// Why says what became of an event at each webhook of its organization, those
-// that are gone and those that came later included: one verdict for each, in
-// the order of their ids. NotFound if the organization has no such event, or
-// no longer.
+// Why explains what happened to an event at each webhook of its organization,
+// including gone and later webhooks: one verdict for each, ordered by id. It
+// returns NotFound if the organization does not have the event.
 func (s *Store) Why(ctx context.Context, orgID int64, eventID trigger.ID) ([]trigger.Verdict, error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
@@ -20,7 +19,8 @@ func (s *Store) Why(ctx context.Context, orgID int64, eventID trigger.ID) ([]tri
 }
 
 func (s *Store) why(ctx context.Context, orgID int64, eventID trigger.ID) ([]trigger.Verdict, error) {
-	// What is owed is read before the attempts: what ends in between has one.
+	// Deliveries are read before attempts, because a delivery that ends in
+	// between has an attempt.
 	owed, err := s.owedTo(ctx, orgID, eventID)
 	if err != nil {
 		return nil, err
@@ -62,7 +62,7 @@ func (s *Store) why(ctx context.Context, orgID int64, eventID trigger.ID) ([]tri
 	return verdicts, nil
 }
 
-// webhookThen reads what a webhook was at a version.
+// webhookThen returns a webhook as it was at a version.
 func webhookThen(config string) (*trigger.Webhook, error) {
 	var c webhookConfig
 	if err := json.Unmarshal([]byte(config), &c); err != nil {
@@ -72,8 +72,8 @@ func webhookThen(config string) (*trigger.Webhook, error) {
 	return orZero(w, c.apply(w))
 }
 
-// owedTo are what is left of an event's deliveries, those of replays aside, by
-// webhook.
+// owedTo returns the open and failed deliveries of an event by webhook, without
+// replays.
 func (s *Store) owedTo(ctx context.Context, orgID int64, eventID trigger.ID) (map[int64]*trigger.Delivery, error) {
 	list, err := rowsOf(ctx, s.read, func(r row) (*trigger.Delivery, error) {
 		d := &trigger.Delivery{DeliveryKey: trigger.DeliveryKey{OrganizationID: orgID, EventID: eventID}}
@@ -96,8 +96,9 @@ func (s *Store) owedTo(ctx context.Context, orgID int64, eventID trigger.ID) (ma
 	return owed, nil
 }
 
-// lastAttempts are the latest attempts of an event, by webhook, where a success
-// is the latest, whenever it was; replayed are successes of its replays.
+// lastAttempts returns the latest attempts of an event by webhook, where a
+// success always counts as the latest. replayed has the successes of its
+// replays.
 func (s *Store) lastAttempts(ctx context.Context, orgID int64, eventID trigger.ID) (last, replayed map[int64]*trigger.Attempt, err error) {
 	attempts, err := s.attempts(ctx, orgID, eventID)
 	if err != nil {
@@ -117,7 +118,7 @@ func (s *Store) lastAttempts(ctx context.Context, orgID int64, eventID trigger.I
 	return last, replayed, nil
 }
 
-// Attempts lists the attempts of an event, replays included, in the order in
+// Attempts lists the attempts of an event, including replays, in the order in
 // which they began.
 func (s *Store) Attempts(ctx context.Context, orgID int64, eventID trigger.ID) ([]trigger.Attempt, error) {
 	ctx, cancel := bounded(ctx)
@@ -150,18 +151,18 @@ func scanAttempt(r row, orgID int64) (a trigger.Attempt, err error) {
 	return a, err
 }
 
-// AttemptFilter picks attempts; zero values pick all.
+// AttemptFilter selects attempts; zero values select all.
 type AttemptFilter struct {
 	WebhookID int64
-	OfWebhook bool // whether WebhookID counts; 0 is the inbox
+	OfWebhook bool // whether to filter by WebhookID; 0 is the inbox
 	Outcome   trigger.Outcome
 	Job       int64
 }
 
-// ListAttempts lists attempts of an organization, those at its newest events
-// first: of events below an id, as many events as give limit attempts or a few
-// more, all of each. next is the id to go on below, zero at the end; where the
-// filter picks little a page may have fewer, and even none.
+// ListAttempts lists attempts of an organization at events below an id, newest
+// events first. It returns all attempts of each event until there are limit or
+// a few more. next is the id to continue below, zero at the end. A page may
+// have fewer, or even none, if the filter selects few.
 func (s *Store) ListAttempts(ctx context.Context, orgID int64, f AttemptFilter, before trigger.ID, limit int) (page []trigger.Attempt, next trigger.ID, err error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
@@ -189,8 +190,8 @@ func (s *Store) ListAttempts(ctx context.Context, orgID int64, f AttemptFilter, 
 	return page, next, nil
 }
 
-// nextAttempts lists the attempts at the next events of a walk, as many as give
-// limit attempts, all of each: fewer if the days of a statement have no more.
+// nextAttempts lists all attempts of the next events of a walk until there are
+// limit, or fewer if the days of a statement have no more.
 func (s *Store) nextAttempts(ctx context.Context, w *dayWalk, limit int) ([]trigger.Attempt, error) {
 	part, err := s.nextPart(ctx, s.read, w)
 	if err != nil {

@@ -13,9 +13,9 @@ import (
 	"triggerd/internal/store"
 )
 
-// Cluster starts a PostgreSQL server of the test's own, for settings that all
-// databases of a server share, and returns an empty database on it. Where
-// Postgres runs, so does this.
+// Cluster starts a PostgreSQL server for the test alone, for settings that all
+// databases of a server share, and returns an empty database on it. It runs
+// wherever Postgres runs.
 func Cluster(t testing.TB) *DB {
 	t.Helper()
 	address := StartCluster(t)
@@ -26,7 +26,7 @@ func Cluster(t testing.TB) *DB {
 }
 
 // StartCluster runs a PostgreSQL server until the end of the test, and returns
-// where it is reached: "" if its programs are not on this machine.
+// its address, or "" if its programs are not on this machine.
 func StartCluster(t testing.TB) (address string) {
 	t.Helper()
 	_, here, _, _ := runtime.Caller(0)
@@ -36,7 +36,7 @@ func StartCluster(t testing.TB) (address string) {
 		return strings.HasPrefix(variable, "TEST_DATABASE_URL=")
 	})
 	cmd.Stderr = t.Output()
-	running, err := cmd.StdinPipe() // its end is the cluster's
+	running, err := cmd.StdinPipe() // closing it ends the cluster
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,10 +8,10 @@ import (
 	"testing"
 )
 
-// Relay listens at an address, 127.0.0.1:0 for any port, and connects each client
-// to a server, until the end of the test. It returns where it listens. first, if it
-// is not nil, may read and write before bytes are copied; its error ends the
-// connection.
+// Relay listens at an address, 127.0.0.1:0 for any port, and connects each
+// client to a server until the end of the test. It returns the address of the
+// listener. first may be nil; else it may read and write before bytes are
+// copied, and its error ends the connection.
 func Relay(t testing.TB, listen, to string, first func(client, server net.Conn) error) (address string) {
 	t.Helper()
 	listener, err := net.Listen("tcp", listen)

@@ -1,7 +1,7 @@
-// Package storetest gives each test a database of its own: the same test runs
-// on SQLite in a temporary folder and on PostgreSQL, there on a clone of a
-// migrated template in the cluster that TEST_DATABASE_URL names (as
-// scripts/with-postgres sets it).
+// Package storetest provides each test with its own database. The same test
+// runs on SQLite in a temporary folder and on PostgreSQL, on a clone of a
+// migrated template in the cluster of TEST_DATABASE_URL (set by
+// scripts/with-postgres).
 package storetest
 
 import (
@@ -30,14 +30,14 @@ type DB struct {
 }
 
 // Each runs the test on a fresh database of each kind. Without PostgreSQL it
-// says so and tests SQLite alone; with CI set that is a failure.
+// logs that and tests only SQLite; with CI set that is a failure.
 func Each(t *testing.T, test func(t *testing.T, db *DB)) {
 	t.Helper()
 	t.Run("sqlite", func(t *testing.T) { test(t, SQLite(t)) })
 	OnPostgres(t, test)
 }
 
-// OnPostgres is Each for what SQLite has not.
+// OnPostgres is Each for features that SQLite does not have.
 func OnPostgres(t *testing.T, test func(t *testing.T, db *DB)) {
 	t.Helper()
 	if os.Getenv("TEST_DATABASE_URL") == "" {
@@ -51,7 +51,7 @@ func OnPostgres(t *testing.T, test func(t *testing.T, db *DB)) {
 	t.Run("postgres", func(t *testing.T) { test(t, Postgres(t)) })
 }
 
-// EachBench is Each for benchmarks; without PostgreSQL it measures SQLite.
+// EachBench is Each for benchmarks; without PostgreSQL it measures only SQLite.
 func EachBench(b *testing.B, bench func(b *testing.B, db *DB)) {
 	b.Helper()
 	b.Run("sqlite", func(b *testing.B) { bench(b, SQLite(b)) })
@@ -60,13 +60,13 @@ func EachBench(b *testing.B, bench func(b *testing.B, db *DB)) {
 	}
 }
 
-// SQLite makes an empty data folder.
+// SQLite returns a database in an empty data folder.
 func SQLite(t testing.TB) *DB {
 	t.Helper()
 	return newDB(store.Options{DataDir: t.TempDir()})
 }
 
-// Postgres makes an empty database in the test's cluster.
+// Postgres returns an empty database in the test's cluster.
 func Postgres(t testing.TB) *DB {
 	t.Helper()
 	ctx := t.Context()
@@ -93,11 +93,11 @@ func newDB(o store.Options) *DB {
 	return &DB{Clock: clock, Options: o}
 }
 
-// IsPostgres tells the two kinds apart, where a test must.
+// IsPostgres reports whether the database is on PostgreSQL.
 func (db *DB) IsPostgres() bool { return db.Options.PostgresURL != "" }
 
 // Open opens the database and closes it at the end of the test. On PostgreSQL
-// each further Open is one more node.
+// each further Open adds a node.
 func (db *DB) Open(t *testing.T) *store.Store {
 	t.Helper()
 	s, err := store.Open(t.Context(), db.Options)
@@ -112,8 +112,8 @@ func (db *DB) Open(t *testing.T) *store.Store {
 	return s
 }
 
-// SQL opens the database beside the store, for what no method of it does: to
-// read or change rows as another program would.
+// SQL opens the database beside the store, to read or change rows as another
+// program would.
 func (db *DB) SQL(t testing.TB) *sql.DB {
 	t.Helper()
 	driver, source := "sqlite", "file:"+filepath.Join(db.Options.DataDir, "triggerd.db")+"?_pragma=busy_timeout(5000)"
@@ -135,7 +135,7 @@ func (db *DB) SQL(t testing.TB) *sql.DB {
 	return raw
 }
 
-// NewOrganization stores an organization and gives its id.
+// NewOrganization stores an organization and returns its id.
 func NewOrganization(t testing.TB, s *store.Store) int64 {
 	t.Helper()
 	var key trigger.APIKey
@@ -163,13 +163,13 @@ func CountEvents(t testing.TB, s *store.Store, orgID int64) map[trigger.Status]i
 	return n
 }
 
-// Clock is the time, as far ahead as a test has moved it.
+// Clock is a clock that a test can move ahead.
 type Clock struct{ ahead atomic.Int64 }
 
-// Now is the moved time, with its monotonic reading.
+// Now returns the moved time, with its monotonic reading.
 func (c *Clock) Now() time.Time { return time.Now().Add(time.Duration(c.ahead.Load())) }
 
-// Advance moves the clock.
+// Advance moves the clock ahead.
 func (c *Clock) Advance(d time.Duration) { c.ahead.Add(int64(d)) }
 
 // ensureTemplate migrates a database once for all test binaries of a run.
