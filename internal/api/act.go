@@ -10,9 +10,9 @@ import (
 // organizationHeader names the organization in which the operator acts.
 const organizationHeader = "Triggerd-Organization"
 
-// authorizeAct lets the operator act in the organization that the request
-// names, as a key with all scopes would. NotFound if there is no such
-// organization. The log has a line of each such request.
+// authorizeAct lets the operator act in the organization that the request names,
+// like a key with all scopes. The error is NotFound if the organization does not
+// exist. It logs each such request.
 func (a *API) authorizeAct(rt *route, r *request) error {
 	values := r.Header.Values(organizationHeader)
 	if _, isKey := trigger.HashAPIKey(bearer(r.Header)); isKey || r.Header.Get("X-Api-Key") != "" {
@@ -47,7 +47,7 @@ func errOrganization(message string) error {
 }
 
 // stillActs is authorizeAct for a request that was authorized before. It counts
-// no guess and changes nothing of the request.
+// no guesses and does not change the request.
 func (a *API) stillActs(rt *route, r *request) error {
 	if err := a.checkToken(r, false); err != nil {
 		return err

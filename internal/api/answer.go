@@ -12,19 +12,19 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// recorder notes what was answered.
+// recorder is a ResponseWriter that records the answer.
 type recorder struct {
 	http.ResponseWriter
-	before        func(h http.Header, status int)         // adds what each answer has; nil: nothing
-	reserve       func(n int) (release func(), err error) // takes memory for an answer; nil: it is not counted
-	refused       error                                   // why an answer got no memory, and was not written
+	before        func(h http.Header, status int)         // sets the headers of every answer, if not nil
+	reserve       func(n int) (release func(), err error) // reserves memory for an answer; nil: answers are not counted
+	refused       error                                   // why an answer got no memory and was not written
 	status, bytes int
 
 	mu   sync.Mutex
-	last time.Time // no write deadline is later; zero: any may be
+	last time.Time // write deadlines are at most this; zero: not bounded
 }
 
-// SetWriteDeadline is for http.ResponseController. It keeps to endBy.
+// SetWriteDeadline is used by http.ResponseController. It respects endBy.
 func (w *recorder) SetWriteDeadline(deadline time.Time) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -34,7 +34,7 @@ func (w *recorder) SetWriteDeadline(deadline time.Time) error {
 	return http.NewResponseController(w.ResponseWriter).SetWriteDeadline(deadline)
 }
 
-// endBy bounds all writes, that under way included.
+// endBy bounds all writes, including one in progress.
 func (w *recorder) endBy(last time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -66,7 +66,7 @@ func (w *recorder) begin(status int) {
 // Unwrap lets http.ResponseController reach the connection.
 func (w *recorder) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// statusOf is the one table from kinds of errors to HTTP.
+// statusOf returns the HTTP status of a kind of error.
 func statusOf(k trigger.Kind) int {
 	switch k {
 	case trigger.Malformed, trigger.Invalid: // in /v1 an Invalid is 422
@@ -97,7 +97,7 @@ func statusOf(k trigger.Kind) int {
 	return http.StatusInternalServerError
 }
 
-// answerError writes an error as the original contract has it.
+// answerError writes an error in the form of the original contract.
 func answerError(w http.ResponseWriter, err error) {
 	e, ok := errors.AsType[*trigger.Error](err)
 	if !ok || e.Kind == trigger.Internal {
@@ -108,7 +108,7 @@ func answerError(w http.ResponseWriter, err error) {
 		Limit  int    `json:"limit,omitzero"`
 		Window string `json:"window,omitzero"`
 	}{Error: e.Message}
-	if e.Kind == trigger.Unavailable { // whatever it is for: the contract has one text
+	if e.Kind == trigger.Unavailable { // the contract has one text for all causes
 		body.Error = "Service unavailable"
 	}
 	if e.Kind == trigger.RateLimited {
@@ -119,7 +119,7 @@ func answerError(w http.ResponseWriter, err error) {
 	answer(w, statusOf(e.Kind), body)
 }
 
-// tellRetry says when to come back.
+// tellRetry sets Retry-After, rounded up to seconds.
 func tellRetry(w http.ResponseWriter, e *trigger.Error) {
 	if e.RetryAfter > 0 {
 		seconds := (e.RetryAfter + time.Second - 1) / time.Second
@@ -127,16 +127,16 @@ func tellRetry(w http.ResponseWriter, e *trigger.Error) {
 	}
 }
 
-// answer writes a value as JSON. A large answer counts in the memory of who has
-// asked for it; if there is none, the recorder notes that and nothing is
-// written.
+// answer writes a value as JSON. A large answer is counted in the memory of the
+// client. If there is not enough, answer sets the recorder's refused and writes
+// nothing.
 func answer(w http.ResponseWriter, status int, v any) {
 	body, err := json.Marshal(v)
 	if err != nil {
 		status, body = http.StatusInternalServerError, []byte(`{"error":"Internal error"}`)
 	}
 	if out, ok := w.(*recorder); ok && out.reserve != nil && len(body) > smallAnswer {
-		release, err := out.reserve(2 * len(body)) // as it was read, and as it is written
+		release, err := out.reserve(2 * len(body)) // twice: the value and its JSON
 		if err != nil {
 			out.refused = err
 			return
@@ -146,11 +146,12 @@ func answer(w http.ResponseWriter, status int, v any) {
 	answerJSON(w, status, body)
 }
 
-// smallAnswer is what net/http has a buffer for, in bytes. It is not counted.
+// smallAnswer is the size of net/http's own buffer, in bytes. Answers up to it
+// are not counted.
 const smallAnswer = 4 << 10
 
 func answerJSON(w http.ResponseWriter, status int, body []byte) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_, _ = w.Write(body) // a client that is gone needs no answer
+	_, _ = w.Write(body) // the client may be gone
 }

@@ -1,8 +1,7 @@
-// Package api serves JSON over HTTP. All routes stand in routes.go, each
-// with its scope: who may ask. A request passes [API.serve], which judges it,
-// calls the route's handler, turns the handler's error into an answer, and
-// writes the one line of the log. The original contract, under /api, is in
-// legacy.go.
+// Package api serves JSON over HTTP. The file routes.go lists all routes with
+// their scopes, which say who may call them. [API.serveAs] authorizes a request,
+// calls its handler, turns the handler's error into an answer, and logs one
+// line. The original contract, under /api, is in legacy.go.
 package api
 
 import (
@@ -31,9 +30,9 @@ import (
 // Limits of requests.
 const (
 	maxURL         = 8 << 10          // bytes of a request target
-	handlerTimeout = 30 * time.Second // for all of it, but see [route.timeout]; every wait within has a bound of its own
+	handlerTimeout = 30 * time.Second // for a whole request, but see [route.timeout]; each wait in it has its own bound
 	maxBodies      = 256 << 20        // bytes of bodies and answers in memory at a time
-	busyRetry      = time.Second      // when to come back while memory is short
+	busyRetry      = time.Second      // the Retry-After while memory is short
 )
 
 // API is the HTTP side of the server. Set its fields before use.
@@ -45,25 +44,25 @@ type API struct {
 	Metrics    *telemetry.Metrics
 	Log        *slog.Logger
 	Now        func() time.Time
-	Limits     map[trigger.Tier]int // POSTs of events a minute; 0: no limit
+	Limits     map[trigger.Tier]int // POSTs of events per minute; 0 means no limit
 	MaxBody    int                  // bytes
 	Ahead      time.Duration        // how far ahead a deliver_at may lie
-	Proxies    []netip.Prefix       // whose X-Forwarded-For is believed
-	AdminToken string               // the operator's token that people have set, ADMIN_TOKEN; "": one that was made counts
-	MadeToken  string               // the operator's token in the data folder; "": its hash is in the database, if there is one
-	Loopback   bool                 // the server listens on loopback alone
-	OpenSignup bool                 // anyone may make an organization, of tier free
-	PublicURL  string               // where people reach the server; "": nobody has said
-	Ready      func() error         // why this node should get no requests, if so
+	Proxies    []netip.Prefix       // proxies whose X-Forwarded-For is trusted
+	AdminToken string               // ADMIN_TOKEN; "" if the operator has set none, then the generated token counts
+	MadeToken  string               // the generated token in the data folder; "" if only its hash is stored, in the database
+	Loopback   bool                 // the server listens on loopback only
+	OpenSignup bool                 // anyone may create an organization of tier free
+	PublicURL  string               // the server's address for its users; "" if unknown
+	Ready      func() error         // an error if this node should get no requests
 	Version    string               // of the program
-	// Admits reports whether a connection, by its remote address, may ask for
-	// more than its health. nil: each may.
+	// Admits reports whether a connection, by its remote address, may send
+	// requests other than health checks. If nil, all may.
 	Admits func(remoteAddr string) bool
 
 	stopping chan struct{} // closed when the server begins to stop
 	stopped  sync.Once
 
-	inboxes notifier     // of what is new in them
+	inboxes notifier     // signals new deliveries in inboxes
 	types   *typeCache   // event types that are validated
 	rates   limit.Shared // by organization
 	keys    *keyCache
@@ -71,37 +70,37 @@ type API struct {
 	used    *budget  // bytes of bodies and answers
 	files   sync.Map // by name
 
-	answering *budget // answers with files under way
+	answering *budget // answers with files in progress
 
 	guesses limit.Limiter[netip.Prefix] // wrong operator tokens, by address
-	signups limit.Limiter[netip.Prefix] // organizations that open signup has made, by address
-	meters  [quotas]meter               // what organizations use of their quotas
+	signups limit.Limiter[netip.Prefix] // organizations created by open signup, by address
+	meters  [quotas]meter               // use of quotas by organizations
 }
 
-// Engine is what the delivery engine does for requests. [deliver.Engine] is
-// one.
+// Engine is the part of the delivery engine that requests use. [deliver.Engine]
+// implements it.
 type Engine interface {
-	// WaitApplied returns when every node uses the webhook as it is now.
+	// WaitApplied returns when every node uses the current settings of a webhook.
 	WaitApplied(ctx context.Context, webhookID int64) error
-	// Try makes one attempt, which is recorded nowhere.
+	// Try makes one attempt and does not record it.
 	Try(ctx context.Context, w *trigger.Webhook, event *trigger.Event) trigger.Attempt
-	// Wake says that there may be something to deliver.
+	// Wake tells the engine that there may be something to deliver.
 	Wake()
 }
 
-// scope says who may ask a route.
+// scope says who may call a route.
 type scope int
 
-// The scopes. There is none by default: a route without one does not start.
+// The scopes. Each route must have one; otherwise serveAll panics.
 const (
 	scopePublic  scope = iota + 1
-	scopeKey           // whoever has an API key, of a suspended organization too
-	scopeIngest        // whose key may post events
-	scopeRead          // whose key may read
-	scopeManage        // whose key may change things
-	scopeSignup        // whoever may make an organization
-	scopeAdmin         // whoever has the operator's token
-	scopeMetrics       // the same; anyone on loopback if there is no ADMIN_TOKEN
+	scopeKey           // any API key, also of a suspended organization
+	scopeIngest        // a key that may post events
+	scopeRead          // a key that may read
+	scopeManage        // a key that may change things
+	scopeSignup        // the operator, or anyone if signup is open
+	scopeAdmin         // the operator's token
+	scopeMetrics       // like scopeAdmin; without ADMIN_TOKEN also anyone on loopback
 )
 
 type route struct {
@@ -110,42 +109,43 @@ type route struct {
 	handle       func(http.ResponseWriter, *request) error
 }
 
-// timeout is for all of a request; 0: there is no need of one.
+// timeout returns the limit for a whole request, or 0 for no limit.
 func (rt *route) timeout() time.Duration {
 	switch {
-	case rt.scope == scopeIngest: // each wait within is bounded, and this is the hot path
+	case rt.scope == scopeIngest: // each wait in it is bounded, and this is the hot path
 		return 0
-	case rt.path == "/v1/inbox/claim" || rt.path == "/v1/inbox/stream": // these wait on purpose, for as long as is wanted
+	case rt.path == "/v1/inbox/claim" || rt.path == "/v1/inbox/stream": // these wait on purpose, as long as the client wants
 		return maxStream
 	}
 	return handlerTimeout
 }
 
-// isNew reports a route that answers errors as problems (RFC 9457).
+// isNew reports whether the route answers errors as problems (RFC 9457).
 func (rt *route) isNew() bool {
 	return strings.HasPrefix(rt.path, "/v1/") || strings.HasPrefix(rt.path, "/docs") || rt.path == "/openapi.yaml"
 }
 
-// isProbe reports a route by which the server's health is asked.
+// isProbe reports whether the route is a health check.
 func (rt *route) isProbe() bool {
 	return rt.path == "/livez" || rt.path == "/readyz" || rt.path == "/health"
 }
 
-// request is an HTTP request that was judged.
+// request is an HTTP request on its way through a route.
 type request struct {
 	*http.Request
-	key   trigger.APIKey // zero where the scope asks for none; without an id if the operator acts
-	right *right         // to it, while it lasts; nil before it is authorized
+	key   trigger.APIKey // zero if the scope needs no key; its id is zero if the operator acts
+	right *right         // the right to the request, while it lasts; nil before it is authorized
 
-	isOperator bool  // by the way that it came
-	acts       bool  // the operator does, in the organization of key
-	tokenErr   error // why it is open signup's, and not the operator's
+	isOperator bool  // the request came to the operator's listener
+	acts       bool  // the operator acts in the organization of key
+	tokenErr   error // why it counts as open signup and not as the operator's
 }
 
-// orgID is the organization whose request it is.
+// orgID returns the id of the request's organization.
 func (r *request) orgID() int64 { return r.key.Organization.ID }
 
-// Handler serves all routes; other paths get 404, other methods 405.
+// Handler returns a handler of all routes. Other paths get 404, other methods
+// 405.
 func (a *API) Handler() http.Handler {
 	a.stopping = make(chan struct{})
 	a.keys = newKeyCache(a.Store)
@@ -161,9 +161,9 @@ func (a *API) Handler() http.Handler {
 	return a.serveAll(a.routes(), false)
 }
 
-// OperatorHandler serves what belongs to the operator to whoever reaches it,
-// without a token, and /readyz; of an organization what names it by its header.
-// Call Handler before.
+// OperatorHandler returns a handler that needs no token. It serves the
+// operator's routes, /readyz, and an organization's /v1 routes if a header names
+// the organization. Handler must be called before.
 func (a *API) OperatorHandler() http.Handler {
 	routes := slices.DeleteFunc(a.routes(), func(rt route) bool {
 		return rt.scope != scopeAdmin && rt.scope != scopeMetrics && rt.path != "/readyz" && !(rt.isNew() && rt.needsKey())
@@ -171,8 +171,8 @@ func (a *API) OperatorHandler() http.Handler {
 	return a.serveAll(routes, true)
 }
 
-// serveAll serves routes, as to the operator or not; other paths get 404, other
-// methods 405.
+// serveAll returns a handler of the routes, for the operator or not. Other paths
+// get 404, other methods 405.
 func (a *API) serveAll(routes []route, operator bool) http.Handler {
 	mux := http.NewServeMux()
 	for _, r := range routes {
@@ -188,11 +188,11 @@ func (a *API) serveAll(routes []route, operator bool) http.Handler {
 	}
 	original, newer := unknown("/"), unknown("/v1/")
 	mux.Handle("/", a.orNotAllowed(mux, original, operator))
-	mux.Handle("/v1", original) // else ServeMux would redirect it to the next
+	mux.Handle("/v1", original) // else ServeMux would redirect it to /v1/
 	mux.Handle("/v1/", a.orNotAllowed(mux, newer, operator))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch p := r.URL.EscapedPath(); {
-		case p == path.Clean("/"+p): // else ServeMux would redirect, or refuse "*" by itself
+		case p == path.Clean("/"+p): // else ServeMux would redirect, or answer "*" itself
 			mux.ServeHTTP(w, r)
 		case strings.HasPrefix(p, "/v1/"):
 			newer.ServeHTTP(w, r)
@@ -202,9 +202,10 @@ func (a *API) serveAll(routes []route, operator bool) http.Handler {
 	})
 }
 
-// orNotAllowed serves what no route has taken: 405, with the methods that its
-// path has, or unknown if it has none. (ServeMux takes no pattern for a path's
-// other methods where another route's pattern has that path, too.)
+// orNotAllowed handles requests that match no route. It answers 405 with the
+// methods of the path, or calls unknown if the path has none. (ServeMux refuses
+// a pattern for the other methods of a path if another route's pattern
+// overlaps.)
 func (a *API) orNotAllowed(mux *http.ServeMux, unknown http.Handler, operator bool) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var methods []string
@@ -228,8 +229,8 @@ func (a *API) orNotAllowed(mux *http.ServeMux, unknown http.Handler, operator bo
 	})
 }
 
-// serveAs judges requests of a route, which are the operator's by the way that
-// they came or not, and answers them.
+// serveAs returns a handler of one route: it authorizes requests and answers
+// them. operator says that they came to the operator's listener.
 func (a *API) serveAs(rt route, operator bool) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		begun := a.Now()
@@ -246,7 +247,7 @@ func (a *API) serveAs(rt route, operator bool) http.Handler {
 				a.tellLimits(h, &rt, req)
 			}
 		}
-		if r.Method == http.MethodGet { // what has changed something is answered at any rate
+		if r.Method == http.MethodGet { // a request that changed something must get its answer in any case
 			out.reserve = func(n int) (func(), error) {
 				h := a.holderOf(req)
 				return func() { a.used.giveFor(h, n) }, a.used.takeFor(h, n)
@@ -265,12 +266,13 @@ func (a *API) serveAs(rt route, operator bool) http.Handler {
 		}
 		a.note(rt, req, out, err, a.Now().Sub(begun))
 		if err != nil && out.status == http.StatusOK {
-			panic(http.ErrAbortHandler) // part of an answer is out, and no more will come
+			panic(http.ErrAbortHandler) // a part of the answer is sent, and the rest will not follow
 		}
 	})
 }
 
-// handle turns a panic into an error; net/http's own way out stays open.
+// handle runs a request and turns a panic into an error. After it, serveAs may
+// still panic with http.ErrAbortHandler.
 func (a *API) handle(rt route, w *recorder, r *request) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -278,7 +280,7 @@ func (a *API) handle(rt route, w *recorder, r *request) (err error) {
 		}
 	}()
 	if len(r.RequestURI) > maxURL {
-		w.Header().Set("Connection", "close") // nobody reads the rest
+		w.Header().Set("Connection", "close") // the rest of the request is not read
 		return trigger.Errorf(trigger.URITooLong, "URL is over %d bytes", maxURL)
 	}
 	if a.Admits != nil && !r.isOperator && !a.Admits(r.RemoteAddr) {
@@ -297,28 +299,28 @@ func (a *API) handle(rt route, w *recorder, r *request) (err error) {
 	return err
 }
 
-// handleWatched calls a route's handler while the right to the request lasts.
-// An error after its end is that it has ended.
+// handleWatched calls a route's handler while the right to the request lasts. If
+// the right has ended, a request that fails gets the error of the right.
 func (a *API) handleWatched(rt *route, w *recorder, r *request) error {
 	r.right = a.watch(rt, w, r)
 	defer r.right.release()
 	err := rt.handle(w, r)
 	if ended := r.right.ended(); err != nil && ended != nil {
-		w.Header().Set("Connection", "close") // it has deadlines that the next request must not get
+		w.Header().Set("Connection", "close") // its deadlines must not apply to the next request
 		return ended
 	}
 	return err
 }
 
-// note counts a request and writes its line in the log, with the causes that
-// clients do not see.
+// note counts a request and logs its line, with the causes that clients do not
+// see.
 func (a *API) note(rt route, r *request, out *recorder, err error, took time.Duration) {
 	a.Metrics.Requests.WithLabelValues(rt.path, strconv.Itoa(out.status)).Observe(took.Seconds())
 	if out.status == http.StatusServiceUnavailable {
 		a.Metrics.Unavailable.Inc()
 	}
 	level := slog.LevelInfo
-	if out.status >= 500 && !errors.Is(err, context.Canceled) { // the client left before its answer
+	if out.status >= 500 && !errors.Is(err, context.Canceled) { // Canceled: the client left before its answer
 		level = slog.LevelError
 	}
 	if !a.Log.Enabled(r.Context(), level) {

@@ -10,13 +10,13 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// The overlap of a rotated key with the new one.
+// For how long a rotated key overlaps with the new one.
 const (
 	keyOverlap    = 24 * time.Hour
 	maxKeyOverlap = 30 * 24 * time.Hour
 )
 
-// keyView is a key as /v1 shows it.
+// keyView is the form of a key in /v1.
 type keyView struct {
 	ID         int64    `json:"id"`
 	Name       string   `json:"name"`
@@ -26,7 +26,7 @@ type keyView struct {
 	CreatedAt  *string  `json:"created_at"`
 	ExpiresAt  *string  `json:"expires_at"`
 	LastUsedAt *string  `json:"last_used_at"`
-	Key        string   `json:"key,omitempty"` // in the one answer to what has made it
+	Key        string   `json:"key,omitempty"` // only in the answer to the request that made the key
 }
 
 func showKey(k *trigger.APIKey) keyView {
@@ -40,7 +40,7 @@ func showKey(k *trigger.APIKey) keyView {
 	}
 }
 
-// drawKey makes a key, and what of it is stored.
+// drawKey returns a new key and the part of it that is stored.
 func drawKey() (shown string, key trigger.APIKey) {
 	var random [32]byte
 	_, _ = rand.Read(random[:]) // never fails
@@ -49,7 +49,7 @@ func drawKey() (shown string, key trigger.APIKey) {
 	return shown, trigger.APIKey{Hash: hash, Prefix: trigger.KeyPrefix(shown)}
 }
 
-// keyInput is what a key is asked for with.
+// keyInput is the body of a request for a new key.
 type keyInput struct {
 	Name      opt[string]   `json:"name"`
 	Scopes    opt[[]string] `json:"scopes"`
@@ -57,9 +57,9 @@ type keyInput struct {
 	Networks  opt[[]string] `json:"networks"`
 }
 
-// apply sets what was asked for. What was not is as it is of the key that asks.
-// Forbidden or Invalid if that key must not make this one; Invalid, with a
-// pointer, if something is not as it must be.
+// apply sets the members of the new key k; absent ones are copied from asks, the
+// key of the request. The error is Forbidden or Invalid if asks must not make k.
+// It is Invalid, with a pointer, if a member is not valid.
 func (in *keyInput) apply(k, asks *trigger.APIKey, now time.Time) error {
 	k.Name, k.Scopes, k.Networks, k.ExpiresAt = in.Name.or(""), asks.Scopes, asks.Networks, asks.ExpiresAt
 	if in.Scopes.Given && !in.Scopes.Null {
@@ -88,17 +88,17 @@ func (in *keyInput) apply(k, asks *trigger.APIKey, now time.Time) error {
 			return err
 		}
 	}
-	if err := k.Check(); err != nil { // of the name alone it does not say where it is
+	if err := k.Check(); err != nil { // only the error about the name has no pointer yet
 		return trigger.AtMember(err, "#/name")
 	}
 	return asks.MayMake(k)
 }
 
-// expiry reads when a key is to end.
+// expiry parses the expiry time of a key.
 func expiry(text string, now time.Time) (time.Time, error) {
 	at, ok := parseRFC3339(text)
 	switch {
-	case !ok || at.Year() > 9999: // in UTC, as it is shown
+	case !ok || at.Year() > 9999: // the year in UTC, as it will be shown
 		return at, trigger.Errorf(trigger.Invalid, "expires_at must be an RFC 3339 time, for example 2026-01-02T03:04:05Z; got %.60q", text).At("#/expires_at")
 	case !at.After(now):
 		return at, trigger.Errorf(trigger.Invalid, "expires_at must be in the future; got %s", trigger.AppendTime(nil, at)).At("#/expires_at")
@@ -118,8 +118,7 @@ func (a *API) postOrganizationKey(w http.ResponseWriter, r *request) error {
 	return a.makeKey(w, r, orgID, &trigger.APIKey{Scopes: trigger.AllScopes})
 }
 
-// makeKey makes a key of an organization, which may do no more than one that
-// asks.
+// makeKey makes a key of an organization, with no more rights than asks.
 func (a *API) makeKey(w http.ResponseWriter, r *request, orgID int64, asks *trigger.APIKey) error {
 	var in keyInput
 	body, err := a.readBody(w, r, &in)
@@ -143,22 +142,22 @@ func (a *API) makeKey(w http.ResponseWriter, r *request, orgID int64, asks *trig
 	var id int64
 	if asks.ID == 0 { // the operator
 		id, err = a.Store.AddAPIKey(r.Context(), orgID, key, o)
-	} else { // which may have changed since the request began
+	} else { // asks may have changed since the request began
 		id, err = a.Store.MakeAPIKey(r.Context(), orgID, asks.ID, fill, o)
 	}
 	return a.answerKey(w, r, orgID, madeKey{id, shown, err})
 }
 
-// madeKey is what came of making a key: the key as it is shown once, or an
-// error, which may be that it was made before.
+// madeKey is the outcome of making a key: the key in plain text, which is shown
+// once, or an error, for example that it was made before.
 type madeKey struct {
 	id    int64
 	shown string
 	err   error
 }
 
-// answerKey answers with a key that was just made, or before. Conflict if it
-// has ended since.
+// answerKey answers with a key that was made now or before. The error is
+// Conflict if it has ended since.
 func (a *API) answerKey(w http.ResponseWriter, r *request, orgID int64, made madeKey) error {
 	before, again, err := repeated(w, made.err)
 	if err != nil {

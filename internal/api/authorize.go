@@ -10,7 +10,7 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// authorize judges whether a request may be made at all.
+// authorize reports by its error whether a request is allowed, and sets its key.
 func (a *API) authorize(rt *route, r *request) (err error) {
 	s := rt.scope
 	switch s {
@@ -31,8 +31,8 @@ func (a *API) authorize(rt *route, r *request) (err error) {
 	return a.allows(&r.key, s, r)
 }
 
-// allows returns an error that says why a key may not make a request; nil if it
-// may.
+// allows returns nil if the key may make the request, else an error that says
+// why not.
 func (a *API) allows(key *trigger.APIKey, s scope, r *request) error {
 	switch {
 	case len(key.Networks) > 0 && !key.Allows(a.clientAddr(r.Request)):
@@ -47,9 +47,8 @@ func (a *API) allows(key *trigger.APIKey, s scope, r *request) error {
 	return nil
 }
 
-// stillMay is authorize for a request that was authorized before and is an
-// organization's.
-// It changes nothing of the request.
+// stillMay repeats authorize for an organization's request that was authorized
+// before. It does not change the request.
 func (a *API) stillMay(rt *route, r *request) error {
 	if r.acts {
 		return a.stillActs(rt, r)
@@ -72,7 +71,7 @@ func forbidden(code, message string) error {
 	return &trigger.Error{Kind: trigger.Forbidden, Code: code, Message: message}
 }
 
-// scopeOf is what a key needs for a route.
+// scopeOf returns the scope that a key needs for a route.
 func scopeOf(s scope) trigger.Scopes {
 	switch s {
 	case scopeIngest:
@@ -83,7 +82,8 @@ func scopeOf(s scope) trigger.Scopes {
 	return trigger.ScopeManage
 }
 
-// challengeOf says how to ask with the right to it (RFC 9110, section 11.6.1).
+// challengeOf returns the WWW-Authenticate for a scope (RFC 9110, section
+// 11.6.1).
 func challengeOf(s scope) string {
 	if s == scopeAdmin || s == scopeMetrics || s == scopeSignup {
 		return `Bearer realm="triggerd"`
@@ -91,8 +91,8 @@ func challengeOf(s scope) string {
 	return `ApiKey realm="triggerd"`
 }
 
-// bearer is the token of a request's Authorization, "" for none, and for several:
-// something on the way may have judged by another one.
+// bearer returns the Bearer token of a request. It returns "" without one, and
+// if there are several, because a proxy may have checked another one.
 func bearer(h http.Header) string {
 	scheme, token, _ := strings.Cut(h.Get("Authorization"), " ")
 	if len(h["Authorization"]) > 1 || !strings.EqualFold(scheme, "Bearer") {
@@ -101,8 +101,8 @@ func bearer(h http.Header) string {
 	return strings.TrimSpace(token)
 }
 
-// keyOf returns the text of a request's key: X-Api-Key, or a Bearer token where
-// the route takes one.
+// keyOf returns the text of a request's key: from X-Api-Key, or a Bearer token
+// if the route takes one.
 func keyOf(r *request, takesBearer bool) (string, error) {
 	given, token := r.Header.Get("X-Api-Key"), ""
 	if takesBearer {
@@ -120,8 +120,8 @@ func keyOf(r *request, takesBearer bool) (string, error) {
 	return given, nil
 }
 
-// authenticate finds the key of a request. A database that cannot be asked is
-// an Unavailable, never a wrong key.
+// authenticate finds the key of a request. If the database fails, the error is
+// Unavailable, never Unauthorized.
 func (a *API) authenticate(r *request, takesBearer bool) (trigger.APIKey, error) {
 	given, err := keyOf(r, takesBearer)
 	if err != nil {
@@ -130,8 +130,9 @@ func (a *API) authenticate(r *request, takesBearer bool) (trigger.APIKey, error)
 	return a.keys.findNew(r.Context(), given, a.limitedAddr(r), a.Now())
 }
 
-// clientAddr is where a request comes from: the peer's address, or what the
-// nearest proxy that is not believed was told apart from, by X-Forwarded-For.
+// clientAddr returns the address of a request's client: the peer, or, if that is
+// a trusted proxy, the last address in X-Forwarded-For that is not a trusted
+// proxy.
 func (a *API) clientAddr(r *http.Request) netip.Addr {
 	peer, _ := netip.ParseAddrPort(r.RemoteAddr)
 	addr := peer.Addr().Unmap()
@@ -142,7 +143,7 @@ func (a *API) clientAddr(r *http.Request) netip.Addr {
 	for i := len(hops) - 1; i >= 0 && believed(addr); i-- {
 		text := strings.TrimSpace(hops[i])
 		if text == "" {
-			continue // as in each list of a header (RFC 9110, section 5.6.1)
+			continue // lists in headers may have empty elements (RFC 9110, section 5.6.1)
 		}
 		hop, ok := parseHop(text)
 		if !ok {
@@ -153,8 +154,8 @@ func (a *API) clientAddr(r *http.Request) netip.Addr {
 	return addr
 }
 
-// parseHop reads an entry of X-Forwarded-For: an address, which some proxies
-// write with the port or, if it is IPv6, in brackets.
+// parseHop parses an entry of X-Forwarded-For: an address, which some proxies
+// write with a port or, if it is IPv6, in brackets.
 func parseHop(text string) (addr netip.Addr, ok bool) {
 	if addr, err := netip.ParseAddr(text); err == nil {
 		return addr, true
@@ -175,7 +176,8 @@ func rateLimited(limit int, wait time.Duration) error {
 	return &trigger.Error{Kind: trigger.RateLimited, Message: "Rate limit exceeded", Limit: limit, RetryAfter: wait}
 }
 
-// limitOf is how many events an organization may post in a minute; 0: any.
+// limitOf returns how many events an organization may post per minute; 0 means
+// no limit.
 func (a *API) limitOf(org *trigger.Organization) int {
 	if org.RateLimit != nil {
 		return *org.RateLimit
@@ -183,5 +185,5 @@ func (a *API) limitOf(org *trigger.Organization) int {
 	return a.Limits[org.Tier]
 }
 
-// needsKey reports a route for whoever has an API key.
+// needsKey reports whether the route needs an API key.
 func (rt *route) needsKey() bool { return rt.scope >= scopeKey && rt.scope <= scopeManage }

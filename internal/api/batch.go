@@ -6,19 +6,19 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// maxBatch is how many events one request may have.
+// maxBatch is the maximum number of events of a request.
 const maxBatch = 1000
 
-// jsonSpace is what JSON takes as white space (RFC 8259, section 2).
+// jsonSpace is the white space of JSON (RFC 8259, section 2).
 const jsonSpace = " \t\r\n"
 
-// splitArray gives the elements of a body that is a JSON array, without the
-// white space around them. Each is a copy, so that an event that lives longer
-// than its request holds nothing of the others. The first fault from the left
-// decides: Malformed where the body is no array, or no JSON, or where checkJSON
-// says so of an element, which may be nested as deep as a body of its own;
-// Invalid where there is no element, or one more than maxBatch, behind which
-// nothing is looked at.
+// splitArray returns the elements of a JSON array, without surrounding white
+// space. Each is a copy, so that an event that lives longer than its request
+// does not keep the others. The first error from the left counts. It is
+// Malformed if the body is not an array or not JSON. An element may be nested as
+// deep as a body of its own; see checkJSON for its errors. The error is Invalid
+// if the array is empty, or has more than maxBatch elements; the rest is then
+// not checked.
 func splitArray(body []byte) ([][]byte, error) {
 	rest, isArray := bytes.CutPrefix(bytes.TrimLeft(body, jsonSpace), []byte("["))
 	if !isArray {
@@ -53,9 +53,9 @@ func splitArray(body []byte) ([][]byte, error) {
 	return elements, nil
 }
 
-// elementEnd is where the first element of an array ends: at its comma or its
-// closing bracket; -1 if it does not end. It needs no valid JSON: it is right
-// where the element is valid, and else what it finds is no element either.
+// elementEnd returns the end of the first element of an array: the index of its
+// comma or closing bracket, or -1. On invalid JSON it may return a wrong index,
+// but then what it cuts off is not a valid element either.
 func elementEnd(rest []byte) int {
 	depth, inString := 0, false
 	for i := 0; i < len(rest); i++ {
@@ -76,10 +76,10 @@ func elementEnd(rest []byte) int {
 	return -1
 }
 
-// splitLines gives the lines of a body that are not blank, without the white
-// space around them, so that lines may end as Windows ends them. Each is a
-// copy, as those of splitArray are. What a line holds is not judged: a bad one
-// spoils no other. Invalid if there is none, or one more than maxBatch.
+// splitLines returns the non-blank lines of a body, without surrounding white
+// space, so that Windows line ends are accepted. Each is a copy, as in
+// splitArray. It does not check the lines, so that a bad one does not affect
+// others. The error is Invalid if it finds no lines, or more than maxBatch.
 func splitLines(body []byte) ([][]byte, error) {
 	var lines [][]byte
 	for line := range bytes.Lines(body) {

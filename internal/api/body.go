@@ -13,18 +13,19 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// A body gets memory as it comes, so that a large Content-Length alone costs
-// next to nothing.
+// Memory for a body grows as it arrives, so that a large Content-Length alone
+// costs almost nothing.
 const (
-	unknownRead = 512      // bytes at first, if the length is not known
-	idleRead    = 4 << 10  // bytes at most before some have come
-	firstRead   = 64 << 10 // bytes from which on memory doubles; until then it grows fourfold
+	unknownRead = 512      // first bytes, if the length is unknown
+	idleRead    = 4 << 10  // maximum before some bytes have arrived
+	firstRead   = 64 << 10 // from here memory doubles; before, it grows fourfold
 )
 
-// readJSON reads the body of a request. UnsupportedMedia if it says that it is
-// not JSON, TooLarge if it is over the limit, which is judged as early as can
-// be, TimedOut if it does not arrive before the deadline of the connection. free
-// must be called when the body is no longer needed by the request.
+// readJSON reads the body of a request. The error is UnsupportedMedia if its
+// type is not JSON. It is TooLarge if the body is over the limit, as early as
+// possible, and TimedOut if it does not arrive before the deadline of the
+// connection. The caller must call free when the request no longer needs the
+// body.
 func (a *API) readJSON(w http.ResponseWriter, r *request) (body []byte, free func(), err error) {
 	if !isJSON(r.Header) {
 		return nil, nil, unsupportedMedia(r.Header, "JSON")
@@ -32,14 +33,14 @@ func (a *API) readJSON(w http.ResponseWriter, r *request) (body []byte, free fun
 	return a.readAll(w, r, a.MaxBody)
 }
 
-// readAll is readJSON for a body of any type, up to a limit in bytes.
+// readAll is readJSON for a body of any type, up to limit bytes.
 func (a *API) readAll(w http.ResponseWriter, r *request, limit int) (body []byte, free func(), err error) {
 	if r.ContentLength > int64(limit) {
-		w.Header().Set("Connection", "close") // nobody reads the rest
+		w.Header().Set("Connection", "close") // the rest is not read
 		return nil, nil, tooLarge(limit)
 	}
 	u := &upload{holder: a.holderOf(r), stop: func() {
-		_ = http.NewResponseController(w).SetReadDeadline(time.Unix(1, 0)) // long ago
+		_ = http.NewResponseController(w).SetReadDeadline(time.Unix(1, 0)) // in the past
 	}}
 	r.right.readBody()
 	body, err = a.readUpload(u, http.MaxBytesReader(w, r.Body, int64(limit)), r.ContentLength)
@@ -55,8 +56,8 @@ func (a *API) readAll(w http.ResponseWriter, r *request, limit int) (body []byte
 	return nil, nil, bodyError(err, len(body), limit)
 }
 
-// readUpload reads a body to its end, and returns what has come. The error is
-// io.EOF if that is all of it.
+// readUpload reads a body to its end and returns the bytes that arrived. The
+// error is io.EOF if they are complete.
 func (a *API) readUpload(u *upload, in io.Reader, length int64) (body []byte, err error) {
 	size := unknownRead
 	if length >= 0 {
@@ -84,7 +85,7 @@ func (a *API) readUpload(u *upload, in io.Reader, length int64) (body []byte, er
 	}
 }
 
-// bodyError returns what is told about a body that was not read to its end.
+// bodyError returns the error for a body that was not read to its end.
 func bodyError(err error, got, limit int) error {
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return tooLarge(limit)
@@ -100,7 +101,7 @@ func bodyError(err error, got, limit int) error {
 	return &trigger.Error{Kind: trigger.Malformed, Message: fmt.Sprintf("The body ended early: got %d bytes; send the request again", got), Cause: err}
 }
 
-// unsupportedMedia returns an error that names the types that are read.
+// unsupportedMedia returns an error that names the supported types.
 func unsupportedMedia(h http.Header, want string) error {
 	if encoding := h.Get("Content-Encoding"); !isIdentity(encoding) {
 		return trigger.Errorf(trigger.UnsupportedMedia, "Content-Type must be %s, without a Content-Encoding; got the Content-Encoding %.60q", want, encoding)
@@ -117,7 +118,8 @@ func tooLarge(limit int) error {
 	return trigger.Errorf(trigger.TooLarge, "The body is over %d bytes", limit)
 }
 
-// isJSON judges the Content-Type: none, application/json, or a +json type.
+// isJSON reports whether the headers announce JSON without an encoding: the type
+// is application/json, a +json type, or absent.
 func isJSON(h http.Header) bool {
 	if !isIdentity(h.Get("Content-Encoding")) {
 		return false

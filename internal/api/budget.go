@@ -9,51 +9,51 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// holder names whose memory is counted: an organization, 0 for clients that
-// have none yet, and the client's address. The zero Prefix is not counted.
+// holder identifies whose memory is counted: an organization, or 0 before it is
+// known, and the client's address. The zero Prefix is not counted.
 type holder struct {
 	orgID int64
 	from  netip.Prefix
 }
 
-// noOrganization is the orgID of a holder that counts for its address alone.
+// noOrganization is the orgID of a holder that counts only for its address.
 const noOrganization = -1
 
-// addressShare is how many times what is left free one address may hold. It is
-// more than the share of an organization, because many organizations can come
-// from one address, for example from behind a proxy.
+// addressShare is how many times the free bytes one address may hold. It exceeds
+// the share of an organization, because many organizations may come from one
+// address, for example from behind a proxy.
 const addressShare = 3
 
-// budget bounds the bytes that are in memory for bodies of requests and for
-// answers. An organization may hold as many bytes as are left free, and an
-// address addressShare times as many. If k organizations take all they can in
-// turn, they leave 1/(k+1) of the memory. One after the other they leave 1/2^k
-// until the first ones give something back, since what is held is not taken
-// away, except by makeRoom.
+// budget bounds the bytes in memory for bodies of requests and for answers. An
+// organization may hold as many bytes as are left free, and an address
+// addressShare times as many. If k organizations take all they can in turn, they
+// leave 1/(k+1) of the memory. One after the other they leave 1/2^k until the
+// first ones release some, because only makeRoom takes memory away from its
+// holder.
 type budget struct {
 	max int
-	now func() time.Time // nil: takeFor cuts no bodies
+	now func() time.Time // if nil, takeFor cuts no bodies
 
 	mu      sync.Mutex
 	used    int
-	of      map[int64]int        // by organization; 0: who has none yet
+	of      map[int64]int        // by organization; 0 before it is known
 	from    map[netip.Prefix]int // by address
 	uploads map[*upload]struct{} // bodies that are being read
-	nextCut time.Time            // no body is cut for want of memory before
+	nextCut time.Time            // no body is cut for lack of memory before
 }
 
 func newBudget(most int) *budget {
 	return &budget{max: most, of: map[int64]int{}, from: map[netip.Prefix]int{}, uploads: map[*upload]struct{}{}}
 }
 
-// take is takeFor for an organization whose client's address is not counted.
+// take is takeFor without an address.
 func (b *budget) take(orgID int64, n int) error { return b.takeFor(holder{orgID: orgID}, n) }
 
-// give is giveFor for what take has taken.
+// give is giveFor without an address.
 func (b *budget) give(orgID int64, n int) { b.giveFor(holder{orgID: orgID}, n) }
 
-// takeFor takes n more bytes for a holder. It returns Unavailable if that is
-// more than the holder's share, although bodies that lag have given way.
+// takeFor takes n more bytes for a holder. It returns Unavailable if that
+// exceeds the holder's share even after late bodies were cut.
 func (b *budget) takeFor(h holder, n int) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -63,14 +63,14 @@ func (b *budget) takeFor(h holder, n int) error {
 	return b.addOrCut(h, n, b.now())
 }
 
-// giveFor gives back n bytes that a holder has taken.
+// giveFor releases n bytes of a holder.
 func (b *budget) giveFor(h holder, n int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.remove(h, n)
 }
 
-// shortage says why there is no more memory for a holder.
+// shortage is the reason why a holder gets no more memory.
 type shortage int
 
 const (
@@ -80,7 +80,7 @@ const (
 	shortOfAddress      // the address has its share
 )
 
-// lacks returns why a holder may not have n more bytes.
+// lacks returns why a holder may not take n more bytes.
 func (b *budget) lacks(h holder, n int) shortage {
 	free := b.max - b.used - n
 	switch {
@@ -105,7 +105,7 @@ func (b *budget) add(h holder, n int) error {
 func (b *budget) remove(h holder, n int) {
 	b.used -= n
 	if b.of[h.orgID] -= n; b.of[h.orgID] == 0 {
-		delete(b.of, h.orgID) // else they would pile up
+		delete(b.of, h.orgID) // else the map would grow
 	}
 	if !h.from.IsValid() {
 		return
@@ -115,7 +115,7 @@ func (b *budget) remove(h holder, n int) {
 	}
 }
 
-// noMemory returns what is told to a holder that gets no memory.
+// noMemory returns the error for a holder that gets no memory.
 func noMemory(s shortage) error {
 	err := trigger.NewUnavailable(errors.New("bodies and answers use up the memory that they may take"), busyRetry)
 	switch s {
@@ -127,11 +127,10 @@ func noMemory(s shortage) error {
 	return err
 }
 
-// holderOf returns whose memory a request takes.
+// holderOf returns the holder of a request's memory.
 func (a *API) holderOf(r *request) holder { return holder{r.orgID(), a.limitedAddr(r)} }
 
-// holding is what one request holds of a budget. It may be used by one
-// goroutine at a time.
+// holding is the memory of one request. It must not be used concurrently.
 type holding struct {
 	budget *budget
 	holder holder
@@ -140,8 +139,7 @@ type holding struct {
 
 func (a *API) holdingOf(r *request) *holding { return &holding{budget: a.used, holder: a.holderOf(r)} }
 
-// takeEvent takes memory for an event of a size: as it was read, and as it is
-// written.
+// takeEvent takes memory for an event of a size, twice: as read, and as written.
 func (h *holding) takeEvent(size int) error {
 	err := h.budget.takeFor(h.holder, 2*size)
 	if err == nil {
@@ -150,7 +148,7 @@ func (h *holding) takeEvent(size int) error {
 	return err
 }
 
-// free gives all of it back.
+// free releases all of it.
 func (h *holding) free() {
 	h.budget.giveFor(h.holder, h.n)
 	h.n = 0

@@ -16,21 +16,20 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// Bounds of a CloudEvent's context attributes, in bytes. The standard has none,
-// and recommends names of 20 at most.
+// Bounds of a CloudEvent's context attributes, in bytes. The standard has no
+// limits, and recommends names of at most 20.
 const (
 	maxAttributeName = 64
-	maxAttributes    = 16 << 10 // all of them, as the JSON object that they are kept as
+	maxAttributes    = 16 << 10 // all together, as the JSON object in which they are kept
 )
 
-// parseCloudEvent reads a CloudEvent 1.0 in its JSON format: a body in
-// structured mode, or an element of a batch. Its data is the payload, kept as
-// parseEnvelope keeps it, and null if there is none; of data_base64 it is the
-// base64, as the string that came. Its source and id make the dedup id.
-// Malformed if the body cannot be read as a JSON object. Invalid, with a
-// pointer, if a member is there twice, if an attribute is not as the standard
-// has it, and if both data and data_base64 are there. As the standard wants,
-// null is the same as absent.
+// parseCloudEvent parses a CloudEvent 1.0 in its JSON format: a body in
+// structured mode, or an element of a batch. Its data is the payload, kept as in
+// parseEnvelope, or null if absent. The payload for data_base64 is the base64 as
+// a string, unchanged. Source and id form the dedup id. null counts as absent,
+// as in the standard. The error is Malformed if the body is not a JSON object.
+// It is Invalid, with a pointer, if a member is repeated, an attribute violates
+// the standard, or data and data_base64 are both present.
 func parseCloudEvent(orgID int64, body []byte) (*trigger.Event, error) {
 	if err := checkJSON(body); err != nil {
 		return nil, err
@@ -86,21 +85,21 @@ func isBase64(value gjson.Result) bool {
 	return err == nil
 }
 
-// attributes gathers the context attributes of a CloudEvent as they come, in
-// either mode.
+// attributes collects the context attributes of a CloudEvent in the order they
+// come, in either mode.
 type attributes struct {
-	inHeaders   bool // binary mode: faults name headers, and have no pointers
+	inHeaders   bool // binary mode: errors name headers, and have no pointers
 	seen        map[string]bool
-	size        int             // of all that were seen, as appendAttribute writes them
-	required    [4]gjson.Result // requiredAttributes; the zero Result: absent
+	size        int             // of all so far, as appendAttribute writes them
+	required    [4]gjson.Result // of requiredAttributes; the zero Result if absent
 	others      []byte          // as appendAttribute writes them
 	traceparent string
 }
 
 func requiredAttributes() [4]string { return [...]string{"specversion", "id", "source", "type"} }
 
-// add takes one attribute. Invalid if it is there twice, not as it must be, or
-// one too many.
+// add adds one attribute. The error is Invalid if it is repeated, not valid, or
+// exceeds maxAttributes.
 func (a *attributes) add(name string, value gjson.Result) error {
 	switch {
 	case len(name) > maxAttributeName:
@@ -132,16 +131,15 @@ func (a *attributes) add(name string, value gjson.Result) error {
 	return nil
 }
 
-// isAttributeName reports whether a name has nothing but lower-case letters and
-// digits. "data" is the payload's, and so no attribute in a header either.
+// isAttributeName reports whether a name has only lower-case letters and digits.
+// "data" is the payload, and so not an attribute, in a header either.
 func isAttributeName(name string) bool {
 	other := func(r rune) bool { return (r < 'a' || r > 'z') && (r < '0' || r > '9') }
 	return name != "" && name != "data" && !strings.ContainsFunc(name, other)
 }
 
-// judgeAttribute says what is wrong with a value, "" if nothing is. Values are
-// strings, integers or booleans, those that the standard itself names are
-// strings.
+// judgeAttribute returns what is wrong with a value, or "". Values are strings,
+// integers or booleans; the standard's own attributes have strings.
 func judgeAttribute(name string, value gjson.Result) string {
 	named := false
 	switch name {
@@ -165,13 +163,13 @@ func judgeAttribute(name string, value gjson.Result) string {
 	return ""
 }
 
-// judgeText is judgeAttribute for a string. A source with a space is refused
-// because no URI reference has one, and because source and id would no longer
-// be told apart in the dedup id.
+// judgeText is judgeAttribute for a string. A source must not have a space,
+// because URI references have none, and because source and id would then be
+// ambiguous in the dedup id.
 func judgeText(name string, value gjson.Result) string {
 	text := value.Str
 	switch {
-	case !utf8.ValidString(text): // of a header; JSON was judged as a whole
+	case !utf8.ValidString(text): // from a header; JSON was checked as a whole
 		return "must be valid UTF-8"
 	case hasLoneSurrogate([]byte(value.Raw)):
 		return "must not have a lone surrogate"
@@ -189,7 +187,7 @@ func judgeText(name string, value gjson.Result) string {
 	return ""
 }
 
-// fault says what is wrong with an attribute, or with another member.
+// fault returns an error about an attribute or another member.
 func (a *attributes) fault(name, wrong string) error {
 	switch {
 	case a.inHeaders && name == "datacontenttype":
@@ -200,8 +198,8 @@ func (a *attributes) fault(name, wrong string) error {
 	return trigger.Errorf(trigger.Invalid, "%s %s", shown(name), wrong).At(pointerTo(name))
 }
 
-// event makes the event of the attributes and its payload. Invalid if a
-// required one is absent, or one is not as [trigger.NewEvent] has it.
+// event returns the event of the attributes and the payload. The error is
+// Invalid if a required attribute is absent or not valid for [trigger.NewEvent].
 func (a *attributes) event(orgID int64, payload []byte, base64 bool) (*trigger.Event, error) {
 	all := append(make([]byte, 0, len("{")+a.size), '{')
 	for i, name := range requiredAttributes() {
@@ -217,7 +215,7 @@ func (a *attributes) event(orgID int64, payload []byte, base64 bool) (*trigger.E
 	switch {
 	case err != nil && a.inHeaders:
 		return nil, err
-	case err != nil: // dedup ids are made so that they pass
+	case err != nil: // cloudDedupID only returns valid dedup ids
 		return nil, trigger.AtMember(err, "#/type")
 	}
 	event.Traceparent = a.traceparent
@@ -233,8 +231,8 @@ func appendAttribute(b []byte, name, raw string) []byte {
 	return append(b, ',')
 }
 
-// cloudDedupID makes the dedup id: source and id are what tells CloudEvents
-// apart. The source has no space, so that two pairs never make the same one.
+// cloudDedupID returns the dedup id: source and id identify a CloudEvent.
+// Because a source has no space, different pairs have different ids.
 func cloudDedupID(source, id string) string {
 	both := source + " " + id
 	if len(both) <= trigger.MaxDedupID {
@@ -244,8 +242,8 @@ func cloudDedupID(source, id string) string {
 	return "sha256:" + hex.EncodeToString(sum[:])
 }
 
-// shown is a name as a message has it: quoted and cut where it is no
-// attribute's, since it can be anything then.
+// shown returns a name for a message. A name that is not valid may be any text,
+// so it is quoted and cut.
 func shown(name string) string {
 	if name == "data" || name == "data_base64" || isAttributeName(name) && len(name) <= maxAttributeName {
 		return name

@@ -16,21 +16,21 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// contentMode is how CloudEvents stand in a request (their HTTP binding,
+// contentMode is the position of CloudEvents in a request (their HTTP binding,
 // section 1.3).
 type contentMode int
 
 const (
-	modeNone       contentMode = iota // no CloudEvent
+	modeNone       contentMode = iota // not a CloudEvent
 	modeBinary                        // attributes in headers, the data is the body
 	modeStructured                    // one event in the body
-	modeBatch                         // an array of them
+	modeBatch                         // an array of events
 )
 
-// cloudMode tells the mode by the Content-Type, which decides alone where it is
-// one of CloudEvents, else by the headers of required attributes: one of them
-// is enough, so that what forgets another is told so. It is not ok if the
-// events come in a format other than JSON.
+// cloudMode returns the mode by the Content-Type if that is one of CloudEvents,
+// otherwise by the headers of required attributes. One of them suffices, so that
+// a client that forgets another gets an error. ok is false if the events are in
+// a format other than JSON.
 func cloudMode(h http.Header) (mode contentMode, ok bool) {
 	media := mediaType(h.Get("Content-Type"))
 	if format, is := strings.CutPrefix(media, "application/cloudevents-batch"); is {
@@ -47,19 +47,19 @@ func cloudMode(h http.Header) (mode contentMode, ok bool) {
 	return modeNone, true
 }
 
-// mediaType is a Content-Type without its parameters, in lower case.
+// mediaType returns a Content-Type without parameters, in lower case.
 func mediaType(contentType string) string {
 	media, _, _ := strings.Cut(contentType, ";")
 	return strings.ToLower(strings.TrimSpace(media))
 }
 
-// parseBinaryCloudEvent reads a CloudEvent 1.0 in binary mode. The attributes
-// are strings, decoded as decodeHeader says, and kept in the order of their
-// names; the Content-Type is datacontenttype. A body of JSON, which it also is
-// without a Content-Type, is the payload, without the white space around it.
-// Another one becomes a JSON string if it is UTF-8, else one of its base64. No
-// body is null. Malformed if a body of JSON cannot be read. Invalid where
-// parseCloudEvent says so; a header has no pointer.
+// parseBinaryCloudEvent parses a CloudEvent 1.0 in binary mode. The attributes
+// are strings, decoded by decodeHeader and kept in the order of their names. The
+// Content-Type is datacontenttype. A JSON body, also assumed without a
+// Content-Type, is the payload, without surrounding white space. Another body
+// becomes a JSON string: itself if it is UTF-8, otherwise its base64. An empty
+// body is null. The error is Malformed if a JSON body is not valid, and Invalid
+// as in parseCloudEvent, but without a pointer.
 func parseBinaryCloudEvent(orgID int64, h http.Header, body []byte) (*trigger.Event, error) {
 	a := attributes{inHeaders: true, seen: map[string]bool{}}
 	for _, header := range cloudHeaders(h) {
@@ -86,14 +86,14 @@ func parseBinaryCloudEvent(orgID int64, h http.Header, body []byte) (*trigger.Ev
 	return a.event(orgID, payload, isBinary)
 }
 
-// cloudHeader is a header that stands for an attribute.
+// cloudHeader is a header of an attribute.
 type cloudHeader struct {
-	name     string // the attribute's
-	prefixed bool   // ce-
+	name     string // of the attribute
+	prefixed bool   // with ce-
 	values   []string
 }
 
-// cloudHeaders picks the headers of attributes, sorted by name.
+// cloudHeaders returns the headers of attributes, sorted by name.
 func cloudHeaders(h http.Header) (headers []cloudHeader) {
 	for key, values := range h {
 		key = strings.ToLower(key)
@@ -109,10 +109,10 @@ func cloudHeaders(h http.Header) (headers []cloudHeader) {
 	return headers
 }
 
-// decodeHeader gives the value of an attribute in a header: quotes around it
-// are taken off, then it is percent-decoded, once. Many senders do not encode,
-// so what is not quoted or encoded well is taken as it is, and so is a URI that
-// would get a space: URIs have none, hence its "%20" is its own.
+// decodeHeader returns the value of an attribute's header: it removes quotes,
+// then percent-decodes once. Many senders do not encode, so invalid quotes and
+// escapes are kept. A URI that would get a space is kept, too: URIs have no
+// spaces, so its "%20" belongs to it.
 func decodeHeader(name, value string) string {
 	value = unquote(value)
 	decoded := percentDecode(value)
@@ -122,8 +122,8 @@ func decodeHeader(name, value string) string {
 	return decoded
 }
 
-// unquote reads a quoted string (RFC 9110, section 5.6.4). What is none is
-// given back.
+// unquote returns the text of a quoted string (RFC 9110, section 5.6.4), or s
+// itself if it is not one.
 func unquote(s string) string {
 	if len(s) < 2 || s[0] != '"' || s[len(s)-1] != '"' {
 		return s
@@ -133,7 +133,7 @@ func unquote(s string) string {
 	for i := 0; i < len(inner); i++ {
 		switch inner[i] {
 		case '"':
-			return s // it has ended before
+			return s // it ended before
 		case '\\':
 			if i++; i == len(inner) {
 				return s // it has not ended
@@ -144,7 +144,7 @@ func unquote(s string) string {
 	return string(b)
 }
 
-// percentDecode decodes each % that two hexadecimal digits follow.
+// percentDecode decodes each % that is followed by two hexadecimal digits.
 func percentDecode(s string) string {
 	if strings.IndexByte(s, '%') < 0 {
 		return s
@@ -163,8 +163,8 @@ func percentDecode(s string) string {
 	return string(b)
 }
 
-// binaryPayload makes the payload of a body in binary mode; isBinary says that
-// it stands in base64.
+// binaryPayload returns the payload for a body in binary mode. isBinary reports
+// whether it is base64.
 func binaryPayload(contentType string, body []byte) (payload []byte, isBinary bool, err error) {
 	switch {
 	case len(body) == 0:
@@ -183,18 +183,18 @@ func binaryPayload(contentType string, body []byte) (payload []byte, isBinary bo
 	return append(payload, '"'), true, nil
 }
 
-// isJSONData reports whether a datacontenttype says JSON, as the JSON format of
-// CloudEvents has it (section 3.1.1): a subtype json or +json, or none at all.
+// isJSONData reports whether a datacontenttype means JSON for the JSON format of
+// CloudEvents (section 3.1.1): a subtype json or +json, or an absent type.
 func isJSONData(contentType string) bool {
 	_, subtype, _ := strings.Cut(mediaType(contentType), "/")
 	return contentType == "" || subtype == "json" || strings.HasSuffix(subtype, "+json")
 }
 
-// textPayload writes UTF-8 as a JSON string.
+// textPayload returns UTF-8 as a JSON string.
 func textPayload(text []byte) ([]byte, error) {
 	var b bytes.Buffer
 	encoder := json.NewEncoder(&b)
-	encoder.SetEscapeHTML(false) // it would triple markup
+	encoder.SetEscapeHTML(false) // escapes would triple the size of markup
 	if err := encoder.Encode(string(text)); err != nil {
 		return nil, err // a string always encodes
 	}

@@ -20,7 +20,7 @@ import (
 
 // opt is a member of a body that may be absent, null, or a value.
 type opt[T any] struct {
-	Given bool // it is there
+	Given bool // present
 	Null  bool
 	Value T
 }
@@ -34,7 +34,7 @@ func (o *opt[T]) UnmarshalJSON(b []byte) error {
 	return json.Unmarshal(b, &o.Value)
 }
 
-// or is the value, or another where there is none.
+// or returns the value, or fallback if the member is absent or null.
 func (o *opt[T]) or(fallback T) T {
 	if !o.Given || o.Null {
 		return fallback
@@ -42,10 +42,10 @@ func (o *opt[T]) or(fallback T) T {
 	return o.Value
 }
 
-// readBody reads the body of a request into a struct, by its json tags, and
-// gives its bytes. An empty body is {} where that may be. Malformed if it is no
-// JSON object, or if there is a query; Invalid, with a pointer, if a member is
-// unknown, there twice, or of another type.
+// readBody decodes the body of a request into a struct by its json tags, and
+// returns its bytes. An empty body counts as {}. The error is Malformed if there
+// is a query or the body is not a JSON object. It is Invalid, with a pointer, if
+// a member is unknown, repeated, or of another type.
 func (a *API) readBody(w http.ResponseWriter, r *request, into any) ([]byte, error) {
 	if _, err := parameters(r); err != nil {
 		return nil, err
@@ -54,14 +54,14 @@ func (a *API) readBody(w http.ResponseWriter, r *request, into any) ([]byte, err
 	if err != nil {
 		return nil, err
 	}
-	defer free() // what it is read into is small
+	defer free() // the decoded value is small
 	if len(body) == 0 {
 		body = []byte("{}")
 	}
 	return body, decode(body, into, "#")
 }
 
-// decode is readBody for what stands at a pointer of the body.
+// decode is readBody for the value at a pointer of the body.
 func decode(body []byte, into any, at string) error {
 	if err := checkJSON(body); err != nil {
 		return err
@@ -93,7 +93,7 @@ func decode(body []byte, into any, at string) error {
 	err = json.Unmarshal(body, into)
 	if e, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
 		member := strings.Split(e.Field, ".")[0]
-		if member == "" { // within an opt, which does not know its own name
+		if member == "" { // inside an opt, which does not know its name
 			member = guilty(root, into)
 		}
 		return wrongType(member, root.Get(member), e).At(at + "/" + member)
@@ -104,8 +104,8 @@ func decode(body []byte, into any, at string) error {
 	return nil
 }
 
-// wrongType returns an error about a member that has a value of another type
-// than the request needs, or an element of one.
+// wrongType returns an error about a member whose value, or an element of it,
+// has the wrong type.
 func wrongType(member string, value gjson.Result, e *json.UnmarshalTypeError) *trigger.Error {
 	wants := map[reflect.Kind]string{
 		reflect.Bool: "true or false", reflect.Float64: "a number", reflect.Int: "an integer", reflect.Int64: "an integer",
@@ -126,7 +126,7 @@ func wrongType(member string, value gjson.Result, e *json.UnmarshalTypeError) *t
 	return trigger.Errorf(trigger.Invalid, "%s must be %s; got %s", member, wants[e.Type.Kind()], got)
 }
 
-// guilty names the member that does not fit the struct.
+// guilty returns the name of the member that does not fit the struct.
 func guilty(root gjson.Result, into any) (name string) {
 	t := reflect.TypeOf(into).Elem()
 	root.ForEach(func(key, value gjson.Result) bool {
@@ -142,7 +142,7 @@ func guilty(root gjson.Result, into any) (name string) {
 	return name
 }
 
-// membersOf are the names of a struct's members in JSON.
+// membersOf returns the JSON names of a struct's members.
 func membersOf(into any) map[string]bool {
 	t := reflect.TypeOf(into).Elem()
 	known := make(map[string]bool, t.NumField())
@@ -153,10 +153,10 @@ func membersOf(into any) map[string]bool {
 	return known
 }
 
-// maxIdempotencyKey is how long an Idempotency-Key may be, in bytes.
+// maxIdempotencyKey is the limit of an Idempotency-Key, in bytes.
 const maxIdempotencyKey = 200
 
-// idempotencyKey reads the header: bare, or a quoted string; "" for none.
+// idempotencyKey returns the header, bare or a quoted string, or "" if absent.
 func idempotencyKey(r *request) (string, error) {
 	values := r.Header.Values("Idempotency-Key")
 	if len(values) == 0 {
@@ -172,7 +172,7 @@ func idempotencyKey(r *request) (string, error) {
 	return key, nil
 }
 
-// once is what the store needs to do a request once.
+// once returns what the store needs to execute a request once.
 func once(r *request, body []byte) (o store.Once, err error) {
 	if o.Key, err = idempotencyKey(r); err != nil || o.Key == "" {
 		return o, err
@@ -183,8 +183,8 @@ func once(r *request, body []byte) (o store.Once, err error) {
 	return store.Once{Key: o.Key, Fingerprint: [32]byte(h.Sum(nil))}, nil
 }
 
-// repeated looks whether the request was done before, and what it has made
-// then; the answer says so.
+// repeated reports whether the request was executed before, and what it made. It
+// marks the answer as replayed.
 func repeated(w http.ResponseWriter, err error) (made int64, again bool, other error) {
 	if e, ok := errors.AsType[*store.RepeatedError](err); ok {
 		w.Header().Set("Idempotency-Replayed", "true")
@@ -193,13 +193,13 @@ func repeated(w http.ResponseWriter, err error) (made int64, again bool, other e
 	return 0, false, err
 }
 
-// goneSince answers a repeated request when what it has made is no more.
+// goneSince answers a repeated request if what it made was deleted.
 func goneSince(w http.ResponseWriter, message string) error {
-	w.Header().Del("Idempotency-Replayed") // it is no answer to that
+	w.Header().Del("Idempotency-Replayed") // the answer is not the first one
 	return trigger.Errorf(trigger.Conflict, "%s", message)
 }
 
-// shownTime is a time as /v1 shows it; nil for none.
+// shownTime returns the form of a time in /v1, nil if it is zero.
 func shownTime(t time.Time) *string {
 	if t.IsZero() {
 		return nil
@@ -208,7 +208,7 @@ func shownTime(t time.Time) *string {
 	return &text
 }
 
-// shownText is a text that may be missing; nil for "".
+// shownText returns nil for "".
 func shownText(s string) *string {
 	if s == "" {
 		return nil
@@ -216,7 +216,7 @@ func shownText(s string) *string {
 	return &s
 }
 
-// seconds reads a duration in seconds, to the microsecond, from least to most.
+// seconds converts a number of seconds from least to most, to the microsecond.
 func seconds(name string, value float64, least, most time.Duration) (time.Duration, error) {
 	if d := time.Duration(math.Round(value*1e6)) * time.Microsecond; value >= least.Seconds() && value <= most.Seconds() {
 		return d, nil

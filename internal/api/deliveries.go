@@ -9,7 +9,7 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// deliveryView is a delivery as /v1 shows it.
+// deliveryView is the form of a delivery in /v1.
 type deliveryView struct {
 	EventID     string  `json:"event_id"`
 	WebhookID   int64   `json:"webhook_id"`
@@ -40,8 +40,8 @@ func showDelivery(d *trigger.Delivery, now time.Time) deliveryView {
 	return v
 }
 
-// deliveryPlace is the size of the place of a delivery in its list: an event,
-// a webhook, and a replay.
+// deliveryPlace is the size of a delivery's position in its list: the event, the
+// webhook, and the replay.
 const deliveryPlace = len(trigger.ID{}) + 8 + 8
 
 func placeOfDelivery(d *trigger.Delivery) []byte {
@@ -61,8 +61,7 @@ func (q *query) placeDelivery() (key trigger.DeliveryKey, err error) {
 	return key, nil
 }
 
-// listDeliveries lists what is open or has failed, that of the newest events
-// first.
+// listDeliveries lists open and failed deliveries, newest events first.
 func (a *API) listDeliveries(w http.ResponseWriter, r *request) error {
 	q, err := parameters(r, "limit", "cursor", "status", "webhook_id")
 	if err != nil {
@@ -96,8 +95,8 @@ func (a *API) listDeliveries(w http.ResponseWriter, r *request) error {
 	return nil
 }
 
-// listAttempts lists attempts, those at the newest events first, and all of
-// the last event of a page.
+// listAttempts lists attempts, newest events first. A page has all attempts of
+// its last event.
 func (a *API) listAttempts(w http.ResponseWriter, r *request) error {
 	q, err := parameters(r, "limit", "cursor", "webhook_id", "outcome", "replay_id")
 	if err != nil {

@@ -12,16 +12,16 @@ import (
 //go:embed openapi.yaml docs
 var files embed.FS
 
-// docsPolicy lets the pages load what stands beside them, and nothing else.
+// docsPolicy lets the pages load only files of this server.
 const docsPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; " +
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
-// getOpenAPI gives the description of /v1.
+// getOpenAPI serves the description of /v1.
 func (a *API) getOpenAPI(w http.ResponseWriter, r *request) error {
 	return a.answerFile(w, r, "openapi.yaml")
 }
 
-// getDocs gives the pages for people, and what they are made of.
+// getDocs serves the documentation and its assets.
 func (a *API) getDocs(w http.ResponseWriter, r *request) error {
 	w.Header().Set("Content-Security-Policy", docsPolicy)
 	w.Header().Set("Referrer-Policy", "no-referrer")
@@ -34,18 +34,18 @@ func (a *API) getDocs(w http.ResponseWriter, r *request) error {
 	return a.answerFile(w, r, "docs/problems.html")
 }
 
-// maxFiles is how many answers with files may be under way at a time. One
-// address gets at most three quarters of them.
+// maxFiles bounds the answers with files at a time. One address gets at most
+// three quarters of them.
 const maxFiles = 64
 
-// file is a file as it is answered.
+// file is a file of an answer.
 type file struct {
-	body []byte // shared by all answers: it must not be changed
+	body []byte // shared by all answers; must not be changed
 	tag  string
 }
 
-// fileOf returns an embedded file. It is copied once, not for each answer.
-// NotFound if there is none.
+// fileOf returns an embedded file. It is copied once, not for each answer. The
+// error is NotFound if it does not exist.
 func (a *API) fileOf(name string) (file, error) {
 	if known, ok := a.files.Load(name); ok {
 		return known.(file), nil
@@ -58,8 +58,8 @@ func (a *API) fileOf(name string) (file, error) {
 	return known.(file), nil
 }
 
-// answerFile answers with a file, or says that the client has it already. It
-// returns Unavailable if too many such answers are under way.
+// answerFile answers with a file, or 304 if the client has it already. It
+// returns Unavailable if too many such answers are in progress.
 func (a *API) answerFile(w http.ResponseWriter, r *request, name string) error {
 	f, err := a.fileOf(name)
 	if err != nil {
@@ -78,11 +78,11 @@ func (a *API) answerFile(w http.ResponseWriter, r *request, name string) error {
 	w.Header().Set("ETag", f.tag)
 	w.Header().Set("Content-Type", contentTypeOf(name))
 	w.WriteHeader(http.StatusOK)
-	_, _ = w.Write(f.body) // a client that is gone needs no answer
+	_, _ = w.Write(f.body) // the client may be gone
 	return nil
 }
 
-// contentTypeOf is by the name alone, whatever this machine knows of names.
+// contentTypeOf returns a type by the name only, not by this machine's tables.
 func contentTypeOf(name string) string {
 	switch path.Ext(name) {
 	case ".html":

@@ -13,11 +13,11 @@ import (
 
 const (
 	maxSamples = 3
-	maxScanned = 10_000 // events that a dry run looks at
+	maxScanned = 10_000 // events that a dry run reads
 	dryRunSpan = 24 * time.Hour
 )
 
-// tally counts events, and remembers the first few.
+// tally counts events and keeps the ids of the first few.
 type tally struct {
 	count   int
 	samples []trigger.ID
@@ -29,19 +29,19 @@ func (t *tally) add(id trigger.ID) {
 	}
 }
 
-// dryRun is a filter that is tried on events of the past, and what came of it.
+// dryRun is the trial of a filter on past events, with its result.
 type dryRun struct {
 	span    store.Span
 	filter  trigger.Webhook
-	present *trigger.Webhook // that it is compared with; nil: none
+	present *trigger.Webhook // the webhook to compare with; nil: none
 
 	scanned                 int
-	oldest                  time.Time // event that was looked at
+	oldest                  time.Time // the time of the oldest event read
 	matched, added, removed tally
 }
 
-// look judges one event. What the server says about itself is picked by
-// whoever names it alone, as by replays.
+// look tries the filter on one event. Operational events match only filters that
+// name their type, as in replays.
 func (d *dryRun) look(e *trigger.Event) {
 	var every trigger.Replay
 	d.scanned++
@@ -61,8 +61,7 @@ func (d *dryRun) look(e *trigger.Event) {
 	}
 }
 
-// perHour is how many events of an hour the filter picks, of the time that was
-// looked at.
+// perHour returns how many events per hour match, over the time that was read.
 func (d *dryRun) perHour(all bool) float64 {
 	begin := d.span.Since
 	if !all && d.scanned > 0 {
@@ -75,7 +74,7 @@ func (d *dryRun) perHour(all bool) float64 {
 	return float64(d.matched.count) / hours
 }
 
-// dryRunWebhook says what a filter would have picked of events of the past.
+// dryRunWebhook answers with the past events that a filter would have matched.
 func (a *API) dryRunWebhook(w http.ResponseWriter, r *request) error {
 	var in struct {
 		Types     opt[[]*string]       `json:"types"`
@@ -116,7 +115,7 @@ func (a *API) dryRunWebhook(w http.ResponseWriter, r *request) error {
 	return a.answerDryRun(w, r, &d, all)
 }
 
-// spanOf reads the members since and until: by default the last 24 hours.
+// spanOf parses the members since and until. The default is the last 24 hours.
 func spanOf(since, until *opt[string], now time.Time) (s store.Span, err error) {
 	if s.Since, err = timeOf("since", since); err != nil {
 		return s, err
@@ -150,14 +149,14 @@ func (a *API) answerDryRun(w http.ResponseWriter, r *request, d *dryRun, all boo
 		samples{`,"removed_samples":`, d.added.samples}, samples{`}}`, d.removed.samples})
 }
 
-// samples are some events of an answer, and what comes after them.
+// samples are some events of an answer, and the text after them.
 type samples struct {
 	after string
 	ids   []trigger.ID
 }
 
-// answerSamples answers with lists of events, whose payloads are not touched,
-// after a beginning. Those that are gone since they were found are left out.
+// answerSamples answers with lists of events, with their original payloads,
+// after a beginning. It omits events that were deleted since they were found.
 func (a *API) answerSamples(w http.ResponseWriter, r *request, b []byte, lists ...samples) error {
 	held := 0
 	defer func() { a.used.give(r.orgID(), held) }()

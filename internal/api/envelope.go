@@ -17,14 +17,14 @@ import (
 // maxNesting is how deep a body may be nested; its outermost value is level 1.
 const maxNesting = 64
 
-// maxMembers bounds how many members of one object are read.
+// maxMembers bounds the members of an object.
 const maxMembers = 8
 
-// parseEnvelope reads an event that an organization sends:
-// {"type","payload","dedup_id"}. Its payload is a part of body, byte for byte,
-// or a copy where body holds much else; the event keeps nothing else of it.
-// Malformed or Invalid where parseObject or [trigger.NewEvent] say so; type and payload must
-// be there; a dedup_id that is neither absent nor null must not be empty.
+// parseEnvelope parses an event: {"type","payload","dedup_id"}. Its payload is a
+// part of body, byte for byte, or a copy if body is much larger. The event
+// refers to nothing else of body. The error is Malformed or Invalid as in
+// parseObject and [trigger.NewEvent], and Invalid if type or payload is missing
+// or dedup_id is empty. A null dedup_id counts as absent.
 func parseEnvelope(orgID int64, body []byte) (*trigger.Event, error) {
 	o, err := parseObject(body, "type", "payload", "dedup_id")
 	if err != nil {
@@ -51,17 +51,16 @@ func parseEnvelope(orgID int64, body []byte) (*trigger.Event, error) {
 	return trigger.NewEvent(orgID, strings.Clone(eventType), strings.Clone(dedupID), payload)
 }
 
-// object holds those members of a JSON object that were asked for.
+// object holds the requested members of a JSON object.
 type object struct {
 	names  [maxMembers]string
-	values [maxMembers][]byte // of the names; nil: absent
+	values [maxMembers][]byte // by index of the name; nil if absent
 }
 
-// parseObject reads the named members of a body that is a JSON object, at most
-// maxMembers of them. Names are compared after decoding, case included.
-// Members of other names are ignored, whatever they hold. Malformed where
-// checkJSON says so, and if the body is no object; Invalid if one of the names
-// is there twice.
+// parseObject reads the named members of a JSON object, at most maxMembers.
+// Names are compared after decoding and are case-sensitive. Other members are
+// ignored. The error is Malformed as in checkJSON and if the body is not an
+// object. It is Invalid if one of the names is repeated.
 func parseObject(body []byte, names ...string) (o object, err error) {
 	if err := checkJSON(body); err != nil {
 		return o, err
@@ -81,28 +80,28 @@ func parseObject(body []byte, names ...string) (o object, err error) {
 			return false
 		}
 		end := value.Index + len(value.Raw)
-		o.values[i] = body[value.Index:end:end] // an append must not write on
+		o.values[i] = body[value.Index:end:end] // an append must not overwrite what follows
 		return true
 	})
 	return o, err
 }
 
-// checkJSON judges a whole body. Malformed unless it is UTF-8, not nested over
-// 64 levels, and valid JSON (RFC 8259).
+// checkJSON checks a whole body. The error is Malformed unless the body is
+// UTF-8, nested at most 64 levels, and valid JSON (RFC 8259).
 func checkJSON(body []byte) error {
 	switch {
 	case !utf8.Valid(body):
 		return trigger.Errorf(trigger.Malformed, "body must be valid UTF-8")
-	case nestedOver(body, maxNesting): // first, so that nothing can recurse deeper
+	case nestedOver(body, maxNesting): // first, so that the checks below recurse no deeper
 		return trigger.Errorf(trigger.Malformed, "body must be nested at most %d levels deep", maxNesting)
-	case !json.Valid(body): // not gjson's to judge: it reads what is valid, and more
+	case !json.Valid(body): // not by gjson, which also accepts invalid JSON
 		return trigger.Errorf(trigger.Malformed, "body is not valid JSON")
 	}
 	return nil
 }
 
-// nestedOver reports whether arrays and objects stand in each other more than
-// limit levels deep. It needs no valid JSON and does not recurse.
+// nestedOver reports whether arrays and objects are nested over limit levels.
+// The body need not be valid JSON. nestedOver does not recurse.
 func nestedOver(body []byte, limit int) bool {
 	depth, inString := 0, false
 	for i := 0; i < len(body); i++ {
@@ -123,15 +122,15 @@ func nestedOver(body []byte, limit int) bool {
 	return false
 }
 
-// raw gives the bytes of a member's value, without the white space around it;
-// nil if it is absent. The name must be one that was asked for.
+// raw returns the bytes of a member's value, without surrounding white space, or
+// nil if it is absent. The name must be a requested one.
 func (o *object) raw(name string) []byte {
 	return o.values[slices.Index(o.names[:], name)]
 }
 
-// str reads a member that is a string; null counts as absent. Invalid if it is
-// something else, or has a NUL or a lone surrogate (which has no form in
-// UTF-8, so that different strings would become one).
+// str returns a member that is a string. null counts as absent. The error is
+// Invalid if it is something else, or has a NUL or a lone surrogate. (UTF-8
+// cannot represent lone surrogates, so different strings would become equal.)
 func (o *object) str(name string) (value string, present bool, err error) {
 	raw := o.raw(name)
 	switch {
@@ -149,8 +148,8 @@ func (o *object) str(name string) (value string, present bool, err error) {
 	return value, true, nil
 }
 
-// required reads a member that must be a string with something in it. Invalid
-// otherwise.
+// required returns a member that must be a non-empty string. The error is
+// Invalid otherwise.
 func (o *object) required(name string) (string, error) {
 	value, present, err := o.str(name)
 	switch {
@@ -165,7 +164,7 @@ func (o *object) required(name string) (string, error) {
 }
 
 // hasLoneSurrogate reports whether a valid JSON string has one half of a
-// surrogate pair, as \ud800 to \udfff, without the other.
+// surrogate pair, \ud800 to \udfff, without the other.
 func hasLoneSurrogate(raw []byte) bool {
 	for i := 0; i < len(raw); i++ {
 		if raw[i] != '\\' {
@@ -186,8 +185,8 @@ func hasLoneSurrogate(raw []byte) bool {
 	return false
 }
 
-// escapedUnit gives the UTF-16 unit of the \u escape that raw begins with, or
-// -1 if it begins with none.
+// escapedUnit returns the UTF-16 unit of the \u escape at the start of raw, or
+// -1 if raw does not start with one.
 func escapedUnit(raw []byte) rune {
 	if len(raw) < 6 || raw[0] != '\\' || raw[1] != 'u' {
 		return -1

@@ -10,8 +10,8 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// acceptEvent judges an event posted by the original contract, in its order
-// (rate limit, type of the body, its size, what it says), and commits it.
+// acceptEvent checks an event of the original contract, in this order: rate
+// limit, type of the body, its size, its content. Then it commits the event.
 func (a *API) acceptEvent(w http.ResponseWriter, r *request) (result ingest.Result, err error) {
 	org := r.key.Organization
 	limit := a.limitOf(&org)
@@ -30,12 +30,12 @@ func (a *API) acceptEvent(w http.ResponseWriter, r *request) (result ingest.Resu
 	if err := a.validate(r, event); err != nil {
 		return result, err
 	}
-	// Not ended by the client: one that has only closed its own half, as nc -N
-	// does, still waits for the answer.
+	// The commit ignores a client that leaves. One that only closed its side of
+	// the connection, for example nc -N, still waits for the answer.
 	return a.Writer.Add(context.WithoutCancel(r.Context()), event)
 }
 
-// validate judges the one event of a request by its type's schema.
+// validate validates a request's only event against the schema of its type.
 func (a *API) validate(r *request, event *trigger.Event) error {
 	judging := a.types.judging(r.Context(), &r.key.Organization)
 	defer judging.end()
@@ -43,13 +43,13 @@ func (a *API) validate(r *request, event *trigger.Event) error {
 	return err
 }
 
-// reasonOf names the kind of a refusal for the metrics.
+// reasonOf returns the reason of an error for the metrics.
 func reasonOf(err error) string {
 	return strings.ToLower(http.StatusText(statusOf(trigger.KindOf(err))))
 }
 
-// optionsEvents answers the handshake of CloudEvents' webhooks: whoever has a
-// key may send, as fast as its limit lets it.
+// optionsEvents answers the handshake of CloudEvents webhooks: any client with a
+// key may send, up to its rate limit.
 func (a *API) optionsEvents(w http.ResponseWriter, r *request) error {
 	w.Header().Set("Allow", "GET, HEAD, OPTIONS, POST")
 	if origin := r.Header.Get("WebHook-Request-Origin"); origin != "" {
@@ -60,7 +60,7 @@ func (a *API) optionsEvents(w http.ResponseWriter, r *request) error {
 	return nil
 }
 
-// listEvents lists events by filters, the newest or the oldest first.
+// listEvents lists events by filters, newest or oldest first.
 func (a *API) listEvents(w http.ResponseWriter, r *request) error {
 	q, err := parameters(r, "limit", "cursor", "status", "type", "since", "until", "dedup_id", "webhook_id", "order")
 	if err != nil {
@@ -119,7 +119,7 @@ func eventQuery(q *query) (want store.EventQuery, err error) {
 	return want, err
 }
 
-// getEvent shows an event, and what became of it at each webhook.
+// getEvent shows an event and its outcome at each webhook.
 func (a *API) getEvent(w http.ResponseWriter, r *request) error {
 	id, err := r.eventID()
 	if err != nil {
@@ -162,7 +162,8 @@ func (a *API) getWhy(w http.ResponseWriter, r *request) error {
 	return nil
 }
 
-// why gives the verdicts, that of the inbox first if it was owed the event.
+// why returns the verdicts of an event, first that of the inbox if it gets the
+// event.
 func (a *API) why(r *request, id trigger.ID) ([]whyView, error) {
 	verdicts, err := a.Store.Why(r.Context(), r.orgID(), id)
 	if err != nil {
@@ -205,7 +206,7 @@ func (a *API) getEventAttempts(w http.ResponseWriter, r *request) error {
 	return nil
 }
 
-// deleteEvent forgets an event; one that was to be delivered later never is.
+// deleteEvent deletes an event. If it was to be delivered later, it never is.
 func (a *API) deleteEvent(w http.ResponseWriter, r *request) error {
 	id, err := r.eventID()
 	if err != nil {

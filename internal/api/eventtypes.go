@@ -7,9 +7,10 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// typeName is the name of an event type in the path of a request. Malformed if
-// it cannot be one: no path can name "." and "..", whatever is done to them. (Nor
-// "/", which ServeMux takes for the end of the path and does not give here.)
+// typeName returns the name of an event type in the path of a request. The error
+// is Malformed if it is not valid. "." and ".." are not, because no path can
+// contain them, even if escaped. ("/" does not get here: ServeMux takes it for
+// the path's end.)
 func (r *request) typeName() (string, error) {
 	name := r.PathValue("name")
 	t := trigger.EventType{Name: name}
@@ -22,7 +23,7 @@ func (r *request) typeName() (string, error) {
 	return name, nil
 }
 
-// appendEventType appends a type as /v1 shows it, its schema as it came.
+// appendEventType appends the form of a type in /v1, with its original schema.
 func appendEventType(b []byte, t *trigger.EventType) []byte {
 	b = append(b, `{"name":`...)
 	b = trigger.AppendString(b, t.Name)
@@ -63,7 +64,7 @@ func (a *API) listEventTypes(w http.ResponseWriter, r *request) error {
 	}
 	size := 0
 	for i := range found {
-		size += 2 * len(found[i].Schema) // as it was read, and as it is written
+		size += 2 * len(found[i].Schema) // twice: as read, and as written
 	}
 	h := a.holderOf(r)
 	if err := a.used.takeFor(h, size); err != nil {
@@ -106,7 +107,7 @@ func (a *API) getEventType(w http.ResponseWriter, r *request) error {
 	return nil
 }
 
-// putEventType registers a type, or replaces all that is said of it.
+// putEventType registers a type, or replaces it.
 func (a *API) putEventType(w http.ResponseWriter, r *request) error {
 	if _, err := parameters(r); err != nil {
 		return err
@@ -128,7 +129,7 @@ func (a *API) putEventType(w http.ResponseWriter, r *request) error {
 		return trigger.AtMember(err, "#/mode")
 	}
 	if t.Schema = in.Schema.or(nil); t.Schema != nil {
-		if err := t.Check(); err != nil { // its size, before anything is made of it
+		if err := t.Check(); err != nil { // its size, before it is compiled
 			return err
 		}
 		if err := a.types.tryCompile(r.Context(), r.orgID(), t.Schema); err != nil {
@@ -148,7 +149,7 @@ func (a *API) putEventType(w http.ResponseWriter, r *request) error {
 	return nil
 }
 
-// deleteEventType forgets a type.
+// deleteEventType deletes a type.
 func (a *API) deleteEventType(w http.ResponseWriter, r *request) error {
 	if _, err := parameters(r); err != nil {
 		return err

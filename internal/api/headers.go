@@ -7,18 +7,18 @@ import (
 	"strings"
 )
 
-// assetCache is for what every client gets alike. Its ETag is of its content,
-// so that after the five minutes a cache asks again and gets it only if it has
-// changed.
+// assetCache is the Cache-Control of answers that are equal for all clients.
+// After five minutes a cache asks again with the ETag, and gets the content only
+// if it has changed.
 const assetCache = "public, max-age=300"
 
-// isAsset reports a route whose answers are the same for everyone.
+// isAsset reports whether the answers of the route are equal for all clients.
 func (rt *route) isAsset() bool {
 	return rt.scope == scopePublic && (rt.path == "/openapi.yaml" || rt.path == "/docs" || strings.HasPrefix(rt.path, "/docs/"))
 }
 
-// protect sets what holds for each answer of a route, whatever it says: no
-// cache keeps what may be a tenant's, and no browser guesses its type.
+// protect sets headers of every answer: caches must not store what may be a
+// tenant's, and browsers must not guess the type.
 func (rt *route) protect(h http.Header, status int) {
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Cache-Control", "no-store")
@@ -30,7 +30,7 @@ func (rt *route) protect(h http.Header, status int) {
 	}
 }
 
-// varies names the request headers that an answer depends on; "" for none.
+// varies returns the request headers that an answer depends on, or "".
 func (rt *route) varies() string {
 	switch {
 	case rt.needsKey() && rt.isNew():
@@ -45,13 +45,13 @@ func (rt *route) varies() string {
 	return ""
 }
 
-// etagOf is an entity tag by the content (RFC 9110, section 8.8.3).
+// etagOf returns the entity tag of a content (RFC 9110, section 8.8.3).
 func etagOf(body []byte) string {
 	sum := sha256.Sum256(body)
 	return `"` + base64.RawURLEncoding.EncodeToString(sum[:18]) + `"`
 }
 
-// hasCurrent reports whether a client has the content of an entity tag already
+// hasCurrent reports whether the client already has the content of an entity tag
 // (If-None-Match; RFC 9110, section 13.1.2).
 func hasCurrent(h http.Header, etag string) bool {
 	for given := range strings.SplitSeq(strings.Join(h.Values("If-None-Match"), ","), ",") {

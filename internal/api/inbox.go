@@ -14,11 +14,11 @@ import (
 const (
 	defaultClaim  = 10
 	maxClaim      = 1000
-	maxClaimBytes = 8 << 20 // of events in one answer, but for the first
+	maxClaimBytes = 8 << 20 // of the events of one answer, except the first
 	defaultLease  = time.Minute
-	maxLease      = trigger.MaxInboxLease // and the longest delay
+	maxLease      = trigger.MaxInboxLease // also the longest delay
 	maxWait       = 30 * time.Second
-	lookAgain     = time.Second // in case another node has accepted something
+	lookAgain     = time.Second // in case another node has accepted an event
 )
 
 // appendInbox appends an event of the inbox.
@@ -31,7 +31,7 @@ func appendInbox(b []byte, e *store.InboxEvent) []byte {
 	return append(b, '}')
 }
 
-// listInbox shows what the inbox is owed, without taking it.
+// listInbox lists the open deliveries of the inbox without claiming them.
 func (a *API) listInbox(w http.ResponseWriter, r *request) error {
 	q, err := parameters(r, "limit", "cursor")
 	if err != nil {
@@ -59,12 +59,12 @@ func (a *API) listInbox(w http.ResponseWriter, r *request) error {
 	return nil
 }
 
-// page is one of an answer, whose memory is taken as it is read.
+// page returns a page of an answer, whose memory is taken while it is read.
 func (h *holding) page(limit int) store.InboxPage {
 	return store.InboxPage{Limit: limit, Bytes: maxClaimBytes, Take: h.takeEvent}
 }
 
-// answerInbox answers with events of the inbox between a head and a tail.
+// answerInbox answers with events of the inbox between head and tail.
 func answerInbox(w http.ResponseWriter, head string, page []store.InboxEvent, tail string) {
 	b := []byte(head)
 	for i := range page {
@@ -76,7 +76,7 @@ func answerInbox(w http.ResponseWriter, head string, page []store.InboxEvent, ta
 	answerJSON(w, http.StatusOK, append(b, tail...))
 }
 
-// claimInbox takes events for a lease, and waits for some if it is asked to.
+// claimInbox claims events for a lease, and waits for some if requested.
 func (a *API) claimInbox(w http.ResponseWriter, r *request) error {
 	var in struct {
 		Limit opt[int]     `json:"limit"`
@@ -98,7 +98,7 @@ func (a *API) claimInbox(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	// The deadlines of a request that does not wait are shorter.
+	// The default deadlines are too short for a request that waits.
 	conn := http.NewResponseController(w)
 	_ = conn.SetReadDeadline(time.Time{})
 	claim := a.Store.NewClaim()
@@ -112,7 +112,7 @@ func (a *API) claimInbox(w http.ResponseWriter, r *request) error {
 		answerJSON(w, http.StatusOK, []byte(`{"claim":null,"leased_until":null,"data":[]}`))
 		return nil
 	}
-	if err := r.Context().Err(); err != nil { // of who has left while it waited
+	if err := r.Context().Err(); err != nil { // the request ended while it waited
 		ids := make([]trigger.ID, len(page))
 		for i := range page {
 			ids[i] = page[i].ID
@@ -128,8 +128,8 @@ func (a *API) claimInbox(w http.ResponseWriter, r *request) error {
 	return nil
 }
 
-// claimWaiting claims, again and again until there is something or the wait is
-// over. Only the first try is made at once; the others are made in turn.
+// claimWaiting claims until it gets events or the wait is over. The first claim
+// runs at once, the later ones in turn.
 func (a *API) claimWaiting(r *request, want store.InboxPage, claim trigger.ID, lease, wait time.Duration) (page []store.InboxEvent, until time.Time, err error) {
 	if wait == 0 {
 		return a.Store.ClaimInbox(r.Context(), r.orgID(), want, claim, lease)
@@ -154,7 +154,7 @@ func (a *API) claimWaiting(r *request, want store.InboxPage, claim trigger.ID, l
 			_ = try()
 		} else {
 			_ = inbox.inTurn(waiting, func() error { // else the wait is over
-				if inbox.isEmpty(lookAgain / 2) { // by the look of another request
+				if inbox.isEmpty(lookAgain / 2) { // another request has just found it empty
 					return nil
 				}
 				return try()
@@ -175,15 +175,15 @@ func (a *API) claimWaiting(r *request, want store.InboxPage, claim trigger.ID, l
 	}
 }
 
-// claimed is what names events of a claim.
+// claimed names events of a claim.
 type claimed struct {
 	claim        trigger.ID
 	ids          []trigger.ID
 	delay, lease opt[float64]
 }
 
-// readClaimed reads what names events of a claim; others are members that the
-// route does not know.
+// readClaimed reads the body that names events of a claim. others are members
+// that the route does not have.
 func (a *API) readClaimed(w http.ResponseWriter, r *request, others ...string) (c claimed, err error) {
 	var in struct {
 		Claim string       `json:"claim"`
@@ -199,7 +199,7 @@ func (a *API) readClaimed(w http.ResponseWriter, r *request, others ...string) (
 			return c, trigger.Errorf(trigger.Invalid, "unknown member %q", other).At("#/" + other)
 		}
 	}
-	if c.claim, err = trigger.ParseID(in.Claim); err != nil || c.claim.IsZero() { // zero is nobody's
+	if c.claim, err = trigger.ParseID(in.Claim); err != nil || c.claim.IsZero() { // no claim has the id zero
 		return c, trigger.Errorf(trigger.Invalid, "claim must be the id that POST /v1/inbox/claim returned").At("#/claim")
 	}
 	if len(in.IDs) == 0 || len(in.IDs) > maxClaim {
@@ -215,13 +215,13 @@ func (a *API) readClaimed(w http.ResponseWriter, r *request, others ...string) (
 	return c, nil
 }
 
-// fate is what became of an event of a claim.
+// fate is the outcome of a request for one event of a claim.
 type fate struct {
 	ID     string `json:"id"`
 	Status string `json:"status"`
 }
 
-// fates are those of the events, in their order.
+// fates returns the outcomes of the events, in their order.
 func (in *claimed) fates(had map[trigger.ID]bool, status string) []fate {
 	list := make([]fate, len(in.ids))
 	for i, id := range in.ids {
@@ -237,7 +237,7 @@ type fates struct {
 	Data []fate `json:"data"`
 }
 
-// ackInbox ends events of a claim: they are delivered.
+// ackInbox acknowledges events of a claim: they are delivered.
 func (a *API) ackInbox(w http.ResponseWriter, r *request) error {
 	in, err := a.readClaimed(w, r, "delay_seconds", "lease_seconds")
 	if err != nil {
@@ -251,7 +251,7 @@ func (a *API) ackInbox(w http.ResponseWriter, r *request) error {
 	return nil
 }
 
-// releaseInbox gives events of a claim back.
+// releaseInbox releases events of a claim.
 func (a *API) releaseInbox(w http.ResponseWriter, r *request) error {
 	in, err := a.readClaimed(w, r, "lease_seconds")
 	if err != nil {
@@ -270,7 +270,7 @@ func (a *API) releaseInbox(w http.ResponseWriter, r *request) error {
 	return nil
 }
 
-// extendInbox sets the end of the lease of events of a claim anew.
+// extendInbox sets a new end of the lease of events of a claim.
 func (a *API) extendInbox(w http.ResponseWriter, r *request) error {
 	in, err := a.readClaimed(w, r, "delay_seconds")
 	if err != nil {

@@ -12,21 +12,21 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// maxBatchBody is how large a body with several events may be, in bytes.
+// maxBatchBody is the limit of a body with several events, in bytes.
 const maxBatchBody = 8 << 20
 
 // posted is an event of a request on its way.
 type posted struct {
 	event    *trigger.Event
-	warnings []trigger.Field // its payload does not fit its type
+	warnings []trigger.Field // how its payload violates the schema of its type
 	result   ingest.Result
-	known    bool // it is a duplicate, and there was no time to judge it
+	known    bool // it is a duplicate that could not be validated in time
 	matches  bool // a duplicate has the same payload
 	err      error
 }
 
-// postEvents takes one event, or several, in one of the forms of /v1. What
-// becomes of each is known when it is answered.
+// postEvents accepts one event, or several, in one of the forms of /v1. It
+// answers with the outcome of each.
 func (a *API) postEvents(w http.ResponseWriter, r *request) (err error) {
 	defer func() {
 		if err != nil {
@@ -78,8 +78,8 @@ func (a *API) postEvents(w http.ResponseWriter, r *request) (err error) {
 	return nil
 }
 
-// commit commits the one event of a request. It is not ended by the client, as in
-// acceptEvent.
+// commit commits the only event of a request. If the client leaves, commit goes
+// on, as in acceptEvent.
 func (a *API) commit(r *request, p *posted) {
 	ctx := context.WithoutCancel(r.Context())
 	if p.err == nil && !p.known {
@@ -88,21 +88,22 @@ func (a *API) commit(r *request, p *posted) {
 	a.compare(ctx, r, p)
 }
 
-// form is what a body with events looks like.
+// form is the format of a body with events.
 type form int
 
 const (
 	formJSON       form = iota + 1 // an event of /v1
-	formArray                      // several
-	formLines                      // several, one in each line
-	formBinary                     // CloudEvents: the attributes are headers
+	formArray                      // an array of events of /v1
+	formLines                      // an event of /v1 in each line
+	formBinary                     // a CloudEvent, with its attributes in headers
 	formStructured                 // a CloudEvent
-	formBatch                      // several
+	formBatch                      // an array of CloudEvents
 )
 
 func (f form) isBatch() bool { return f == formArray || f == formLines || f == formBatch }
 
-// formOf reads the headers; ok is false for what nobody reads here.
+// formOf returns the form that the headers name; ok is false if it is
+// unsupported.
 func formOf(h http.Header) (f form, ok bool) {
 	if encoding := h.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
 		return 0, false
@@ -125,7 +126,7 @@ func formOf(h http.Header) (f form, ok bool) {
 	return formJSON, isJSON(h)
 }
 
-// postBatch takes several events: each gets its own verdict.
+// postBatch accepts several events, each with an outcome of its own.
 func (a *API) postBatch(w http.ResponseWriter, r *request, f form, body []byte, key string) error {
 	split := splitArray
 	if f == formLines {
@@ -165,7 +166,7 @@ func (a *API) postBatch(w http.ResponseWriter, r *request, f form, body []byte, 
 	return answerBatch(w, f, list)
 }
 
-// prepareAll reads the events of a request, and judges all of them that needs no
+// prepareAll parses the events of a request and checks everything that needs no
 // commit.
 func (a *API) prepareAll(r *request, f form, parts [][]byte, key string) []posted {
 	judging := a.types.judging(r.Context(), &r.key.Organization)
@@ -182,10 +183,9 @@ func (a *API) prepareAll(r *request, f form, parts [][]byte, key string) []poste
 	return list
 }
 
-// judgeAll judges events by the schemas of their types: those last that are known
-// to be duplicates, so that a batch that is sent again, since there was not time for
-// all of it, comes to its end. A duplicate for which there is no time is one all the
-// same.
+// judgeAll validates events against the schemas of their types, known duplicates
+// last. So a batch that ran out of time can be sent again until it is complete.
+// A duplicate that cannot be validated in time is still a duplicate.
 func (a *API) judgeAll(judging *judging, list []posted) {
 	if judging == nil {
 		return
@@ -211,7 +211,7 @@ func (a *API) judgeAll(judging *judging, list []posted) {
 	}
 }
 
-// prepare reads an event. i is its place in a batch, -1 for a single one.
+// prepare parses an event. i is its index in a batch, or -1 for a single one.
 func (a *API) prepare(r *request, f form, body []byte, key string, i int) (p posted) {
 	org := &r.key.Organization
 	if len(body) > a.MaxBody {
@@ -243,9 +243,8 @@ func (a *API) prepare(r *request, f form, body []byte, key string, i int) (p pos
 	return p
 }
 
-// identify gives an event the dedup id that the Idempotency-Key says; i is its
-// place in a batch, -1 for a single one. A CloudEvent has an identity of its
-// own.
+// identify sets the dedup id of an event by the Idempotency-Key. i is its index
+// in a batch, or -1 for a single one. CloudEvents have an identity of their own.
 func identify(e *trigger.Event, key string, i int) error {
 	switch {
 	case key == "" || e.Cloud != nil || i >= 0 && e.DedupID != "":
@@ -259,10 +258,11 @@ func identify(e *trigger.Event, key string, i int) error {
 	return nil
 }
 
-// compareTimeout bounds the comparing of all the duplicates of a request.
+// compareTimeout bounds the comparison of all duplicates of a request.
 const compareTimeout = 5 * time.Second
 
-// compare judges a duplicate by its payload.
+// compare compares a duplicate's payload with the first event's. If
+// deduplication is strict, a difference is an error.
 func (a *API) compare(ctx context.Context, r *request, p *posted) {
 	if p.err != nil || !p.result.Duplicate {
 		return
@@ -271,7 +271,7 @@ func (a *API) compare(ctx context.Context, r *request, p *posted) {
 	p.matches = !differs
 	if !known {
 		same, err := a.Store.SamePayload(ctx, r.orgID(), p.event.DedupID, p.event.PayloadHash())
-		if trigger.KindOf(err) == trigger.NotFound && err != nil { // forgotten a moment ago: the next try is the first
+		if trigger.KindOf(err) == trigger.NotFound && err != nil { // it was forgotten a moment ago, so a retry will be the first
 			err = trigger.NewUnavailable(err, time.Second)
 		}
 		if err != nil {
@@ -287,7 +287,7 @@ func (a *API) compare(ctx context.Context, r *request, p *posted) {
 	}
 }
 
-// appendVerdict appends the members that say what became of an event.
+// appendVerdict appends the members with the outcome of an event.
 func (p *posted) appendVerdict(b []byte) []byte {
 	switch {
 	case p.err != nil:
@@ -314,8 +314,8 @@ func (p *posted) appendVerdict(b []byte) []byte {
 	return b
 }
 
-// answerBatch gives the verdicts, in the order of the events. Where nothing
-// was, or will be, stored because the server could not, it is an error.
+// answerBatch answers with the outcomes, in the order of the events. If all
+// events failed because the server is unavailable, it returns an error.
 func answerBatch(w http.ResponseWriter, f form, list []posted) error {
 	bad, unavailable := 0, 0
 	b := []byte(`{"data":[`)
@@ -346,7 +346,7 @@ func answerBatch(w http.ResponseWriter, f form, list []posted) error {
 	case f == formLines:
 		w.Header().Set("Content-Type", "application/x-ndjson")
 		w.WriteHeader(http.StatusOK)
-		_, _ = w.Write(b) // a client that is gone needs no answer
+		_, _ = w.Write(b) // the client may be gone
 	case bad > 0:
 		answerJSON(w, http.StatusMultiStatus, append(b, "]}"...))
 	default:

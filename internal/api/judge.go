@@ -13,9 +13,9 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// The steps that judging one payload may take: some, and more for a larger one.
-// The library compiles schemas, but does not judge payloads here: a few
-// hundred bytes of schema can keep it busy for years, and nothing stops it.
+// Limits of validating one payload: leastSteps, plus stepsPerByte for each byte.
+// The library compiles schemas, but does not validate payloads here: a few
+// hundred bytes of schema can keep it busy for years, and it cannot be stopped.
 const (
 	leastSteps   = 20_000
 	stepsPerByte = 2
@@ -23,9 +23,10 @@ const (
 	pathBytes    = 1024 // of a pointer
 )
 
-// judge judges a payload. What it says of it is empty if the payload is as the
-// schema wants it; at most maxFields otherwise. What takes too many steps is
-// not. It counts its steps, some at a time, and ends with the error of that.
+// judge validates a payload. It returns nothing if the payload matches the
+// schema, otherwise at most maxFields errors. A payload that takes too many
+// steps does not match. judge reports its steps to count from time to time, and
+// returns its error.
 func (s *eventSchema) judge(payload []byte, count func(steps int) error) ([]trigger.Field, error) {
 	v, err := jsonschema.UnmarshalJSON(bytes.NewReader(payload))
 	if err != nil {
@@ -47,28 +48,28 @@ func (s *eventSchema) judge(payload []byte, count func(steps int) error) ([]trig
 	if again.report(); again.ended != nil {
 		return nil, again.ended
 	}
-	if len(again.fields) == 0 { // its steps were used up before
+	if len(again.fields) == 0 { // all steps were used up before
 		again.path = again.path[:1]
 		again.fail("the payload does not match the schema")
 	}
 	return again.fields, nil
 }
 
-// judge is one judgement under way.
+// judge is one validation in progress.
 type judge struct {
-	left    int // steps, of some 100 ns; below 0: there is no verdict
-	counted int // what was left when steps were counted last
+	left    int // steps of about 100 ns; below 0 the result is unknown
+	counted int // the value of left at the last report
 	tell    func(steps int) error
-	ended   error // of tell: there is no verdict, and no more steps
-	loud    bool  // wants to know all that is wrong; else ends at the first
+	ended   error // the error of tell: the result is unknown, and no steps follow
+	loud    bool  // collect all errors; otherwise stop at the first
 	path    []string
 	fields  []trigger.Field
 }
 
-// countSteps is how many steps are counted at a time.
+// countSteps is the number of steps between reports.
 const countSteps = 1000
 
-// reported counts steps now and then, and is over.
+// reported reports steps if there are enough, and then returns over.
 func (j *judge) reported() bool {
 	if j.counted-j.left >= countSteps {
 		j.report()
@@ -76,12 +77,12 @@ func (j *judge) reported() bool {
 	return j.over()
 }
 
-// report counts the steps since the last time.
+// report reports the steps since the last report.
 func (j *judge) report() {
 	if j.ended != nil {
 		return
 	}
-	left := max(j.left, 0) // below, it says what was not begun
+	left := max(j.left, 0) // a negative rest stands for steps that were not done
 	if j.ended = j.tell(j.counted - left); j.ended != nil {
 		j.left = -1
 	}
@@ -90,7 +91,7 @@ func (j *judge) report() {
 
 func (j *judge) over() bool { return j.left < 0 || len(j.fields) >= maxFields }
 
-// fail notes what is wrong with the value, and is false.
+// fail records an error at the current path and returns false.
 func (j *judge) fail(detail string) bool {
 	if j.loud && !j.over() {
 		j.fields = append(j.fields, trigger.Field{Detail: cutText(detail), Pointer: pointerAlong(j.path)})
@@ -118,7 +119,8 @@ func (j *judge) leave() {
 	}
 }
 
-// pointerAlong points to a value, or to what it is in where that would be long.
+// pointerAlong returns a pointer to a value, or to one around it if that is too
+// long.
 func pointerAlong(path []string) string {
 	at := "#"
 	for _, name := range path {
@@ -131,11 +133,12 @@ func pointerAlong(path []string) string {
 	return at
 }
 
-// looked is what of a value was looked at, for the unevaluated…
+// looked records which parts of a value were evaluated, for
+// unevaluatedProperties and unevaluatedItems.
 type looked struct {
 	allProps bool
 	props    map[string]bool
-	upTo     int // items
+	upTo     int // items before this index
 	items    map[int]bool
 }
 
@@ -156,7 +159,7 @@ func (s *looked) item(i int) {
 	s.items[i] = true
 }
 
-// branch is for a subschema that may fail without harm.
+// branch returns a record for a subschema that may fail without effect.
 func (s *looked) branch() *looked {
 	if s == nil {
 		return nil
@@ -164,7 +167,7 @@ func (s *looked) branch() *looked {
 	return &looked{}
 }
 
-// merge takes over what a subschema that did not fail has seen.
+// merge adds what a matching subschema has evaluated.
 func (j *judge) merge(into, from *looked) {
 	if into == nil || from == into {
 		return
@@ -180,8 +183,8 @@ func (j *judge) merge(into, from *looked) {
 	}
 }
 
-// check judges a value, and notes in out, if there is one, what it has looked
-// at, which means nothing where the value fails.
+// check validates a value. If out is not nil, it records the evaluated parts
+// there, which are valid only if the value matches.
 func (j *judge) check(s *jsonschema.Schema, v any, out *looked) bool {
 	if j.left--; j.reported() {
 		return false
@@ -210,7 +213,7 @@ func (j *judge) check(s *jsonschema.Schema, v any, out *looked) bool {
 	return true
 }
 
-// own judges what holds for values of one type.
+// own checks the keywords for values of one type.
 func (j *judge) own(s *jsonschema.Schema, v any, out *looked) bool {
 	switch v := v.(type) {
 	case map[string]any:
@@ -225,7 +228,7 @@ func (j *judge) own(s *jsonschema.Schema, v any, out *looked) bool {
 	return true
 }
 
-// quietly is check for what is no failure by itself.
+// quietly is check for a subschema whose failure is not an error by itself.
 func (j *judge) quietly(s *jsonschema.Schema, v any, out *looked) bool {
 	loud := j.loud
 	j.loud = false
@@ -249,7 +252,7 @@ func (j *judge) item(s *jsonschema.Schema, v any, i int) bool {
 	return j.within(s, v, strconv.Itoa(i))
 }
 
-// all judges what must all hold: $ref, allOf, if.
+// all checks the keywords of which all must match: $ref, allOf, if.
 func (j *judge) all(s *jsonschema.Schema, v any, out *looked) bool {
 	ok := true
 	must := func(sub *jsonschema.Schema) {
@@ -277,7 +280,7 @@ func (j *judge) all(s *jsonschema.Schema, v any, out *looked) bool {
 	return ok
 }
 
-// alternatives judges anyOf, oneOf and not.
+// alternatives checks anyOf, oneOf and not.
 func (j *judge) alternatives(s *jsonschema.Schema, v any, out *looked) bool {
 	ok := true
 	if len(s.AnyOf) > 0 && !j.anyOf(s.AnyOf, v, out) {
@@ -322,7 +325,7 @@ func (j *judge) anyOf(list []*jsonschema.Schema, v any, out *looked) (met bool) 
 	return met
 }
 
-// unevaluated judges what nothing else has looked at.
+// unevaluated checks the parts that nothing else has evaluated.
 func (j *judge) unevaluated(s *jsonschema.Schema, v any, out *looked) bool {
 	if v, ok := v.(map[string]any); ok && s.UnevaluatedProperties != nil && !out.allProps {
 		out.allProps = true
@@ -348,7 +351,7 @@ func (j *judge) unevaluated(s *jsonschema.Schema, v any, out *looked) bool {
 	return true
 }
 
-// each goes over a map, by name where that order is wanted.
+// each iterates over a map, sorted by name if required.
 func each[V any](m map[string]V, sorted bool) iter.Seq2[string, V] {
 	if !sorted {
 		return maps.All(m)

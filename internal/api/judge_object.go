@@ -6,7 +6,7 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 )
 
-// object judges an object.
+// object checks an object.
 func (j *judge) object(s *jsonschema.Schema, v map[string]any, out *looked) bool {
 	ok := j.count(len(v), s.MinProperties, s.MaxProperties, "members")
 	if ok || j.loud {
@@ -24,7 +24,7 @@ func (j *judge) object(s *jsonschema.Schema, v map[string]any, out *looked) bool
 	return ok
 }
 
-// count holds a number of things to its bounds.
+// count checks a number of items against its bounds.
 func (j *judge) count(n int, least, most *int, what string) bool {
 	ok := true
 	if least != nil && n < *least {
@@ -36,7 +36,7 @@ func (j *judge) count(n int, least, most *int, what string) bool {
 	return ok
 }
 
-// names judges the names of the members.
+// names checks the names of the members.
 func (j *judge) names(s *jsonschema.Schema, v map[string]any) bool {
 	if s.PropertyNames == nil {
 		return true
@@ -68,7 +68,7 @@ func (j *judge) required(v map[string]any, names []string) bool {
 	return ok
 }
 
-// members judges the members by properties, patternProperties and
+// members checks the members by properties, patternProperties and
 // additionalProperties.
 func (j *judge) members(s *jsonschema.Schema, v map[string]any, out *looked) bool {
 	if len(s.Properties) == 0 && len(s.PatternProperties) == 0 && s.AdditionalProperties == nil {
@@ -113,7 +113,7 @@ func (j *judge) member(s *jsonschema.Schema, name string, value any, out *looked
 	return true
 }
 
-// dependencies judges what depends on members that are there.
+// dependencies checks what depends on the presence of members.
 func (j *judge) dependencies(s *jsonschema.Schema, v map[string]any, out *looked) bool {
 	ok := true
 	j.left -= (len(s.DependentRequired) + len(s.DependentSchemas) + len(s.Dependencies)) / 2

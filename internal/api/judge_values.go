@@ -11,7 +11,7 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 )
 
-// value judges what holds for values of all types.
+// value checks the keywords for values of all types.
 func (j *judge) value(s *jsonschema.Schema, v any) bool {
 	if s.Types != nil && !s.Types.IsEmpty() && !j.isOf(*s.Types, v) {
 		return j.fail("must be of type " + strings.Join(s.Types.ToStrings(), " or "))
@@ -25,7 +25,8 @@ func (j *judge) value(s *jsonschema.Schema, v any) bool {
 	return j.fail("must be one of " + shownValue(s.Enum.Values, "the values of enum"))
 }
 
-// shownValue returns a value of a schema for a message, or its name if it is long.
+// shownValue returns a value of a schema for a message, or its name if it is
+// long.
 func shownValue(v any, name string) string {
 	b, err := json.Marshal(v)
 	if err != nil || len(b) > 100 {
@@ -62,7 +63,7 @@ func (j *judge) isOf(types jsonschema.Types, v any) bool {
 	return false
 }
 
-// equal compares as JSON Schema has it: 1 is 1.0, and members have no order.
+// equal compares as JSON Schema does: 1 equals 1.0, and members have no order.
 func (j *judge) equal(a, b any) bool {
 	if j.left--; j.over() {
 		return false
@@ -103,7 +104,7 @@ func (j *judge) equalMembers(a, b map[string]any) bool {
 	return true
 }
 
-// text judges a string.
+// text checks a string.
 func (j *judge) text(s *jsonschema.Schema, v string) bool {
 	ok := true
 	if s.MinLength != nil || s.MaxLength != nil {
@@ -118,7 +119,7 @@ func (j *judge) text(s *jsonschema.Schema, v string) bool {
 }
 
 func (j *judge) matches(re jsonschema.Regexp, text string) bool {
-	p, ok := re.(*expression) // there are no others
+	p, ok := re.(*expression) // all are expressions
 	if !ok {
 		return false
 	}
@@ -128,7 +129,7 @@ func (j *judge) matches(re jsonschema.Regexp, text string) bool {
 	return p.MatchString(text)
 }
 
-// number judges a number, exactly.
+// number checks a number, exactly.
 func (j *judge) number(s *jsonschema.Schema, v json.Number) bool {
 	if s.Minimum == nil && s.Maximum == nil && s.ExclusiveMinimum == nil && s.ExclusiveMaximum == nil && s.MultipleOf == nil {
 		return true
@@ -157,7 +158,7 @@ func (j *judge) number(s *jsonschema.Schema, v json.Number) bool {
 	return ok
 }
 
-// array judges an array.
+// array checks an array.
 func (j *judge) array(s *jsonschema.Schema, v []any, out *looked) bool {
 	ok := j.count(len(v), s.MinItems, s.MaxItems, "items")
 	if s.UniqueItems && (ok || j.loud) {
@@ -214,7 +215,7 @@ func (j *judge) contains(s *jsonschema.Schema, v []any, out *looked) bool {
 	return true
 }
 
-// unique compares the items by a text that is the same for equal ones alone.
+// unique compares the items by texts that are equal only for equal items.
 func (j *judge) unique(v []any) bool {
 	known := make(map[string]int, min(len(v), 1000))
 	for i, item := range v {
@@ -230,7 +231,7 @@ func (j *judge) unique(v []any) bool {
 	return true
 }
 
-// appendKey appends what is the same for equal values alone.
+// appendKey appends a text that is equal only for equal values.
 func appendKey(b []byte, v any) []byte {
 	text := func(b []byte, s string) []byte {
 		b = strconv.AppendInt(b, int64(len(s)), 10)

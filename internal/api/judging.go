@@ -10,25 +10,26 @@ import (
 )
 
 const (
-	// judgeTime is for how long the payloads of one request are judged, with the
-	// time that they wait for it: as long as their commit would be tried.
+	// judgeTime bounds the validation of the payloads of one request, including
+	// the waits: as long as a commit is retried.
 	judgeTime = 3 * time.Second
-	// turnSteps is how much is judged until it is somebody else's turn.
+	// turnSteps is how many steps a turn takes before others may go first.
 	turnSteps = fair.Millisecond
-	// decodeBytes is how much of a payload is read in the time of a step.
+	// decodeBytes is how many bytes of a payload are decoded in the time of a
+	// step.
 	decodeBytes = 4
-	// compileSteps is how many steps a byte of a schema takes to compile.
+	// compileSteps is how many steps it takes to compile a byte of a schema.
 	compileSteps = 100
-	// largePayload is from how many bytes on few payloads are judged at a time,
-	// since what is made of them takes many times the memory.
+	// largePayload is the size in bytes from which few payloads are validated at
+	// a time, because their decoded form takes many times the memory.
 	largePayload = 16 << 10
 )
 
-// judges divide the processors among those whose events are judged by schemas:
-// at most half of the processors, in turn of the organizations.
+// judges divide the processors among the organizations whose events are
+// validated: at most half of the processors, in turns.
 type judges struct {
 	turns    *fair.Turns
-	large    *fair.Turns   // of large payloads, one of each organization
+	large    *fair.Turns   // of large payloads, one per organization
 	patience time.Duration // judgeTime
 }
 
@@ -36,19 +37,19 @@ func newJudges(turns *fair.Turns) judges {
 	return judges{turns, fair.NewTurns(2*runtime.GOMAXPROCS(0), 1), judgeTime}
 }
 
-// judging is the work of one request on the schemas of its events. It has a turn
-// from its first event on, unless it waits for something; end must be called. A
-// nil one has nothing to judge by.
+// judging is the validation of the events of one request. It has a turn from its
+// first event on, except while it waits. end must be called. A nil judging has
+// no schemas.
 type judging struct {
 	types *typeCache
 	org   *trigger.Organization
 	ctx   context.Context // ends with the request, or judgeTime after the first event
 	stop  context.CancelFunc
-	turn  bool // it has one
-	work  int  // in it, in steps
+	turn  bool // it has a turn
+	work  int  // steps in this turn
 }
 
-// judging begins to judge events of a request.
+// judging starts the validation of a request's events.
 func (c *typeCache) judging(ctx context.Context, org *trigger.Organization) *judging {
 	if org.TypesVersion == 0 {
 		return nil
@@ -56,7 +57,7 @@ func (c *typeCache) judging(ctx context.Context, org *trigger.Organization) *jud
 	return &judging{types: c, org: org, ctx: ctx}
 }
 
-// end gives up the turn.
+// end ends the turn and the validation.
 func (j *judging) end() {
 	if j == nil {
 		return
@@ -67,7 +68,7 @@ func (j *judging) end() {
 	}
 }
 
-// pause gives up the turn for a while.
+// pause ends the turn for a while.
 func (j *judging) pause() {
 	if j.turn {
 		j.types.judges.turns.Done(j.org.ID, j.work)
@@ -75,8 +76,8 @@ func (j *judging) pause() {
 	}
 }
 
-// goOn waits for a turn, if there is none. It fails if there is no time for more
-// work.
+// goOn waits for a turn, unless it has one. It returns an error if the time is
+// over.
 func (j *judging) goOn() error {
 	if j.turn {
 		return j.ctx.Err()
@@ -88,8 +89,8 @@ func (j *judging) goOn() error {
 	return nil
 }
 
-// count counts work. Now and then it lets others have their turn, and fails if
-// there is no time for more of it afterwards.
+// count counts steps. From time to time it lets others go first, and returns an
+// error if the time is over afterwards.
 func (j *judging) count(steps int) error {
 	if j.work += steps; j.work < turnSteps {
 		return nil
@@ -98,12 +99,12 @@ func (j *judging) count(steps int) error {
 	if j.work = 0; yield {
 		j.pause()
 	}
-	runtime.Gosched() // whatever else this process does comes first
+	runtime.Gosched() // other work of this process goes first
 	return j.goOn()
 }
 
-// tryCompile returns why a schema of an organization cannot be used. That is work
-// like judging, and takes its turn; Unavailable if there was none in time.
+// tryCompile returns why a schema of an organization cannot be used. It takes a
+// turn, like validation; the error is Unavailable if it gets none in time.
 func (c *typeCache) tryCompile(ctx context.Context, organizationID int64, schema []byte) error {
 	ctx, cancel := context.WithTimeout(ctx, c.judges.patience)
 	defer cancel()
@@ -115,10 +116,12 @@ func (c *typeCache) tryCompile(ctx context.Context, organizationID int64, schema
 	return err
 }
 
-// validate judges an event by its type's schema, if there is one. Invalid, with pointers from #/payload on, where the
-// mode is reject; warnings where it is warn. Unavailable where the schema cannot be read, or it is not the event's turn
-// in time: no event goes unjudged. A fault of ours in judging is a warning in either mode: the event is then one too
-// many, rather than one too few.
+// validate validates an event against the schema of its type, if any. In mode
+// reject the error is Invalid, with pointers below #/payload; in mode warn it
+// returns warnings. The error is Unavailable if the schema cannot be read or the
+// time is over: no event skips validation. If validation itself fails, that is a
+// warning in either mode, because it is better to accept an invalid event than
+// to refuse a valid one.
 func (j *judging) validate(e *trigger.Event) (warnings []trigger.Field, err error) {
 	if j == nil {
 		return nil, nil
@@ -149,8 +152,8 @@ func (j *judging) validate(e *trigger.Event) (warnings []trigger.Field, err erro
 	return nil, &trigger.Error{Kind: trigger.Invalid, Message: "The payload does not match the schema of its type", Fields: fields}
 }
 
-// judge judges a payload; judged is false, with a word of it, where that fails.
-// The error is that there is no time for it.
+// judge validates a payload. If validation fails by itself, judged is false and
+// fields say so. An error means that the time is over.
 func (j *judging) judge(t *judgedType, payload []byte) (fields []trigger.Field, judged bool, err error) {
 	if len(payload) > largePayload {
 		j.pause()
@@ -172,7 +175,7 @@ func (j *judging) judge(t *judgedType, payload []byte) (fields []trigger.Field, 
 	}
 	schema, err := j.types.compile(t)
 	if err != nil {
-		panic(err) // it was compiled when it was stored
+		panic(err) // it compiled when it was stored
 	}
 	fields, err = schema.judge(payload, j.count)
 	return fields, err == nil, err

@@ -11,36 +11,36 @@ import (
 )
 
 const (
-	batchEvery   = 100 * time.Millisecond // between the begin of two queries
-	batchKeys    = 256                    // in one query
-	batchWaiting = 2048                   // look-ups that wait, of eight queries: the last one is in time for maxKeyWait
+	batchEvery   = 100 * time.Millisecond // between the starts of two queries
+	batchKeys    = 256                    // per query
+	batchWaiting = 2048                   // queued look-ups, for eight queries: the last runs within maxKeyWait
 	maxKeyWait   = time.Second
 )
 
 // keyBatcher looks up the keys of requests from addresses that have sent too
-// many wrong keys. All that wait are looked up in one query each batchEvery, so
-// a flood of guesses costs the database ten queries a second. A right key among
-// them still passes: behind a proxy that is not trusted, the guesses of one
-// client and the keys of all others come from the same address.
+// many wrong keys. It runs one query per batchEvery for all look-ups that wait,
+// so a flood of guesses costs the database ten queries a second. A right key
+// among them still passes: behind a proxy that is not trusted, the guesses of
+// one client and the keys of all others come from the same address.
 type keyBatcher struct {
-	// read returns the keys that are there.
+	// read returns the keys that exist.
 	read func(ctx context.Context, hashes [][32]byte, now time.Time) (map[[32]byte]trigger.APIKey, error)
 
 	mu      sync.Mutex
-	queue   []*keyLookup               // the oldest first
-	pending map[keyLookupID]*keyLookup // in queue, or in the query that runs
-	waiting map[netip.Prefix]int       // look-ups in queue, by address
+	queue   []*keyLookup               // oldest first
+	pending map[keyLookupID]*keyLookup // queued, or in the running query
+	waiting map[netip.Prefix]int       // queued look-ups, by address
 	running bool
 }
 
-// keyLookupID tells look-ups apart. Two addresses do not share one, because an
-// address that has no room is refused.
+// keyLookupID identifies a look-up. Two addresses never share one, because an
+// address without room is refused.
 type keyLookupID struct {
 	hash [32]byte
 	from netip.Prefix
 }
 
-// keyLookup is one that waits. key and err are there when done is closed.
+// keyLookup is a pending look-up. key and err are set when done is closed.
 type keyLookup struct {
 	keyLookupID
 	asked time.Time
@@ -53,9 +53,9 @@ func newKeyBatcher(read func(context.Context, [][32]byte, time.Time) (map[[32]by
 	return &keyBatcher{read: read, pending: map[keyLookupID]*keyLookup{}, waiting: map[netip.Prefix]int{}}
 }
 
-// find returns a key with its organization, within maxKeyWait. NotFound if it is
-// not a right one; RateLimited, at once, if so many wait that it would take
-// longer; Unavailable if the database does not answer in time.
+// find returns a key with its organization, within maxKeyWait. The error is
+// NotFound if the key is wrong; RateLimited, at once, if too many look-ups wait;
+// and Unavailable if the database does not answer in time.
 func (b *keyBatcher) find(ctx context.Context, hash [32]byte, from netip.Prefix, now time.Time) (trigger.APIKey, error) {
 	l := b.join(ctx, keyLookupID{hash, from}, now)
 	if l == nil {
@@ -73,9 +73,9 @@ func (b *keyBatcher) find(ctx context.Context, hash [32]byte, from netip.Prefix,
 	}
 }
 
-// join returns the look-up to wait for; nil if there is no room for another
-// one. An address may have as many as would be free beside them: one that
-// floods leaves half of the room, two leave a third, and so on.
+// join returns the look-up to wait for, or nil if the room does not suffice for
+// another. An address may use as much room as it leaves free: one that floods
+// leaves half of the room, two leave a third, and so on.
 func (b *keyBatcher) join(ctx context.Context, id keyLookupID, now time.Time) *keyLookup {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -96,7 +96,7 @@ func (b *keyBatcher) join(ctx context.Context, id keyLookupID, now time.Time) *k
 	return l
 }
 
-// run looks up what waits, until nothing has come for batchEvery.
+// run runs the queries until no look-ups have come for batchEvery.
 func (b *keyBatcher) run(ctx context.Context) {
 	for batch := b.next(); batch != nil; batch = b.next() {
 		timer := time.NewTimer(batchEvery)
@@ -105,8 +105,8 @@ func (b *keyBatcher) run(ctx context.Context) {
 	}
 }
 
-// next takes the look-ups of the next query out of the queue; nil if there are
-// none, and then run ends.
+// next removes the look-ups of the next query from the queue. It returns nil if
+// the queue is empty; then run returns.
 func (b *keyBatcher) next() []*keyLookup {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -17,36 +17,36 @@ import (
 )
 
 const (
-	wrongKeys    = 20              // a minute from one address, and as many look-ups of unknown keys at a time
-	keyTTL       = 3 * time.Second // a revoked key is good for no longer
+	wrongKeys    = 20              // per minute and address; also concurrent look-ups of unknown keys
+	keyTTL       = 3 * time.Second // a revoked key works for at most this
 	keysInMemory = 10_000
-	usedEvery    = time.Minute // how exactly it is known when a key was last used
+	usedEvery    = time.Minute // resolution of the time when a key was last used
 )
 
-// keyCache remembers right keys for a few seconds, and never wrong ones. It
-// limits wrong keys, and what they cost, by address.
+// keyCache caches valid keys for a few seconds, but not wrong ones. By address,
+// it limits wrong keys and what they cost.
 type keyCache struct {
 	store   *store.Store
 	reader  keyReader
 	entries *store.Cache[[32]byte, cachedKey]
-	asking  singleflight.Group // so that one read serves all that wait for a key
-	batcher *keyBatcher        // of addresses that have sent too many wrong keys
+	asking  singleflight.Group // one read serves all requests that wait for a key
+	batcher *keyBatcher        // for addresses that have sent too many wrong keys
 	wrong   limit.Limiter[netip.Prefix]
 
 	changes keyChanges
 
 	mu     sync.Mutex
-	used   map[int64]bool       // keys, since that was last written down
-	trying map[netip.Prefix]int // look-ups under way of keys that nobody knows yet, by address
+	used   map[int64]bool       // keys used since the last write
+	trying map[netip.Prefix]int // look-ups in progress of unknown keys, by address
 }
 
-// keyReader reads keys. [store.Store] is one.
+// keyReader reads keys. [store.Store] implements it.
 type keyReader interface {
 	APIKeyByHash(ctx context.Context, hash [32]byte) (trigger.APIKey, error)
 	APIKeysByHash(ctx context.Context, hashes [][32]byte) (map[[32]byte]trigger.APIKey, error)
 }
 
-// note remembers that a key is used, if that is worth writing down.
+// note records the use of a key, at most once per usedEvery.
 func (c *keyCache) note(key *trigger.APIKey) {
 	if c.store.Now().Sub(key.LastUsedAt) < usedEvery {
 		return
@@ -56,7 +56,7 @@ func (c *keyCache) note(key *trigger.APIKey) {
 	c.used[key.ID] = true
 }
 
-// write stores which keys were used of late.
+// write stores which keys were used lately.
 func (c *keyCache) write(ctx context.Context) error {
 	c.mu.Lock()
 	ids := slices.Sorted(maps.Keys(c.used))
@@ -71,19 +71,19 @@ func (c *keyCache) write(ctx context.Context) error {
 type cachedKey struct {
 	key    trigger.APIKey
 	read   time.Time
-	change int64 // the organization's, before it was read
+	change int64 // the counter of its organization before it was read
 }
 
-// keyChanges counts how often forget was called for an organization, or for one
-// of the few that share its counter.
+// keyChanges counts the calls of forget per organization; a few organizations
+// share a counter.
 type keyChanges [changeShards]atomic.Int64
 
 const changeShards = 64
 
-// shardOf returns the counter that is an organization's.
+// shardOf returns the index of an organization's counter.
 func shardOf(orgID int64) int { return int(uint64(orgID) % changeShards) }
 
-// now returns the counters of this moment.
+// now returns the current counters.
 func (c *keyChanges) now() (changes [changeShards]int64) {
 	for i := range c {
 		changes[i] = c[i].Load()
@@ -100,12 +100,13 @@ func newKeyCache(s *store.Store) *keyCache {
 	return c
 }
 
-// forget has an organization's keys read anew, those too that are being read now:
-// what it has changed holds here at once, and elsewhere within keyTTL.
+// forget makes the cache read an organization's keys again, even keys that are
+// being read now. So changes apply on this node at once, elsewhere within
+// keyTTL.
 func (c *keyCache) forget(orgID int64) { c.changes[shardOf(orgID)].Add(1) }
 
-// find returns a key with its organization, for a request that has been
-// authorized before. NotFound if there is none, it was revoked, or it has
+// find returns a key with its organization, for a request that was authorized
+// before. The error is NotFound if the key does not exist, was revoked, or has
 // expired.
 func (c *keyCache) find(ctx context.Context, given string, now time.Time) (trigger.APIKey, error) {
 	hash, ok := trigger.HashAPIKey(given)
@@ -118,13 +119,12 @@ func (c *keyCache) find(ctx context.Context, given string, now time.Time) (trigg
 	return c.read(ctx, hash, now)
 }
 
-// findNew is find for a request of which nothing is known but its address.
-// Unauthorized if the key is not a right one, and RateLimited if the address has
-// sent too many of those.
+// findNew is find for a new request, of which only the address is known. The
+// error is Unauthorized if the key is wrong, and RateLimited if the address has
+// sent too many wrong ones.
 //
-// A wrong key costs a query of its own only until then, and a key that was right
-// a moment ago always does: so nobody who uses one waits because somebody else
-// guesses.
+// A wrong key costs a query of its own only until then. A key that was valid a
+// moment ago always does, so that its users do not wait because others guess.
 func (c *keyCache) findNew(ctx context.Context, given string, from netip.Prefix, now time.Time) (key trigger.APIKey, err error) {
 	hash, ok := trigger.HashAPIKey(given)
 	if !ok {
@@ -137,7 +137,7 @@ func (c *keyCache) findNew(ctx context.Context, given string, from netip.Prefix,
 	case known:
 		key, err = c.read(ctx, hash, now)
 	case c.try(from, now):
-		defer c.tried(from) // after it was counted
+		defer c.tried(from) // after a wrong key was counted
 		key, err = c.read(ctx, hash, now)
 	default:
 		key, err = c.batcher.find(ctx, hash, from, now)
@@ -148,7 +148,7 @@ func (c *keyCache) findNew(ctx context.Context, given string, from netip.Prefix,
 	return key, err
 }
 
-// countWrong counts a wrong key, and returns what is answered to it.
+// countWrong counts a wrong key and returns the error for it.
 func (c *keyCache) countWrong(from netip.Prefix, now time.Time) error {
 	if ok, wait := c.wrong.Allow(from, wrongKeys, 1, now); !ok {
 		return rateLimited(wrongKeys, wait)
@@ -156,9 +156,9 @@ func (c *keyCache) countWrong(from netip.Prefix, now time.Time) error {
 	return trigger.Errorf(trigger.Unauthorized, "Invalid API key")
 }
 
-// try reports whether a key that nobody knows may be looked up by a query of its
-// own: if all that are under way are wrong, the address has not sent too many.
-// The caller must call tried when it has counted what came of it.
+// try reports whether an unknown key may be looked up by a query of its own:
+// even if all that are in progress are wrong, the address has not sent too many.
+// If so, the caller must call tried after it has counted the result.
 func (c *keyCache) try(from netip.Prefix, now time.Time) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -177,8 +177,8 @@ func (c *keyCache) tried(from netip.Prefix) {
 	}
 }
 
-// cached returns a key that is remembered, and whether that may be believed. If
-// not, but it is known, it was right a while ago.
+// cached returns a cached key if it is fresh. If it is known but not fresh, it
+// was valid a while ago.
 func (c *keyCache) cached(hash [32]byte, now time.Time) (key trigger.APIKey, fresh, known bool) {
 	cached, known := c.entries.View().Get(hash)
 	if known && now.Sub(cached.read) < keyTTL && !cached.key.Expired(c.store.Now()) &&
@@ -218,7 +218,7 @@ func (c *keyCache) readAll(ctx context.Context, hashes [][32]byte, now time.Time
 	return keys, nil
 }
 
-// remember keeps a key that was read when the counters of changes stood so.
+// remember caches a key that was read after changes were loaded.
 func (c *keyCache) remember(view *store.View[[32]byte, cachedKey], key *trigger.APIKey, now time.Time, changes *[changeShards]int64) {
 	view.Add(key.Hash, cachedKey{*key, now, changes[shardOf(key.Organization.ID)]})
 	c.note(key)

@@ -11,8 +11,8 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// The original contract: keys of answers are kebab-case, those of requests
-// snake_case. Its behaviour is fixed; what is new goes elsewhere.
+// The original contract: answers have kebab-case keys, requests snake_case. Its
+// behaviour is fixed; new features go elsewhere.
 
 func (a *API) getHealth(w http.ResponseWriter, _ *request) error {
 	answer(w, http.StatusOK, struct {
@@ -32,7 +32,7 @@ func (a *API) getCacheStats(w http.ResponseWriter, _ *request) error {
 	return nil
 }
 
-// postKey makes an organization with a key, which is shown this once.
+// postKey creates an organization with a key, which is shown only this once.
 func (a *API) postKey(w http.ResponseWriter, r *request) error {
 	body, free, err := a.readJSON(w, r)
 	if err != nil {
@@ -81,7 +81,7 @@ func parseOrganization(o object) (org trigger.Organization, err error) {
 	return org, err
 }
 
-// postEvent accepts an event: it is answered when it is durable.
+// postEvent accepts an event. It answers when the event is durable.
 func (a *API) postEvent(w http.ResponseWriter, r *request) error {
 	result, err := a.acceptEvent(w, r)
 	if err != nil {
@@ -132,10 +132,10 @@ func appendInboxEvent(b []byte, e *trigger.Event, status trigger.Status) []byte 
 	return append(b, `"}`...)
 }
 
-// defaultInbox is how many events a page has where no limit is given.
+// defaultInbox is the number of events of a page if the request has no limit.
 const defaultInbox = 10
 
-// parseInbox reads status and limit; each may be given once, and never empty.
+// parseInbox parses status and limit. Each may be given once, and never empty.
 func parseInbox(rawQuery string) (status trigger.Status, limit int, err error) {
 	q, err := url.ParseQuery(rawQuery)
 	if err != nil {
@@ -157,7 +157,8 @@ func parseInbox(rawQuery string) (status trigger.Status, limit int, err error) {
 	return status, limit, err
 }
 
-// registerWebhook registers a webhook, with a secret that is shown this once.
+// registerWebhook registers a webhook with a secret, which is shown only this
+// once.
 func (a *API) registerWebhook(w http.ResponseWriter, r *request) error {
 	body, free, err := a.readJSON(w, r)
 	if err != nil {

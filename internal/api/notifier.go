@@ -6,33 +6,33 @@ import (
 	"time"
 )
 
-// notifier wakes the requests that wait for an organization's inbox, and lets them
-// look into it one after the other. An organization may have hundreds of streams
-// and long polls: each new event wakes all of them, and without turns their reads
-// would hold up everybody else's.
+// notifier wakes the requests that wait for an organization's inbox, and lets
+// them read it one after the other. An organization may have hundreds of streams
+// and long polls: each new event wakes all of them, and without turns their
+// reads would delay all others.
 type notifier struct {
 	now func() time.Time // the process's clock
 
 	mu     sync.Mutex
-	of     map[int64]*inboxWaiters // by organization; those for which requests wait
-	closed bool                    // no request is to wait any longer
+	of     map[int64]*inboxWaiters // by organization, if requests wait
+	closed bool                    // requests must not wait any longer
 }
 
-// inboxWaiters are the requests that wait for one inbox, or look into it.
+// inboxWaiters are the requests that wait for one inbox or read it.
 type inboxWaiters struct {
 	*notifier
 	organizationID int64
-	turn           chan struct{} // holds the token of whose turn it is
+	turn           chan struct{} // has a token, which the request takes whose turn it is
 
-	// The notifier's mutex guards these.
+	// The mutex of the notifier guards these.
 	requests int           // that have joined and not left
-	lining   int           // of them, those that wait for their turn
+	lining   int           // the number of them that wait for their turn
 	news     chan struct{} // closed when the inbox has something new
-	newsAt   time.Time     // when it was last closed
-	emptyAt  time.Time     // when the last claim began that found nothing
+	newsAt   time.Time     // when news was last closed
+	emptyAt  time.Time     // when the last claim that found nothing began
 }
 
-// join returns the waiters of an inbox, as one of them until leave.
+// join adds a request to the waiters of an inbox, until leave.
 func (n *notifier) join(organizationID int64) *inboxWaiters {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -57,9 +57,9 @@ func (w *inboxWaiters) leave() {
 	}
 }
 
-// wait returns a channel that is closed when the inbox has something new, or when
-// no request is to wait any longer: then open is false. It is to be called before
-// a look, so that nothing is missed between the two.
+// wait returns a channel that is closed when the inbox has something new, or
+// when requests must not wait any longer; then open is false. It must be called
+// before the inbox is read, so that nothing is missed in between.
 func (w *inboxWaiters) wait() (news <-chan struct{}, open bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -76,7 +76,7 @@ func (n *notifier) notify(organizationID int64) {
 	}
 }
 
-// close wakes all requests for good.
+// close wakes all requests. They do not wait again.
 func (n *notifier) close() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -89,10 +89,10 @@ func (n *notifier) close() {
 	}
 }
 
-// inTurn calls look when it is the request's turn, and returns its error, or that
-// of ctx if it ends first. While others wait for their turn, the next one begins
-// after as long a rest as the look took: so looks into one inbox take half of the
-// time at most.
+// inTurn calls look in the request's turn and returns its error, or the error of
+// ctx if ctx ends first. If others wait for their turn, the next one begins
+// after a rest as long as the look. So reads of one inbox take at most half of
+// the time.
 func (w *inboxWaiters) inTurn(ctx context.Context, look func() error) error {
 	w.count(1)
 	select {
@@ -114,7 +114,7 @@ func (w *inboxWaiters) inTurn(ctx context.Context, look func() error) error {
 	return look()
 }
 
-// count changes how many requests wait for their turn, and returns that.
+// count changes the number of requests that wait for their turn, and returns it.
 func (w *inboxWaiters) count(more int) int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -122,7 +122,7 @@ func (w *inboxWaiters) count(more int) int {
 	return w.lining
 }
 
-// foundNothing notes that a claim found nothing, which began at the given time.
+// foundNothing records that a claim that began at the given time found nothing.
 func (w *inboxWaiters) foundNothing(begun time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -131,8 +131,8 @@ func (w *inboxWaiters) foundNothing(begun time.Time) {
 	}
 }
 
-// isEmpty reports whether the inbox was empty when somebody looked after its last
-// news, and for no longer than maxAge ago.
+// isEmpty reports whether a claim that began after the last news, and less than
+// maxAge ago, found nothing.
 func (w *inboxWaiters) isEmpty(maxAge time.Duration) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()

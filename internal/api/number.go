@@ -7,16 +7,16 @@ import (
 	"strings"
 )
 
-// normal is a number of JSON in its one form: ±digits × 10^exponent, the digits
-// beginning and ending with other than 0; none, and no exponent, for 0.
+// normal is a JSON number in a unique form: ±digits × 10^exponent. The digits
+// begin and end with other than 0. For 0, digits is empty and exponent is 0.
 type normal struct {
 	negative bool
 	digits   string
 	exponent int
-	odd      string // the number as it is written, where its exponent is beyond all sense
+	odd      string // the number as written, if its exponent is absurdly large
 }
 
-// normalOf reads a number in linear time.
+// normalOf converts a number in linear time.
 func normalOf(n json.Number) (r normal) {
 	text := string(n)
 	text, r.negative = strings.CutPrefix(text, "-")
@@ -42,12 +42,12 @@ func normalOf(n json.Number) (r normal) {
 	return r
 }
 
-// isShort reports whether the number has no more digits than are counted with.
+// isShort reports whether the number is small enough to calculate with.
 func (n *normal) isShort() bool {
 	return n.odd == "" && len(n.digits) <= maxDigits && n.exponent <= maxDigits-len(n.digits) && n.exponent >= -maxDigits
 }
 
-// isInteger reports a number without a fraction, as 1.0 and 1e3 are.
+// isInteger reports whether the number has no fraction, for example 1.0 or 1e3.
 func (n *normal) isInteger() bool {
 	if n.odd != "" {
 		return !strings.Contains(n.odd[1:], "-")
@@ -55,7 +55,7 @@ func (n *normal) isInteger() bool {
 	return n.exponent >= 0
 }
 
-// rat is the number's value. It must be short.
+// rat returns the number's value. It must be short.
 func (n *normal) rat() *big.Rat {
 	r, _ := new(big.Rat).SetString("0" + n.digits + "e" + strconv.Itoa(n.exponent))
 	if n.negative {
@@ -64,7 +64,7 @@ func (n *normal) rat() *big.Rat {
 	return r
 }
 
-// appendKey appends what is the same for equal numbers alone.
+// appendKey appends a text that is equal only for equal numbers.
 func (n *normal) appendKey(b []byte) []byte {
 	if n.odd != "" {
 		return append(b, n.odd...)
@@ -77,7 +77,7 @@ func (n *normal) appendKey(b []byte) []byte {
 	return strconv.AppendInt(b, int64(n.exponent), 10)
 }
 
-// shownRat is a number as people write it; what is long is left out.
+// shownRat returns a number for a message, or a placeholder if it is long.
 func shownRat(r *big.Rat) string {
 	const enough = 40
 	if places, exact := r.FloatPrec(); exact && places <= enough {

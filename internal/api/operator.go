@@ -12,9 +12,9 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// authorizeOperator decides about a request of a route that wants the
-// operator's token. The metrics are open to whom signup is open without a
-// setting: to this machine, and to no page or proxy on it.
+// authorizeOperator checks a request of a route that needs the operator's token.
+// The metrics need no token if signup is open without a setting: to this
+// machine, but to no page or proxy on it.
 func (a *API) authorizeOperator(s scope, r *request) error {
 	if s == scopeMetrics && a.closedSignup(r.Request) == nil {
 		return nil
@@ -22,8 +22,8 @@ func (a *API) authorizeOperator(s scope, r *request) error {
 	return a.operator(r)
 }
 
-// operator is checkToken, which limits guesses: after too many wrong tokens from
-// one address, the next is RateLimited.
+// operator is checkToken with a limit of guesses: after too many wrong tokens
+// from one address, the error is RateLimited.
 func (a *API) operator(r *request) error {
 	tooMany, _ := a.guesses.Blocked(a.limitedAddr(r), wrongKeys, a.Now())
 	err := a.checkToken(r, tooMany)
@@ -36,10 +36,10 @@ func (a *API) operator(r *request) error {
 	return err
 }
 
-// checkToken returns nil if the request carries the operator's token, or came by
-// the operator's socket, and Unauthorized otherwise. There is always a token to
-// be right: if none was made, every one is wrong. That there is none may be known
-// for absentTTL to an address with too many guesses.
+// checkToken returns nil if the request has the operator's token or came to the
+// operator's listener, otherwise Unauthorized. If no token exists, all are
+// wrong; for an address with too many guesses, its absence may be cached for
+// absentTTL.
 func (a *API) checkToken(r *request, tooMany bool) error {
 	if r.isOperator {
 		return nil
@@ -63,8 +63,8 @@ func errNoToken() *trigger.Error {
 	return trigger.Errorf(trigger.Unauthorized, "Missing or wrong admin token")
 }
 
-// tokenHash returns the hash of the operator's token. NotFound if there is no
-// token; Unavailable if the database cannot be asked.
+// tokenHash returns the hash of the operator's token. The error is NotFound if
+// it does not exist, and Unavailable if the database fails.
 func (a *API) tokenHash(ctx context.Context, tooMany bool) ([32]byte, error) {
 	if token := cmp.Or(a.AdminToken, a.MadeToken); token != "" {
 		return trigger.HashOperatorToken(token), nil
@@ -72,12 +72,12 @@ func (a *API) tokenHash(ctx context.Context, tooMany bool) ([32]byte, error) {
 	return a.token.find(ctx, a.Now(), tooMany)
 }
 
-// absentTTL is for how long guesses believe that there is no token, so that
-// they do not cost a query each.
+// absentTTL is how long the absence of a token is cached for guesses, so that
+// not each costs a query.
 const absentTTL = time.Second
 
-// tokenCache remembers the hash that is in the database for a few seconds, so
-// that a token that another one has replaced is good for no longer than keyTTL.
+// tokenCache caches the hash from the database for keyTTL. So a replaced token
+// works for at most that long.
 type tokenCache struct {
 	read   func(ctx context.Context) ([32]byte, error)
 	entry  *store.Cache[struct{}, cachedToken]
@@ -94,8 +94,8 @@ func newTokenCache(s *store.Store) *tokenCache {
 	return &tokenCache{read: s.OperatorToken, entry: store.NewCache[struct{}, cachedToken](s, 1)}
 }
 
-// find returns the hash. NotFound if there is none; to an address with too many
-// guesses it may have been so absentTTL ago.
+// find returns the hash. The error is NotFound if it does not exist; for an
+// address with too many guesses, its absence may be cached for absentTTL.
 func (c *tokenCache) find(ctx context.Context, now time.Time, tooMany bool) ([32]byte, error) {
 	cached, ok := c.entry.View().Get(struct{}{})
 	switch age := now.Sub(cached.read); {

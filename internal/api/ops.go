@@ -6,14 +6,14 @@ import (
 	"time"
 )
 
-// getLive says that the process serves, whatever else is down.
+// getLive reports that the process serves, even if all else is down.
 func (a *API) getLive(w http.ResponseWriter, _ *request) error {
 	answer(w, http.StatusOK, map[string]string{"status": "ok"})
 	return nil
 }
 
-// getReady says whether this node should get requests: it is not stopping, its
-// database answers, has its files and takes commits, and its clock is known.
+// getReady reports whether this node should get requests: it is not stopping,
+// its database answers, has its files and takes commits, and its clock is known.
 // ?verbose shows each check.
 func (a *API) getReady(w http.ResponseWriter, r *request) error {
 	checks, ready := map[string]string{}, true
@@ -35,8 +35,8 @@ func (a *API) getReady(w http.ResponseWriter, r *request) error {
 	return nil
 }
 
-// readyCheck is one of the things that a node needs to be ready. text says what
-// is wrong where it does not hold.
+// readyCheck is a condition for being ready. text says what is wrong if it does
+// not hold.
 type readyCheck struct {
 	name, text string
 	holds      func(context.Context) bool
@@ -52,8 +52,8 @@ func (a *API) readyChecks() []readyCheck {
 	}
 }
 
-// MeasureReadiness adds a metric for each thing that a node needs to be ready.
-// Whoever reads the metrics asks with ctx, for a second at most.
+// MeasureReadiness adds a metric for each condition of being ready. Each scrape
+// runs the checks with ctx, each for at most a second.
 func (a *API) MeasureReadiness(ctx context.Context) {
 	for _, c := range a.readyChecks() {
 		a.Metrics.Check(c.name, func() bool {

@@ -8,7 +8,7 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// orgView is an organization as /v1 shows it.
+// orgView is the form of an organization in /v1.
 type orgView struct {
 	ID            int64                 `json:"id"`
 	Name          string                `json:"name"`
@@ -35,13 +35,13 @@ func (a *API) getMe(w http.ResponseWriter, r *request) error {
 	return nil
 }
 
-// rateView is a rate limit as /v1 shows it.
+// rateView is the form of a rate limit in /v1.
 type rateView struct {
 	Limit         int `json:"limit"`
 	WindowSeconds int `json:"window_seconds"`
 }
 
-// answerMe says whose request it is.
+// answerMe answers with the organization, key and rate limit of the request.
 func (a *API) answerMe(w http.ResponseWriter, r *request) {
 	var rate *rateView
 	if most := a.limitOf(&r.key.Organization); most > 0 {
@@ -78,7 +78,7 @@ func (a *API) patchMe(w http.ResponseWriter, r *request) error {
 	return nil
 }
 
-// orgChange is what of an organization is to be another.
+// orgChange is a change of an organization.
 type orgChange struct {
 	Name          opt[string] `json:"name"`
 	Tier          opt[string] `json:"tier"`
@@ -88,8 +88,8 @@ type orgChange struct {
 	Suspended     opt[bool]   `json:"suspended"`
 }
 
-// apply changes an organization; null is the default. Invalid, with a pointer,
-// if something is not as it must be.
+// apply changes an organization; null sets the default. The error is Invalid,
+// with a pointer, if a value is not valid.
 func (in *orgChange) apply(o *trigger.Organization) error {
 	if in.Name.Given {
 		if o.Name = in.Name.or(""); trigger.CheckName(o.Name) != nil {
@@ -115,7 +115,7 @@ func (in *orgChange) apply(o *trigger.Organization) error {
 	)
 }
 
-// setWord sets what is one of some words to the one that is given, if one is.
+// setWord sets a word to the given value, if any. null sets the fallback.
 func setWord[T ~string](word *T, given opt[string], fallback T, parse func(string) (T, error), pointer string) (err error) {
 	switch {
 	case given.Null:
@@ -126,8 +126,8 @@ func setWord[T ~string](word *T, given opt[string], fallback T, parse func(strin
 	return trigger.AtMember(err, pointer)
 }
 
-// postOrganization makes an organization with its first key, which is shown
-// this once.
+// postOrganization creates an organization with its first key, which is shown
+// only this once.
 func (a *API) postOrganization(w http.ResponseWriter, r *request) error {
 	var in struct {
 		Name          opt[string] `json:"name"`
@@ -157,10 +157,10 @@ func (a *API) postOrganization(w http.ResponseWriter, r *request) error {
 	return a.answerOrganization(w, r, madeKey{id, shown, err})
 }
 
-// answerOrganization answers with an organization that was just made, or
-// before, and its first key: where that has ended, the oldest that has not.
-// There is one, since the last key cannot be revoked. Conflict if the
-// organization was deleted since.
+// answerOrganization answers with an organization that was made now or before,
+// and its first key, or the oldest remaining one. One remains, because the last
+// key cannot be revoked. The error is Conflict if the organization was deleted
+// since.
 func (a *API) answerOrganization(w http.ResponseWriter, r *request, made madeKey) error {
 	before, again, err := repeated(w, made.err)
 	if err != nil {
@@ -229,7 +229,7 @@ func (a *API) patchOrganization(w http.ResponseWriter, r *request) error {
 		return err
 	}
 	a.keys.forget(id)
-	if in.Suspended.Given { // what had waited may be sent, or the other way round
+	if in.Suspended.Given { // deliveries that waited may now be sent, or the reverse
 		a.Engine.Wake()
 	}
 	answer(w, http.StatusOK, showOrganization(&org))

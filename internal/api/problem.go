@@ -9,7 +9,7 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// problem is what /v1 answers an error with (RFC 9457).
+// problem is the body of an error in /v1 (RFC 9457).
 type problem struct {
 	Type    string          `json:"type"`
 	Title   string          `json:"title"`
@@ -26,7 +26,7 @@ type kindOfProblem struct {
 	status      int
 }
 
-// problems are all there are. docs/problems.html explains them.
+// problems returns all problems. docs/problems.html explains them.
 func problems() []kindOfProblem {
 	return []kindOfProblem{
 		{"invalid_json", "Invalid JSON", http.StatusBadRequest},
@@ -52,7 +52,7 @@ func problems() []kindOfProblem {
 	}
 }
 
-// codes are title and status of a problem.
+// codes returns the title and the status of a problem.
 func codes(code string) (title string, status int) {
 	all := problems()
 	i := slices.IndexFunc(all, func(p kindOfProblem) bool { return p.code == code })
@@ -62,7 +62,7 @@ func codes(code string) (title string, status int) {
 	return all[i].title, all[i].status
 }
 
-// codeOf is the problem that an error is.
+// codeOf returns the code of an error's problem.
 func codeOf(e *trigger.Error) string {
 	if e.Code != "" {
 		return e.Code
@@ -98,15 +98,15 @@ func codeOf(e *trigger.Error) string {
 	return "internal"
 }
 
-// problemOf makes an error into what is shown of it. What is not judged is a
-// fault of ours, of which nothing is shown.
+// problemOf returns the problem to show for an error. An error of another type
+// is a fault of the server, and its text is not shown.
 func problemOf(err error) (problem, *trigger.Error) {
 	e, ok := errors.AsType[*trigger.Error](err)
 	if !ok || e.Kind == trigger.Internal {
 		e = &trigger.Error{Kind: trigger.Internal, Message: "An internal error occurred and was logged"}
 	}
 	p := problem{Code: codeOf(e), Detail: e.Message, Errors: e.Fields}
-	if e.Kind == trigger.Unauthorized { // one body, whatever is wrong with a key
+	if e.Kind == trigger.Unauthorized { // one text, so that it does not tell what is wrong with a key
 		p.Detail = "The request needs a valid API key, or the admin token on a route of the operator"
 	}
 	p.Title, p.Status = codes(p.Code)
@@ -124,12 +124,12 @@ func problemOf(err error) (problem, *trigger.Error) {
 	return p, e
 }
 
-// answerProblem writes an error as /v1 has it.
+// answerProblem writes an error in the form of /v1.
 func answerProblem(w http.ResponseWriter, err error) {
 	p, e := problemOf(err)
 	tellRetry(w, e)
 	body, _ := json.Marshal(p) // cannot fail
 	w.Header().Set("Content-Type", "application/problem+json")
 	w.WriteHeader(p.Status)
-	_, _ = w.Write(body) // a client that is gone needs no answer
+	_, _ = w.Write(body) // the client may be gone
 }

@@ -8,9 +8,9 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// getProfile gives a profile of this process, as `go tool pprof` reads it:
-// "profile" is what the processors do for ?seconds= from now on, 30 at most;
-// "trace" is for `go tool trace`.
+// getProfile serves a profile of this process for `go tool pprof`. "profile" is
+// a CPU profile of the next ?seconds=, at most 30; "trace" is for `go tool
+// trace`.
 func (a *API) getProfile(w http.ResponseWriter, r *request) error {
 	switch name := r.PathValue("profile"); {
 	case name == "profile":

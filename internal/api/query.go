@@ -15,20 +15,20 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// Pages of lists.
+// Limits of pages.
 const (
 	defaultPage = 20
 	maxPage     = 100
 )
 
-// query is what stands behind the question mark of a request.
+// query is the query of a request.
 type query struct {
 	request *request
 	values  url.Values
 }
 
-// parameters reads the query of a request. Malformed if it cannot be read, has
-// a parameter that the route does not know, or one of them twice.
+// parameters parses the query of a request. The error is Malformed if the query
+// is not valid, or has an unknown or a repeated parameter.
 func parameters(r *request, names ...string) (query, error) {
 	values, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
@@ -53,7 +53,7 @@ func wrongParameter(name, format string, args ...any) error {
 	return e
 }
 
-// limit is how many of a list are asked for.
+// limit returns the requested number of items of a list.
 func (q *query) limit() (int, error) { return q.limitOr(defaultPage) }
 
 func (q *query) limitOr(fallback int) (int, error) {
@@ -67,12 +67,12 @@ func (q *query) limitOr(fallback int) (int, error) {
 	return int(n), nil
 }
 
-// time reads a parameter in RFC 3339; zero if it is not there.
+// time returns a parameter in RFC 3339, or zero if it is absent.
 func (q *query) time(name string) (time.Time, error) {
 	if !q.values.Has(name) {
 		return time.Time{}, nil
 	}
-	// A plus that was not escaped has become a space.
+	// An unescaped plus has become a space.
 	t, ok := parseRFC3339(strings.ReplaceAll(q.values.Get(name), " ", "+"))
 	if !ok || t.Before(time.Unix(0, 0)) {
 		return t, wrongParameter(name, "%s must be an RFC 3339 time from 1970 on, for example 2026-01-02T03:04:05Z; got %.60q", name, q.values.Get(name))
@@ -80,7 +80,7 @@ func (q *query) time(name string) (time.Time, error) {
 	return t, nil
 }
 
-// number reads a parameter that is an id; given is false if it is not there.
+// number returns a parameter that is an id. given reports whether it is present.
 func (q *query) number(name string) (n int64, given bool, err error) {
 	if !q.values.Has(name) {
 		return 0, false, nil
@@ -93,7 +93,7 @@ func (q *query) number(name string) (n int64, given bool, err error) {
 	return n, true, nil
 }
 
-// oneOf reads a parameter that is one of some words; "" if it is not there.
+// oneOf returns a parameter that is one of the words, or "" if it is absent.
 func (q *query) oneOf(name string, words ...string) (string, error) {
 	value := q.values.Get(name)
 	if q.values.Has(name) && !slices.Contains(words, value) {
@@ -102,8 +102,8 @@ func (q *query) oneOf(name string, words ...string) (string, error) {
 	return value, nil
 }
 
-// pattern reads a parameter that is a pattern of types; none if it is not
-// there.
+// pattern returns a parameter that is a pattern of types, or no pattern if it is
+// absent.
 func (q *query) pattern(name string) ([]trigger.Pattern, error) {
 	if q.values.Has(name) && q.values.Get(name) == "" {
 		return nil, wrongParameter(name, "%s must not be empty", name)
@@ -115,7 +115,8 @@ func (q *query) pattern(name string) ([]trigger.Pattern, error) {
 	return f.Types, nil
 }
 
-// mark is what binds a cursor to its organization, its route and its filters.
+// mark returns what binds a cursor to its organization, its route and its
+// filters.
 func (q *query) mark() [8]byte {
 	h := sha256.New()
 	fmt.Fprintf(h, "%s %d", q.request.URL.EscapedPath(), q.request.orgID())
@@ -131,16 +132,16 @@ func (q *query) mark() [8]byte {
 	return [8]byte(h.Sum(nil)[:8])
 }
 
-// next is the cursor behind which a list goes on at a place.
+// next returns the cursor for continuing a list after place.
 func (q *query) next(place []byte) *string {
 	mark := q.mark()
 	text := base64.RawURLEncoding.EncodeToString(append(mark[:], place...))
 	return &text
 }
 
-// place is where the list goes on; nil at its beginning. Malformed if the
-// cursor is not ours, or another organization's or list's. size is that of a
-// place in bytes, 0 if it may be any.
+// place returns the position at which the list continues, or nil at its
+// beginning. The error is Malformed if the cursor does not belong to this list
+// of this organization. size is the size of a position in bytes, or 0 for any.
 func (q *query) place(size int) ([]byte, error) {
 	if !q.values.Has("cursor") {
 		return nil, nil
@@ -155,14 +156,14 @@ func (q *query) place(size int) ([]byte, error) {
 	return raw[len(mark):], nil
 }
 
-// placeID is place for what is listed by ids of events.
+// placeID is place for lists that are ordered by event id.
 func (q *query) placeID() (id trigger.ID, err error) {
 	raw, err := q.place(len(id))
 	copy(id[:], raw)
 	return id, err
 }
 
-// placeNumber is place for what is listed by numbers.
+// placeNumber is place for lists that are ordered by number.
 func (q *query) placeNumber() (int64, error) {
 	raw, err := q.place(8)
 	if raw == nil {
@@ -171,8 +172,8 @@ func (q *query) placeNumber() (int64, error) {
 	return int64(binary.BigEndian.Uint64(raw)), err
 }
 
-// numbered reads the query of a list that goes by numbers, and has these
-// filters.
+// numbered parses the query of a list that is ordered by number and has the
+// given filters.
 func numbered(r *request, filters ...string) (q query, limit int, after int64, err error) {
 	if q, err = parameters(r, append(filters, "limit", "cursor")...); err != nil {
 		return q, 0, 0, err
@@ -184,7 +185,8 @@ func numbered(r *request, filters ...string) (q query, limit int, after int64, e
 	return q, limit, after, err
 }
 
-// pathNumber is a number in the path of a request. NotFound if it is none.
+// pathNumber returns an id in the path of a request. The error is NotFound if it
+// is not a positive integer.
 func (r *request) pathNumber(name string) (int64, error) {
 	text := r.PathValue(name)
 	n, err := strconv.ParseInt(text, 10, 64)
@@ -202,8 +204,8 @@ func (r *request) only(name string) (int64, error) {
 	return r.pathNumber(name)
 }
 
-// eventID is the id of an event in the path of a request without a query.
-// NotFound if it is none.
+// eventID returns the id of an event in the path of a request without a query.
+// The error is NotFound if it is not an id.
 func (r *request) eventID() (trigger.ID, error) {
 	if _, err := parameters(r); err != nil {
 		return trigger.ID{}, err
@@ -217,14 +219,14 @@ func (r *request) eventID() (trigger.ID, error) {
 
 func notFound() error { return trigger.Errorf(trigger.NotFound, "Not found") }
 
-// list is a page of something.
+// list is a page of items.
 type list[T any] struct {
 	Data       []T     `json:"data"`
 	NextCursor *string `json:"next_cursor"`
 }
 
-// newList makes a page of what a store has listed, one more than was asked for
-// where there is more; place says where it goes on after the last.
+// newList returns a page of found items. found must have one more than limit if
+// the list goes on. place returns the position of an item.
 func newList[T, S any](q *query, found []S, limit int, show func(*S) T, place func(*S) []byte) list[T] {
 	l := list[T]{Data: []T{}}
 	for i := range found[:min(len(found), limit)] {
@@ -236,5 +238,5 @@ func newList[T, S any](q *query, found []S, limit int, show func(*S) T, place fu
 	return l
 }
 
-// placeOf is the place of what is listed by numbers.
+// placeOf returns the position of an item in a list that is ordered by number.
 func placeOf(n int64) []byte { return binary.BigEndian.AppendUint64(nil, uint64(n)) }

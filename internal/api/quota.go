@@ -11,28 +11,28 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// quota is a limit of requests that send something at once, or read many
-// events. It holds for each organization, on each node, beside the limit of
-// events. Whoever asks for an organization uses up its quotas, the operator, too.
+// quota is a limit of requests that send something at once, or read many events.
+// It applies to each organization on each node, besides the limit of events.
+// Requests of the operator in an organization count, too.
 type quota int
 
 const (
 	quotaNone    quota = iota
 	quotaTests         // requests to receivers
-	quotaResends       // deliveries made again, one each
-	quotaReplays       // deliveries made again, many each, and what counts them
+	quotaResends       // one new delivery each
+	quotaReplays       // replays, and previews that count their deliveries
 	quotaDryRuns       // reads of many events
-	quotas             // how many there are
+	quotas             // the number of quotas
 )
 
-// quotaPolicy says what a quota allows.
+// quotaPolicy is the limit of a quota.
 type quotaPolicy struct {
 	name      string // in the RateLimit fields and in messages
-	perMinute int    // requests, whatever they are answered
-	atOnce    int    // requests under way; 0: any number
+	perMinute int    // requests, with any answer
+	atOnce    int    // requests at a time; 0: no limit
 }
 
-// quotaPolicies are those of all quotas.
+// quotaPolicies returns the policies by quota.
 func quotaPolicies() [quotas]quotaPolicy {
 	return [quotas]quotaPolicy{
 		quotaTests:   {"tests", 60, 8},
@@ -42,8 +42,7 @@ func quotaPolicies() [quotas]quotaPolicy {
 	}
 }
 
-// quota returns the quota that a route's requests count in. The original
-// contract has none.
+// quota returns the quota of the route. The original contract has none.
 func (rt *route) quota() quota {
 	switch rt.path {
 	case "/v1/webhooks/{webhook_id}/test":
@@ -62,16 +61,16 @@ func (rt *route) quota() quota {
 	return quotaNone
 }
 
-// meter counts what organizations use of one quota.
+// meter counts the use of one quota by organizations.
 type meter struct {
 	policy quotaPolicy
 	used   limit.Limiter[int64]
 
 	mu       sync.Mutex
-	underWay map[int64]int // requests, by organization
+	underWay map[int64]int // requests in progress, by organization
 }
 
-// begin counts one more request under way, unless there are that many.
+// begin counts one more request in progress, unless there are already most.
 func (m *meter) begin(orgID int64, most int) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -93,9 +92,9 @@ func (m *meter) end(orgID int64) {
 	}
 }
 
-// handleWithin calls a route's handler if the quota of the route has room for
-// the request. Otherwise the error is RateLimited, nothing was done, and the
-// request does not count.
+// handleWithin calls a route's handler if the route's quota allows the request.
+// Otherwise the error is RateLimited, nothing was done, and the request does not
+// count.
 func (a *API) handleWithin(rt *route, w *recorder, r *request) error {
 	q := rt.quota()
 	if q == quotaNone {
@@ -117,8 +116,8 @@ func exceeded(most int, wait time.Duration, format string, args ...any) error {
 	return &trigger.Error{Kind: trigger.RateLimited, Message: fmt.Sprintf(format, args...), Limit: most, RetryAfter: wait}
 }
 
-// tellLimits says what is left of an organization's limits (the RateLimit fields
-// of an IETF draft): of events, and of the route's quota.
+// tellLimits writes what is left of an organization's limits, of events and of
+// the route's quota (the RateLimit fields of an IETF draft).
 func (a *API) tellLimits(h http.Header, rt *route, r *request) {
 	if r.orgID() == 0 {
 		return
@@ -134,7 +133,7 @@ func (a *API) tellLimits(h http.Header, rt *route, r *request) {
 	}
 }
 
-// tellLimit adds a limit to the lists of an answer.
+// tellLimit adds a limit to the lists in the headers.
 func tellLimit(h http.Header, name string, most, left int, reset time.Duration) {
 	add := func(field, member string) {
 		if before := h[field]; before != nil {

@@ -8,7 +8,7 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// replayView is a replay as /v1 shows it.
+// replayView is the form of a replay in /v1.
 type replayView struct {
 	ID        int64    `json:"id"`
 	WebhookID int64    `json:"webhook_id"`
@@ -30,7 +30,7 @@ func showReplay(r *trigger.Replay) replayView {
 		Types: (&trigger.Filter{Types: r.Types}).TypeStrings(), Status: shownText(string(r.Status)),
 		Queued: r.Queued, Delivered: r.Delivered, Failed: r.Failed, CreatedAt: shownTime(r.CreatedAt),
 	}
-	if r.Since.After(time.Unix(0, 0)) { // else it is from the beginning
+	if r.Since.After(time.Unix(0, 0)) { // else it starts at the beginning
 		v.Since = shownTime(r.Since)
 	}
 	if r.Pace != 0 {
@@ -48,7 +48,7 @@ type replayInput struct {
 	Pace      opt[float64]   `json:"pace"`
 }
 
-// replay reads what is to be sent again.
+// replay returns the replay that the body describes.
 func (in *replayInput) replay() (r trigger.Replay, err error) {
 	if r.WebhookID, err = webhookID(&in.WebhookID); err != nil {
 		return r, err
@@ -73,7 +73,7 @@ func (in *replayInput) replay() (r trigger.Replay, err error) {
 	return r, nil
 }
 
-// webhookID reads a member that names a webhook.
+// webhookID returns a member that is the id of a webhook.
 func webhookID(o *opt[int64]) (int64, error) {
 	switch {
 	case !o.Given || o.Null:
@@ -84,7 +84,7 @@ func webhookID(o *opt[int64]) (int64, error) {
 	return o.Value, nil
 }
 
-// timeOf reads a member that is a time; zero if it is not there.
+// timeOf returns a member that is a time, or zero if it is absent.
 func timeOf(name string, o *opt[string]) (t time.Time, err error) {
 	if !o.Given || o.Null {
 		return t, nil
@@ -96,8 +96,8 @@ func timeOf(name string, o *opt[string]) (t time.Time, err error) {
 	return t, nil
 }
 
-// atSince is for errors of the store about a replay, each of which is judged
-// before: only it knows what now is.
+// atSince points an error of the store about a replay to since. All else was
+// checked before, but only the store knows the current time.
 func atSince(err error) error {
 	if hasCode(err) {
 		return err
@@ -105,7 +105,7 @@ func atSince(err error) error {
 	return trigger.AtMember(err, "#/since")
 }
 
-// postReplay begins a replay.
+// postReplay starts a replay.
 func (a *API) postReplay(w http.ResponseWriter, r *request) error {
 	var in replayInput
 	body, err := a.readBody(w, r, &in)
@@ -137,7 +137,7 @@ func (a *API) postReplay(w http.ResponseWriter, r *request) error {
 	return nil
 }
 
-// previewReplay says what a replay would send, and begins none.
+// previewReplay answers with what a replay would send, without starting it.
 func (a *API) previewReplay(w http.ResponseWriter, r *request) error {
 	var in replayInput
 	if _, err := a.readBody(w, r, &in); err != nil {
@@ -207,7 +207,7 @@ func (a *API) setReplayState(w http.ResponseWriter, r *request, state trigger.Re
 	return nil
 }
 
-// resendEvent owes an event to a webhook once more, now.
+// resendEvent makes another delivery of an event to a webhook, due now.
 func (a *API) resendEvent(w http.ResponseWriter, r *request) error {
 	var in struct {
 		WebhookID opt[int64] `json:"webhook_id"`

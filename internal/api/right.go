@@ -10,21 +10,21 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// A right that ends on one node ends on the others after keyTTL, rightAgain
-// and rightGrace at the latest: together less than 5 s.
+// A right that ends on one node ends on the others after at most keyTTL,
+// rightAgain and rightGrace, together less than 5 s.
 const (
-	rightAgain = 500 * time.Millisecond // between two checks of a request that lasts
-	rightGrace = time.Second            // to finish what is being written when the right has ended
+	rightAgain = 500 * time.Millisecond // between two checks of a long request
+	rightGrace = time.Second            // to finish writing after the right has ended
 )
 
-// right watches, while a request lasts, whether its key may still make it. It
-// ends when the key is revoked or expires, or when the organization is
-// suspended or deleted. A database that does not answer ends nothing.
+// right checks, while a request lasts, whether its key still allows it. The
+// right ends when the key is revoked or expires, or when the organization is
+// suspended or deleted. It does not end if the database fails.
 //
-// A request that reads or waits is watched to its end: its context is
-// cancelled with the reason. One that changes something is watched until its
-// body is there, because a change that has begun must not be cut. A nil right
-// does not end.
+// A request that reads or waits is checked to its end: its context is cancelled
+// with the reason. A request that changes something is checked until its body
+// has arrived, because a change in progress must not be cut. A nil right does
+// not end.
 type right struct {
 	api    *API
 	route  *route
@@ -35,25 +35,25 @@ type right struct {
 	mu      sync.Mutex
 	timer   *time.Timer
 	reading bool  // the body is being read
-	done    bool  // the right is not needed any more
+	done    bool  // the right is not needed any longer
 	err     error // why the right has ended
 }
 
-// readsOnly reports whether a route changes nothing that could be cut halfway.
-// What is acknowledged or given back in an inbox may be repeated.
+// readsOnly reports whether the route may be cut at any time. In an inbox, ack
+// and release may be repeated, so they count as reading.
 func (rt *route) readsOnly() bool {
 	return rt.method == http.MethodGet || rt.scope == scopeRead || rt.path == "/v1/webhooks/{webhook_id}/test"
 }
 
-// watch begins to watch the right to a request that was authorized. The caller
-// must call release when the request has been handled.
+// watch begins to check the right to an authorized request. The caller must call
+// release after the request.
 func (a *API) watch(rt *route, w *recorder, r *request) *right {
 	g := &right{api: a, route: rt, r: r, out: w}
 	if !rt.needsKey() {
 		g.done = true
 		return g
 	}
-	if ctx := r.Context(); rt.scope != scopeIngest { // accepting an event takes none of what organizations share
+	if ctx := r.Context(); rt.scope != scopeIngest { // accepting an event uses nothing that organizations share
 		ctx = store.WithOrganization(ctx, r.orgID())
 		if rt.readsOnly() {
 			ctx, g.cancel = context.WithCancelCause(ctx)
@@ -66,7 +66,7 @@ func (a *API) watch(rt *route, w *recorder, r *request) *right {
 	return g
 }
 
-// check runs each rightAgain until the right has ended or is not needed.
+// check runs every rightAgain until the right has ended or is not needed.
 func (g *right) check() {
 	err := g.api.stillMay(g.route, g.r)
 	g.mu.Lock()
@@ -80,7 +80,7 @@ func (g *right) check() {
 	}
 }
 
-// end cancels the request and bounds what it still reads and writes.
+// end cancels the request and bounds its remaining reads and writes.
 func (g *right) end(reason error) {
 	g.done, g.err = true, reason
 	if g.cancel != nil {
@@ -88,11 +88,11 @@ func (g *right) end(reason error) {
 		g.out.endBy(g.api.Now().Add(rightGrace))
 	}
 	if g.reading {
-		_ = http.NewResponseController(g.out).SetReadDeadline(time.Unix(1, 0)) // long ago
+		_ = http.NewResponseController(g.out).SetReadDeadline(time.Unix(1, 0)) // in the past
 	}
 }
 
-// readBody says that the body is about to be read.
+// readBody must be called before the body is read.
 func (g *right) readBody() {
 	if g == nil {
 		return
@@ -102,8 +102,8 @@ func (g *right) readBody() {
 	g.reading = true
 }
 
-// hasBody says that the body was read, and returns why the right has ended, if
-// it has. A request that changes something is not watched any longer.
+// hasBody must be called when the body was read. It returns why the right has
+// ended, if so. From then on a request that changes something is not checked.
 func (g *right) hasBody() error {
 	if g == nil {
 		return nil
@@ -117,7 +117,7 @@ func (g *right) hasBody() error {
 	return g.err
 }
 
-// ended returns why the right has ended; nil if it has not.
+// ended returns why the right has ended, or nil.
 func (g *right) ended() error {
 	if g == nil {
 		return nil
@@ -127,7 +127,7 @@ func (g *right) ended() error {
 	return g.err
 }
 
-// release ends the watch. Nothing touches the connection afterwards.
+// release stops the checks. The connection is not touched afterwards.
 func (g *right) release() {
 	g.mu.Lock()
 	defer g.mu.Unlock()

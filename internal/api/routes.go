@@ -2,10 +2,10 @@ package api
 
 import "slices"
 
-// routes is the whole of the API.
+// routes returns all routes of the API.
 func (a *API) routes() []route { return slices.Concat(a.oldRoutes(), a.newRoutes()) }
 
-// oldRoutes are the original contract, and the operator's.
+// oldRoutes returns the routes of the original contract and of the operator.
 func (a *API) oldRoutes() []route {
 	return []route{
 		// the original contract
@@ -15,7 +15,7 @@ func (a *API) oldRoutes() []route {
 		{"GET", "/api/inbox", scopeRead, a.getInbox},
 		{"POST", "/api/webhook/register", scopeManage, a.registerWebhook},
 		{"GET", "/stats/cache", scopePublic, a.getCacheStats},
-		// the operator's
+		// of the operator
 		{"GET", "/livez", scopePublic, a.getLive},
 		{"GET", "/readyz", scopePublic, a.getReady},
 		{"GET", "/metrics", scopeMetrics, a.getMetrics},
@@ -23,10 +23,10 @@ func (a *API) oldRoutes() []route {
 	}
 }
 
-// newRoutes are /v1, which openapi.yaml describes.
+// newRoutes returns the routes of /v1, which openapi.yaml describes.
 func (a *API) newRoutes() []route {
 	return []route{
-		// for people: what it is, and how to begin with it
+		// documentation and the caller's own key
 		{"GET", "/openapi.yaml", scopePublic, a.getOpenAPI},
 		{"GET", "/docs", scopePublic, a.getDocs},
 		{"GET", "/docs/problems", scopePublic, a.getDocs},

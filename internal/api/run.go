@@ -5,12 +5,12 @@ import (
 	"time"
 )
 
-// noteEvery is how often the use of keys is written down.
+// noteEvery is how often the use of keys is stored.
 const noteEvery = 30 * time.Second
 
-// Run does what belongs to no request until ctx ends: it notes which keys are
-// used, and cuts bodies that come too slowly. Then requests that wait on purpose
-// are ended.
+// Run does the work outside of requests until ctx ends: it stores which keys
+// were used, and cuts bodies that arrive too slowly. Then it ends the requests
+// that wait on purpose.
 func (a *API) Run(ctx context.Context) error {
 	tick := time.NewTicker(noteEvery)
 	defer tick.Stop()
@@ -31,11 +31,11 @@ func (a *API) Run(ctx context.Context) error {
 	}
 }
 
-// stopGrace is for how long a request that takes long goes on when the server
-// begins to stop: its answer still comes.
+// stopGrace is how long a long request continues when the server begins to stop,
+// so that it can still answer.
 const stopGrace = 4 * time.Second
 
-// untilStopped returns a context that ends stopGrace after the server has begun to
+// untilStopped returns a context that ends stopGrace after the server began to
 // stop.
 func (a *API) untilStopped(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(ctx)
@@ -56,8 +56,8 @@ func (a *API) untilStopped(ctx context.Context) (context.Context, context.Cancel
 	return ctx, cancel
 }
 
-// noteKeys is no part of any promise: where it fails, a key looks unused for a
-// while longer.
+// noteKeys stores when keys were used. No promise depends on it: if it fails, a
+// key looks unused for longer.
 func (a *API) noteKeys(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
@@ -66,5 +66,5 @@ func (a *API) noteKeys(ctx context.Context) {
 	}
 }
 
-// Arrived says that an organization's inbox has something new.
+// Arrived announces that an organization's inbox has something new.
 func (a *API) Arrived(orgID int64) { a.inboxes.notify(orgID) }

@@ -19,12 +19,12 @@ import (
 
 const (
 	defaultSamples = 3
-	samplePages    = 10 // of maxPage events each, that are looked at; or of a second each
+	samplePages    = 10 // maximum number of pages read, each of maxPage events or one second
 	examplePage    = 20 // event types that are read at a time
 )
 
-// listSamples shows the newest events as webhooks get them; where there are
-// none, the examples of the event types.
+// listSamples shows the newest events in the form of webhooks or, without any,
+// the examples of the event types.
 func (a *API) listSamples(w http.ResponseWriter, r *request) error {
 	q, err := parameters(r, "type", "limit", "examples")
 	if err != nil {
@@ -56,7 +56,7 @@ func (a *API) listSamples(w http.ResponseWriter, r *request) error {
 	return nil
 }
 
-// sampling is an answer under way.
+// sampling is an answer in progress.
 type sampling struct {
 	holder
 	a      *API
@@ -76,8 +76,8 @@ func (s *sampling) add(e *trigger.Event) {
 	s.b = e.AppendBody(s.b, trigger.FormatStandard)
 }
 
-// events adds stored events, the newest first. Where many of them are none to
-// be shown it does not look at all.
+// events adds stored events, newest first. It reads at most samplePages pages,
+// even if few of their events can be shown.
 func (s *sampling) events(ctx context.Context) error {
 	query := store.EventQuery{Types: s.filter.Types, Limit: maxPage}
 	for range samplePages {
@@ -100,7 +100,7 @@ func (s *sampling) events(ctx context.Context) error {
 	return nil
 }
 
-// step adds some events, and writes what has gathered where that is much.
+// step adds some events, and writes the answer so far if that is large.
 func (s *sampling) step(ctx context.Context, part []store.EventStatus) error {
 	events, err := s.a.Store.Events(ctx, s.orgID, idsOf(part))
 	if err != nil {
@@ -113,7 +113,7 @@ func (s *sampling) step(ctx context.Context, part []store.EventStatus) error {
 	s.held += size
 	now := s.a.Store.Now()
 	for _, e := range part {
-		// It may be gone since it was listed.
+		// It may have been deleted since it was listed.
 		if event := events[e.ID]; event != nil && !event.DeliverAt.After(now) && (!event.IsNotice() || s.filter.Names(event.Type)) {
 			s.add(event)
 		}
@@ -133,8 +133,8 @@ func (s *sampling) step(ctx context.Context, part []store.EventStatus) error {
 	return nil
 }
 
-// examples adds the examples of the event types that match, as events that were
-// accepted when the type was registered: the same at each call.
+// examples adds the examples of the matching event types, as events from the
+// time when the type was registered: the same at each call.
 func (s *sampling) examples(ctx context.Context) error {
 	var list []*trigger.Event
 	for after := ""; ; {
@@ -162,8 +162,8 @@ func (s *sampling) examples(ctx context.Context) error {
 	return nil
 }
 
-// examplesOf makes events of a type's examples; where it has none, of its
-// example or default.
+// examplesOf returns events of a type's examples or, without any, of its example
+// or default.
 func examplesOf(orgID int64, t *trigger.EventType, limit int) (list []*trigger.Event) {
 	schema := gjson.ParseBytes(t.Schema)
 	var found []gjson.Result
@@ -183,8 +183,8 @@ func examplesOf(orgID int64, t *trigger.EventType, limit int) (list []*trigger.E
 	return list
 }
 
-// exampleID is always the same for an example of a type, and the first one's is
-// the newest.
+// exampleID returns a fixed id for an example of a type. The first example has
+// the newest id.
 func exampleID(orgID int64, name string, at time.Time, i int) trigger.ID {
 	sum := sha256.Sum256([]byte(strconv.FormatInt(orgID, 10) + "/" + strconv.Itoa(i) + "/" + name))
 	return trigger.NewID(at, ^uint16(i), binary.BigEndian.Uint64(sum[:]))

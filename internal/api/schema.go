@@ -16,29 +16,29 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// Limits of a schema, besides its size: what one schema can cost is bounded,
-// whoever has written it.
+// Limits of a schema, besides its size. They bound the cost of any schema.
 const (
-	maxSchemaValues  = 2000   // objects and booleans, each of which may be a subschema
-	maxSubschemas    = 1000   // that can be reached
+	maxSchemaValues  = 2000   // objects and booleans, each a possible subschema
+	maxSubschemas    = 1000   // reachable subschemas
 	maxPattern       = 1000   // bytes of a regular expression
-	maxInstructions  = 10_000 // of all regular expressions together, when compiled
+	maxInstructions  = 10_000 // of all compiled regular expressions together
 	maxDigits        = 400    // of a number, written without an exponent
 	schemaURL        = "https://schema.invalid/"
-	weightOfSchema   = 20   // bytes of memory for each byte of the text
-	weightOfSub      = 2500 // bytes of memory for each subschema
-	weightOfInstruct = 64   // bytes of memory for each instruction
+	weightOfSchema   = 20   // bytes of memory per byte of the text
+	weightOfSub      = 2500 // bytes of memory per subschema
+	weightOfInstruct = 64   // bytes of memory per instruction
 )
 
-// eventSchema is a JSON Schema (draft 2020-12) that can judge payloads. It may
-// be used concurrently.
+// eventSchema is a compiled JSON Schema (draft 2020-12) for payloads. It is safe
+// for concurrent use.
 type eventSchema struct {
 	root   *jsonschema.Schema
-	weight int // about how many bytes of memory it holds
+	weight int // approximate memory in bytes
 }
 
-// compileSchema reads a schema; nothing is fetched for it. Invalid, at
-// #/schema, if it is none, leads elsewhere, or could cost too much.
+// compileSchema compiles a schema, without fetching others. The error is
+// Invalid, at #/schema, if it is not valid, uses a remote $ref, or could cost
+// too much.
 func compileSchema(text []byte) (s *eventSchema, err error) {
 	defer func() {
 		if recover() != nil { // a fault of the library
@@ -80,7 +80,7 @@ func unsuitable(format string, args ...any) error {
 	return trigger.Errorf(trigger.Invalid, format, args...).At("#/schema")
 }
 
-// noLoader fetches nothing.
+// noLoader is a loader that always fails.
 type noLoader struct{}
 
 var errElsewhere = errors.New("remote schemas are not fetched")
@@ -88,8 +88,8 @@ var errElsewhere = errors.New("remote schemas are not fetched")
 // Load implements jsonschema.URLLoader.
 func (noLoader) Load(string) (any, error) { return nil, errElsewhere }
 
-// whyUnsuitable says in a few words why a schema does not compile. refused is
-// what was said of a regular expression, "" if nothing was.
+// whyUnsuitable returns a short reason why a schema does not compile. refused is
+// the error about a regular expression, or "".
 func whyUnsuitable(err error, refused string) string {
 	if refused != "" {
 		return refused
@@ -117,7 +117,7 @@ func whyUnsuitable(err error, refused string) string {
 	return "schema must be a valid JSON Schema of draft 2020-12"
 }
 
-// leafOf is the error of the innermost place.
+// leafOf returns the error of the innermost place.
 func leafOf(e *jsonschema.ValidationError) *jsonschema.ValidationError {
 	best := e
 	for _, cause := range e.Causes {
@@ -128,7 +128,7 @@ func leafOf(e *jsonschema.ValidationError) *jsonschema.ValidationError {
 	return best
 }
 
-// cutText makes a text short enough to be shown.
+// cutText cuts a text for a message.
 func cutText(s string) string {
 	const enough = 200
 	if len(s) > enough {
@@ -137,10 +137,10 @@ func cutText(s string) string {
 	return s
 }
 
-// schemaLook counts what a schema's text has, before anything is made of it.
+// schemaLook counts what the text of a schema contains, before it is compiled.
 type schemaLook struct {
 	values     int
-	ids        int // within it
+	ids        int // inner $id members
 	long       bool
 	dynamicRef bool
 }
@@ -177,14 +177,14 @@ func (l *schemaLook) refusal() string {
 		return "schema must have at most " + strconv.Itoa(maxSchemaValues) + " objects and booleans"
 	case l.long:
 		return "schema must not have a number with too many digits"
-	case l.dynamicRef && l.ids > 0: // with one $id alone, it is a $ref
+	case l.dynamicRef && l.ids > 0: // without an inner $id it equals $ref
 		return "schema must not have $dynamicRef together with an inner $id"
 	}
 	return ""
 }
 
-// surveySchema counts the subschemas that are reached, and looks for what could
-// not be judged.
+// surveySchema counts the reachable subschemas. reason says why the schema
+// cannot be used, if so.
 func surveySchema(root *jsonschema.Schema) (reached int, reason string) {
 	known := map[*jsonschema.Schema]bool{root: true}
 	for todo := []*jsonschema.Schema{root}; len(todo) > 0; {
@@ -214,8 +214,8 @@ func surveySchema(root *jsonschema.Schema) (reached int, reason string) {
 	return len(known), ""
 }
 
-// goesRound reports whether a schema applies itself to the very value that it
-// is applied to, so that nobody would ever come to an end.
+// goesRound reports whether a schema applies itself to the same value, so that
+// validation would never end.
 func goesRound(s *jsonschema.Schema, done, under map[*jsonschema.Schema]bool) bool {
 	if under[s] {
 		return true
@@ -234,7 +234,7 @@ func goesRound(s *jsonschema.Schema, done, under map[*jsonschema.Schema]bool) bo
 	return false
 }
 
-// inPlace are the subschemas that are applied to the same value.
+// inPlace returns the subschemas that apply to the same value.
 func inPlace(s *jsonschema.Schema) (list []*jsonschema.Schema) {
 	list = slices.Concat([]*jsonschema.Schema{s.Ref, s.Not, s.If, s.Then, s.Else}, s.AllOf, s.AnyOf, s.OneOf)
 	if s.DynamicRef != nil {
@@ -249,7 +249,7 @@ func inPlace(s *jsonschema.Schema) (list []*jsonschema.Schema) {
 	return slices.DeleteFunc(list, func(s *jsonschema.Schema) bool { return s == nil })
 }
 
-// within are the subschemas that are applied to what is in the value.
+// within returns the subschemas that apply to parts of the value.
 func within(s *jsonschema.Schema) (list []*jsonschema.Schema) {
 	list = slices.Concat([]*jsonschema.Schema{s.PropertyNames, s.Contains, s.Items2020, s.UnevaluatedItems, s.UnevaluatedProperties}, s.PrefixItems)
 	if sub, ok := s.AdditionalProperties.(*jsonschema.Schema); ok {
@@ -270,7 +270,7 @@ type expression struct {
 type expressions struct {
 	known   map[string]*expression
 	size    int
-	refused string // why the first one was
+	refused string // the first error
 }
 
 func (p *expressions) compile(text string) (jsonschema.Regexp, error) {

@@ -7,8 +7,8 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// appendEvent appends an event as /v1 shows it, its payload as it came. The
-// status is left out where it is "", for the inbox, whose own members follow.
+// appendEvent appends the form of an event in /v1, with its original payload. It
+// omits the status if that is "", for the inbox, which adds members of its own.
 func appendEvent(b []byte, e *trigger.Event, status trigger.Status) []byte {
 	b = append(b, `{"id":"`...)
 	b = append(b, e.ID.String()...)
@@ -55,7 +55,7 @@ func appendTimeOrNull(b []byte, t time.Time) []byte {
 	return append(b, '"')
 }
 
-// attemptView is an attempt as /v1 shows it.
+// attemptView is the form of an attempt in /v1.
 type attemptView struct {
 	EventID     string     `json:"event_id"`
 	WebhookID   int64      `json:"webhook_id"`
@@ -96,7 +96,7 @@ func showAttempt(a *trigger.Attempt) attemptView {
 	return v
 }
 
-// shownNumber is an id that may be missing; nil for 0.
+// shownNumber returns an optional id: nil for 0.
 func shownNumber(n int64) *int64 {
 	if n == 0 {
 		return nil
@@ -104,7 +104,7 @@ func shownNumber(n int64) *int64 {
 	return &n
 }
 
-// shownSeconds is a duration that may be missing; nil for 0.
+// shownSeconds returns an optional duration: nil for 0.
 func shownSeconds(d time.Duration) *float64 {
 	if d == 0 {
 		return nil
@@ -113,7 +113,7 @@ func shownSeconds(d time.Duration) *float64 {
 	return &s
 }
 
-// whyView is a verdict as /v1 shows it.
+// whyView is the form of a verdict in /v1.
 type whyView struct {
 	WebhookID     int64        `json:"webhook_id"`
 	Verdict       string       `json:"verdict"`

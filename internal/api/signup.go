@@ -14,15 +14,15 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// Open signup makes so many organizations for one address in an hour.
+// Limits of open signup: organizations per address and window.
 const (
 	maxSignups   = 20
 	signupWindow = time.Hour
 )
 
-// authorizeSignup decides who may make an organization by the original's route:
-// the operator; on loopback any program of this machine, as long as people
-// have set no token; and anyone with OPEN_SIGNUP, for the tier free.
+// authorizeSignup checks who may create an organization by the original's route:
+// the operator; on loopback, while no token is configured, any program of this
+// machine; and with OPEN_SIGNUP anyone, for the tier free.
 func (a *API) authorizeSignup(r *request) error {
 	if a.OpenSignup {
 		if r.tokenErr = a.operator(r); r.tokenErr == nil {
@@ -44,7 +44,8 @@ func (a *API) authorizeSignup(r *request) error {
 	return err
 }
 
-// countSignup checks what open signup allows of an organization, and counts it.
+// countSignup checks an organization against the limits of open signup, and
+// counts it.
 func (a *API) countSignup(r *request, tier trigger.Tier) error {
 	if r.tokenErr == nil {
 		return nil
@@ -64,16 +65,15 @@ func tooManySignups(wait time.Duration) error {
 	}
 }
 
-// limitedAddr returns what a request counts as where addresses are limited.
+// limitedAddr returns the address to which a request's limits apply.
 func (a *API) limitedAddr(r *request) netip.Prefix {
 	return limit.Address(netip.AddrPortFrom(a.clientAddr(r.Request), 0).String())
 }
 
-// closedSignup returns why a request without a token may not make an
-// organization, although no OPEN_SIGNUP forbids it; nil if it may. The server
-// must listen on loopback alone, nothing may say that requests of others are
-// brought here, and neither a browser nor a proxy may have sent this one for
-// somebody else.
+// closedSignup returns why a request without a token may not create an
+// organization, or nil if it may. OPEN_SIGNUP is not considered. The server must
+// listen on loopback only, and no setting may say that it serves other machines.
+// No browser or proxy may have sent the request for another client.
 func (a *API) closedSignup(r *http.Request) error {
 	switch {
 	case !a.Loopback:
@@ -102,8 +102,8 @@ func (a *API) closedSignup(r *http.Request) error {
 	return nil
 }
 
-// isLocalHost reports whether a Host can only mean this machine, whatever DNS
-// says: localhost, a name under it, or a loopback address.
+// isLocalHost reports whether a Host can only be this machine, regardless of
+// DNS: localhost, a name under it, or a loopback address.
 func isLocalHost(host string) bool {
 	name := host
 	if before, _, err := net.SplitHostPort(host); err == nil {
@@ -121,14 +121,14 @@ func isLocalHost(host string) bool {
 	return name == "localhost" || strings.HasSuffix(name, ".localhost")
 }
 
-// isOrigin reports whether an Origin is that of the host itself.
+// isOrigin reports whether an Origin is the host itself.
 func isOrigin(origin, host string) bool {
 	u, err := url.Parse(origin)
 	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && strings.EqualFold(u.Host, host)
 }
 
-// tellsOfProxy reports whether a header, by its canonical name, is one that
-// proxies add to the requests of others.
+// tellsOfProxy reports whether proxies add the header, by its canonical name, to
+// the requests of others.
 func tellsOfProxy(name string) bool {
 	switch name {
 	case "Forwarded", "Via", "X-Real-Ip", "X-Client-Ip", "X-Cluster-Client-Ip", "True-Client-Ip", "Cf-Connecting-Ip":

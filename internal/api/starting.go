@@ -9,12 +9,12 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// errStarting is why nothing can be done yet.
+// errStarting is the error before the database is open.
 var errStarting = errors.New("the database is not open yet")
 
-// Starting returns what answers while there is no database yet: the process
-// lives, and is not ready, and all else is unavailable. Of the API it needs Now
-// alone.
+// Starting returns a handler for the time before the database is open: the
+// process is live but not ready, and all else is unavailable. Only Now must be
+// set.
 func (a *API) Starting() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		unavailable := trigger.NewUnavailable(errStarting, 2*time.Second)

@@ -11,17 +11,17 @@ import (
 
 // Bounds of a stream.
 const (
-	maxStream    = time.Hour        // then it ends, and the client comes back
-	heartbeat    = 15 * time.Second // while there is nothing to say
-	streamWrite  = 30 * time.Second // for a client to take what is written
+	maxStream    = time.Hour        // then the stream ends, and the client reconnects
+	heartbeat    = 15 * time.Second // interval of heartbeats
+	streamWrite  = 30 * time.Second // limit for a client to read what is written
 	streamPage   = 500              // events read at a time
-	streamBytes  = 4 << 20          // of them
-	streamBehind = 30 * time.Second // how far back a stream looks again: commits are not quite in the order of ids
-	streamLook   = 10 * time.Second // then what has come due goes before what is new, so that no Last-Event-ID skips it
+	streamBytes  = 4 << 20          // of these events
+	streamBehind = 30 * time.Second // how far back a stream reads again, because commits are only roughly in the order of ids
+	streamLook   = 10 * time.Second // after this, events that came due go before new ones, so that no Last-Event-ID skips them
 )
 
-// stream is a request for what comes into an inbox, as it comes (Server-Sent
-// Events). Each event that is open is sent at least once.
+// stream sends the events of an inbox as they come (Server-Sent Events). It
+// sends each open event at least once.
 type stream struct {
 	api   *API
 	r     *request
@@ -30,15 +30,16 @@ type stream struct {
 	held  *holding // for the page that is being sent
 	inbox *inboxWaiters
 
-	top  trigger.ID               // the highest that was sent, or that the client has
-	due  time.Time                // what came due until then was looked at
-	full time.Time                // when it was last looked for what came before top
-	sent map[trigger.ID]time.Time // what was sent of late, and when it was, where it had come due late
-	kept int                      // how much of it the last look at it has left
+	top  trigger.ID               // the highest id that was sent, or that the client has
+	due  time.Time                // events that came due before this were sent
+	full time.Time                // when events before top were last searched
+	sent map[trigger.ID]time.Time // events sent lately; the time if they came due late, else zero
+	kept int                      // the size of sent after the last forget
 }
 
-// streamInbox sends events of the inbox as they come, until the client goes or
-// its right ends. Then the stream just ends: a client that comes back is told.
+// streamInbox sends events of the inbox as they come, until the client leaves or
+// its right ends. Then the stream just ends: a client that reconnects gets the
+// error.
 func (a *API) streamInbox(w http.ResponseWriter, r *request) error {
 	q, err := parameters(r, "last_event_id")
 	if err != nil {
@@ -49,7 +50,7 @@ func (a *API) streamInbox(w http.ResponseWriter, r *request) error {
 	s.inbox = a.inboxes.join(r.orgID())
 	defer s.inbox.leave()
 	last := r.Header.Get("Last-Event-Id")
-	if last == "" { // a browser that comes back has both, and the header is newer
+	if last == "" { // a browser that reconnects sends both, and the header is newer
 		last = q.values.Get("last_event_id")
 	}
 	if last != "" || q.values.Has("last_event_id") {
@@ -57,12 +58,12 @@ func (a *API) streamInbox(w http.ResponseWriter, r *request) error {
 			return wrongParameter("last_event_id", "Last-Event-ID must be the id of an event")
 		}
 		if s.due = s.top.Time(); a.Store.IsAhead(s.top) {
-			// The clock went back since: what came after that event cannot be told by
-			// ids, so all that is open is sent, some of it twice.
+			// The clock has gone back since then, so ids do not tell what came
+			// after that event. All open events are sent, some of them again.
 			s.top, s.due = trigger.ID{}, time.Time{}
 		}
 	}
-	_ = s.conn.SetReadDeadline(time.Time{}) // nothing more is read
+	_ = s.conn.SetReadDeadline(time.Time{}) // no more of the request is read
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("X-Accel-Buffering", "no")
 	if r.Method == http.MethodHead {
@@ -73,7 +74,7 @@ func (a *API) streamInbox(w http.ResponseWriter, r *request) error {
 		return err
 	}
 	if s.write([]byte(": open\n\n")) != nil {
-		return nil // nobody reads on
+		return nil // the client has left
 	}
 	return s.run()
 }
@@ -88,7 +89,7 @@ func (s *stream) run() error {
 		for more := true; more; {
 			var err error
 			if more, err = s.look(); s.r.Context().Err() != nil {
-				return nil // the client has gone, or the right to it
+				return nil // the client has left, or its right has ended
 			} else if err != nil {
 				return err
 			}
@@ -109,13 +110,14 @@ func (s *stream) run() error {
 	}
 }
 
-// look sends what is new: events behind the highest one and, once a second, a
-// while before it, and older ones that have come due since the last look, which
-// were to be delivered later, or were claimed and not acknowledged. more says
-// that it has taken so long that others may have come due.
+// look sends new events: those with ids above top. At intervals of at least
+// lookAgain/2 it also sends those from up to streamBehind before top, and older
+// ones that have come due since, because they were scheduled, or claimed and not
+// acknowledged. more reports that look took so long that others may have come
+// due.
 func (s *stream) look() (more bool, err error) {
 	begun := s.api.Store.Now()
-	if begun.Before(s.full) { // the clock went back: what comes now is below top, and is found as what comes due
+	if begun.Before(s.full) { // the clock went back: new events are below top, and are found like events that come due
 		s.due, s.full = begun, time.Time{}
 	}
 	low := s.top
@@ -147,7 +149,7 @@ func (s *stream) look() (more bool, err error) {
 	return true, nil
 }
 
-// page is how much is read at a time, of what was not sent.
+// page returns the page to read next, without the events that were sent.
 func (s *stream) page() store.InboxPage {
 	return store.InboxPage{Limit: streamPage, Bytes: streamBytes, Take: s.held.takeEvent, Without: func(id trigger.ID) bool {
 		_, was := s.sent[id]
@@ -155,8 +157,8 @@ func (s *stream) page() store.InboxPage {
 	}}
 }
 
-// forget keeps of what was sent only what the next looks may find again: the
-// latest events, and older ones that came due of late.
+// forget keeps only the sent events that later looks may find again: the latest
+// ones, and older ones that came due lately.
 func (s *stream) forget(now time.Time) {
 	if len(s.sent) < max(s.kept*2, 10*streamPage) {
 		return
@@ -188,7 +190,8 @@ func (s *stream) lookDue(low trigger.ID, now time.Time) error {
 	}
 }
 
-// send writes events, and gives their memory back; due is when, if they have come due late.
+// send writes events and frees their memory. due is the current time if they
+// came due late, else zero.
 func (s *stream) send(page []store.InboxEvent, due time.Time) error {
 	defer s.held.free()
 	var b []byte
@@ -199,7 +202,8 @@ func (s *stream) send(page []store.InboxEvent, due time.Time) error {
 			s.top = e.ID
 		}
 		b = append(b, "id: "+e.ID.String()+"\ndata: "...)
-		// A payload may have line breaks between its values, which must not end the field.
+		// A payload may have line breaks between its values, which must not end
+		// the field.
 		b = append(b, breaks(appendInbox(nil, e))...)
 		b = append(b, "\n\n"...)
 	}
@@ -210,7 +214,7 @@ func (s *stream) send(page []store.InboxEvent, due time.Time) error {
 	return s.write(b)
 }
 
-// breaks begins a field of its own after each line break.
+// breaks starts a new data field after each line break.
 func breaks(b []byte) []byte {
 	if bytes.IndexByte(b, '\n') < 0 && bytes.IndexByte(b, '\r') < 0 {
 		return b

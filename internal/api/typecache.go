@@ -18,38 +18,38 @@ import (
 // Bounds of the memory for event types.
 const (
 	typesInMemory    = 1000      // organizations
-	maxSchemaText    = 64 << 20  // bytes of schemas, of all but the organization that came last
-	maxSchemaWeight  = 128 << 20 // bytes of compiled schemas, about
-	maxSchemas       = 10_000    // compiled
+	maxSchemaText    = 64 << 20  // bytes of schemas, the latest organization excepted
+	maxSchemaWeight  = 128 << 20 // approximate bytes of compiled schemas
+	maxSchemas       = 10_000    // compiled schemas
 	typesUnavailable = time.Second
 )
 
-// typeCache has the event types by which events are judged.
+// typeCache caches the event types whose events are validated.
 type typeCache struct {
 	store  *store.Store
 	judges judges
-	asking singleflight.Group // so that one read serves all that wait for an organization's types
+	asking singleflight.Group // one read serves all requests that wait for an organization's types
 
 	mu       sync.Mutex
-	epoch    int64 // of the store, that orgs is of
+	epoch    int64 // the epoch of the store when orgs was read
 	orgs     *lru.Cache[int64, *judgedTypes]
 	text     int // bytes of orgs
 	compiled *lru.Cache[*judgedType, *eventSchema]
 	weight   int // bytes of compiled
 }
 
-// judgedTypes are those of an organization at a version.
+// judgedTypes are the types of an organization at a version.
 type judgedTypes struct {
 	version int64
 	types   map[string]*judgedType
 	text    int // bytes of schemas
 }
 
-// judgedType is a type whose events are judged.
+// judgedType is a type whose events are validated.
 type judgedType struct {
 	mode   trigger.ValidationMode
 	schema []byte
-	making sync.Mutex // of the compiled schema
+	making sync.Mutex // for compiling the schema
 }
 
 func newTypeCache(s *store.Store, turns *fair.Turns) *typeCache {
@@ -64,7 +64,7 @@ func newTypeCache(s *store.Store, turns *fair.Turns) *typeCache {
 	return c
 }
 
-// find gives the types of an organization, at its version or a later one.
+// find returns the types of an organization, at its version or a later one.
 func (c *typeCache) find(ctx context.Context, org *trigger.Organization) (*judgedTypes, error) {
 	if types := c.known(org.ID, org.TypesVersion); types != nil {
 		return types, nil
@@ -107,7 +107,7 @@ func (c *typeCache) known(orgID, version int64) *judgedTypes {
 	return nil
 }
 
-// follow forgets what another server has said. The caller holds mu.
+// follow drops what another server returned. The caller must hold mu.
 func (c *typeCache) follow() {
 	if epoch := c.store.Epoch(); epoch != c.epoch {
 		c.epoch = epoch
@@ -115,7 +115,7 @@ func (c *typeCache) follow() {
 	}
 }
 
-// keep remembers types that were read after the store had the epoch.
+// keep caches types that were read after the store had the epoch.
 func (c *typeCache) keep(orgID int64, types *judgedTypes, epoch int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -132,7 +132,7 @@ func (c *typeCache) keep(orgID int64, types *judgedTypes, epoch int64) {
 	}
 }
 
-// compile gives a type's schema in the form that judges.
+// compile returns the compiled schema of a type.
 func (c *typeCache) compile(t *judgedType) (*eventSchema, error) {
 	if schema := c.ready(t); schema != nil {
 		return schema, nil

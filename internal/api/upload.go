@@ -7,39 +7,40 @@ import (
 	"time"
 )
 
-// A body must come at leastRate on average. Pauses are forgiven up to
-// bodyGrace: that is longer than TCP needs to send a lost packet three times,
-// and a link of 2 KiB/s is not cut before its 20 s are over.
+// A body must arrive at leastRate on average. Pauses of up to bodyGrace are
+// allowed: TCP needs less to send a lost packet three times, and a link of 2
+// KiB/s is not cut within 20 s.
 const (
 	leastRate = 4 << 10 // bytes a second
 	bodyGrace = 10 * time.Second
-	paidAhead = time.Second            // a burst counts for no more than this
-	paceCheck = time.Second            // between two looks at all bodies
-	cutPause  = 100 * time.Millisecond // between two looks for bodies to cut
-	cutLag    = time.Second            // of a body that may be cut if memory is short
-	keptFree  = 16                     // a sixteenth of the memory is kept free by cutting bodies
+	paidAhead = time.Second            // a burst counts for at most this
+	paceCheck = time.Second            // between two checks of all bodies
+	cutPause  = 100 * time.Millisecond // between two searches for bodies to cut
+	cutLag    = time.Second            // lag of a body that may be cut if memory is short
+	keptFree  = 16                     // bodies are cut to keep a sixteenth of the memory free
 )
 
-// errSlowBody is why a body is cut that does not come at leastRate.
+// errSlowBody is the reason for cutting a body that does not arrive at
+// leastRate.
 var errSlowBody = errors.New("the body arrived too slowly")
 
-// upload is a body that is being read. Its budget's mutex guards it.
+// upload is a body that is being read. The mutex of its budget guards it.
 type upload struct {
 	holder
-	stop func() // ends a read under way; it must not block
+	stop func() // ends a read in progress; must not block
 
 	held int       // bytes
-	paid time.Time // until then what has come is enough
+	paid time.Time // the bytes so far suffice until then
 	err  error     // why it was cut
 }
 
-// lag returns for how long too little has come.
+// lag returns for how long too few bytes have arrived.
 func (u *upload) lag(now time.Time) time.Duration { return now.Sub(u.paid) }
 
-// grow takes as much more memory for a body that it has size bytes, and begins
-// to watch the body if that is its first. It returns Unavailable if there is no
-// memory, and why the body was cut if it was. The caller must call end when it
-// reads no more of the body, and free when it needs no more of the memory.
+// grow takes memory for a body up to size bytes. The first call begins to watch
+// the body. The error is Unavailable if there is not enough memory, or the
+// reason if the body was cut. The caller must call end after its last read of
+// the body, and free when it no longer needs the memory.
 func (b *budget) grow(u *upload, size int, now time.Time) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -61,8 +62,8 @@ func (b *budget) grow(u *upload, size int, now time.Time) error {
 	return err
 }
 
-// addOrCut is add after bodies that lag have given way: those that the memory
-// is counted with that the holder is short of.
+// addOrCut is add, but first cuts late bodies that use the memory that the
+// holder is short of.
 func (b *budget) addOrCut(h holder, n int, now time.Time) error {
 	s := b.lacks(h, n)
 	if s == shortOfNothing || now.Before(b.nextCut) {
@@ -74,7 +75,7 @@ func (b *budget) addOrCut(h holder, n int, now time.Time) error {
 	return b.add(h, n)
 }
 
-// advance counts n bytes of a body that have come.
+// advance counts n bytes of a body that have arrived.
 func (b *budget) advance(u *upload, n int, now time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -84,8 +85,8 @@ func (b *budget) advance(u *upload, n int, now time.Time) {
 	}
 }
 
-// end stops watching a body. It returns why the body was cut, if it was.
-// Nothing calls stop afterwards.
+// end stops watching a body. It returns the reason if the body was cut. After
+// end, stop is not called.
 func (b *budget) end(u *upload) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -93,7 +94,7 @@ func (b *budget) end(u *upload) error {
 	return u.err
 }
 
-// free gives the memory of a body back.
+// free releases the memory of a body.
 func (b *budget) free(u *upload) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -101,7 +102,7 @@ func (b *budget) free(u *upload) {
 	u.held = 0
 }
 
-// cut ends a body. Its memory is free at once.
+// cut ends a body and frees its memory at once.
 func (b *budget) cut(u *upload, reason error) {
 	u.err = reason
 	delete(b.uploads, u)
@@ -110,7 +111,7 @@ func (b *budget) cut(u *upload, reason error) {
 	u.stop()
 }
 
-// cutSlow ends the bodies that lag by more than bodyGrace.
+// cutSlow cuts the bodies that lag by more than bodyGrace.
 func (b *budget) cutSlow(now time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -121,9 +122,9 @@ func (b *budget) cutSlow(now time.Time) {
 	}
 }
 
-// makeRoom cuts bodies that lag if n more bytes would leave less than keptFree
-// of the memory, until so much is left. Those of organizations and addresses
-// that hold most go first, then those that lag most.
+// makeRoom cuts late bodies if n more bytes would leave less than 1/keptFree of
+// the memory free, until that much is free. It begins with the organizations and
+// addresses that hold most, then with the bodies that lag most.
 func (b *budget) makeRoom(n int, now time.Time) {
 	short := func() bool { return b.max-b.used-n < b.max/keptFree }
 	if !short() || now.Before(b.nextCut) {
@@ -132,7 +133,7 @@ func (b *budget) makeRoom(n int, now time.Time) {
 	b.cutLate(now, noMemory(shortOfAll), func(*upload) bool { return true }, short)
 }
 
-// cutLate cuts bodies of a kind that lag, as long as memory is short.
+// cutLate cuts late bodies for which is returns true, while memory is short.
 func (b *budget) cutLate(now time.Time, reason error, is func(*upload) bool, short func() bool) {
 	b.nextCut = now.Add(cutPause)
 	var late []*upload

@@ -11,13 +11,13 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// parseEvent reads an event as /v1 takes it: {"type","payload","dedup_id",
-// "deliver_at","traceparent"}, the last three optional. Its payload is kept as
-// parseEnvelope keeps it. Malformed and Invalid where parseMembers says so, and
-// Invalid, with a pointer, where a member is missing or not as it must be. A
-// deliver_at that is not after now counts as absent; how far ahead it may lie
-// is not judged here. A traceparent that W3C would not take is dropped: no
-// event is refused for its tracing.
+// parseEvent parses an event of /v1: {"type","payload","dedup_id","deliver_at",
+// "traceparent"}, the last three optional. It keeps the payload as parseEnvelope
+// does. The error is Malformed or Invalid as in parseMembers, and Invalid, with
+// a pointer, if a member is missing or not valid. A deliver_at that is not after
+// now counts as absent; the caller must check how far ahead it is. A traceparent
+// that is not valid by W3C is dropped: no event is refused because of its
+// tracing.
 func parseEvent(orgID int64, body []byte, now time.Time) (*trigger.Event, error) {
 	o, err := parseMembers(body, "type", "payload", "dedup_id", "deliver_at", "traceparent")
 	if err != nil {
@@ -58,9 +58,9 @@ func parseEvent(orgID int64, body []byte, now time.Time) (*trigger.Event, error)
 	return event, nil
 }
 
-// parseMembers is parseObject as /v1 has it: a body that cannot be read as a
-// JSON object is Malformed, and a member of another name is Invalid, as is one
-// that is there twice, with a pointer to it.
+// parseMembers is parseObject for /v1: other members are Invalid, and so is a
+// repeated member, with a pointer to it. The error is Malformed if the body is
+// not a JSON object.
 func parseMembers(body []byte, names ...string) (o object, err error) {
 	if err := checkJSON(body); err != nil {
 		return o, err
@@ -79,7 +79,7 @@ func parseMembers(body []byte, names ...string) (o object, err error) {
 			err = trigger.Errorf(trigger.Invalid, "%s must appear only once", names[i]).At(pointerTo(names[i]))
 		default:
 			end := value.Index + len(value.Raw)
-			o.values[i] = body[value.Index:end:end] // an append must not write on
+			o.values[i] = body[value.Index:end:end] // an append must not overwrite what follows
 			return true
 		}
 		return false
@@ -87,8 +87,8 @@ func parseMembers(body []byte, names ...string) (o object, err error) {
 	return o, err
 }
 
-// keep gives a part of body to an event, which lives longer than its request:
-// the part itself, or a copy where body holds much else.
+// keep returns a part of body for an event, which lives longer than its request:
+// the part itself, or a copy if body is much larger.
 func keep(body, part []byte) []byte {
 	if cap(body) > 2*len(part)+1024 {
 		return bytes.Clone(part)
@@ -96,8 +96,8 @@ func keep(body, part []byte) []byte {
 	return slices.Clip(part)
 }
 
-// readDeliverAt gives the member deliver_at; zero if it is absent or not after
-// now.
+// readDeliverAt returns the member deliver_at, or zero if it is absent or not
+// after now.
 func readDeliverAt(o *object, now time.Time) (time.Time, error) {
 	s, present, err := o.str("deliver_at")
 	if err != nil || !present {
@@ -113,9 +113,9 @@ func readDeliverAt(o *object, now time.Time) (time.Time, error) {
 	return at, nil
 }
 
-// parseRFC3339 reads a time with any offset, as the grammar of RFC 3339 has it:
-// T and Z in either case, and a leap second, which is taken as the second after
-// it. The time is in UTC.
+// parseRFC3339 parses a time with any offset by the grammar of RFC 3339: T and Z
+// in either case, and a leap second, which becomes the second after it. The
+// result is in UTC.
 func parseRFC3339(s string) (at time.Time, ok bool) {
 	const second = len("2006-01-02T15:04:")
 	s, leap := strings.ToUpper(s), time.Duration(0)
@@ -127,22 +127,22 @@ func parseRFC3339(s string) (at time.Time, ok bool) {
 		return time.Time{}, false
 	}
 	at = at.UTC().Add(leap)
-	if hour, minute, sec := at.Clock(); leap > 0 && hour+minute+sec > 0 { // they end a day in UTC
+	if hour, minute, sec := at.Clock(); leap > 0 && hour+minute+sec > 0 { // leap seconds end a day in UTC
 		return time.Time{}, false
 	}
 	return at, true
 }
 
-// isLoose reports whether a time that [time.Parse] took is more than RFC 3339
-// allows: an hour of one digit, a decimal comma, an offset of a day or more.
+// isLoose reports whether [time.Parse] accepted more than RFC 3339 allows: an
+// hour of one digit, a decimal comma, an offset of a day or more.
 func isLoose(s string) bool {
 	offset := s[len(s)-len("+15:04"):]
 	return s[len("2006-01-02T15")] != ':' || strings.Contains(s, ",") ||
 		!strings.HasSuffix(s, "Z") && (offset[1:3] > "23" || offset[4:] > "59")
 }
 
-// readTraceparent gives the member traceparent, "" if it is absent or none that
-// W3C would take. Invalid if it is no string.
+// readTraceparent returns the member traceparent, or "" if it is absent or not
+// valid by W3C. The error is Invalid if it is not a string.
 func readTraceparent(o *object) (string, error) {
 	raw := o.raw("traceparent")
 	if raw == nil || raw[0] != '"' {
@@ -156,12 +156,12 @@ func readTraceparent(o *object) (string, error) {
 	return strings.Clone(s), nil
 }
 
-// maxTraceparent bounds what is kept of a version to come, in bytes.
+// maxTraceparent bounds the traceparent of a future version, in bytes.
 const maxTraceparent = 255
 
-// validTraceparent judges by W3C Trace Context (section 3.2): version, trace
-// id, parent id and flags, in lower-case hexadecimal digits. A version to come
-// may have more behind a further "-", all of it visible ASCII here.
+// validTraceparent reports whether s follows W3C Trace Context (section 3.2):
+// version, trace id, parent id and flags, in lower-case hexadecimal digits. A
+// future version may have more after another "-", here only visible ASCII.
 func validTraceparent(s string) bool {
 	const size = len("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
 	if len(s) < size || s[2] != '-' || s[35] != '-' || s[52] != '-' {
@@ -182,12 +182,12 @@ func isHex(s string) bool { return strings.Trim(s, "0123456789abcdef") == "" }
 
 func nonZero(s string) bool { return strings.Trim(s, "0") != "" }
 
-// maxPointer bounds the names that a pointer spells out, in bytes.
+// maxPointer bounds the length of a name in a pointer, in bytes.
 const maxPointer = 255
 
-// pointerTo points to a member of the outermost object: a JSON Pointer (RFC
-// 6901) as the fragment of a URI, percent-encoded where RFC 3986 asks for it.
-// Where the name is very long, it points to the object.
+// pointerTo returns a JSON Pointer (RFC 6901) to a member of the outermost
+// object, as a URI fragment, percent-encoded as RFC 3986 requires. If the name
+// is over maxPointer, it points to the object.
 func pointerTo(name string) string {
 	const hexDigits = "0123456789ABCDEF"
 	if len(name) > maxPointer {

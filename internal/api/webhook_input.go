@@ -11,7 +11,7 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// webhookInput is what a webhook's owner says of it.
+// webhookInput is the body of a request that creates or changes a webhook.
 type webhookInput struct {
 	URL         opt[string]          `json:"url"`
 	Types       opt[[]*string]       `json:"types"`
@@ -26,24 +26,24 @@ type webhookInput struct {
 	Description opt[string]          `json:"description"`
 	Metadata    opt[json.RawMessage] `json:"metadata"`
 
-	// of new ones alone
+	// only for new webhooks
 	Secret    opt[string] `json:"secret"`
 	Signature opt[string] `json:"signature"`
 	State     opt[string] `json:"state"`
 }
 
-// invalid is an error at a place in the body.
+// invalid returns an Invalid error about a place in the body.
 func invalid(pointer, format string, args ...any) error {
 	return trigger.Errorf(trigger.Invalid, format, args...).At(pointer)
 }
 
-// hasCode reports an error that is more than its kind says.
+// hasCode reports whether an error has a code besides its kind.
 func hasCode(err error) bool {
 	e, ok := errors.AsType[*trigger.Error](err)
 	return ok && e.Code != ""
 }
 
-// webhook makes a new webhook.
+// webhook returns a new webhook.
 func (in *webhookInput) webhook() (w trigger.Webhook, err error) {
 	if in.URL.or("") == "" {
 		return w, invalid("#/url", "url is missing")
@@ -64,7 +64,7 @@ func (in *webhookInput) webhook() (w trigger.Webhook, err error) {
 	return w, in.apply(&w)
 }
 
-// checkPatch refuses what only a new webhook can be told, as if it was unknown.
+// checkPatch refuses members that only a new webhook can have.
 func (in *webhookInput) checkPatch() error {
 	for name, o := range map[string]*opt[string]{"secret": &in.Secret, "signature": &in.Signature, "state": &in.State} {
 		if o.Given {
@@ -77,9 +77,9 @@ func (in *webhookInput) checkPatch() error {
 	return nil
 }
 
-// patch is apply for a webhook that is there already. Invalid if its url gets
-// another origin, but auth or headers stay what they were: whoever may change a
-// webhook must not learn by a receiver of their own what cannot be read.
+// patch is apply for an existing webhook. The error is Invalid if the URL moves
+// to another origin while auth or headers are kept. Otherwise a client could
+// send these values, which it cannot read, to a receiver of its own.
 func (in *webhookInput) patch(w *trigger.Webhook) error {
 	from, to := trigger.Origin(w.URL), trigger.Origin(in.URL.Value)
 	moves := in.URL.Given && (from != to || from == "")
@@ -101,7 +101,7 @@ func (in *webhookInput) patch(w *trigger.Webhook) error {
 	return err
 }
 
-// apply sets what is given of a webhook; null is the default again.
+// apply sets the given members of a webhook; null sets the default.
 func (in *webhookInput) apply(w *trigger.Webhook) (err error) {
 	if in.URL.Given {
 		w.URL = in.URL.Value
@@ -128,7 +128,7 @@ func (in *webhookInput) applyFilter(w *trigger.Webhook) (err error) {
 	return nil
 }
 
-// content reads a condition; nil if there is none.
+// content parses a condition; nil if it is absent.
 func content(o *opt[json.RawMessage]) (*trigger.Content, error) {
 	if len(o.Value) == 0 {
 		return nil, nil
@@ -136,7 +136,7 @@ func content(o *opt[json.RawMessage]) (*trigger.Content, error) {
 	return trigger.ParseContent(o.Value)
 }
 
-// patterns reads the member types.
+// patterns parses the member types.
 func patterns(texts []*string) (list []trigger.Pattern, err error) {
 	if len(texts) > trigger.MaxPatterns {
 		return nil, invalid("#/types", "types must have at most %d patterns; got %d", trigger.MaxPatterns, len(texts))
@@ -205,7 +205,7 @@ func (in *webhookInput) applySchedule(w *trigger.Webhook) (err error) {
 	return nil
 }
 
-// applyRequest sets what goes into each request.
+// applyRequest sets the members that affect each request.
 func (in *webhookInput) applyRequest(w *trigger.Webhook) (err error) {
 	if in.Format.Given {
 		w.Format = ""
@@ -246,7 +246,7 @@ func (in *webhookInput) applyNotes(w *trigger.Webhook) (err error) {
 	return err
 }
 
-// stringsOf reads a member that is an object of strings.
+// stringsOf returns a member that is an object of strings.
 func stringsOf(o *opt[json.RawMessage], name string) (m map[string]string, err error) {
 	if len(o.Value) == 0 {
 		return nil, nil
@@ -270,7 +270,7 @@ func stringsOf(o *opt[json.RawMessage], name string) (m map[string]string, err e
 	return m, err
 }
 
-// auth reads the member auth, whose values are in no message.
+// auth returns the member auth. No message contains its values.
 func auth(o *opt[json.RawMessage]) (given trigger.Auth, err error) {
 	if len(o.Value) == 0 {
 		return given, nil

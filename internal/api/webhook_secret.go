@@ -20,14 +20,14 @@ func secretType(s trigger.Secret) string {
 	return symmetricType
 }
 
-// secretWish says which secret a webhook is to have.
+// secretWish is the secret that a request wants for a webhook.
 type secretWish struct {
-	given  trigger.Secret // zero: a new one
-	kind   string         // of a new one; "": none is named
+	given  trigger.Secret // zero for a new one
+	kind   string         // type of a new one; "" if not given
 	random [32]byte
 }
 
-// wishedSecret reads the members secret and signature.
+// wishedSecret parses the members secret and signature.
 func wishedSecret(secret, signature *opt[string]) (wish secretWish, err error) {
 	switch wish.kind = signature.or(symmetricType); {
 	case wish.kind != symmetricType && wish.kind != ed25519Type:
@@ -51,8 +51,8 @@ func wishedSecret(secret, signature *opt[string]) (wish secretWish, err error) {
 	return wish, nil
 }
 
-// make gives the secret, always the same; fallback is the type of a new one
-// where none is named.
+// make returns the secret, the same on each call. fallback is the type of a new
+// one if none is given.
 func (w *secretWish) make(fallback string) trigger.Secret {
 	kind := w.kind
 	if kind == "" {
@@ -67,8 +67,8 @@ func (w *secretWish) make(fallback string) trigger.Secret {
 	return trigger.NewSecret(w.random)
 }
 
-// rotateSecret gives a webhook another secret, which is shown this once; the
-// one before goes on signing for a while.
+// rotateSecret sets a new secret of a webhook, which is shown only this once.
+// The previous secret goes on signing for the overlap.
 func (a *API) rotateSecret(w http.ResponseWriter, r *request) error {
 	id, err := r.only("webhook_id")
 	if err != nil {

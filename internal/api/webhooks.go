@@ -14,8 +14,8 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// webhookView is a webhook as /v1 shows it: what is secret of it is not there,
-// but for a secret that was just made.
+// webhookView is the form of a webhook in /v1. It has no secrets, except one
+// that was just made.
 type webhookView struct {
 	ID          int64             `json:"id"`
 	URL         string            `json:"url"`
@@ -94,7 +94,7 @@ func showWebhook(w *trigger.Webhook, now time.Time) webhookView {
 	return v
 }
 
-// showHealth is nil for a webhook that neither fails nor is held.
+// showHealth returns nil if the webhook does not fail and its breaker is closed.
 func showHealth(w *trigger.Webhook, now time.Time) *healthView {
 	v := &healthView{}
 	held := w.HeldUntil.After(now)
@@ -121,7 +121,7 @@ func authType(auth trigger.Auth) string {
 	return "basic"
 }
 
-// postWebhook registers a webhook, with a secret that is shown this once.
+// postWebhook registers a webhook with a secret, which is shown only this once.
 func (a *API) postWebhook(w http.ResponseWriter, r *request) error {
 	var in webhookInput
 	body, err := a.readBody(w, r, &in)
@@ -154,13 +154,14 @@ func (a *API) postWebhook(w http.ResponseWriter, r *request) error {
 	return err
 }
 
-// checkTarget asks the guard about a URL that a webhook is to have.
+// checkTarget checks the URL of a webhook with the guard.
 func (a *API) checkTarget(ctx context.Context, url string) error {
 	return trigger.AtMember(a.Guard.Target(ctx, url), "#/url")
 }
 
-// atSchedule is for errors of the store about a webhook's settings, each of
-// which is judged before: only it knows for how long events are kept.
+// atSchedule points an error of the store about a webhook's settings to its
+// schedule. All else was checked before, but only the store knows how long
+// events are kept.
 func atSchedule(err error) error {
 	if hasCode(err) {
 		return err
@@ -168,7 +169,7 @@ func atSchedule(err error) error {
 	return trigger.AtMember(err, "#/schedule_seconds")
 }
 
-// answerWebhook answers with a webhook as it is now.
+// answerWebhook answers with the current state of a webhook.
 func (a *API) answerWebhook(w http.ResponseWriter, r *request, status int, id int64, secret string) error {
 	hook, err := a.webhookThere(r, id)
 	if err != nil {
@@ -180,7 +181,7 @@ func (a *API) answerWebhook(w http.ResponseWriter, r *request, status int, id in
 	return nil
 }
 
-// webhookThere reads a webhook that was not deleted.
+// webhookThere reads a webhook. The error is NotFound if it was deleted.
 func (a *API) webhookThere(r *request, id int64) (trigger.Webhook, error) {
 	hook, err := a.Store.Webhook(r.Context(), r.orgID(), id)
 	if err == nil && hook.State == trigger.Deleted {
@@ -213,7 +214,7 @@ func (a *API) listWebhooks(w http.ResponseWriter, r *request) error {
 	return nil
 }
 
-// webhookState reads the parameter state; "" if it is not there.
+// webhookState returns the parameter state, or "" if it is absent.
 func webhookState(q *query) (trigger.WebhookState, error) {
 	name, err := q.oneOf("state", trigger.Active.String(), trigger.Paused.String(), trigger.Gone.String())
 	if name == trigger.Gone.String() {
@@ -254,8 +255,8 @@ func (a *API) patchWebhook(w http.ResponseWriter, r *request) error {
 	return a.answerWebhook(w, r, http.StatusOK, id, "")
 }
 
-// follow waits until all nodes go by what a webhook is now. Where that fails
-// they do so a little later, which is not the request's fault.
+// follow waits until all nodes use the current settings of a webhook. If that
+// fails, they do so a little later, and the request succeeds all the same.
 func (a *API) follow(r *request, id int64) {
 	if err := a.Engine.WaitApplied(r.Context(), id); err != nil {
 		a.Log.Warn("cannot apply the change of a webhook on all nodes; they follow later", "webhook_id", id, "error", err)
@@ -299,11 +300,11 @@ func (a *API) setWebhookState(w http.ResponseWriter, r *request, state trigger.W
 	return a.answerWebhook(w, r, http.StatusOK, id, "")
 }
 
-// testMemory is what one test holds at least, in bytes. It bounds how many of
-// them an organization may have under way.
+// testMemory is the minimal memory of one test, in bytes. It bounds how many
+// tests an organization may run at a time.
 const testMemory = 2 << 20
 
-// testWebhook makes one request to a webhook, and says what came of it.
+// testWebhook sends one request to a webhook and answers with the attempt.
 func (a *API) testWebhook(w http.ResponseWriter, r *request) error {
 	id, err := r.only("webhook_id")
 	if err != nil {
@@ -330,14 +331,14 @@ func (a *API) testWebhook(w http.ResponseWriter, r *request) error {
 	}
 	defer a.used.give(r.orgID(), size)
 	event.ID = trigger.NewID(a.Store.Now(), 0, rand.Uint64())
-	_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // that of a body is shorter than an attempt may last
+	_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // the deadline of bodies is shorter than an attempt may last
 	ctx, cancel := a.untilStopped(r.Context())
 	defer cancel()
 	attempt := a.Engine.Try(ctx, &hook, event)
 	if attempt.Status == 0 && ctx.Err() != nil && r.Context().Err() == nil {
 		return trigger.NewUnavailable(errors.New("the server is stopping, and the receiver has not answered"), 2*time.Second)
 	}
-	if err := r.right.ended(); err != nil { // which has cut the attempt
+	if err := r.right.ended(); err != nil { // the end of the right has cut the attempt
 		return err
 	}
 	attempt.DeliveryKey = trigger.DeliveryKey{OrganizationID: r.orgID(), EventID: event.ID, WebhookID: id}

@@ -8,15 +8,15 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// writeEvents answers with a list of events: a head, the events with their
-// status, and a tail, which gets their number. It reads and writes some at a
-// time, so that a page of large ones is never in memory whole; those that are
-// gone since they were listed are left out.
+// writeEvents answers with a list of events: head, the events with their status,
+// and tail, which gets their number. It reads and writes a few at a time, so
+// that a page of large events is never in memory as a whole. It omits events
+// that were deleted after the list was read.
 func (a *API) writeEvents(w http.ResponseWriter, r *request, head string, page []store.EventStatus,
 	render func(b []byte, e *trigger.Event, status trigger.Status) []byte, tail func(count int) []byte,
 ) error {
 	orgID, h := r.orgID(), a.holderOf(r)
-	count, held := 0, 0 // bytes counted for what is in memory and not yet written
+	count, held := 0, 0 // held: bytes counted for what is in memory and not yet written
 	defer func() { a.used.giveFor(h, held) }()
 	b := []byte(head)
 	for step := a.inboxStep(); len(page) > 0; {
@@ -52,8 +52,8 @@ func (a *API) writeEvents(w http.ResponseWriter, r *request, head string, page [
 	return nil
 }
 
-// inboxStep is how many events are read and written at a time: 10, or as many
-// as surely fit into memory where bodies may be large.
+// inboxStep returns how many events are read and written at a time: 10, or fewer
+// if bodies may be so large that 10 might not fit into memory.
 func (a *API) inboxStep() int { return max(1, min(10, maxBodies/8/a.MaxBody)) }
 
 func idsOf(part []store.EventStatus) []trigger.ID {
@@ -64,15 +64,15 @@ func idsOf(part []store.EventStatus) []trigger.ID {
 	return ids
 }
 
-// sizeOf is the memory of events that are being answered.
+// sizeOf returns the memory that the answer with these events needs.
 func sizeOf(events map[trigger.ID]*trigger.Event) (size int) {
 	for _, e := range events {
-		size += 2 * e.Size() // as it was read, and as it is written
+		size += 2 * e.Size() // twice: as read, and as written
 	}
 	return size
 }
 
-// marshal is for values that always can be.
+// marshal encodes a value that cannot fail to encode.
 func marshal(v any) []byte {
 	b, _ := json.Marshal(v)
 	return b

@@ -2,13 +2,13 @@ package fair
 
 import "container/heap"
 
-// account is an organization's.
+// account is the account of an organization.
 type account struct {
 	id      int64
 	time    int64 // virtual
 	working int
 	waiting []chan struct{} // closed when the turn begins
-	at      [orders]int     // its place in each order, -1: it is not in it
+	at      [orders]int     // index in each order, -1 if not in it
 }
 
 func (a *account) isIdle() bool { return a.working == 0 && len(a.waiting) == 0 }
@@ -18,16 +18,16 @@ const (
 	inBusy = iota
 	inReady
 	inIdle
-	orders // how many there are
+	orders // the number of orders
 )
 
-// order holds accounts, the one that has worked least first.
+// order is a heap of accounts, the one that has worked least first.
 type order struct {
 	kind int
 	list []*account
 }
 
-// first returns the account that has worked least, nil if there is none.
+// first returns the account that has worked least, or nil.
 func (o *order) first() *account {
 	if len(o.list) == 0 {
 		return nil
@@ -35,7 +35,7 @@ func (o *order) first() *account {
 	return o.list[0]
 }
 
-// set puts an account into the order, whose time may have changed, or takes it out.
+// set adds an account to the order, updates its position, or removes it.
 func (o *order) set(a *account, in bool) {
 	switch at := a.at[o.kind]; {
 	case in && at < 0:

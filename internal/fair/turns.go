@@ -1,5 +1,5 @@
-// Package fair divides what all organizations share, so that none of them takes
-// it from the others.
+// Package fair shares resources among organizations, so that none takes them
+// from the others.
 package fair
 
 import (
@@ -9,37 +9,37 @@ import (
 	"sync"
 )
 
-// Turns lets a few goroutines work at a time, on behalf of many organizations. If
-// more want to work, the next turn goes to the organization that has worked least:
-// each one has a virtual time, which advances with its work and which starts,
-// after a rest, where the others are. So an organization that works little hardly
-// waits, however much the others want. The turns of one organization come in the
-// order in which it asked for them. [NewTurns] makes one; it may be used from many
-// goroutines.
+// Turns lets a few goroutines work at a time, on behalf of many organizations.
+// The next turn goes to the organization that has worked least: each has a
+// virtual time, which advances with its work and which starts, after a rest,
+// where the others are. So an organization that works little hardly waits,
+// however much the others want. Turns of one organization come in the order of
+// the calls of Take. Use [NewTurns] to create one. It is safe for concurrent
+// use.
 type Turns struct {
-	each int // turns at a time of one organization, at most
+	each int // maximum number of turns of one organization at a time
 
 	mu    sync.Mutex
 	free  int
 	clock int64              // the virtual time of the busy account that has worked least
 	of    map[int64]*account // by organization
 	busy  order              // accounts that work or wait
-	ready order              // of them, those whose turn may begin
-	idle  order              // the others, as far as they have worked more than the clock says
+	ready order              // accounts whose turn may begin
+	idle  order              // the other accounts, if their time is ahead of the clock
 }
 
-// Millisecond is the work of about a millisecond, in the unit of the turns that
-// [ForProcessors] returns: a step of some 100 ns.
+// Millisecond is the work of about a millisecond, in the unit of the turns of
+// [ForProcessors]: steps of about 100 ns.
 const Millisecond = 10_000
 
-// ForProcessors returns turns for work that needs nothing but a processor, of which
-// it leaves half to everything else.
+// ForProcessors returns turns for work that only needs a processor. It leaves
+// half of the processors to other work.
 func ForProcessors() *Turns {
 	processors := runtime.GOMAXPROCS(0)
 	return NewTurns(max(1, processors/2), processors)
 }
 
-// NewTurns returns turns of which at most so many run at a time in all, and at most
+// NewTurns returns turns. At most the given number run at a time, and at most
 // each of one organization.
 func NewTurns(most, each int) *Turns {
 	return &Turns{
@@ -48,8 +48,8 @@ func NewTurns(most, each int) *Turns {
 	}
 }
 
-// Take waits for a turn, which [Turns.Done] ends. It returns the error of ctx if
-// that ends first.
+// Take waits for a turn, which [Turns.Done] ends. If ctx ends first, it returns
+// the error of ctx.
 func (t *Turns) Take(ctx context.Context, organizationID int64) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -91,8 +91,8 @@ func (t *Turns) Take(ctx context.Context, organizationID int64) error {
 	return ctx.Err()
 }
 
-// Done ends a turn in which this much work was done, in any unit that all of the
-// callers share.
+// Done ends a turn and adds the work done in it, in any unit that all callers
+// share.
 func (t *Turns) Done(organizationID int64, work int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -104,7 +104,7 @@ func (t *Turns) Done(organizationID int64, work int) {
 	t.handOut()
 }
 
-// MustYield counts work of a turn that goes on, and reports whether an organization
+// MustYield adds work of a turn that goes on. It reports whether an organization
 // that has worked less is waiting: then the turn should end.
 func (t *Turns) MustYield(organizationID int64, work int) bool {
 	t.mu.Lock()
@@ -116,15 +116,15 @@ func (t *Turns) MustYield(organizationID int64, work int) bool {
 	return next != nil && next.time < a.time
 }
 
-// IsIdle reports whether no turn is under way and none is waited for.
+// IsIdle reports whether no turn is in progress or waited for.
 func (t *Turns) IsIdle() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.busy.Len() == 0
 }
 
-// account finds or makes the account of an organization that wants a turn. If it
-// was idle, it is just ahead of all others, unless it has worked more of late.
+// account returns the account of an organization that wants a turn. If it was
+// idle, it is just ahead of all others, unless it has worked more lately.
 func (t *Turns) account(organizationID int64) *account {
 	a := t.of[organizationID]
 	if a == nil {
@@ -137,8 +137,8 @@ func (t *Turns) account(organizationID int64) *account {
 	return a
 }
 
-// place puts an account that has changed where it belongs, sets the clock, and
-// forgets the accounts that are idle and not ahead of it.
+// place updates the position of a changed account, sets the clock, and forgets
+// idle accounts that are not ahead of it.
 func (t *Turns) place(a *account) {
 	t.busy.set(a, !a.isIdle())
 	t.ready.set(a, len(a.waiting) > 0 && a.working < t.each)
@@ -156,7 +156,7 @@ func (t *Turns) place(a *account) {
 	}
 }
 
-// handOut begins the turns that there is room for.
+// handOut begins turns while there is room.
 func (t *Turns) handOut() {
 	for t.free > 0 {
 		a := t.ready.first()

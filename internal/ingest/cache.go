@@ -9,8 +9,8 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// Cache remembers the dedup ids of committed events. A bounded LRU, it only
-// saves work: the store knows the truth.
+// Cache is a bounded LRU of the dedup ids of committed events. It only saves
+// work: the store is the truth.
 type Cache struct {
 	entries   *store.Cache[dedupKey, seen]
 	size      int
@@ -28,22 +28,22 @@ type dedupKey struct {
 type seen struct {
 	id      trigger.ID
 	payload [16]byte // its hash
-	known   bool     // the hash is
+	known   bool     // the hash is known
 }
 
-// NewCache makes a cache of a size, at least 1, of what is in s. What is older
-// than retention counts as forgotten; 0 is for ever.
+// NewCache returns a cache of up to size entries, at least 1, for the store s.
+// It ignores entries older than retention, unless that is 0.
 func NewCache(s *store.Store, size int, retention time.Duration) *Cache {
 	return &Cache{entries: store.NewCache[dedupKey, seen](s, size), size: size, retention: retention}
 }
 
-// CacheStats are the fill and the use of a cache since start.
+// CacheStats are the size and the hit rate of a cache since start.
 type CacheStats struct {
 	Size, Max int
 	HitRate   float64 // hits/(hits+misses), 0 before the first look-up
 }
 
-// Stats are those of this moment.
+// Stats returns the current statistics.
 func (c *Cache) Stats() CacheStats {
 	hits, misses := c.hits.Load(), c.misses.Load()
 	s := CacheStats{Size: c.entries.View().Len(), Max: c.size}
@@ -53,7 +53,7 @@ func (c *Cache) Stats() CacheStats {
 	return s
 }
 
-// peek is find that counts nothing.
+// peek is find without counting.
 func (c *Cache) peek(e *trigger.Event, now time.Time) (first seen, ok bool) {
 	first, ok = c.entries.View().Get(dedupKey{e.OrganizationID, e.DedupID})
 	if e.DedupID == "" || ok && c.retention > 0 && now.Sub(first.id.Time()) > c.retention {
@@ -74,24 +74,24 @@ func (c *Cache) find(e *trigger.Event, now time.Time) (first seen, ok bool) {
 	return first, ok
 }
 
-// seenView is what a Cache holds, as long as the database is the same.
+// seenView is the content of a Cache while the database stays the same.
 type seenView struct {
 	*store.View[dedupKey, seen]
 }
 
-// view is taken before a commit: what was committed on a server that was
-// replaced meanwhile is not remembered.
+// view must be called before a commit: if the server is replaced meanwhile, the
+// view does not remember what was committed on the old one.
 func (c *Cache) view() seenView { return seenView{c.entries.View()} }
 
-// add remembers a committed event, by the first one with its dedup id. Keys
-// keep no reference to the request.
+// add remembers the first event with the dedup id of a committed event. Its keys
+// hold no reference to the request.
 func (v seenView) add(e *trigger.Event, first seen) {
 	if e.DedupID == "" {
 		return
 	}
 	key := dedupKey{e.OrganizationID, strings.Clone(e.DedupID)}
 	if before, ok := v.Peek(key); ok && before.id == first.id && before.known {
-		first = before // who looked into the store knows less
+		first = before // the new one comes from the store, without the hash
 	}
 	v.Add(key, first)
 }

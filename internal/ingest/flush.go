@@ -15,19 +15,19 @@ import (
 // entry is an event on its way through one commit.
 type entry struct {
 	*waiting
-	followers []*waiting // of the same dedup id, in the same group
+	followers []*waiting // events of the same group with the same dedup id
 	webhooks  []*trigger.Webhook
-	owed      []trigger.Delivery // to them, or to the inbox
+	owed      []trigger.Delivery // to the webhooks, or to the inbox
 	settled   bool
 	verdict   trigger.ID
 	err       error
 }
 
-// flush brings a group to its answers. Every line after commit is a place
-// where the process may die: then leases run out, and other claims follow.
+// flush commits a group and answers its requests. If the process dies after
+// commit, leases run out, and others claim the deliveries.
 func (w *Writer) flush(ctx context.Context, group []*waiting) {
 	entries := w.unite(group)
-	claimedAt := w.Now() // what follows is as old as that, or newer
+	claimedAt := w.Now() // the webhooks are read after this time
 	subs, err := w.subscribers(ctx, entries)
 	if err != nil {
 		w.refuse(entries, err)
@@ -50,8 +50,8 @@ func (w *Writer) flush(ctx context.Context, group []*waiting) {
 	w.putBack(unjudged)
 }
 
-// unite makes an entry of each event, and of the first one only where several
-// have the same dedup id.
+// unite returns an entry for each event. Events with the same dedup id share the
+// entry of the first.
 func (w *Writer) unite(group []*waiting) []*entry {
 	entries := make([]*entry, 0, len(group))
 	first := make(map[dedupKey]*entry, len(group))
@@ -70,9 +70,9 @@ func (w *Writer) unite(group []*waiting) []*entry {
 	return entries
 }
 
-// subscribers tells who subscribes, as far as is known. Whether that was so
-// when the requests came in, the commit judges: a webhook that was there before
-// an event is seen by it.
+// subscribers returns the organizations' webhooks as this node remembers them.
+// The commit checks that they were current when the requests came in, because an
+// event must reach every webhook that existed before it.
 func (w *Writer) subscribers(ctx context.Context, entries []*entry) (subs map[int64]*trigger.Subscribers, err error) {
 	var orgs []int64
 	for _, e := range entries {
@@ -88,8 +88,8 @@ func (w *Writer) subscribers(ctx context.Context, entries []*entry) (subs map[in
 	return subs, cmp.Or(err, refused)
 }
 
-// knownOrganizations leaves out the events of organizations whose subscribers nobody can
-// tell, and refuses them alone.
+// knownOrganizations refuses the events of organizations whose webhooks cannot
+// be read, and returns the others.
 func (w *Writer) knownOrganizations(entries []*entry, subs map[int64]*trigger.Subscribers) []*entry {
 	var unknown []*entry
 	entries = slices.DeleteFunc(entries, func(e *entry) bool {
@@ -103,9 +103,9 @@ func (w *Writer) knownOrganizations(entries []*entry, subs map[int64]*trigger.Su
 	return entries
 }
 
-// decide stamps the events and writes down what each is owed to, once and for
-// all. Events that would make the batch too large go back to the queue, and so do
-// those that must be compared with content filters again.
+// decide sets the ids of the events and makes their deliveries, which are final.
+// Events that would make the batch too large are queued again, and so are events
+// that must be compared with content filters again.
 func (w *Writer) decide(ctx context.Context, entries []*entry, subs map[int64]*trigger.Subscribers) (decided []*entry) {
 	now := w.Store.Now()
 	at, claim := w.stamp(now), w.Store.NewClaim()
@@ -137,9 +137,10 @@ func (w *Writer) decide(ctx context.Context, entries []*entry, subs map[int64]*t
 	return decided
 }
 
-// owe makes the deliveries of an event, those to its webhooks first: claimed,
-// as far as there is room for them here, else due, now or when the sender
-// wants. Now is the clock's and not that of the ids, which may be ahead.
+// owe returns the deliveries of an event, those to webhooks first. Each is
+// claimed if the engine has room for it; otherwise it is due now, or at the
+// event's DeliverAt. now is the time of the clock, because the ids may be ahead
+// of it.
 func (w *Writer) owe(e *entry, inbox trigger.InboxMode, claim trigger.ID, now time.Time) []trigger.Delivery {
 	key := trigger.DeliveryKey{OrganizationID: e.event.OrganizationID, EventID: e.event.ID}
 	due, atOnce := now, true
@@ -161,7 +162,7 @@ func (w *Writer) owe(e *entry, inbox trigger.InboxMode, claim trigger.ID, now ti
 	return owed
 }
 
-// commit stores the entries, or finds out why not.
+// commit stores the entries and sets the outcome of each.
 func (w *Writer) commit(ctx context.Context, entries []*entry) {
 	begun := w.Now()
 	err := store.Settle(ctx, w.Now, patience, entries, func(part []*entry, again bool) error {
@@ -194,8 +195,8 @@ func (w *Writer) commit(ctx context.Context, entries []*entry) {
 	w.Metrics.CommitSeconds.Observe(w.Now().Sub(begun).Seconds())
 }
 
-// conclude answers the requests of an entry, and returns those for which there
-// is no answer yet: another batch brings it.
+// conclude answers the requests of an entry. It returns the events that have no
+// outcome yet and need another batch.
 func (w *Writer) conclude(e *entry, view seenView) (unjudged []*waiting) {
 	if !e.isAccepted() {
 		w.giveBack(e)
@@ -204,7 +205,7 @@ func (w *Writer) conclude(e *entry, view seenView) (unjudged []*waiting) {
 	case e.err != nil:
 		w.reply(e.waiting, answer{err: e.err})
 		if trigger.KindOf(e.err) == trigger.Invalid {
-			return e.followers // not theirs
+			return e.followers // the error concerns only the first event
 		}
 		for _, f := range e.followers {
 			w.reply(f, answer{err: e.err})
@@ -234,9 +235,8 @@ func (w *Writer) conclude(e *entry, view seenView) (unjudged []*waiting) {
 
 func (e *entry) isAccepted() bool { return e.err == nil && e.verdict == e.event.ID }
 
-// handOff brings the claimed deliveries of an accepted event to the engine,
-// which judges whether their lease still allows to send them, and tells it of
-// those that are not claimed.
+// handOff passes the claimed deliveries of an accepted event to the engine,
+// which checks that their lease still suffices. It announces the unclaimed ones.
 func (w *Writer) handOff(e *entry, claimedAt time.Time) {
 	for i, d := range e.owed {
 		switch {
@@ -251,7 +251,7 @@ func (w *Writer) handOff(e *entry, claimedAt time.Time) {
 	}
 }
 
-// giveBack returns the room that was reserved for an event that is not
+// giveBack releases the room that was reserved for an event that is not
 // accepted.
 func (w *Writer) giveBack(e *entry) {
 	for _, d := range e.owed {

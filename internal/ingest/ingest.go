@@ -1,9 +1,9 @@
-// Package ingest accepts events. Requests hand their events to the [Writer]
-// and wait; one loop commits whatever has gathered while the last commit ran,
-// so that there is no added delay when the server is idle and one sync for
-// many events under load. Where more than enough for a commit gathers, two run
-// at a time. Only what is committed is answered, remembered as seen, and handed
-// to the engine.
+// Package ingest accepts events. A request queues its events in the [Writer] and
+// waits. One loop commits the events that queued up during the last commit. So
+// an idle server adds no delay, and a busy one needs one sync for many events.
+// If enough events for another commit queue up, two run at a time. Only
+// committed events are answered, put into the dedup cache, and passed to the
+// engine.
 package ingest
 
 import (
@@ -26,52 +26,52 @@ const (
 	maxBatchDeliveries = 1000
 )
 
-// While one commit runs, another one begins if so many events wait for it:
-// fewer wait for the end of the first, and share what it takes to commit.
+// While one commit runs, another begins if at least worthCommit events wait for
+// it. Fewer wait until the first ends, and share the cost of one commit.
 const (
 	commitsAtOnce = 2
 	worthCommit   = 300
 )
 
 const (
-	// patience is for how long a batch is tried again when the database fails.
+	// patience is how long a batch is retried when the database fails.
 	patience = 3 * time.Second
-	// maxWait is for how long a request waits for its answer. The event it
-	// gave up on may be committed all the same: its answer is unknown.
+	// maxWait is how long a request waits for its answer. After that the event
+	// may be committed all the same: its outcome is unknown.
 	maxWait = 5 * time.Second
-	// retryAfter is when a client may come back to a full queue.
+	// retryAfter is the Retry-After of a full queue.
 	retryAfter = time.Second
 )
 
-// HandOff takes fresh deliveries without a detour over the database. The
-// delivery engine is one.
+// HandOff takes fresh deliveries in memory, without a query. The delivery engine
+// implements it.
 type HandOff interface {
-	// Reserve asks for room for one delivery of size bytes. Each room that was
-	// given is used by Take or given back by Return, exactly once.
+	// Reserve reserves room for one delivery of size bytes and reports whether
+	// there was any. Take or Return must use each reservation exactly once.
 	Reserve(key trigger.DeliveryKey, size int) bool
 	Return(key trigger.DeliveryKey, size int)
-	// Take brings a committed delivery, claimed at the given time of the
+	// Take takes a committed delivery that was claimed at the given time of the
 	// process's clock.
 	Take(d trigger.Delivery, e *trigger.Event, w *trigger.Webhook, claimedAt time.Time)
-	// Expect tells of a committed delivery of an active webhook that is not
-	// claimed: there was no room, or it is for later. The webhook was read at the
-	// given time.
+	// Expect announces a committed delivery of an active webhook that is not
+	// claimed, for lack of room or because it is for later. The webhook was read
+	// at the given time.
 	Expect(d trigger.Delivery, w *trigger.Webhook, readAt time.Time)
 }
 
-// Config is what a Writer works with.
+// Config is the configuration of a Writer.
 type Config struct {
 	Store   *store.Store
 	HandOff HandOff
-	Arrived func(orgID int64) // an organization's inbox has something new; nil: nobody waits for that
+	Arrived func(orgID int64) // called when an organization's inbox has something new; may be nil
 	Cache   *Cache
 	Lease   func(*trigger.Webhook) time.Duration // of deliveries that are handed off
 	Now     func() time.Time                     // the process's clock, with its monotonic reading
 	Metrics *telemetry.Metrics
-	Turns   *fair.Turns // of work that takes long, in steps of [fair.Millisecond]; nil: those of [fair.ForProcessors]
+	Turns   *fair.Turns // for work that takes long, in steps of [fair.Millisecond]; nil: [fair.ForProcessors]
 }
 
-// New makes a Writer; its Run does the work.
+// New returns a Writer. Its Run must be called.
 func New(c Config) *Writer {
 	if c.Turns == nil {
 		c.Turns = fair.ForProcessors()
@@ -86,34 +86,34 @@ type Writer struct {
 	mu     sync.Mutex
 	queue  queue
 	away   int           // goroutines that will queue events again
-	closed bool          // nothing new is taken
-	ready  chan struct{} // holds one token when there is something to do
+	closed bool          // new events are refused
+	ready  chan struct{} // has a token when there is something to do
 
-	lastID time.Time // of any batch
+	lastID time.Time // the last time in the ids of a batch
 }
 
-// Result is what became of an accepted event.
+// Result is the outcome of an accepted event.
 type Result struct {
 	EventID   trigger.ID // of the event, or of the first one with its dedup id
 	Duplicate bool
 	first     seen
 }
 
-// Differs reports whether a duplicate has another payload than the first event
-// with its dedup id; known is false where only the store can tell.
+// Differs reports whether the payload of a duplicate differs from the first
+// event with its dedup id. If known is false, only the store knows.
 func (r *Result) Differs(e *trigger.Event) (differs, known bool) {
 	return r.first.known && r.first.payload != e.PayloadHash(), r.first.known
 }
 
-// waiting is an event and the request that waits for it.
+// waiting is an event whose request waits for the answer.
 type waiting struct {
 	event     *trigger.Event
 	done      chan answer
-	cost      int64       // what it was counted with when it was taken from the queue
-	abandoned atomic.Bool // the request has given up: not to be stored any more
+	cost      int64       // its cost when it was taken from the queue
+	abandoned atomic.Bool // the request has given up: the queue drops the event
 
-	webhooks []*trigger.Webhook   // that get it, if matched is not nil
-	matched  *trigger.Subscribers // by which webhooks was found
+	webhooks []*trigger.Webhook   // its webhooks, if matched is not nil
+	matched  *trigger.Subscribers // the subscribers that webhooks was computed from
 }
 
 type answer struct {
@@ -121,11 +121,12 @@ type answer struct {
 	err    error
 }
 
-// Add commits an event, or finds the one that has its dedup id, and returns
-// when that is durable. Invalid if the database can never take the event,
-// Unavailable if the queue is full or there was no answer in time; then the
-// event may be stored or not. Unavailable too while the store is not intact, also
-// for a known dedup id: a first event may be lost with it.
+// Add commits an event, or finds the first one with its dedup id, and returns
+// when that is durable. The error is Invalid if the database can never store the
+// event. It is Unavailable if the queue is full or the answer did not come in
+// time; then the event may be stored or not. It is also Unavailable while the
+// store is not intact, even for a known dedup id, because the first event may be
+// lost.
 func (w *Writer) Add(ctx context.Context, e *trigger.Event) (Result, error) {
 	if err := w.Store.Intact(); err != nil {
 		return Result{}, err
@@ -146,16 +147,15 @@ func (w *Writer) Add(ctx context.Context, e *trigger.Event) (Result, error) {
 	return a.result, a.err
 }
 
-// Verdict is what became of one event of several.
+// Verdict is the outcome of one event of several.
 type Verdict struct {
 	Result
-	Err error // nil: accepted, or a duplicate
+	Err error // nil if the event was accepted or is a duplicate
 }
 
-// AddAll commits events, in their order where they go into one commit, and
-// returns when the fate of each is known, one verdict for each, or when there
-// was no answer in time. Where the queue has no room for all of them, none is
-// taken.
+// AddAll commits events and returns a verdict for each when all are known, or
+// when the time is over. Events of one commit keep their order. If the queue has
+// too little room for all of them, it takes none.
 func (w *Writer) AddAll(ctx context.Context, events []*trigger.Event) []Verdict {
 	verdicts := make([]Verdict, len(events))
 	if err := w.Store.Intact(); err != nil {
@@ -187,7 +187,7 @@ func (w *Writer) AddAll(ctx context.Context, events []*trigger.Event) []Verdict 
 	return verdicts
 }
 
-// Known returns what Add would, if it is known by memory alone that an event is a
+// Known returns the result of Add if memory alone tells that an event is a
 // duplicate.
 func (w *Writer) Known(e *trigger.Event) (r Result, ok bool) {
 	if w.Store.Intact() != nil {
@@ -197,7 +197,7 @@ func (w *Writer) Known(e *trigger.Event) (r Result, ok bool) {
 	return Result{first.id, ok, first}, ok
 }
 
-// known finds an event's dedup id in memory.
+// known looks up an event's dedup id in memory.
 func (w *Writer) known(e *trigger.Event) (r Result, ok bool) {
 	first, ok := w.Cache.find(e, w.Store.Now())
 	if ok {
@@ -206,12 +206,12 @@ func (w *Writer) known(e *trigger.Event) (r Result, ok bool) {
 	return Result{first.id, ok, first}, ok
 }
 
-// wait waits for the answer, for as long as the timer runs: one that has run
-// out is left so that whoever comes next does not wait either.
+// wait waits for the answer until the timer fires. It then resets the timer to
+// 0, so that the next wait on it does not block either.
 func (wait *waiting) wait(ctx context.Context, timer *time.Timer) answer {
 	var err error
 	select {
-	case a := <-wait.done: // also where the time is over by now
+	case a := <-wait.done: // an answer counts even if the time is over
 		return a
 	default:
 	}
@@ -241,7 +241,7 @@ func (w *Writer) enqueue(list ...*waiting) error {
 	return nil
 }
 
-// signal tells the loop that there is something to do. The caller holds mu.
+// signal tells the loop that there is something to do. The caller must hold mu.
 func (w *Writer) signal() {
 	select {
 	case w.ready <- struct{}{}:
@@ -249,7 +249,7 @@ func (w *Writer) signal() {
 	}
 }
 
-// Run commits events until ctx ends, then those that are queued, then returns.
+// Run commits events until ctx ends, then commits the queued ones and returns.
 func (w *Writer) Run(ctx context.Context) error {
 	work, ended := context.WithoutCancel(ctx), ctx.Done()
 	running, done := 0, make(chan struct{}, commitsAtOnce)
@@ -278,36 +278,36 @@ func (w *Writer) Run(ctx context.Context) error {
 	}
 }
 
-// queued is how many events wait for a commit.
+// queued returns how many events wait for a commit.
 func (w *Writer) queued() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.queue.waiting
 }
 
-// isAway reports whether events will be queued again.
+// isAway reports whether events are queued, or will be queued again.
 func (w *Writer) isAway() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.away > 0 || w.queue.waiting > 0
 }
 
-// close refuses everything new.
+// close makes the Writer refuse new events.
 func (w *Writer) close() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.closed = true
 }
 
-// take cuts the next group from the queue.
+// take removes the next group from the queue.
 func (w *Writer) take() []*waiting {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.queue.take()
 }
 
-// putBack queues again, before others of their organizations, what could not be
-// judged, or would make a batch too large.
+// putBack queues events again, before the others of their organizations, because
+// they have no outcome yet or would make a batch too large.
 func (w *Writer) putBack(group []*waiting) {
 	if len(group) == 0 {
 		return
@@ -318,7 +318,7 @@ func (w *Writer) putBack(group []*waiting) {
 	w.signal()
 }
 
-// charge tells how many deliveries an event has that was taken.
+// charge records how many deliveries a taken event has.
 func (w *Writer) charge(wait *waiting, deliveries int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -332,13 +332,13 @@ func (w *Writer) reply(wait *waiting, a answer) {
 	wait.done <- a
 }
 
-// stamp returns the time of a batch's ids: now, and later than that of any
-// batch before. So the ids of a node grow when the clock goes back a little;
-// they run ahead of it by MaxClockSkew at most. When it goes back by more, they
-// follow it: else lists, cursors and the retention would take every new event
-// for one of the future until the clock has caught up. The events that were
-// accepted ahead of the clock stay the newest until then. Ids are unique by
-// their random bits in any case.
+// stamp returns the time for the ids of a batch: now, but later than for any
+// earlier batch. So the ids of a node increase even if the clock goes back a
+// little, and are ahead of it by at most MaxClockSkew. If it goes back further,
+// the ids follow. Otherwise lists, cursors and the retention would take new
+// events for future ones until the clock has caught up. Until then, events that
+// were accepted ahead of the clock stay the newest. The random bits keep ids
+// unique in any case.
 func (w *Writer) stamp(now time.Time) time.Time {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -349,7 +349,7 @@ func (w *Writer) stamp(now time.Time) time.Time {
 	return now
 }
 
-// QueuedBytes is the size of the events that are not yet answered.
+// QueuedBytes returns the size of the events that are not yet answered.
 func (w *Writer) QueuedBytes() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -8,30 +8,30 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// matchTime is how long the events of one request may take to be compared with
-// content filters, including the wait for a turn.
+// matchTime is how long the events of one request may wait for turns and be
+// compared with content filters.
 const matchTime = 3 * time.Second
 
-// Comparing a payload with a content filter takes one step of [fair.Millisecond]
-// for this many bytes.
+// Comparing a payload with a content filter costs one step, see
+// [fair.Millisecond], for this many bytes.
 const (
 	payloadBytesPerStep = 20
 	contentBytesPerStep = 64
 )
 
-// match compares events with content filters before they are queued. A payload of
-// 1 MB takes some 5 ms per filter, and a webhook may have one each: in the commit
-// loop that would hold up the events of every other organization. So each request
-// does it for itself, in its organization's turn; the commit loop uses the result
-// if the webhooks are still the same, see [waiting.webhooksOf]. Events of
-// organizations without content filters are left to the commit loop. On error the
-// events were not compared.
+// match compares events with content filters before they are queued. A payload
+// of 1 MB takes about 5 ms per filter, and each webhook may have one. In the
+// commit loop, this would delay the events of all other organizations. So each
+// request does it in its organization's turn. The commit loop uses the result if
+// the webhooks are still the same, see [waiting.webhooksOf]. match skips events
+// of organizations without content filters. On error the events were not
+// compared.
 func (w *Writer) match(ctx context.Context, list ...*waiting) error {
 	ctx, cancel := context.WithTimeout(ctx, matchTime)
 	defer cancel()
 	for _, wait := range list {
 		s := w.Store.PeekSubscribers(wait.event.OrganizationID)
-		if s == nil || !s.HasContent() { // the commit loop reads them, if need be
+		if s == nil || !s.HasContent() { // the commit loop reads them if necessary
 			continue
 		}
 		if err := w.matchInTurn(ctx, wait, s); err != nil {
@@ -43,8 +43,8 @@ func (w *Writer) match(ctx context.Context, list ...*waiting) error {
 	return nil
 }
 
-// matchInTurn compares one event with the webhooks of its organization, and lets
-// other organizations go first after each filter that took long.
+// matchInTurn compares one event with the webhooks of its organization. After
+// each filter that took long, it lets other organizations go first.
 func (w *Writer) matchInTurn(ctx context.Context, wait *waiting, s *trigger.Subscribers) error {
 	e := wait.event
 	if err := w.Turns.Take(ctx, e.OrganizationID); err != nil {
@@ -77,9 +77,9 @@ func (w *Writer) matchInTurn(ctx context.Context, wait *waiting, s *trigger.Subs
 	return nil
 }
 
-// webhooksOf returns the webhooks that get an event. ok is false if the event must
-// be compared with content filters first, or again, because the webhooks have
-// changed: that must not happen in the commit loop.
+// webhooksOf returns the webhooks that get an event. ok is false if the event
+// must be compared with content filters first, or again because the webhooks
+// have changed. That must not happen in the commit loop.
 func (wait *waiting) webhooksOf(s *trigger.Subscribers) (webhooks []*trigger.Webhook, ok bool) {
 	switch {
 	case !s.HasContent():
@@ -90,8 +90,8 @@ func (wait *waiting) webhooksOf(s *trigger.Subscribers) (webhooks []*trigger.Web
 	return nil, false
 }
 
-// matchAgain compares events with the webhooks as they are now, outside of the
-// commit loop, and queues them again.
+// matchAgain compares events with the current webhooks, outside of the commit
+// loop, and queues them again.
 func (w *Writer) matchAgain(ctx context.Context, list []*waiting) {
 	if len(list) == 0 {
 		return

@@ -7,47 +7,48 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// Bounds of what waits, or is being committed. One organization takes at most as
-// much as it leaves free.
+// Bounds of the events that wait or are being committed. One organization may
+// use at most as much as it leaves free.
 const (
 	maxQueueEvents = 20_000
 	maxQueueBytes  = 64 << 20
 )
 
-// turnCost is how much of one organization is taken until it is the turn of
-// another: each event counts 1, and 1 more for each KiB and each delivery.
+// turnCost is how much is taken of one organization before the next one's turn.
+// An event costs 1, plus 1 for each KiB and each delivery.
 const turnCost = 100
 
-// unknownFanOut is how many deliveries the first event of a line is thought to have.
+// unknownFanOut is the assumed number of deliveries of the first event of a
+// line.
 const unknownFanOut = 10
 
-// queue holds the events that wait for a commit, in a line for each organization.
-// The next turn is of the line of which the least was taken: so an organization
-// with much to commit, or with many deliveries for each event, does not hold up
-// the others. Its owner's mutex guards it.
+// queue holds the events that wait for a commit, in a line for each
+// organization. The next turn goes to the line of which least was taken. So an
+// organization with many events, or with many deliveries for each, does not
+// delay the others. The mutex of its Writer guards it.
 type queue struct {
-	lines   map[int64]*line // by organization; those with events that are not answered
+	lines   map[int64]*line // by organization, if it has events that are not answered
 	waiting int             // events that wait
-	held    load            // of all that are not answered
+	held    load            // of all events that are not answered
 }
 
-// line is what an organization has in the queue, the oldest first.
+// line is the queue of one organization, oldest first.
 type line struct {
-	time    int64 // virtual: it goes on with what is taken
-	fanOut  int   // deliveries of the last event that was committed, and so perhaps of the next; -1: none was yet
+	time    int64 // virtual time: increases by the cost of what is taken
+	fanOut  int   // deliveries of the last charged event, the guess for the next; -1 before the first
 	waiting []*waiting
 	held    load
 }
 
-// load is events and their bytes.
+// load is a number of events and of bytes.
 type load struct{ events, bytes int }
 
 func (l load) plus(e *trigger.Event, sign int) load {
 	return load{l.events + sign, l.bytes + sign*e.Size()}
 }
 
-// add queues the events of a request behind others of their organizations, all or
-// none.
+// add queues the events of a request behind the others of their organizations.
+// It takes all or none.
 func (q *queue) add(list []*waiting) error {
 	all, of := q.held, map[int64]load{}
 	for _, wait := range list {
@@ -70,7 +71,8 @@ func (q *queue) add(list []*waiting) error {
 	return nil
 }
 
-// line finds or makes a line. A new one is just ahead of all others.
+// line returns the line of an organization. A new one is just ahead of all
+// others.
 func (q *queue) line(id int64) *line {
 	if l := q.lines[id]; l != nil {
 		return l
@@ -89,8 +91,8 @@ func (q *queue) line(id int64) *line {
 	return l
 }
 
-// take cuts the next group from the queue, in turns. What nobody waits for any
-// more has been answered by a 503, and is left out.
+// take removes the next group from the queue, in turns. It drops abandoned
+// events, whose requests have got a 503.
 func (q *queue) take() (group []*waiting) {
 	size, deliveries := 0, 0
 	for q.waiting > 0 {
@@ -119,7 +121,7 @@ func (q *queue) take() (group []*waiting) {
 	return group
 }
 
-// next is the line whose turn it is. There is one.
+// next returns the line whose turn it is. At least one line must have events.
 func (q *queue) next() (next *line) {
 	for _, l := range q.lines {
 		if len(l.waiting) > 0 && (next == nil || l.time < next.time) {
@@ -129,7 +131,7 @@ func (q *queue) next() (next *line) {
 	return next
 }
 
-// expected is how many deliveries the next event may have.
+// expected returns how many deliveries the next event may have.
 func (l *line) expected() int {
 	if l.fanOut < 0 {
 		return unknownFanOut
@@ -137,19 +139,19 @@ func (l *line) expected() int {
 	return l.fanOut
 }
 
-// costOf is what an event costs with its deliveries.
+// costOf returns the cost of an event with its deliveries.
 func costOf(e *trigger.Event, deliveries int) int64 {
 	return 1 + int64(e.Size()>>10) + int64(deliveries)
 }
 
-// charge tells how many deliveries an event has that was taken.
+// charge records how many deliveries a taken event has.
 func (q *queue) charge(wait *waiting, deliveries int) {
 	l, cost := q.lines[wait.event.OrganizationID], costOf(wait.event, deliveries)
 	l.time += cost - wait.cost
 	wait.cost, l.fanOut = cost, deliveries
 }
 
-// putBack queues again, before all others of their organizations, what was taken.
+// putBack queues taken events again, before all others of their organizations.
 func (q *queue) putBack(group []*waiting) {
 	front := map[int64][]*waiting{}
 	for _, wait := range group {
@@ -166,7 +168,7 @@ func (q *queue) putBack(group []*waiting) {
 	q.waiting += len(group)
 }
 
-// answered counts an event no longer.
+// answered removes an event from the counts.
 func (q *queue) answered(e *trigger.Event) {
 	q.held = q.held.plus(e, -1)
 	l := q.lines[e.OrganizationID]
