@@ -153,7 +153,7 @@ func (a *API) claimWaiting(r *request, want store.InboxPage, claim trigger.ID, l
 		if first {
 			_ = try()
 		} else {
-			_ = inbox.inTurn(waiting, func() error { // else the wait is over
+			_ = inbox.claims.do(waiting, func() error { // else the wait is over
 				if inbox.isEmpty(lookAgain / 2) { // another request has just found it empty
 					return nil
 				}

@@ -22,11 +22,11 @@ type notifier struct {
 type inboxWaiters struct {
 	*notifier
 	organizationID int64
-	turn           chan struct{} // has a token, which the request takes whose turn it is
+	claims         turn // of long polls
+	streams        turn
 
 	// The mutex of the notifier guards these.
 	requests int           // that have joined and not left
-	lining   int           // the number of them that wait for their turn
 	news     chan struct{} // closed when the inbox has something new
 	newsAt   time.Time     // when news was last closed
 	emptyAt  time.Time     // when the last claim that found nothing began
@@ -38,8 +38,7 @@ func (n *notifier) join(organizationID int64) *inboxWaiters {
 	defer n.mu.Unlock()
 	w := n.of[organizationID]
 	if w == nil {
-		w = &inboxWaiters{notifier: n, organizationID: organizationID, turn: make(chan struct{}, 1), news: make(chan struct{})}
-		w.turn <- struct{}{}
+		w = &inboxWaiters{notifier: n, organizationID: organizationID, claims: newTurn(), streams: newTurn(), news: make(chan struct{})}
 		if n.of == nil {
 			n.of = map[int64]*inboxWaiters{}
 		}
@@ -89,37 +88,33 @@ func (n *notifier) close() {
 	}
 }
 
-// inTurn calls look in the request's turn and returns its error, or the error of
-// ctx if ctx ends first. If others wait for their turn, the next one begins
-// after a rest as long as the look. So reads of one inbox take at most half of
-// the time.
-func (w *inboxWaiters) inTurn(ctx context.Context, look func() error) error {
-	w.count(1)
+// turn lets one request at a time read an inbox. It holds a token, which the
+// request takes whose turn it is.
+type turn chan struct{}
+
+func newTurn() turn {
+	t := make(turn, 1)
+	t <- struct{}{}
+	return t
+}
+
+// do calls look in the request's turn and returns its error, or the error of ctx
+// if ctx ends first.
+func (t turn) do(ctx context.Context, look func() error) error {
 	select {
-	case <-w.turn:
-		w.count(-1)
+	case <-t:
 	case <-ctx.Done():
-		w.count(-1)
 		return ctx.Err()
 	}
-	begun := w.now()
-	defer func() {
-		pass := func() { w.turn <- struct{}{} }
-		if took := w.now().Sub(begun); w.count(0) > 0 {
-			time.AfterFunc(took, pass)
-		} else {
-			pass()
-		}
-	}()
+	defer func() { t <- struct{}{} }()
 	return look()
 }
 
-// count changes the number of requests that wait for their turn, and returns it.
-func (w *inboxWaiters) count(more int) int {
+// size returns the number of requests that wait for the inbox or read it.
+func (w *inboxWaiters) size() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.lining += more
-	return w.lining
+	return w.requests
 }
 
 // foundNothing records that a claim that began at the given time found nothing.

@@ -14,6 +14,8 @@ const (
 	maxStream    = time.Hour        // then the stream ends, and the client reconnects
 	heartbeat    = 15 * time.Second // interval of heartbeats
 	streamWrite  = 30 * time.Second // limit for a client to read what is written
+	fullShare    = 25               // streams of an inbox, of which each reads old rows twice a second; with more, less often
+	fullLeast    = 10 * time.Second // the longest time between two of these reads
 	streamPage   = 500              // events read at a time
 	streamBytes  = 4 << 20          // of these events
 	streamBehind = 30 * time.Second // how far back a stream reads again, because commits are only roughly in the order of ids
@@ -121,7 +123,7 @@ func (s *stream) look() (more bool, err error) {
 		s.due, s.full = begun, time.Time{}
 	}
 	low := s.top
-	if begun.Sub(s.full) >= lookAgain/2 {
+	if begun.Sub(s.full) >= s.fullEvery() {
 		if !s.top.IsZero() {
 			low = trigger.MinID(s.top.Time().Add(-streamBehind))
 			if err := s.lookDue(low, begun); err != nil {
@@ -133,7 +135,7 @@ func (s *stream) look() (more bool, err error) {
 	for !more {
 		var page []store.InboxEvent
 		var next trigger.ID
-		err := s.inbox.inTurn(s.r.Context(), func() (err error) {
+		err := s.inbox.streams.do(s.r.Context(), func() (err error) {
 			page, next, err = s.api.Store.ListInbox(s.r.Context(), s.r.orgID(), low, s.page())
 			return err
 		})
@@ -147,6 +149,13 @@ func (s *stream) look() (more bool, err error) {
 		more = s.api.Store.Now().Sub(begun) > streamLook
 	}
 	return true, nil
+}
+
+// fullEvery returns how often the stream reads events from before the highest one
+// that was sent: the more requests wait for the inbox, the less often, because each
+// stream reads the same rows again.
+func (s *stream) fullEvery() time.Duration {
+	return min(lookAgain/2*time.Duration(1+s.inbox.size()/fullShare), fullLeast)
 }
 
 // page returns the page to read next, without the events that were sent.
@@ -176,7 +185,7 @@ func (s *stream) lookDue(low trigger.ID, now time.Time) error {
 	for {
 		var page []store.InboxEvent
 		var next store.Due
-		err := s.inbox.inTurn(s.r.Context(), func() (err error) {
+		err := s.inbox.streams.do(s.r.Context(), func() (err error) {
 			page, next, err = s.api.Store.DueInbox(s.r.Context(), s.r.orgID(), low, from, now, s.page())
 			return err
 		})

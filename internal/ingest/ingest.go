@@ -135,7 +135,7 @@ func (w *Writer) Add(ctx context.Context, e *trigger.Event) (Result, error) {
 		return r, nil
 	}
 	wait := &waiting{event: e, done: make(chan answer, 1)}
-	if err := w.match(ctx, wait); err != nil {
+	if _, err := w.match(ctx, wait); err != nil {
 		return Result{}, err
 	}
 	if err := w.enqueue(wait); err != nil {
@@ -171,15 +171,16 @@ func (w *Writer) AddAll(ctx context.Context, events []*trigger.Event) []Verdict 
 			list, places = append(list, &waiting{event: e, done: make(chan answer, 1)}), append(places, i)
 		}
 	}
-	err := w.match(ctx, list...)
-	if err == nil {
-		err = w.enqueue(list...)
-	}
+	matched, late := w.match(ctx, list...)
+	err := w.enqueue(list[:matched]...)
 	timer := time.NewTimer(maxWait)
 	defer timer.Stop()
 	for n, wait := range list {
 		a := answer{err: err}
-		if err == nil {
+		switch {
+		case n >= matched:
+			a.err = late
+		case err == nil:
 			a = wait.wait(ctx, timer)
 		}
 		verdicts[places[n]] = Verdict{a.result, a.err}

@@ -124,6 +124,7 @@ func (s *Store) readSubscribers(ctx context.Context, q querier, orgID int64) (*t
 			subs.Webhooks = append(subs.Webhooks, w.Webhook)
 		}
 	}
+	subs.Prepare()
 	return subs, nil
 }
 

@@ -20,19 +20,24 @@ type pathElement struct{ index, node int }
 func (c *Content) ask(tokens []string) int {
 	node := 0
 	for _, token := range tokens {
-		below, ok := c.nodes[node].members[token]
-		if !ok {
-			below = len(c.nodes)
-			c.nodes = append(c.nodes, pathNode{parent: node})
-			c.nodes[node].add(token, below)
-		}
-		node = below
+		node = childOf(&c.nodes, node, token)
 	}
 	if i := slices.Index(c.paths, node); i >= 0 {
 		return i
 	}
 	c.paths = append(c.paths, node)
 	return len(c.paths) - 1
+}
+
+// childOf returns the node below a node for a token, and adds it if it is missing.
+func childOf(nodes *[]pathNode, node int, token string) int {
+	below, ok := (*nodes)[node].members[token]
+	if !ok {
+		below = len(*nodes)
+		*nodes = append(*nodes, pathNode{parent: node})
+		(*nodes)[node].add(token, below)
+	}
+	return below
 }
 
 func (n *pathNode) add(token string, below int) {
@@ -68,11 +73,14 @@ func (n *pathNode) member(name []byte) (node int, ok bool) {
 }
 
 // find returns the values of the paths in a payload.
-func (c *Content) find(payload []byte) []jsonValue {
-	w := walk{scanner: scanner{text: payload}, nodes: c.nodes, found: make([]span, len(c.nodes))}
+func (c *Content) find(payload []byte) []jsonValue { return findValues(c.nodes, c.paths, payload) }
+
+// findValues returns the values of some nodes in a payload, which it reads once.
+func findValues(nodes []pathNode, of []int, payload []byte) []jsonValue {
+	w := walk{scanner: scanner{text: payload}, nodes: nodes, found: make([]span, len(nodes))}
 	w.value(0)
-	values := make([]jsonValue, len(c.paths))
-	for i, node := range c.paths {
+	values := make([]jsonValue, len(of))
+	for i, node := range of {
 		if at := w.found[node]; w.counts(node) {
 			values[i] = newJSONValue(payload[at.start:at.end])
 		}

@@ -82,30 +82,45 @@ type Subscribers struct {
 	Version        int64
 	Inbox          InboxMode
 	Webhooks       []Webhook
+
+	contents *contentSet // the content filters of Webhooks; nil: none, or not prepared
 }
+
+// Prepare makes Match read each payload once, however many webhooks have a content
+// filter. Webhooks must not change afterwards.
+func (s *Subscribers) Prepare() { s.contents = newContentSet(s.Webhooks) }
 
 // Match appends to dst the webhooks that match an event of the given type and
 // payload. If none does, the event goes to the inbox.
 func (s *Subscribers) Match(dst []*Webhook, eventType string, payload []byte) []*Webhook {
+	var values []jsonValue
+	found, sound := false, true
 	for i := range s.Webhooks {
-		if w := &s.Webhooks[i]; w.Matches(eventType, payload) {
-			dst = append(dst, w)
+		w := &s.Webhooks[i]
+		switch {
+		case !w.State.Receives() || !w.Filter.matchType(eventType):
+			continue
+		case s.contents == nil && !w.Filter.matchContent(payload):
+			continue
+		case s.contents != nil && w.Filter.Content != nil:
+			if !found {
+				values, sound = s.contents.find(payload)
+				found = true
+			}
+			if sound && !s.contents.met(i, values) {
+				continue
+			}
 		}
+		dst = append(dst, w)
 	}
 	return dst
 }
 
-// HasContent reports whether any webhook has a content filter.
-func (s *Subscribers) HasContent() bool {
-	for i := range s.Webhooks {
-		if s.Webhooks[i].Filter.Content != nil {
-			return true
-		}
+// ContentSize returns the bytes of all content filters together, 0 if no webhook
+// has one. Prepare must have been called.
+func (s *Subscribers) ContentSize() int {
+	if s.contents == nil {
+		return 0
 	}
-	return false
-}
-
-// Matches reports whether the webhook gets events of this type and payload.
-func (w *Webhook) Matches(eventType string, payload []byte) bool {
-	return w.State.Receives() && w.Filter.Match(eventType, payload)
+	return s.contents.size
 }
