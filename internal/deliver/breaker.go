@@ -14,7 +14,7 @@ import (
 // ending is the stop of a webhook, as its receiver has answered.
 type ending struct {
 	organizationID int64
-	asOf           int64                // [trigger.Webhook.AsOf] of the webhook that was answered
+	asOf           int64                // [trigger.Webhook.AsOf] in the answered request
 	state          trigger.WebhookState // gone or paused
 	stored         bool                 // the store has it; only open deliveries remain to be ended
 }

@@ -15,7 +15,7 @@ const (
 	claimRows  = 1000    // deliveries in one claim, or one for each webhook; fewer if claims are slow
 	claimLeast = 8       // deliveries in one claim, however slow it is
 	loadStep   = 64      // deliveries whose events are read at once
-	claimSize  = 1 << 20 // bytes reserved for each claim before its events are read
+	claimSize  = 1 << 20 // bytes of events that a claim may read, even if memory is full
 )
 
 // claim claims due deliveries of these webhooks and replays and puts them into

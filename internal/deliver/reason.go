@@ -82,9 +82,9 @@ func reasonOfNetwork(err error) string {
 
 const noClientCertificate = "receiver requires a client certificate, and webhooks have none"
 
-// reasonOfTLS returns the reason if the two sides have no common protocol, or
-// "". crypto/tls identifies most cases only by the texts of alerts (RFC 8446,
-// section 6.2).
+// reasonOfTLS returns the reason if the two sides cannot agree on a protocol,
+// or "". crypto/tls identifies most cases only by the texts of alerts (RFC
+// 8446, section 6.2).
 func reasonOfTLS(err error) string {
 	if record, ok := errors.AsType[tls.RecordHeaderError](err); ok {
 		if string(record.RecordHeader[:]) == "HTTP/" {

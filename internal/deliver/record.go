@@ -28,9 +28,9 @@ const (
 	gatherTime = 10 * time.Millisecond
 )
 
-// record writes results in groups, each of the results that arrived during the
-// last write, until the channel is closed. After ctx ends, it tries each group
-// only for Settle's patience.
+// record writes results until the channel is closed. A group has the results
+// that arrived during the last write, at most maxResults. After ctx ends, it
+// tries each group only for Settle's patience.
 func (e *Engine) record(ctx context.Context) {
 	for first := range e.results {
 		group := []store.Result{first}

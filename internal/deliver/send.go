@@ -143,7 +143,7 @@ func (e *Engine) conclude(d trigger.Delivery, a trigger.Attempt, event *trigger.
 			EventID: d.EventID, Attempts: next.Attempts, Reason: next.Reason,
 		}
 	}
-	e.pending.enter(d.OrganizationID, d.WebhookID) // in turn, so that one organization with many results does not delay others
+	e.pending.enter(d.OrganizationID, d.WebhookID) // in turn, so that organizations with many results do not delay others
 	e.results <- result
 	return next
 }
