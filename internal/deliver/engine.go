@@ -117,8 +117,8 @@ func New(c Config) *Engine {
 	}
 }
 
-// Lease returns how long a delivery is claimed. An attempt that begins after
-// half of the lease still ends and is recorded within it.
+// Lease returns how long a delivery is claimed. An attempt that begins when
+// half of the lease is over still ends and is recorded within it.
 func (c *Config) Lease() time.Duration { return 2*c.Timeout + margin }
 
 // LeaseOf returns the lease of a webhook's deliveries, whose timeout may be
