@@ -10,8 +10,7 @@ import (
 	"strings"
 )
 
-// loadFlags say how loads are made, and whether at a server that somebody else
-// has started.
+// loadFlags are the flags of loads, and of a running server as their target.
 type loadFlags struct {
 	Driver          string `help:"What makes the load of posts and batches: wrk, go (our own client), or auto: wrk where it is installed." enum:"auto,wrk,go" default:"auto"`
 	Against         string `help:"Aim posts, and batches where the path ends in /v1/events, at this running server. Nothing is started." placeholder:"URL"`
@@ -22,7 +21,7 @@ type loadFlags struct {
 	AgainstAnywhere bool   `help:"Take a URL that is not on loopback. The server gets as much load as it takes."`
 }
 
-// checkAgainst says what is wrong with the flags.
+// checkAgainst returns an error if the flags are not valid.
 func (s *settings) checkAgainst() error {
 	switch {
 	case s.Against == "" && (s.AgainstKey != "" || s.AgainstNoop != "" || s.AgainstAnywhere):
@@ -41,8 +40,8 @@ func (s *settings) checkAgainst() error {
 	return checkTarget(s.Against, s.AgainstAnywhere)
 }
 
-// checkTarget refuses what is no address of a server, and all that are not on
-// this machine unless they are permitted.
+// checkTarget returns an error unless the text is a server's address, on
+// loopback unless anywhere is set.
 func checkTarget(text string, anywhere bool) error {
 	to, err := url.Parse(text)
 	if err != nil || to.Scheme != "http" || to.Hostname() == "" || strings.Trim(to.Path, "/") != "" || to.RawQuery != "" || to.User != nil {
@@ -63,7 +62,7 @@ func onLoopback(host string) bool {
 	return host == "localhost" || err == nil && ip.IsLoopback()
 }
 
-// available are the cases that can be measured.
+// available returns the cases that can be measured.
 func (s *settings) available() []measurement {
 	if s.Against == "" {
 		return cases()
@@ -75,10 +74,10 @@ func (s *settings) available() []measurement {
 	return list
 }
 
-// against stands in the report where a database is not known.
+// against replaces the name of the database, which is unknown, in the report.
 const against = "against"
 
-// stranger is the server of --against.
+// stranger returns the server of --against.
 func (b *bench) stranger(ctx context.Context) (to aim, on *subject, err error) {
 	where, err := url.Parse(b.Against)
 	if err != nil {
@@ -95,7 +94,7 @@ func (b *bench) stranger(ctx context.Context) (to aim, on *subject, err error) {
 	return to, &subject{driver: d, dir: b.dir}, err
 }
 
-// postsAgainst is posts without what a server of ours tells.
+// postsAgainst is posts without the server's own figures.
 func postsAgainst(ctx context.Context, b *bench) (out outcome, err error) {
 	to, on, err := b.stranger(ctx)
 	if err != nil {
@@ -132,7 +131,7 @@ func batchesAgainst(ctx context.Context, b *bench) (out outcome, err error) {
 	return out, nil
 }
 
-// answers adds how many there were, where nobody but us has counted.
+// answers adds the counts of answers, if only the client has counted.
 func (p *bout) answers(out *outcome, name string) {
 	out.add(name+"answers 2xx", "", float64(p.got.ok), nil)
 	out.add(name+"other answers", "", float64(p.got.others), nil)

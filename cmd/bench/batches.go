@@ -7,13 +7,13 @@ import (
 	"time"
 )
 
-// sizes are how many events the requests of batches have, and over how many
+// sizes returns how many events the requests of batches have, and over how many
 // connections they come.
 func sizes() []struct{ events, conns int } {
 	return []struct{ events, conns int }{{100, 16}, {1000, 8}}
 }
 
-// batchBouts are the loads of batches.
+// batchBouts returns the loads of batches.
 func (b *bench) batchBouts(to aim, on *subject) (all []*bout) {
 	of := "-" + strconv.FormatInt(time.Now().UnixNano(), 36) + "-"
 	for _, size := range sizes() {
@@ -24,7 +24,7 @@ func (b *bench) batchBouts(to aim, on *subject) (all []*bout) {
 	return all
 }
 
-// batches is how fast events are taken that come many at once.
+// batches measures how fast the server accepts many events at once.
 func batches(ctx context.Context, b *bench) (out outcome, err error) {
 	err = b.underLoad(ctx, func(r *rig, to aim, on *subject) error {
 		to.path = "/v1/events"
@@ -48,7 +48,7 @@ func batches(ctx context.Context, b *bench) (out outcome, err error) {
 	return out, err
 }
 
-// batchFigures adds how fast it was.
+// batchFigures adds the rate and the latency.
 func (p *bout) batchFigures(out *outcome, b *bench) {
 	rates := map[int]*target{100: atLeast(35000), 1000: atLeast(50000)}
 	name := fmt.Sprintf("%d a request", p.events())

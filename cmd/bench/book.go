@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// book knows of each event when it was sent, answered and received. All times
-// are monotonic, since the book was begun.
+// book records when each event was sent, answered and received. All times are
+// monotonic, since begun.
 type book struct {
 	begun               time.Time
 	accepted, delivered atomic.Int64
@@ -17,28 +17,28 @@ type book struct {
 	records  []record
 	failures int
 	first    error // of the failures
-	repeats  int   // deliveries that had come before
+	repeats  int   // repeated deliveries
 }
 
-// record is one event, by its number. It matches one webhook.
+// record is the record of one event, by its number. It matches one webhook.
 type record struct {
 	hook                *hook
 	sent, answered, got time.Duration // 0: not yet
-	refused             int           // how often it came and was answered 503
+	refused             int           // how often it was delivered and answered 503
 }
 
 func newBook() *book { return &book{begun: time.Now()} }
 
 func (b *book) now() time.Duration { return time.Since(b.begun) }
 
-// mark is the number of the next event.
+// mark returns the number of the next event.
 func (b *book) mark() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return len(b.records)
 }
 
-// send enters an event that is sent now.
+// send records an event that is sent now.
 func (b *book) send(h *hook) (n int, at time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -48,7 +48,7 @@ func (b *book) send(h *hook) (n int, at time.Duration) {
 	return len(b.records) - 1, at
 }
 
-// answer enters that an event was accepted.
+// answer records that an event was accepted.
 func (b *book) answer(n int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -56,7 +56,8 @@ func (b *book) answer(n int) {
 	b.accepted.Add(1)
 }
 
-// arrive enters a delivery that came at a time, or that it is none.
+// arrive records a delivery at a time, or a failure if it is not of a sent
+// event.
 func (b *book) arrive(h *hook, n int, sent, at time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -73,7 +74,7 @@ func (b *book) arrive(h *hook, n int, sent, at time.Duration) {
 	h.open.Add(-1)
 }
 
-// refuse enters a delivery that was answered 503.
+// refuse records a delivery that was answered 503.
 func (b *book) refuse(n int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -84,7 +85,7 @@ func (b *book) refuse(n int) {
 	b.records[n].refused++
 }
 
-// fail enters what must not happen.
+// fail records a failure.
 func (b *book) fail(err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -98,7 +99,7 @@ func (b *book) note(err error) {
 	}
 }
 
-// err is not nil if anything failed.
+// err returns an error if there were failures.
 func (b *book) err() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -108,14 +109,14 @@ func (b *book) err() error {
 	return fmt.Errorf("%d failures, the first: %w", b.failures, b.first)
 }
 
-// again is how many deliveries had come before.
+// again returns the number of repeated deliveries.
 func (b *book) again() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.repeats
 }
 
-// since copies the records from a mark on, of some webhooks.
+// since returns copies of the records from a mark on, of some webhooks.
 func (b *book) since(mark int, of func(*hook) bool) (records []record) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -127,10 +128,10 @@ func (b *book) since(mark int, of func(*hook) bool) (records []record) {
 	return records
 }
 
-// waiting is how many accepted events have not been received.
+// waiting returns how many accepted events have not been received.
 func (b *book) waiting() int { return max(0, int(b.accepted.Load()-b.delivered.Load())) }
 
-// latencies are the times from sending an event to having received it.
+// latencies returns the times from sending an event to receiving it.
 func latencies(records []record) (all []time.Duration) {
 	for _, r := range records {
 		all = append(all, r.got-r.sent)
@@ -138,7 +139,7 @@ func latencies(records []record) (all []time.Duration) {
 	return all
 }
 
-// span is from the first event that was sent to the last answer and to the last
+// span returns the times of the first event, of the last answer and of the last
 // delivery.
 func span(records []record) (begun, answered, got time.Duration) {
 	for i, r := range records {

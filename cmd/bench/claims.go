@@ -8,12 +8,12 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// claimTime is for how long a server is left alone with what is due.
+// claimTime is how long the server runs before its memory is read.
 const claimTime = 10 * time.Second
 
-// claims is the memory of a server that starts with much more than it can
-// deliver: all of it is due, to a receiver that hangs. What can be delivered is
-// what outage is about.
+// claims measures the memory of a server that starts with much more than it can
+// deliver: all of it is due, to a receiver that hangs. The rate of delivery is
+// the subject of outage.
 func claims(ctx context.Context, b *bench) (out outcome, err error) {
 	err = b.with(ctx, nil, func(r *rig) error {
 		hooks, err := r.organization(1)

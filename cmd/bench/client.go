@@ -19,8 +19,8 @@ import (
 // answerPatience is how long an answer may take.
 const answerPatience = 30 * time.Second
 
-// conn is one kept connection to the server. It is leaner than http.Client, to
-// leave the processors to the server.
+// conn is a kept connection to the server. It uses less CPU than http.Client
+// and so leaves more for the server.
 type conn struct {
 	net.Conn
 	in  *bufio.Reader
@@ -35,8 +35,8 @@ func dial(address string) (*conn, error) {
 	return &conn{Conn: c, in: bufio.NewReader(c)}, nil
 }
 
-// post makes one request, with one header of its own, and returns the body of
-// the answer. Any other status than 200 is an error.
+// post makes one request with one additional header and returns the body of the
+// answer. Any status but 200 is an error.
 func (c *conn) post(path, header string, body []byte) (answer []byte, err error) {
 	return c.request("POST", path, header, body)
 }
@@ -68,19 +68,19 @@ func (c *conn) request(method, path, header string, body []byte) (answer []byte,
 	return answer, err
 }
 
-// client posts to the server, and enters into the book what becomes of it.
+// client posts to the server and records the results in the book.
 type client struct {
 	address string
 	book    *book
 	payload int  // bytes
-	dedup   bool // each event has an id
+	dedup   bool // each event has a dedup id
 
 	mu    sync.Mutex
 	idle  []*conn
 	conns []*conn
 }
 
-// take gives a connection that nobody uses.
+// take returns an idle connection or a new one.
 func (c *client) take() (*conn, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -112,7 +112,7 @@ func (c *client) close() {
 	c.idle, c.conns = nil, nil
 }
 
-// ask posts something else than an event, and reads the answer.
+// ask posts a request without an event, and parses the answer.
 func (c *client) ask(path, header, body string, answer any) error {
 	to, err := c.take()
 	if err != nil {
@@ -126,7 +126,7 @@ func (c *client) ask(path, header, body string, answer any) error {
 	return json.Unmarshal(text, answer)
 }
 
-// event posts one for a webhook.
+// event posts an event for a webhook.
 func (c *client) event(to *conn, h *hook) error {
 	n, sent := c.book.send(h)
 	body := append(make([]byte, 0, c.payload+200), `{"type":"`...)
@@ -149,9 +149,9 @@ func (c *client) event(to *conn, h *hook) error {
 	return nil
 }
 
-// closedLoop posts over a number of connections, each event when the one
-// before it was answered, until next gives nil; and no more of them in a second
-// than a rate, if it is not 0.
+// closedLoop posts over conns connections, each event after the answer to the
+// previous one, until next returns nil. If rate is not 0, it posts at most rate
+// events a second.
 func (c *client) closedLoop(ctx context.Context, conns, rate int, next func() *hook) {
 	var all sync.WaitGroup
 	var slot atomic.Int64
@@ -180,10 +180,9 @@ func (c *client) closedLoop(ctx context.Context, conns, rate int, next func() *h
 	all.Wait()
 }
 
-// openLoop posts a number of events in a second for a time, whether the ones
-// before are answered or not: each at a random time of its own slot, so that it
-// keeps no step with the clocks of the server. It returns by how much they were
-// late.
+// openLoop posts rate events a second for a time, without waiting for answers.
+// Each event has a random time in its own slot, so that the events are not in
+// step with the clocks of the server. openLoop returns how late they were.
 func (c *client) openLoop(ctx context.Context, rate int, d time.Duration, next func() *hook) (late []time.Duration) {
 	var all sync.WaitGroup
 	defer all.Wait()
@@ -209,7 +208,8 @@ func (c *client) openLoop(ctx context.Context, rate int, d time.Duration, next f
 	return late
 }
 
-// count gives the webhooks in turn, a number of events in all.
+// count returns a function that returns the webhooks in turn, events times in
+// all.
 func count(hooks []*hook, events int) func() *hook {
 	var n atomic.Int64
 	return func() *hook {
@@ -221,7 +221,7 @@ func count(hooks []*hook, events int) func() *hook {
 	}
 }
 
-// lasting gives the webhooks in turn, for a time.
+// lasting returns a function that returns the webhooks in turn, for a time.
 func lasting(hooks []*hook, d time.Duration) func() *hook {
 	var n atomic.Int64
 	end := time.Now().Add(d)
@@ -233,7 +233,7 @@ func lasting(hooks []*hook, d time.Duration) func() *hook {
 	}
 }
 
-// pause waits, or returns the context's error if that ends first.
+// pause waits for d. It returns the context's error if that ends first.
 func pause(ctx context.Context, d time.Duration) error {
 	if d <= 0 {
 		return ctx.Err()

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// deliveryCases measure how fast events are accepted and brought to webhooks.
+// deliveryCases measure how fast events are accepted and delivered to webhooks.
 func deliveryCases() []measurement {
 	return []measurement{
 		{"latency", latency},
@@ -19,7 +19,7 @@ func deliveryCases() []measurement {
 	}
 }
 
-// latency is the time of an event on an idle server.
+// latency measures the time of an event on an idle server.
 func latency(ctx context.Context, b *bench) (out outcome, err error) {
 	const rate = 50
 	err = b.with(ctx, nil, func(r *rig) error {
@@ -53,7 +53,7 @@ func latency(ctx context.Context, b *bench) (out outcome, err error) {
 	return out, err
 }
 
-// throughput is what goes through a server that is kept busy.
+// throughput measures the rates of a busy server.
 func throughput(ctx context.Context, b *bench) (out outcome, err error) {
 	err = b.with(ctx, nil, func(r *rig) error {
 		hooks, err := r.organizations(10, 1)
@@ -119,11 +119,11 @@ func throughput(ctx context.Context, b *bench) (out outcome, err error) {
 	return out, err
 }
 
-// fastEnough is what throughput is to be.
+// fastEnough returns the target of throughput.
 func (b *bench) fastEnough() *target {
 	switch {
 	case b.Rate > 0:
-		return nil // it goes as fast as it was asked to
+		return nil // the rate is configured
 	case b.Database == "postgres":
 		return atLeast(6000)
 	}
@@ -135,7 +135,7 @@ const forever = 1000 * time.Hour
 
 func anyHook(*hook) bool { return true }
 
-// middle is the sample in the middle of the time.
+// middle returns the sample in the middle of the time.
 func middle(samples []sample) sample {
 	if len(samples) == 0 {
 		return sample{}
@@ -143,9 +143,9 @@ func middle(samples []sample) sample {
 	return samples[len(samples)/2]
 }
 
-// outage is how fast what has piled up is delivered. The receivers hang while
-// it piles up, so that only a few deliveries are tried; then the server stops,
-// gives back what it has claimed, and starts again: all is due at once.
+// outage measures how fast a backlog is delivered. The receivers hang while it
+// builds up, so that only a few deliveries are tried. Then the server stops,
+// releases its claims, and starts again: all of it is due at once.
 func outage(ctx context.Context, b *bench) (out outcome, err error) {
 	env := []string{"DELIVERY_TIMEOUT=30s", "RETRY_SCHEDULE=1s" + strings.Repeat(",1s", 49)}
 	err = b.with(ctx, env, func(r *rig) error {
@@ -206,7 +206,7 @@ func outage(ctx context.Context, b *bench) (out outcome, err error) {
 }
 
 // stopHanging stops the server while the receivers hang. They answer as soon as
-// it claims nothing more, so that no attempt has failed.
+// the server claims nothing more, so that no attempt fails.
 func (r *rig) stopHanging(ctx context.Context, hooks []*hook) error {
 	r.client.close()
 	if err := r.signal(syscall.SIGTERM); err != nil {

@@ -21,11 +21,11 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// filling writes rows into a database that no server has open, past its API:
-// what millions of requests would have left there, in minutes.
+// filling writes rows without the API into a database that no server has open:
+// in minutes, the rows of millions of requests.
 type filling struct {
 	options store.Options
-	told    func(rows int) // after each part; nil: nobody
+	told    func(rows int) // called after each part; may be nil
 }
 
 // partRows is how many rows are written in one transaction.
@@ -46,7 +46,7 @@ func partsOf(lots []lot) (parts []part) {
 	return parts
 }
 
-// write writes the rows, and leaves the database as if they had come long ago.
+// write writes the rows, and leaves the database as if they were old.
 func (f *filling) write(ctx context.Context, lots ...lot) error {
 	if f.options.PostgresURL != "" {
 		return f.toPostgres(ctx, partsOf(lots))
@@ -117,7 +117,7 @@ func (p *part) copyTo(ctx context.Context, to *pgx.Conn) error {
 	i := p.from
 	_, err := to.CopyFrom(ctx, pgx.Identifier{p.table}, p.columns, pgx.CopyFromFunc(func() ([]any, error) {
 		if i == p.to {
-			return nil, nil // the end, by its contract
+			return nil, nil // the end, by the contract of CopyFromFunc
 		}
 		row := p.row(i)
 		i++
@@ -134,7 +134,7 @@ func (p *part) copyTo(ctx context.Context, to *pgx.Conn) error {
 	return nil
 }
 
-// settleTables does what PostgreSQL would do by itself in the minutes to come.
+// settleTables does what PostgreSQL would do itself in the next minutes.
 func settleTables(ctx context.Context, db *sql.DB) error {
 	group, groupCtx := errgroup.WithContext(ctx)
 	for _, table := range []string{"events", "attempts", "dedup", "deliveries"} {
@@ -150,8 +150,8 @@ func settleTables(ctx context.Context, db *sql.DB) error {
 	return err
 }
 
-// toSQLite writes the parts one after the other, each in a transaction. Nothing
-// could be rolled back: what has failed is removed as a whole.
+// toSQLite writes the parts one after the other, each in a transaction. Without
+// a journal it cannot roll back: after an error the whole database is unusable.
 func (f *filling) toSQLite(ctx context.Context, parts []part) (err error) {
 	db, err := openSQL(f.options, map[string]string{"synchronous": "off", "cache_size": "-262144", "journal_mode": "off"})
 	if err != nil {
@@ -169,10 +169,10 @@ func (f *filling) toSQLite(ctx context.Context, parts []part) (err error) {
 	if err != nil {
 		return err
 	}
-	return errors.Join(file.Sync(), file.Close()) // else the kernel does it while others are measured
+	return errors.Join(file.Sync(), file.Close()) // else the kernel does it during measurements
 }
 
-// databaseFile is where SQLite has its database.
+// databaseFile returns the path of SQLite's database.
 func databaseFile(o store.Options) string { return filepath.Join(o.DataDir, "triggerd.db") }
 
 // rowsOnce is how many rows one statement of SQLite inserts.
@@ -184,7 +184,7 @@ func (p *part) insertInto(ctx context.Context, db *sql.DB) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = tx.Rollback() }() // after a commit it does nothing
+	defer func() { _ = tx.Rollback() }() // no effect after a commit
 	for from, statement := p.from, (*sql.Stmt)(nil); from < p.to; from += rowsOnce {
 		rows := min(rowsOnce, p.to-from)
 		if statement == nil || rows < rowsOnce {
@@ -208,13 +208,13 @@ func (p *part) insertInto(ctx context.Context, db *sql.DB) error {
 	return tx.Commit()
 }
 
-// insertion is the statement for a number of rows.
+// insertion returns the statement for a number of rows.
 func (p *part) insertion(rows int) string {
 	row := "(?" + strings.Repeat(",?", len(p.columns)-1) + ")"
 	return "INSERT INTO " + p.table + " (" + strings.Join(p.columns, ",") + ") VALUES " + row + strings.Repeat(","+row, rows-1)
 }
 
-// databaseSize is what a database takes on the disk, in bytes.
+// databaseSize returns the size of a database on the disk, in bytes.
 func databaseSize(ctx context.Context, db *sql.DB, o store.Options) (bytes int64, err error) {
 	text := "SELECT pg_database_size(current_database())"
 	if o.PostgresURL == "" {
@@ -224,6 +224,6 @@ func databaseSize(ctx context.Context, db *sql.DB, o store.Options) (bytes int64
 	return bytes, err
 }
 
-// lately is until when rows that are written are to be old: a moment ago, for
-// nothing of the future may be in a database.
+// lately returns the latest time of written rows: a moment ago, because a
+// database must not have rows of the future.
 func lately() time.Time { return time.Now().Add(-time.Minute) }

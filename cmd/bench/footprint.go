@@ -9,12 +9,12 @@ import (
 
 const (
 	starts    = 5
-	idle      = 5 * time.Second // after which its memory is read; or --seconds, if that is less
+	idle      = 5 * time.Second // before its memory is read; or --seconds, if that is less
 	askEvery  = 2 * time.Millisecond
 	oldEvents = 1000 // in the database
 )
 
-// footprint is what the server takes while it does nothing.
+// footprint measures the resources of an idle server.
 func footprint(ctx context.Context, b *bench) (out outcome, err error) {
 	program, err := os.Stat(b.Program)
 	if err != nil {

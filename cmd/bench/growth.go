@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// growthFlags are those of the cases that measure what is stored, and of the
-// databases that hold something before they are measured.
+// growthFlags are the flags of the cases that measure stored data, and of
+// databases that are filled before they are measured.
 type growthFlags struct {
 	Stored      int           `help:"Measure also on databases that hold so many events already, as postgres+10M." default:"0"`
 	StoredDedup int           `help:"Dedup ids that they hold; -1: as many as events." default:"-1"`
@@ -20,7 +20,7 @@ type growthFlags struct {
 	Seed        uint64        `help:"Of the order of the runs; 0: any." default:"0"`
 }
 
-// checkGrowth judges them, and draws a seed if there is to be any.
+// checkGrowth checks the flags, and draws a seed if Seed is 0.
 func (f *growthFlags) checkGrowth() error {
 	for f.Seed == 0 {
 		f.Seed = rand.Uint64()
@@ -38,7 +38,8 @@ func (f *growthFlags) checkGrowth() error {
 	return nil
 }
 
-// dedupIDs is how many are stored: as many as events, if nothing else is said.
+// dedupIDs returns the number of stored dedup ids, by default the number of
+// events.
 func (f *growthFlags) dedupIDs() int {
 	if f.StoredDedup < 0 {
 		return f.Stored
@@ -46,11 +47,11 @@ func (f *growthFlags) dedupIDs() int {
 	return f.StoredDedup
 }
 
-// isRate reports whether a unit is that of a rate.
+// isRate reports whether a unit is the unit of a rate.
 func isRate(unit string) bool { return strings.HasSuffix(unit, "/s") }
 
-// sortRows puts the rows of each database together, and those of each case,
-// since the runs come in any order.
+// sortRows groups the rows by database and by case, because the runs come in
+// any order.
 func (r *report) sortRows() {
 	places := map[string]int{}
 	place := func(name string) int {
@@ -76,8 +77,8 @@ func (r *report) sortRows() {
 	})
 }
 
-// compare adds to each rate and each time on a stored database what it is in
-// proportion to that on a new one.
+// compare adds a row for each rate and time on a stored database: its ratio to
+// the same figure on a new database.
 func (r *report) compare() {
 	var all []*row
 	for _, to := range r.Rows {
@@ -94,7 +95,7 @@ func (r *report) compare() {
 		}
 		in := &row{Database: to.Database, Case: to.Case, Figure: to.Figure + " / on a new database"}
 		in.Values = []float64{median(to.Values) / median(r.Rows[i].Values)}
-		if isRate(to.Unit) && to.Case != "retry" && to.Case != "replay" { // theirs are the schedule's, and the pace's
+		if isRate(to.Unit) && to.Case != "retry" && to.Case != "replay" { // they depend on the schedule and on the pace
 			if in.Target = atLeast(0.7); kind == "postgres" && r.tuned() {
 				in.Target = atLeast(0.9)
 			}
@@ -104,8 +105,8 @@ func (r *report) compare() {
 	r.Rows = all
 }
 
-// tuned reports whether PostgreSQL was told to write whole pages into its log
-// less often, and shorter.
+// tuned reports whether PostgreSQL is configured to write fewer and compressed
+// full pages into its log.
 func (r *report) tuned() bool {
 	said := func(name string) bool {
 		return slices.ContainsFunc(r.Lines, func(line string) bool { return strings.HasPrefix(strings.TrimSpace(line), name) })

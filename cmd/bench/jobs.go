@@ -11,11 +11,11 @@ import (
 // job is a case on a database.
 type job struct {
 	measurement
-	database string  // its kind
+	database string  // the kind of database
 	stored   *stored // nil: a new one for each run
 }
 
-// label is what the report calls the database.
+// label returns the name of the database in the report.
 func (j *job) label() string {
 	if j.stored != nil {
 		return j.stored.Database
@@ -23,7 +23,7 @@ func (j *job) label() string {
 	return j.database
 }
 
-// kinds are the databases that were asked for.
+// kinds returns the kinds of databases to measure.
 func (s *settings) kinds() []string {
 	if s.Against != "" {
 		return []string{against}
@@ -34,7 +34,7 @@ func (s *settings) kinds() []string {
 	return []string{s.Database}
 }
 
-// fillAll makes the stored databases, if there are to be any.
+// fillAll creates and fills the stored databases, if --stored is set.
 func (s *settings) fillAll(ctx context.Context, dir string, errOut io.Writer) (all []*stored, err error) {
 	if s.Stored == 0 {
 		return nil, nil
@@ -59,7 +59,7 @@ func closeAll(all []*stored) (err error) {
 	return err
 }
 
-// jobs are all cases on all databases.
+// jobs returns all cases on all databases.
 func (s *settings) jobs(chosen []measurement, filled []*stored) (list []job) {
 	for i, database := range s.kinds() {
 		for _, c := range chosen {
@@ -72,8 +72,8 @@ func (s *settings) jobs(chosen []measurement, filled []*stored) (list []job) {
 	return list
 }
 
-// shuffled is the order of a round: another one each time, so that no case is
-// always measured behind the same, and none on a database always first.
+// shuffled returns the order of a round. It differs in each round, so that no
+// case always follows the same one, and no database always comes first.
 func shuffled(list []job, seed uint64, round int) []job {
 	order := rand.New(rand.NewPCG(seed, uint64(round))).Perm(len(list))
 	mixed := make([]job, len(list))
@@ -83,9 +83,9 @@ func shuffled(list []job, seed uint64, round int) []job {
 	return mixed
 }
 
-// measureAll makes all runs. Those of one case are spread over the whole time,
-// so that they do not all meet the same neighbours on the machine. The error is
-// that of ctx: a run that fails is in the report.
+// measureAll makes all runs. The runs of one case are spread over the whole
+// time, so that they do not all have the same neighbours on the machine. It
+// returns only the error of ctx; a failed run is in the report.
 func (r *report) measureAll(ctx context.Context, set settings, list []job, dir string, errOut io.Writer) error {
 	for i := range set.Runs {
 		for _, j := range shuffled(list, set.Seed, i) {

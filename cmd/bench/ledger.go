@@ -12,7 +12,7 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// What /metrics calls it.
+// Names in /metrics.
 const (
 	accepted  = "triggerd_events_accepted_total"
 	queued    = "triggerd_ingest_queue_bytes"
@@ -20,20 +20,19 @@ const (
 	allocated = "go_memstats_alloc_bytes_total"
 )
 
-// entry is what a server has stored and used, by its own word and by its
-// database.
+// entry is what a server has stored and used, by its metrics and its database.
 type entry struct {
 	accepted int // events
 	rows     int // of events in the database
-	cached   int // duplicates that were found in the cache
-	stored   int // and those that were found in the database
+	cached   int // duplicates found in the cache
+	stored   int // duplicates found in the database
 	queued   int // bytes of events under way
 
 	mallocs, bytes float64 // allocations since the start
 }
 
-// still reports whether nothing was stored between two looks, and nothing is
-// under way.
+// still reports whether nothing was stored since before, and nothing is under
+// way.
 func (e entry) still(before entry) bool {
 	return e.queued == 0 && e.accepted == before.accepted && e.rows == before.rows && e.cached == before.cached && e.stored == before.stored
 }
@@ -55,8 +54,8 @@ func (r *rig) openLedger() (*ledger, error) {
 	return &ledger{rig: r, database: database}, nil
 }
 
-// choose gives the key of the organization whose events are counted: a new
-// one, or, in a stored database, any of those that are there.
+// choose returns the key of the organization whose events are counted: a new
+// one, or a random one of a stored database.
 func (l *ledger) choose(ctx context.Context) (key string, err error) {
 	if stored := l.rig.stored; stored != nil {
 		o := stored.past.owner(rand.IntN(storedOwners))
@@ -72,7 +71,7 @@ func (l *ledger) choose(ctx context.Context) (key string, err error) {
 
 func (l *ledger) close() { _ = l.database.Close() } // it was only read
 
-// read makes an entry.
+// read returns the current entry.
 func (l *ledger) read(ctx context.Context) (e entry, err error) {
 	values := map[string]float64{}
 	err = l.rig.get(ctx, "/metrics", func(line string) {
@@ -84,13 +83,13 @@ func (l *ledger) read(ctx context.Context) (e entry, err error) {
 	if err != nil {
 		return e, err
 	}
-	// Without these there is nothing to hold answers against.
+	// Without these there is nothing to compare answers with.
 	for _, name := range []string{accepted, queued, mallocs, allocated} {
 		if _, ok := values[name]; !ok {
 			return e, fmt.Errorf("/metrics has no %s", name)
 		}
 	}
-	duplicates := func(found string) int { // not there before the first
+	duplicates := func(found string) int { // missing before the first one
 		return int(values[`triggerd_events_duplicate_total{found="`+found+`"}`])
 	}
 	e = entry{
@@ -123,8 +122,8 @@ func quiet(ctx context.Context, read func(context.Context) (entry, error)) (entr
 	return entry{}, fmt.Errorf("what the server has stored: %w", err)
 }
 
-// judge holds what a load has added against its answers. Of unanswered more
-// requests nobody knows whether they were answered.
+// judge compares the growth by a load with its answers. It is unknown whether
+// up to unanswered more requests were answered.
 func (l *load) judge(before, after entry, answers, unanswered int) error {
 	for _, count := range []struct {
 		what  string

@@ -13,46 +13,45 @@ import (
 	"time"
 )
 
-// A dedup id is a word, as many digits for all, so that all requests of a load
-// have one length, and what is the load's alone. Those that follow each other
-// lie far apart in an index, as random ids do, and between those that a stored
-// database has.
+// A dedup id is a word, a fixed number of digits, and a suffix of the load, so
+// that all requests of a load have the same length. Successive ids are far
+// apart in an index, like random ids, and lie between the ids of a stored
+// database.
 const (
 	idWord   = "bench-"
 	idDigits = 12
-	idSpace  = 1_000_000_000_000 // ids with as many digits
-	idStep   = 618_033_989       // has no divisor in common with it; 14 million of them are exact in Lua
+	idSpace  = 1_000_000_000_000 // all ids of that many digits
+	idStep   = 618_033_989       // coprime to idSpace; 14 million multiples are exact in Lua
 )
 
-// load is a request that is made over and over. It is the whole text, but for
-// the ids in it, so that each driver sends the very same bytes.
+// load is a repeated request. It is the whole text except the ids in it, so
+// that each driver sends the same bytes.
 type load struct {
 	address string
-	head    string // up to the first id; all of it, if there is none
-	between string // two ids
-	tail    string // behind the last
+	head    string // up to the first id; all of it without ids
+	between string // between two ids
+	tail    string // after the last id
 	ids     int    // in one request
 	from    int64  // the first id
 	of      int64  // how many ids there are; 0: no end
 
 	adds    int    // events that each request stores
-	repeats int    // events of each request that were stored before
-	verdict string // what each answer has once for each event; "": whatever it likes
+	repeats int    // events of each request that are duplicates
+	verdict string // what each answer has once for each event; "": anything
 }
 
-// events is how many each request has; 1, where it has none.
+// events returns the number of events of each request; 1 if it has none.
 func (l *load) events() int { return max(l.adds+l.repeats, 1) }
 
-// aim is where loads go to, and who posts.
+// aim is the target of loads, and the organization that posts.
 type aim struct {
 	address string
 	path    string // of events
-	header  string // a line with the key; "": none
+	header  string // a line with the key; may be empty
 }
 
-// request makes a load of a request, without what is told of its events. Its
-// body is head, and for each id but the last the id and between, and then
-// the last id and tail.
+// request returns a load of a request, without the properties of its events.
+// Its body is head, then the ids with between in between, then tail.
 func (a aim) request(line, contentType, head, between, tail string, ids int) load {
 	length := len(head) + len(tail) + ids*idDigits + max(ids-1, 0)*len(between)
 	text := line + " HTTP/1.1\r\nHost: " + a.address + "\r\nContent-Type: " + contentType + "\r\n"
@@ -63,8 +62,8 @@ func (a aim) request(line, contentType, head, between, tail string, ids int) loa
 	return load{address: a.address, head: text, between: between, tail: tail, ids: ids}
 }
 
-// event is the text of one before and behind the digits of its dedup id, which
-// ends in a word of the load's; all of it is before, if it has none.
+// event returns the text of an event before and after the digits of its dedup
+// id, which ends in of. Without a dedup id all of it is before.
 func (s *settings) event(of string, dedup bool) (before, behind string) {
 	payload := string(appendPayload(nil, 0, 0, s.Payload))
 	if !dedup {
@@ -73,7 +72,7 @@ func (s *settings) event(of string, dedup bool) (before, behind string) {
 	return `{"type":"bench.load","dedup_id":"` + idWord, of + `","payload":` + payload + `}`
 }
 
-// numbers counts the ids of an event: one or none.
+// numbers returns the number of ids of an event: 1 or 0.
 func numbers(dedup bool) int {
 	if dedup {
 		return 1
@@ -81,7 +80,7 @@ func numbers(dedup bool) int {
 	return 0
 }
 
-// posts is a load of single events.
+// posts returns a load of single events.
 func (a aim) posts(s *settings, of string) load {
 	before, behind := s.event(of, s.Dedup)
 	l := a.request("POST "+a.path, "application/json", before, "", behind, numbers(s.Dedup))
@@ -89,16 +88,16 @@ func (a aim) posts(s *settings, of string) load {
 	return l
 }
 
-// noop is the load of posts on a path where nothing is done with it.
+// noop returns the load of posts on a path that does nothing with it.
 func (a aim) noop(s *settings, path string) load {
 	before, behind := s.event("-noop", s.Dedup)
 	return a.request("GET "+path, "application/json", before, "", behind, numbers(s.Dedup))
 }
 
-// repeated is how many ids there are in the load of duplicates.
+// repeated is the number of ids in the load of duplicates.
 const repeated = 1000
 
-// duplicates is a load of single events, which go round.
+// duplicates returns a load of single events with ids in a cycle.
 func (a aim) duplicates(s *settings, of string) load {
 	before, behind := s.event(of, true)
 	l := a.request("POST "+a.path, "application/json", before, "", behind, 1)
@@ -106,7 +105,7 @@ func (a aim) duplicates(s *settings, of string) load {
 	return l
 }
 
-// batches is a load of several events in each request, one in each line.
+// batches returns a load of several events in each request, one in each line.
 func (a aim) batches(s *settings, of string, size int) load {
 	before, behind := s.event(of, s.Dedup)
 	if s.Dedup {
@@ -120,7 +119,7 @@ func (a aim) batches(s *settings, of string, size int) load {
 	return l
 }
 
-// text appends the request of a number.
+// text appends the n-th request.
 func (l *load) text(to []byte, n int64) []byte {
 	to = append(to, l.head...)
 	for i := range l.ids {
@@ -136,18 +135,18 @@ func (l *load) text(to []byte, n int64) []byte {
 	return append(to, l.tail...)
 }
 
-// tally is what a load was answered.
+// tally is the result of a load.
 type tally struct {
-	ok     int // answers that were 2xx
-	others int // answers that were not
-	broken int // requests without an answer, and connections that failed
+	ok     int // 2xx answers
+	others int // other answers
+	broken int // requests without an answer, and failed connections
 	took   time.Duration
-	first  string // of what went wrong, where it is known
+	first  string // the first failure, if known
 
 	p50, p99, p999 time.Duration
 }
 
-// err is not nil if not all is well.
+// err returns an error unless all answers were 2xx and there was at least one.
 func (t *tally) err() error {
 	if t.others > 0 || t.broken > 0 {
 		return fmt.Errorf("%d answers were 2xx, %d were not, and %d requests or connections failed: %s", t.ok, t.others, t.broken, t.first)
@@ -158,8 +157,8 @@ func (t *tally) err() error {
 	return nil
 }
 
-// loop is the driver of our own: each of some connections makes a request
-// when the one before was answered, as long as more says so.
+// loop is the built-in driver: each connection makes a request after the answer
+// to the previous one, while more returns true.
 func (l *load) loop(ctx context.Context, conns int, more func() bool) tally {
 	var all sync.WaitGroup
 	var next atomic.Int64
@@ -223,7 +222,7 @@ func (w *worker) work(next *atomic.Int64, more func() bool) error {
 		if !resp.Close {
 			continue
 		}
-		_ = to.Close() // the server wants it
+		_ = to.Close() // the server closes it
 		again, err := dial(w.load.address)
 		if err != nil {
 			return err
@@ -233,7 +232,7 @@ func (w *worker) work(next *atomic.Int64, more func() bool) error {
 	return nil
 }
 
-// exchange sends what is to go out, and reads the answer.
+// exchange sends w.out and reads the answer.
 func (w *worker) exchange(to *conn) (*http.Response, error) {
 	if err := to.SetDeadline(time.Now().Add(answerPatience)); err != nil {
 		return nil, err
@@ -262,13 +261,13 @@ func (w *worker) judge(resp *http.Response) {
 	}
 }
 
-// within is true for a time.
+// within returns a function that is true for a time.
 func within(d time.Duration) func() bool {
 	end := time.Now().Add(d)
 	return func() bool { return time.Now().Before(end) }
 }
 
-// times is true for a number of calls.
+// times returns a function that is true for n calls.
 func times(n int64) func() bool {
 	var calls atomic.Int64
 	return func() bool { return calls.Add(1) <= n }

@@ -8,7 +8,7 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// lot is rows of one table, made by their number.
+// lot is rows of one table, which are computed from their number.
 type lot struct {
 	table   string
 	columns []string
@@ -16,21 +16,21 @@ type lot struct {
 	row     func(i int) []any // ids are a trigger.ID
 }
 
-// owner is an organization that rows are made for.
+// owner is an organization that gets rows.
 type owner struct {
-	key         string // of its API
+	key         string // its API key
 	id, version int64
 	webhook     int64
 	eventType   string
 }
 
-// past is a number of events that were accepted some time ago, at even
-// intervals, by some organizations in turn. All about one of them follows from
-// its number, so that any number of writers can make any part of them.
+// past is events that were accepted some time ago, at even intervals, by some
+// organizations in turn. All columns follow from the number of an event, so
+// that any number of writers can write any part.
 type past struct {
 	owners  []owner
 	events  int
-	dedup   int // dedup ids; the first of them are these events', the others of events that are gone
+	dedup   int // dedup ids; the first belong to these events, the others to removed events
 	payload int // bytes
 	since   time.Time
 	span    time.Duration
@@ -42,7 +42,7 @@ func (p *past) at(i int) time.Time {
 	return p.since.Add(p.span / time.Duration(p.events) * time.Duration(i)).Truncate(time.Microsecond)
 }
 
-// id is that of an event. Those that are gone were before the first, ten a
+// id returns the id of an event. Removed events are older than the first, ten a
 // second.
 func (p *past) id(i int) trigger.ID {
 	at := p.since.Add(-time.Duration(i-p.events+1) * time.Second / 10)
@@ -52,7 +52,7 @@ func (p *past) id(i int) trigger.ID {
 	return trigger.NewID(at, uint16(i), mixed(i))
 }
 
-// claim is the one under which an event was delivered.
+// claim returns the claim id under which an event was delivered.
 func (p *past) claim(i int) trigger.ID { return trigger.NewID(p.at(i), uint16(i), ^mixed(i)) }
 
 // mixed spreads a number over 64 bits.
@@ -62,9 +62,9 @@ func (p *past) body(i int) []byte {
 	return appendPayload(make([]byte, 0, p.payload+40), i, 0, p.payload)
 }
 
-// dedupID is an event's, "" if it has none. Those of one organization stand in
-// the order of their events, so that they are quickly put into their index, and
-// far enough apart for those of a load to come between them.
+// dedupID returns an event's dedup id, "" if it has none. The ids of one
+// organization are in the order of their events, because such inserts into the
+// index are fast, and so far apart that ids of a load come between them.
 func (p *past) dedupID(i int) string {
 	if i >= p.dedup {
 		return ""
@@ -73,7 +73,7 @@ func (p *past) dedupID(i int) string {
 	return idWord + string(digits[1:])
 }
 
-// accepted are the events.
+// accepted returns the events.
 func (p *past) accepted() lot {
 	columns := []string{"bucket", "organization_id", "id", "type", "payload", "dedup_id", "version", "extra"}
 	return lot{"events", columns, p.events, func(i int) []any {
@@ -82,8 +82,8 @@ func (p *past) accepted() lot {
 	}}
 }
 
-// tried is an attempt at each of the events from a number on: its first, and,
-// but for an outcome that is a failure, its last.
+// tried returns an attempt at each of the events in a range: its first one, and
+// also its last one unless the outcome is a failure.
 func (p *past) tried(from, to int, outcome trigger.Outcome, status int) lot {
 	columns := []string{
 		"bucket", "organization_id", "event_id", "webhook_id", "job", "claim", "number", "at", "took",
@@ -101,8 +101,8 @@ func (p *past) tried(from, to int, outcome trigger.Outcome, status int) lot {
 	}}
 }
 
-// owed is a delivery of each of the events from a number on, to a webhook, or,
-// where that is 0, to the inbox.
+// owed returns a delivery of each of the events in a range, to a webhook or, if
+// that is 0, to the inbox.
 func (p *past) owed(from, to int, state trigger.DeliveryState, webhook int64) lot {
 	columns := []string{
 		"bucket", "organization_id", "state", "event_id", "webhook_id", "job", "attempts", "due_at", "claim", "reason",
@@ -119,7 +119,7 @@ func (p *past) owed(from, to int, state trigger.DeliveryState, webhook int64) lo
 	}}
 }
 
-// known are the dedup ids, those of one organization after those of the other.
+// known returns the dedup ids, sorted by organization.
 func (p *past) known() (lots []lot) {
 	columns := []string{"bucket", "organization_id", "dedup_id", "event_id", "payload_hash"}
 	for first := range p.owners {
@@ -133,7 +133,7 @@ func (p *past) known() (lots []lot) {
 	return lots
 }
 
-// hash is that of an event's payload; of one that is gone it is anything.
+// hash returns the hash of an event's payload; for a removed event, any hash.
 func (p *past) hash(i int) []byte {
 	if i >= p.events {
 		return binary.BigEndian.AppendUint64(make([]byte, 8, 16), mixed(i))

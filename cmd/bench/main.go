@@ -1,8 +1,8 @@
-// Command bench measures the server as its users meet it: as a program of its
-// own, by HTTP alone, but for the replays it begins. Its database is new, or
-// filled before it starts, past the server. cases lists what is measured;
-// rig.go starts what is needed for it. What a run did not accept or did not deliver
-// makes it a failed run, not a fast one.
+// Command bench measures the server as its users see it: as a separate program
+// and only by HTTP, except for starting replays. Its database is new, or is
+// filled without the API before the server starts. cases lists the cases;
+// rig.go starts what they need. A run with an event that was not accepted or
+// not delivered is a failed run, not a fast one.
 package main
 
 import (
@@ -22,7 +22,7 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// settings are what can be asked for.
+// settings are the flags.
 type settings struct {
 	Database string        `help:"sqlite, postgres or both." enum:"sqlite,postgres,both" default:"both"`
 	Only     []string      `help:"Measure these cases alone: ${cases}."`
@@ -43,14 +43,14 @@ type settings struct {
 	loadFlags
 }
 
-// measurement is one case: a name for --only, and what makes its figures on a
-// kind of database.
+// measurement is one case: a name for --only, and the function that measures it
+// on a kind of database.
 type measurement struct {
 	name    string
 	measure func(context.Context, *bench) (outcome, error)
 }
 
-// cases lists them all, in the order in which they are measured.
+// cases returns all cases, in the order of the report.
 func cases() []measurement {
 	return slices.Concat(deliveryCases(), neighbourCases(), growthCases(), loadCases())
 }
@@ -60,8 +60,8 @@ type bench struct {
 	settings
 	dir    string  // of all runs
 	label  string  // of the database, in the report
-	stored *stored // the database of all runs; nil: each has a new one
-	others float64 // the part of the processors that was busy with something else, in percent
+	stored *stored // the database of all runs; nil: a new one for each run
+	others float64 // the part of the processors used by other work, in percent
 }
 
 func main() {
@@ -87,8 +87,8 @@ func main() {
 
 var errFailed = errors.New("there were failed runs")
 
-// run measures what was asked for. It fails if anything could not be measured;
-// a target that was missed is only told.
+// run measures the chosen cases. It returns an error if anything could not be
+// measured; a missed target is only reported.
 func run(ctx context.Context, set settings, out, errOut io.Writer) error {
 	chosen, err := set.choose()
 	if err != nil {
@@ -98,7 +98,7 @@ func run(ctx context.Context, set settings, out, errOut io.Writer) error {
 	if err != nil {
 		return err
 	}
-	// PostgreSQL, which does not run as root, must get through it.
+	// PostgreSQL, which does not run as root, must be able to enter it.
 	if err := os.Chmod(dir, 0o711); err != nil {
 		return err
 	}
@@ -115,7 +115,7 @@ func run(ctx context.Context, set settings, out, errOut io.Writer) error {
 	return errors.Join(err, rep.finish(out, set.JSON, dir))
 }
 
-// choose picks the cases that were asked for, and checks the numbers.
+// choose returns the cases of --only, and checks the numbers.
 func (s *settings) choose() (chosen []measurement, err error) {
 	for _, number := range []struct {
 		name      string
@@ -152,7 +152,7 @@ func (s *settings) choose() (chosen []measurement, err error) {
 	return chosen, nil
 }
 
-// finish writes the report, and removes what the runs have left if none failed.
+// finish writes the report, and removes the files of the runs if none failed.
 func (r *report) finish(out io.Writer, jsonFile, dir string) error {
 	r.summarize()
 	r.writeTable(out)
@@ -171,5 +171,5 @@ func (r *report) finish(out io.Writer, jsonFile, dir string) error {
 	return os.RemoveAll(dir)
 }
 
-// seconds is how long the load of a run lasts.
+// seconds returns how long the load of a run lasts.
 func (s *settings) seconds() time.Duration { return time.Duration(s.Seconds) * time.Second }

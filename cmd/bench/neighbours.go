@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// neighbourCases measure what some receivers, what waits for them, or what
-// is sent once more, costs everybody else.
+// neighbourCases measure how receivers, their backlogs and replays affect all
+// others.
 func neighbourCases() []measurement {
 	return []measurement{
 		{"isolation", isolation},
@@ -21,15 +21,15 @@ func neighbourCases() []measurement {
 	}
 }
 
-// isolation is the time of events for webhooks that answer, while k others
-// hang. Each k has a server of its own; their order is random.
+// isolation measures the times of events for webhooks that answer, while k
+// others hang. Each k has its own server; their order is random.
 func isolation(ctx context.Context, b *bench) (outcome, error) {
 	return compare(ctx, b, "hang", hangingNeighbours, map[int]*target{0: nil, 1: atMost(1.1), 10: atMost(1.5)})
 }
 
-// compare measures the times of events beside each number of neighbours that
-// trouble others as a word says, and sets them in proportion to those beside none.
-// targets are those of p99.
+// compare measures the times of events beside each number of neighbours, and
+// their ratio to the times without neighbours. trouble describes the
+// neighbours. targets are the targets of p99.
 func compare(ctx context.Context, b *bench, trouble string,
 	measure func(context.Context, *bench, int) ([]time.Duration, error), targets map[int]*target,
 ) (out outcome, err error) {
@@ -54,7 +54,7 @@ func compare(ctx context.Context, b *bench, trouble string,
 	return out, nil
 }
 
-// hangingNeighbours gives the times of the events for the webhooks that do not
+// hangingNeighbours returns the times of the events for webhooks that do not
 // hang.
 func hangingNeighbours(ctx context.Context, b *bench, k int) (took []time.Duration, err error) {
 	const rate = 200
@@ -87,15 +87,15 @@ func hangingNeighbours(ctx context.Context, b *bench, k int) (took []time.Durati
 	return took, err
 }
 
-// shares is the time of events of organizations whose receivers answer at once,
-// while the receivers of k others take 6 to 12 s, and succeed. Each k has a server
-// of its own; their order is random.
+// shares measures the times of events of organizations whose receivers answer
+// at once, while the receivers of k others take 6 to 12 s and succeed. Each k
+// has its own server; their order is random.
 func shares(ctx context.Context, b *bench) (outcome, error) {
 	return compare(ctx, b, "sluggish", sluggishNeighbours, map[int]*target{0: nil, 1: atMost(1.5), 6: atMost(1.5)})
 }
 
-// sluggishNeighbours gives the times of the events of ten organizations, while k
-// others have more open deliveries than a node can have attempts.
+// sluggishNeighbours returns the times of the events of ten organizations,
+// while k others have more open deliveries than a node can have attempts.
 func sluggishNeighbours(ctx context.Context, b *bench, k int) (took []time.Duration, err error) {
 	const rate, most, each = 200, 50, 4000
 	err = b.with(ctx, nil, func(r *rig) error {
@@ -132,8 +132,8 @@ func sluggishNeighbours(ctx context.Context, b *bench, k int) (took []time.Durat
 	return took, err
 }
 
-// fairness is the time of one organization's events, alone and beside the
-// backlog of another one, whose receiver is slow. Each has a server of its own;
+// fairness measures the times of one organization's events, alone and beside
+// the backlog of another one with a slow receiver. Each has its own server;
 // their order is random.
 func fairness(ctx context.Context, b *bench) (out outcome, err error) {
 	const backlog = 20_000
@@ -156,8 +156,8 @@ func fairness(ctx context.Context, b *bench) (out outcome, err error) {
 	return out, nil
 }
 
-// besideBacklog gives the times of one organization's events, and what is left
-// of the other one's backlog.
+// besideBacklog returns the times of one organization's events, and the rest of
+// the other one's backlog.
 func besideBacklog(ctx context.Context, b *bench, backlog int) (took []time.Duration, left int, err error) {
 	const rate = 50
 	err = b.with(ctx, nil, func(r *rig) error {

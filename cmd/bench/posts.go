@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// loadCases measure how fast the server takes events, and what it needs.
+// loadCases measure how fast the server accepts events, and its resources.
 func loadCases() []measurement {
 	return []measurement{
 		{"posts", posts},
@@ -19,8 +19,8 @@ func loadCases() []measurement {
 	}
 }
 
-// subject is a server that loads are aimed at. Of one that is not ours nothing
-// is known but its answers: it has neither read nor used.
+// subject is a server under load. For a foreign server only its answers are
+// known: read and used are nil.
 type subject struct {
 	driver driver
 	dir    string // for the driver
@@ -28,7 +28,7 @@ type subject struct {
 	used   func() (usage, error)
 }
 
-// measured is what one load has come to.
+// measured is the result of one load.
 type measured struct {
 	tally
 	rate             float64 // events/s
@@ -41,12 +41,12 @@ type bout struct {
 	load
 	on    *subject
 	conns int
-	d     time.Duration // together with its warm-up
+	d     time.Duration // including its warm-up
 	got   measured
 }
 
-// makeAll makes the loads in any order, so that none always has the same
-// one before it.
+// makeAll makes the loads in random order, so that none always follows the same
+// one.
 func makeAll(ctx context.Context, list []*bout) error {
 	for _, i := range rand.Perm(len(list)) {
 		p := list[i]
@@ -58,8 +58,8 @@ func makeAll(ctx context.Context, list []*bout) error {
 	return nil
 }
 
-// measure warms the server up with the load, and measures it. What the server
-// has stored must be what it has answered.
+// measure warms the server up with the load and measures it. The server must
+// have stored what it has answered.
 func (p *bout) measure(ctx context.Context) error {
 	if err := p.warmUp(ctx); err != nil {
 		return err
@@ -88,11 +88,11 @@ func (p *bout) measure(ctx context.Context) error {
 	return p.judge(before, after, p.got.ok, p.on.driver.unanswered(p.conns))
 }
 
-// warmTime is how much of a load's time warms up.
+// warmTime returns the part of a load's time that is warm-up.
 func (p *bout) warmTime() time.Duration { return max(p.d/6, 50*time.Millisecond) }
 
-// warmUp makes the same load, which our own client judges, whatever the driver.
-// Where ids come again, each was posted once before.
+// warmUp makes the same load with the built-in driver, which checks the
+// answers. If ids repeat, it posts each of them once before.
 func (p *bout) warmUp(ctx context.Context) error {
 	if p.of > 0 {
 		first := p.load
@@ -107,7 +107,7 @@ func (p *bout) warmUp(ctx context.Context) error {
 	return errors.Join(ctx.Err(), warm.err())
 }
 
-// drive makes the load that counts.
+// drive makes the measured load.
 func (p *bout) drive(ctx context.Context) (err error) {
 	p.got.tally, err = p.on.driver.drive(ctx, p.on.dir, &p.load, p.conns, p.d-p.warmTime())
 	if err := errors.Join(err, p.got.err()); err != nil {
@@ -117,7 +117,7 @@ func (p *bout) drive(ctx context.Context) (err error) {
 	return nil
 }
 
-// usedSince enters what the load has used since its beginning.
+// usedSince sets the resources used since the beginning of the load.
 func (p *bout) usedSince(ctx context.Context, begun usage, before entry) error {
 	used, err := p.on.used()
 	if err != nil {
@@ -134,16 +134,16 @@ func (p *bout) usedSince(ctx context.Context, begun usage, before entry) error {
 	return nil
 }
 
-// level is all that is measured at one number of connections.
+// level is the measurements at one number of connections.
 type level struct {
 	conns                      int
 	post, noop, single, repeat *bout // nil: not measured
 }
 
-// levels are those of posts. d is how long each load lasts; noop says where
-// nothing is done, "" for nowhere; single is the yardstick, nil without one.
+// levels returns the levels of posts. noop is the path that does nothing, ""
+// for no such load. The caller sets single, the yardstick.
 func (b *bench) levels(to aim, on *subject, noop string) (all []*level) {
-	// Not the ids of the run before, where the server is not a new one.
+	// Other ids than in the run before, because the server may be the same one.
 	of := "-" + strconv.FormatInt(time.Now().UnixNano(), 36) + "-"
 	d := b.seconds() * 3 / 10 // with all the yardsticks there are ten loads
 	for _, conns := range []int{16, 64, 256} {
@@ -159,7 +159,7 @@ func (b *bench) levels(to aim, on *subject, noop string) (all []*level) {
 	return all
 }
 
-// bouts are all loads of some levels.
+// bouts returns all loads of some levels.
 func bouts(levels []*level) (all []*bout) {
 	for _, l := range levels {
 		for _, p := range []*bout{l.post, l.noop, l.single, l.repeat} {
@@ -171,8 +171,8 @@ func bouts(levels []*level) (all []*bout) {
 	return all
 }
 
-// posts is how fast single events are taken, which no webhook wants: the inbox
-// is owed each of them.
+// posts measures how fast the server accepts single events without a webhook,
+// which go to the inbox.
 func posts(ctx context.Context, b *bench) (out outcome, err error) {
 	err = b.underLoad(ctx, func(r *rig, to aim, on *subject) error {
 		s, err := r.startSingle(ctx)
@@ -209,8 +209,8 @@ func posts(ctx context.Context, b *bench) (out outcome, err error) {
 	return out, err
 }
 
-// underLoad starts a rig with an organization that has no webhook for the
-// load. In a stored database it is one that has posted much before.
+// underLoad starts a rig with an organization without a webhook for the load.
+// In a stored database the organization has many events.
 func (b *bench) underLoad(ctx context.Context, use func(*rig, aim, *subject) error) error {
 	d, err := newDriver(ctx, b.Driver)
 	if err != nil {
@@ -231,7 +231,7 @@ func (b *bench) underLoad(ctx context.Context, use func(*rig, aim, *subject) err
 	})
 }
 
-// figures adds how fast it was. Targets are those of PostgreSQL.
+// figures adds rates and latencies. The targets are for PostgreSQL.
 func (l *level) figures(out *outcome, b *bench) {
 	name := fmt.Sprintf("%d connections", l.conns)
 	rates := map[int]*target{64: atLeast(10000), 256: atLeast(12000)}
@@ -250,7 +250,7 @@ func (l *level) figures(out *outcome, b *bench) {
 	out.add(name+": p99.9", "ms", ms(l.post.got.p999), nil)
 }
 
-// repeats adds how fast the duplicates were, where there were any.
+// repeats adds the figures of duplicates, if they were measured.
 func (l *level) repeats(out *outcome, b *bench) {
 	if l.repeat == nil {
 		return
@@ -263,7 +263,7 @@ func (l *level) repeats(out *outcome, b *bench) {
 	out.add("duplicates: p99", "ms", ms(l.repeat.got.p99), nil)
 }
 
-// needs adds what it took, of a server of ours.
+// needs adds the used resources of our own server.
 func (l *level) needs(out *outcome) {
 	name := fmt.Sprintf("%d connections: ", l.conns)
 	out.add(name+"processors, server", "us/event", l.post.got.server, nil)
@@ -274,7 +274,7 @@ func (l *level) needs(out *outcome) {
 	out.add(name+"allocated", "bytes/event", l.post.got.bytes, nil)
 }
 
-// onPostgres is a target that holds on PostgreSQL alone.
+// onPostgres returns t on PostgreSQL, otherwise nil.
 func (b *bench) onPostgres(t *target) *target {
 	if b.Database != "postgres" {
 		return nil

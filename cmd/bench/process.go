@@ -11,13 +11,13 @@ import (
 	"time"
 )
 
-// tick is the unit of times in /proc: Linux shows them in hundredths of a
-// second on all machines that Go knows.
+// tick is the unit of times in /proc: hundredths of a second on all Linux
+// machines that Go supports.
 const tick = time.Second / 100
 
-// cpuTime is what processes have used of the processors, together with those
-// children of theirs that have ended. What is gone by now counts with its
-// parent.
+// cpuTime returns the CPU time of processes and of their children that have
+// ended. A process that has ended by now counts for its parent, except the
+// first.
 func cpuTime(pids ...int) (sum time.Duration, err error) {
 	for _, pid := range pids {
 		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
@@ -37,7 +37,7 @@ func cpuTime(pids ...int) (sum time.Duration, err error) {
 }
 
 // parseStat adds utime, stime, cutime and cstime of a line of /proc/PID/stat,
-// fields 14 to 17. The second field, a name in parentheses, may contain blanks
+// fields 14 to 17. The second field, a name in parentheses, may contain spaces
 // and parentheses itself.
 func parseStat(line string) (sum time.Duration, err error) {
 	fields := strings.Fields(line[strings.LastIndexByte(line, ')')+1:])
@@ -54,8 +54,8 @@ func parseStat(line string) (sum time.Duration, err error) {
 	return sum, nil
 }
 
-// others tells how busy the processors were with something else than this
-// program, what it has started, and some processes beside, since it was made.
+// others measures the CPU time, since its creation, of all work but this
+// program, its children, and some further processes.
 type others struct {
 	at         time.Time
 	busy, ours time.Duration
@@ -85,8 +85,8 @@ func newOthers(beside ...int) (o others, err error) {
 	return o, nil
 }
 
-// percent is their part of the time of all processors. What we have started
-// must have ended, but for the processes beside.
+// percent returns the part of other work in the time of all processors. The
+// children must have ended, except the further processes.
 func (o others) percent(beside ...int) (float64, error) {
 	now, err := newOthers(beside...)
 	if err != nil {
@@ -98,7 +98,8 @@ func (o others) percent(beside ...int) (float64, error) {
 }
 
 // parseBusy adds user, nice, system and steal of the first line of /proc/stat.
-// Interrupts are nobody's: those of the loopback network come by our own work.
+// It ignores interrupts, because the loopback network of this program causes
+// many.
 func parseBusy(stat string) (sum time.Duration, err error) {
 	line, _, _ := strings.Cut(stat, "\n")
 	fields := strings.Fields(line)
@@ -117,11 +118,10 @@ func parseBusy(stat string) (sum time.Duration, err error) {
 	return sum, nil
 }
 
-// peakMemory is the most of its memory that a process has had in RAM since its
-// start, in MB (2^20 bytes).
+// peakMemory returns the peak resident memory of a process, in MB (2^20 bytes).
 func peakMemory(pid int) (float64, error) { return memory(pid, "VmHWM:") }
 
-// memory is what /proc/PID/status has in a field, in MB.
+// memory returns a field of /proc/PID/status, in MB.
 func memory(pid int, field string) (float64, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
@@ -130,7 +130,7 @@ func memory(pid int, field string) (float64, error) {
 	return parseMemory(string(text), field)
 }
 
-// parseMemory finds a field of /proc/PID/status, which has it in kB (2^10
+// parseMemory returns a field of /proc/PID/status, where it is in kB (2^10
 // bytes).
 func parseMemory(status, field string) (float64, error) {
 	for line := range strings.Lines(status) {

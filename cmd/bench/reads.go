@@ -14,7 +14,7 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// growthCases measure what is stored, and what waits, costs.
+// growthCases measure the cost of stored and waiting events.
 func growthCases() []measurement {
 	return []measurement{
 		{"reads", reads},
@@ -23,23 +23,23 @@ func growthCases() []measurement {
 	}
 }
 
-// reading is a request that is made over and over.
+// reading is a repeated request.
 type reading struct {
 	name         string
 	method, path string
 	body         string
-	of           func(i int) string // behind the path; nil: nothing
+	of           func(i int) string // appended to the path; may be nil
 	target       *target            // of p99
 }
 
 const (
 	readings    = 300              // of each kind
-	longestRead = 10 * time.Second // for all of a kind, of which there are fewer then
+	longestRead = 10 * time.Second // for all of a kind, which then has fewer
 	readBeside  = 500              // events a second that are posted meanwhile
 )
 
-// reads is how long it takes to look at an inbox in which much waits, while
-// others post.
+// reads measures reads of an inbox in which many events wait, while other
+// organizations post.
 func reads(ctx context.Context, b *bench) (out outcome, err error) {
 	err = b.with(ctx, nil, func(r *rig) error {
 		hooks, err := r.organizations(2, 1)
@@ -50,7 +50,7 @@ func reads(ctx context.Context, b *bench) (out outcome, err error) {
 		if err != nil {
 			return err
 		}
-		if err := r.warmUp(ctx, hooks[1:]); err != nil { // what waits stays the newest
+		if err := r.warmUp(ctx, hooks[1:]); err != nil { // the waiting events stay the newest
 			return err
 		}
 		list, err := r.readings(inbox, hooks[0].key)
@@ -81,9 +81,9 @@ func reads(ctx context.Context, b *bench) (out outcome, err error) {
 	return out, err
 }
 
-// fillInbox writes events of a webhook's organization, with the server stopped:
-// those that its inbox is owed are the newest, a tenth as many before them have
-// failed, and as many before these are delivered.
+// fillInbox writes events of a webhook's organization, with the server stopped.
+// The newest ones wait in the inbox. Before them are a tenth as many failed
+// ones, and before these as many delivered ones.
 func (r *rig) fillInbox(ctx context.Context, b *bench, h *hook) (*past, error) {
 	const span = 2 * time.Hour
 	tenth := b.Pending / 10
@@ -117,8 +117,8 @@ func (r *rig) fill(ctx context.Context, p *past, h *hook, lots func(*owner) []lo
 	return r.start(ctx)
 }
 
-// ownerOf is a webhook's organization, as it is in the database of a server
-// that does not run.
+// ownerOf returns a webhook's organization from the database of a stopped
+// server.
 func (r *rig) ownerOf(ctx context.Context, h *hook) (o owner, err error) {
 	o = owner{key: h.key, webhook: h.webhookID, eventType: h.eventType}
 	err = offline(ctx, r.database, func(s *store.Store) error {
@@ -129,7 +129,7 @@ func (r *rig) ownerOf(ctx context.Context, h *hook) (o owner, err error) {
 	return o, err
 }
 
-// readings are the requests.
+// readings returns the requests.
 func (r *rig) readings(p *past, key string) ([]reading, error) {
 	middle, err := r.cursor("/v1/inbox", key, p.id(p.events/2))
 	if err != nil {
@@ -153,9 +153,9 @@ func (r *rig) readings(p *past, key string) ([]reading, error) {
 	}, nil
 }
 
-// cursor is the one behind which a list goes on after an id: the list's own
-// first, which ends in an id, with this one instead. To turn the pages until
-// there would take as long as all that is measured.
+// cursor returns the cursor with which a list continues after an id. It is the
+// list's first cursor, which ends in an id, with that id replaced. Turning the
+// pages up to there would take as long as all measurements.
 func (r *rig) cursor(path, key string, after trigger.ID) (string, error) {
 	to, err := r.client.take()
 	if err != nil {

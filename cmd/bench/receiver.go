@@ -21,7 +21,7 @@ const (
 	prompt   mood = iota
 	slow          // answers after slowness
 	sluggish      // answers after sluggishness, or up to twice as long
-	hanging       // takes the request and does not answer, until it is released
+	hanging       // reads the request but does not answer until released
 	refusing      // answers 503
 )
 
@@ -37,20 +37,20 @@ type hook struct {
 	key       string // of its organization
 	eventType string
 	mood      atomic.Int32
-	open      atomic.Int64 // events that were sent and have not been received
+	open      atomic.Int64 // events sent but not yet received
 	hung      atomic.Int64 // requests that hung
 	webhookID int64        // in the server
-	replay    atomic.Int64 // the replay that all its deliveries are to come from; 0: none
+	replay    atomic.Int64 // the replay that all its deliveries must come from; 0: none
 }
 
 func (h *hook) be(m mood) { h.mood.Store(int32(m)) }
 
-// receiver is the endpoint of all webhooks. Each has an address of its own on
-// loopback, as receivers have in life, and so connections of its own.
+// receiver is the endpoint of all webhooks. Each has its own loopback address,
+// like real receivers, and so its own connections.
 type receiver struct {
 	book     *book
 	server   http.Server
-	released chan struct{} // closed when those that hang are to answer
+	released chan struct{} // closed when hanging requests must be answered
 
 	mu    sync.RWMutex
 	hooks map[string]*hook // by path
@@ -62,7 +62,7 @@ func newReceiver(b *book) *receiver {
 	return r
 }
 
-// add opens the endpoint of a webhook, and returns its URL.
+// add opens the endpoint of a webhook and returns its URL.
 func (r *receiver) add(h *hook) (string, error) {
 	ip := net.IPv4(127, 0, byte(1+h.id/250), byte(1+h.id%250))
 	listener, err := net.Listen("tcp", net.JoinHostPort(ip.String(), "0"))
@@ -83,11 +83,11 @@ func (r *receiver) add(h *hook) (string, error) {
 
 func (r *receiver) close() error { return r.server.Close() }
 
-// release has all requests that hang answered.
+// release makes all hanging requests answer.
 func (r *receiver) release() { close(r.released) }
 
-// ServeHTTP takes a delivery. It counts when its body has been read, or, if it
-// hangs, when it is released.
+// ServeHTTP handles a delivery. Its time is when its body has been read or, if
+// it hangs, when it is released.
 func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	r.mu.RLock()
 	h := r.hooks[req.URL.Path]
@@ -95,7 +95,7 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	body, err := io.ReadAll(req.Body)
 	at := r.book.now()
 	if err != nil {
-		return // cut by the server: nothing was received
+		return // cut by the server, so not received
 	}
 	if h == nil {
 		r.book.fail(fmt.Errorf("a request to %q, which nobody registered", req.URL.Path))
@@ -127,7 +127,7 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		h.hung.Add(1)
 		select {
 		case <-req.Context().Done():
-			panic(http.ErrAbortHandler) // to return would be to answer 200
+			panic(http.ErrAbortHandler) // a return would answer 200
 		case <-r.released:
 			at = r.book.now()
 		}
@@ -136,8 +136,8 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	r.book.arrive(h, n, sent, at)
 }
 
-// appendPayload writes a payload of about a size: the number of the event, and
-// when it was sent.
+// appendPayload appends a payload of about a size. It contains the number of
+// the event and when it was sent.
 func appendPayload(to []byte, n int, sent time.Duration, size int) []byte {
 	begun := len(to)
 	to = append(to, `{"bench":[`...)
@@ -151,7 +151,7 @@ func appendPayload(to []byte, n int, sent time.Duration, size int) []byte {
 	return append(to, `"}`...)
 }
 
-// readPayload finds what appendPayload wrote in the body of a delivery.
+// readPayload parses the values of appendPayload in the body of a delivery.
 func readPayload(body []byte) (n int, sent time.Duration, err error) {
 	_, rest, _ := bytes.Cut(body, []byte(`"bench":[`))
 	numbers, _, _ := bytes.Cut(rest, []byte("]"))

@@ -13,23 +13,23 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// sentAgain is what runs beside the live events.
+// sentAgain is a replay beside the live events, or none.
 type sentAgain struct {
 	name string
 	runs bool    // there is a replay
-	pace float64 // of it
+	pace float64 // of the replay
 }
 
-// settled is how old the events of a replay have to be before it may have all
-// of them: it stays 30 s behind what is accepted.
+// settled is how old events must be before a replay may have sent all of them:
+// it stays 30 s behind accepted events.
 const settled = 31 * time.Second
 
-// longestRest is for how long a replay that is running sends nothing, at most.
+// longestRest is how long a running replay sends nothing, at most.
 const longestRest = 3 * time.Second
 
-// replay is the time of live events, alone and beside a replay: at the pace
-// that it has where its owner asks for none, and as fast as it goes. Each has
-// a server of its own; their order is random.
+// replay measures the times of live events, alone and beside a replay: at the
+// default pace, and as fast as possible. Each has its own server; their order
+// is random.
 func replay(ctx context.Context, b *bench) (out outcome, err error) {
 	levels := []sentAgain{
 		{name: "without"},
@@ -68,7 +68,7 @@ func ratio(a, b []time.Duration, p float64) float64 {
 	return ms(percentile(a, p)) / ms(percentile(b, p))
 }
 
-// live is how the live events fared: of the organization that has the replay,
+// live is the times of the live events: of the organization with the replay,
 // and of another one.
 type live struct {
 	same, other []time.Duration
@@ -77,8 +77,8 @@ type live struct {
 
 func (l *live) all() []time.Duration { return slices.Concat(l.same, l.other) }
 
-// besideReplay gives the times of events for two webhooks while a third one
-// gets what was posted before it was registered.
+// besideReplay returns the times of events for two webhooks while a third one
+// gets the events from before its registration.
 func besideReplay(ctx context.Context, b *bench, level sentAgain) (l live, err error) {
 	const rate = 2 * 50
 	err = b.with(ctx, nil, func(r *rig) error {
@@ -118,8 +118,8 @@ func besideReplay(ctx context.Context, b *bench, level sentAgain) (l live, err e
 	return l, err
 }
 
-// past posts events that nobody takes, registers a webhook for them, and, with
-// the server stopped, begins a replay to it, if there is to be one.
+// past posts events without a webhook, registers a webhook for them, and, with
+// the server stopped, adds a replay to it if the level has one.
 func (r *rig) past(ctx context.Context, b *bench, key string, level sentAgain) (*hook, error) {
 	h := r.hook(key)
 	since := time.Now().Add(-time.Second)
@@ -155,14 +155,14 @@ func offline(ctx context.Context, o store.Options, use func(*store.Store) error)
 	return errors.Join(use(s), s.Leave(ctx), s.Close())
 }
 
-// organizationOf is whose key it is.
+// organizationOf returns the organization of a key.
 func organizationOf(ctx context.Context, s *store.Store, key string) (trigger.Organization, error) {
 	hash, _ := trigger.HashAPIKey(key)
 	found, err := s.APIKeyByHash(ctx, hash)
 	return found.Organization, err
 }
 
-// addReplay begins a replay, in the database of a server that does not run.
+// addReplay adds a replay to the database of a stopped server.
 func (r *rig) addReplay(ctx context.Context, key string, again trigger.Replay) (job int64, err error) {
 	err = offline(ctx, r.database, func(s *store.Store) error {
 		org, err := organizationOf(ctx, s, key)
@@ -175,7 +175,7 @@ func (r *rig) addReplay(ctx context.Context, key string, again trigger.Replay) (
 	return job, err
 }
 
-// begins returns when a replay has sent something; at once if there is none.
+// begins returns when a replay has sent something; at once without a replay.
 func (r *rig) begins(ctx context.Context, past *hook, level sentAgain) error {
 	all, begun := past.open.Load(), r.book.now()
 	for level.runs && past.open.Load() == all {
@@ -189,9 +189,9 @@ func (r *rig) begins(ctx context.Context, past *hook, level sentAgain) error {
 	return nil
 }
 
-// replayed judges what a replay has sent from begun to ended: until when it was
-// running, and how much that was in a second. If it is unlimited, all of it has
-// to come; the others take many minutes.
+// replayed checks what a replay sent from begun to ended. It returns until when
+// the replay ran, and its rate. An unlimited replay must send all of its
+// events; the others would take many minutes.
 func (r *rig) replayed(ctx context.Context, past *hook, level sentAgain, begun, ended time.Duration) (until time.Duration, rate float64, err error) {
 	records := r.book.since(0, func(h *hook) bool { return h == past })
 	got := arrivals(records, begun, ended)
@@ -210,7 +210,8 @@ func (r *rig) replayed(ctx context.Context, past *hook, level sentAgain, begun, 
 	return until, perSecond(len(got), until-begun), err
 }
 
-// arrivals are the times from begun to ended at which something was received.
+// arrivals returns the times from begun to ended at which an event was
+// received.
 func arrivals(records []record, begun, ended time.Duration) (got []time.Duration) {
 	for _, e := range records {
 		if e.got >= begun && e.got <= ended {
@@ -221,9 +222,9 @@ func arrivals(records []record, begun, ended time.Duration) (got []time.Duration
 	return got
 }
 
-// ran says until when a replay was running, by what it sent, in order, from
-// begun to ended. That must be all of the time, without a long rest; only one
-// without a pace may have sent everything when half of the time is over.
+// ran returns until when a replay ran, by the times at which it sent, in order.
+// It must run from begun to ended, without a long rest; only a replay without a
+// pace may have sent everything after half of the time.
 func ran(got []time.Duration, begun, ended time.Duration, pace float64) (until time.Duration, err error) {
 	last := begun
 	for _, at := range got {

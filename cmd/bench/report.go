@@ -18,7 +18,7 @@ import (
 	"triggerd/internal/torture"
 )
 
-// target is what a figure is to be, at least or at most.
+// target is the required value of a figure, at least or at most.
 type target struct {
 	Least bool    `json:"least,omitempty"` // else at most
 	Limit float64 `json:"limit"`
@@ -41,14 +41,14 @@ func (t *target) String() string {
 	return fmt.Sprintf("<= %g", t.Limit)
 }
 
-// figure is one that a run has measured.
+// figure is a measured value of a run.
 type figure struct {
 	name, unit string
 	value      float64
 	target     *target
 }
 
-// outcome is what one run has measured.
+// outcome is the measurements of one run.
 type outcome struct {
 	figures []figure
 	Samples []sample
@@ -72,21 +72,21 @@ type row struct {
 	Verdict  string    `json:"verdict,omitempty"` // ok or missed, of the median
 }
 
-// history is how a run went.
+// history is the course of a run.
 type history struct {
 	Database string   `json:"database"`
 	Case     string   `json:"case"`
-	Others   float64  `json:"others_percent"` // processors that did something else
+	Others   float64  `json:"others_percent"` // of the processors, used by other work
 	Error    string   `json:"error,omitempty"`
 	Samples  []sample `json:"samples,omitempty"`
 }
 
-// report is what all runs have measured, and on what.
+// report is the measurements of all runs, and their environment.
 type report struct {
 	Date      time.Time `json:"date"`
 	CPUs      int       `json:"cpus"`
 	Kernel    string    `json:"kernel"`
-	Go        string    `json:"go"` // that built the server
+	Go        string    `json:"go"` // version that built the server
 	Server    string    `json:"server"`
 	Postgres  string    `json:"postgres,omitempty"`
 	Lines     []string  `json:"postgresql_conf,omitempty"`
@@ -101,7 +101,7 @@ type report struct {
 	Histories []history `json:"histories"`
 }
 
-// newReport looks at the machine and the programs.
+// newReport returns a report with the facts about the machine and the programs.
 func newReport(ctx context.Context, set settings, dir string) (*report, error) {
 	r := &report{
 		Date: time.Now().UTC().Truncate(time.Second), CPUs: runtime.NumCPU(), Lines: set.Postgres,
@@ -135,15 +135,15 @@ func newReport(ctx context.Context, set settings, dir string) (*report, error) {
 	return r, err
 }
 
-// firstLine is that of a small file; "unknown" without it.
+// firstLine returns the first line of a small file; "unknown" without it.
 func firstLine(file string) string {
 	text, _ := os.ReadFile(file)
 	line, _, _ := strings.Cut(string(text), "\n")
 	return cmp.Or(line, "unknown")
 }
 
-// syncTime is the median time to append 4 KiB to a file and sync it: what the
-// disk gives, below any database.
+// syncTime returns the median time to append 4 KiB to a file and sync it: the
+// limit of the disk for any database.
 func syncTime(dir string) (time.Duration, error) {
 	file, err := os.Create(filepath.Join(dir, "sync"))
 	if err != nil {
@@ -175,7 +175,7 @@ func (r *report) writeHead(out io.Writer) {
 		fmt.Fprintf(out, "; %s, %s", r.Postgres, cmp.Or(strings.Join(r.Lines, ", "), "defaults"))
 	}
 	fmt.Fprintf(out, "\nposts and batches come from %s\n", r.Driver)
-	if r.SyncP50 > 0 { // of a disk that counts
+	if r.SyncP50 > 0 { // the disk is measured
 		fmt.Fprintf(out, "the disk syncs 4 KiB in %.2f ms (median); ", r.SyncP50)
 	}
 	fmt.Fprintf(out, "%d run(s) of %d s, in the order of seed %d\n", r.Runs, r.Seconds, r.Seed)
@@ -185,7 +185,7 @@ func (r *report) writeHead(out io.Writer) {
 	fmt.Fprintln(out)
 }
 
-// add enters a run. Of one that failed no figure counts.
+// add adds a run. The figures of a failed run do not count.
 func (r *report) add(b *bench, name string, got outcome, err error) {
 	database := cmp.Or(b.label, b.Database)
 	h := history{Database: database, Case: name, Others: b.others, Samples: got.Samples}
@@ -204,14 +204,14 @@ func (r *report) add(b *bench, name string, got outcome, err error) {
 			i = len(r.Rows)
 			r.Rows = append(r.Rows, &row{Database: database, Case: name, Figure: f.name, Unit: f.unit, Target: f.target})
 			if b.stored != nil && isRate(f.unit) {
-				r.Rows[i].Target = nil // it is to be that of a new database, or nearly
+				r.Rows[i].Target = nil // its target is relative to a new database
 			}
 		}
 		r.Rows[i].Values = append(r.Rows[i].Values, f.value)
 	}
 }
 
-// summarize makes the medians and what they say.
+// summarize sets the medians and verdicts.
 func (r *report) summarize() {
 	r.sortRows()
 	r.compare()
@@ -230,7 +230,7 @@ func (r *report) failed() bool {
 	return slices.ContainsFunc(r.Histories, func(h history) bool { return h.Error != "" })
 }
 
-// writeTable writes the figures, and the runs that failed.
+// writeTable writes the figures and the failed runs.
 func (r *report) writeTable(out io.Writer) {
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprint(table, "database\tcase\tfigure\tmedian\tmin .. max\tunit\ttarget\t\n")
@@ -238,7 +238,7 @@ func (r *report) writeTable(out io.Writer) {
 		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s .. %s\t%s\t%s\t%s\n",
 			to.Database, to.Case, to.Figure, short(to.Median), short(to.Min), short(to.Max), to.Unit, to.Target, to.Verdict)
 	}
-	_ = table.Flush() // a terminal that is gone
+	_ = table.Flush() // the terminal may be closed
 	var busy []float64
 	for _, h := range r.Histories {
 		if h.Database != against { // there the server is one of the others
@@ -256,7 +256,7 @@ func (r *report) writeTable(out io.Writer) {
 	}
 }
 
-// short writes a figure with three digits that matter.
+// short formats a figure with three significant digits.
 func short(value float64) string {
 	switch {
 	case value >= 100 || value == float64(int64(value)):

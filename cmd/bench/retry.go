@@ -9,8 +9,8 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// retry is what receivers that fail are sent, and how soon they have all when
-// they are back. They answer 503 while events are posted, and for as long as a
+// retry measures what failing receivers get, and how soon they get all events
+// when they are back. They answer 503 while events are posted, and as long as a
 // run lasts.
 func retry(ctx context.Context, b *bench) (out outcome, err error) {
 	events := min(b.Backlog, 20_000)
@@ -59,8 +59,8 @@ func retry(ctx context.Context, b *bench) (out outcome, err error) {
 	return out, err
 }
 
-// refusals counts the deliveries that were answered 503, the events to which
-// that happened more than once, and how often at most.
+// refusals returns the number of deliveries that were answered 503, the number
+// of events with more than one of them, and their maximum for an event.
 func refusals(records []record) (requests, twice, most int) {
 	for _, e := range records {
 		requests, most = requests+e.refused, max(most, e.refused)
@@ -71,15 +71,15 @@ func refusals(records []record) (requests, twice, most int) {
 	return requests, twice, most
 }
 
-// longestPause is for how long the server may wait after a number of attempts
-// that failed.
+// longestPause returns how long the server may wait after a number of failed
+// attempts.
 func longestPause(attempts int) time.Duration {
 	pause, _ := trigger.DefaultSchedule().Pause(attempts, 1)
 	return pause
 }
 
-// firstSuccesses are the first delivery to any webhook, and to the webhook
-// that was the last to get one.
+// firstSuccesses returns the time of the first delivery to any webhook, and the
+// latest of the webhooks' first deliveries.
 func firstSuccesses(records []record) (first, last time.Duration) {
 	firsts := map[*hook]time.Duration{}
 	for _, e := range records {
@@ -94,8 +94,8 @@ func firstSuccesses(records []record) (first, last time.Duration) {
 	return first, last
 }
 
-// addArrivals tells when the deliveries came, from a time on, and how fast:
-// to all webhooks, and, without what their breakers waited, to one of them.
+// addArrivals adds when the deliveries came, after a time, and how fast: to all
+// webhooks, and to one of them without the time of its breaker.
 func addArrivals(out *outcome, records []record, since time.Duration) {
 	var got []time.Duration
 	of := map[*hook][]time.Duration{}

@@ -15,21 +15,21 @@ import (
 	"triggerd/internal/torture"
 )
 
-// How long things may take.
+// Bounds of waiting.
 const (
 	startPatience = 30 * time.Second // until the server is ready
 	stopPatience  = 20 * time.Second // until it has ended
-	nextPatience  = 75 * time.Second // for the next of what is still missing; longer than the longest lease
+	nextPatience  = 75 * time.Second // for the next missing event; longer than the longest lease
 )
 
 const adminToken = "bench"
 
-// rig is what one run needs: a server on a new database, a receiver, and a
-// client.
+// rig is the environment of one run: a server on a new database, a receiver,
+// and a client.
 type rig struct {
 	dir      string
 	postgres *torture.Postgres // nil: SQLite
-	stored   *stored           // whose database it is; nil: its own
+	stored   *stored           // the database to use; nil: a new one
 	book     *book
 	receiver *receiver
 	client   *client
@@ -40,12 +40,12 @@ type rig struct {
 	env              []string
 	cmd              *exec.Cmd
 	ended            chan struct{} // closed when the process has ended
-	signalled        bool          // its end is our doing
+	signalled        bool          // its end was requested
 }
 
-// with starts a rig, whose server gets more in its environment, and removes it
-// when use returns. What has failed is kept. Whatever the book holds against
-// the run makes it fail.
+// with starts a rig, with env added to the environment of the server, and
+// removes it when use returns. It keeps the files of a failed run. Failures in
+// the book make the run fail.
 func (b *bench) with(ctx context.Context, env []string, use func(*rig) error) (err error) {
 	dir, err := os.MkdirTemp(b.dir, b.Database+"-")
 	if err != nil {
@@ -60,7 +60,7 @@ func (b *bench) with(ctx context.Context, env []string, use func(*rig) error) (e
 	r.client = &client{book: r.book, payload: b.Payload, dedup: b.Dedup}
 	defer func() {
 		if failed := r.book.err(); failed != nil {
-			err = failed // what came after it came from it
+			err = failed // it is the cause of later errors
 		}
 		r.client.close()
 		err = errors.Join(err, r.close(ctx))
@@ -92,7 +92,7 @@ func (b *bench) with(ctx context.Context, env []string, use func(*rig) error) (e
 	return use(r)
 }
 
-// openDatabase makes a new one, or takes the stored one.
+// openDatabase creates a new database or opens the stored one.
 func (r *rig) openDatabase(ctx context.Context, b *bench) (err error) {
 	r.database = store.Options{DataDir: filepath.Join(r.dir, "data"), PoolSize: 2, Now: time.Now}
 	switch {
@@ -106,8 +106,8 @@ func (r *rig) openDatabase(ctx context.Context, b *bench) (err error) {
 	return err
 }
 
-// lasting are the processes of a database that was there before the rig, and
-// will be after it.
+// lasting returns the processes of a database that exists before and after the
+// rig.
 func (r *rig) lasting() []int {
 	if r.stored == nil || r.stored.postgres == nil {
 		return nil
@@ -126,8 +126,8 @@ func (r *rig) close(ctx context.Context) error {
 	return err
 }
 
-// organization makes one with a number of webhooks, of which each matches a
-// type of its own.
+// organization creates an organization with a number of webhooks, each of which
+// matches its own type.
 func (r *rig) organization(webhooks int) (hooks []*hook, err error) {
 	var made struct {
 		Key string `json:"api-key"`
@@ -146,15 +146,15 @@ func (r *rig) organization(webhooks int) (hooks []*hook, err error) {
 	return hooks, nil
 }
 
-// hook makes a webhook that the server does not know yet: its events go to the
-// inbox alone.
+// hook returns a webhook that is not registered yet: its events go only to the
+// inbox.
 func (r *rig) hook(key string) *hook {
 	h := &hook{id: r.hooks, key: key, eventType: "bench." + strconv.Itoa(r.hooks)}
 	r.hooks++
 	return h
 }
 
-// register tells the server of a webhook.
+// register registers a webhook.
 func (r *rig) register(h *hook) error {
 	url, err := r.receiver.add(h)
 	if err != nil {
@@ -169,7 +169,7 @@ func (r *rig) register(h *hook) error {
 	return err
 }
 
-// organizations makes several.
+// organizations creates several organizations.
 func (r *rig) organizations(n, webhooks int) (hooks []*hook, err error) {
 	for range n {
 		more, err := r.organization(webhooks)
@@ -181,8 +181,8 @@ func (r *rig) organizations(n, webhooks int) (hooks []*hook, err error) {
 	return hooks, nil
 }
 
-// warmUpEvents are for each run to begin with open connections, prepared
-// statements and filled caches.
+// warmUpEvents make each run begin with open connections, prepared statements
+// and filled caches.
 const warmUpEvents = 500
 
 // warmUp posts some events to each webhook, which are not measured.
@@ -191,14 +191,13 @@ func (r *rig) warmUp(ctx context.Context, hooks []*hook) error {
 	return r.settle(ctx, hooks)
 }
 
-// settle returns when all events of some webhooks were received. It fails if
-// one was not accepted, or not delivered.
+// settle returns when all events of some webhooks were received. It returns an
+// error if one was not accepted or not delivered.
 func (r *rig) settle(ctx context.Context, hooks []*hook) error {
 	return r.settleWithin(ctx, hooks, nextPatience)
 }
 
-// settleWithin is settle, where the next of what is missing may take as long
-// as patience.
+// settleWithin is settle with the given patience for the next missing event.
 func (r *rig) settleWithin(ctx context.Context, hooks []*hook, patience time.Duration) error {
 	before, since := int64(-1), r.book.now()
 	for {

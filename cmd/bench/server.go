@@ -12,10 +12,10 @@ import (
 	"time"
 )
 
-// start runs the server, and returns when it is ready.
+// start runs the server and returns when it is ready.
 func (r *rig) start(ctx context.Context) error { return r.startAsking(ctx, 20*time.Millisecond) }
 
-// startAsking is start, where the server is asked so often whether it is ready.
+// startAsking is start with the given interval of the checks for readiness.
 func (r *rig) startAsking(ctx context.Context, every time.Duration) error {
 	log, err := os.OpenFile(filepath.Join(r.dir, "server.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
@@ -24,7 +24,7 @@ func (r *rig) startAsking(ctx context.Context, every time.Duration) error {
 	defer log.Close()
 	cmd := exec.Command(r.program, "serve")
 	cmd.Env, cmd.Stdout, cmd.Stderr = r.env, log, log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // an interrupt from the keyboard is for us
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // an interrupt from the keyboard is only for this process
 	if err := cmd.Start(); err != nil {
 		return err
 	}
@@ -49,8 +49,8 @@ func (r *rig) startAsking(ctx context.Context, every time.Duration) error {
 	return nil
 }
 
-// stop sends the server a signal that ends it, and returns when it has ended.
-// It fails if the server had ended before.
+// stop sends a signal that ends the server, and waits for the end. It returns
+// an error if the server had ended before.
 func (r *rig) stop(s syscall.Signal) error {
 	if r.cmd == nil || r.signalled {
 		return nil
@@ -84,12 +84,12 @@ func (r *rig) waitForEnd() error {
 	}
 }
 
-// get asks the server for a path, and gives each line of the answer to read.
+// get requests a path of the server and calls read for each line of the answer.
 func (r *rig) get(ctx context.Context, path string, read func(line string)) error {
 	return get(ctx, "http://"+r.address+path, read)
 }
 
-// get is that for any server of ours.
+// get is like rig.get, for any of our servers.
 func get(ctx context.Context, url string, read func(line string)) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {

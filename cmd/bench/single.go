@@ -24,9 +24,9 @@ import (
 	"triggerd/internal/torture"
 )
 
-// The yardstick of posts: a handler that does one INSERT, in a commit of its
-// own, for each request. It is this program once more, so that what it uses of
-// the processors can be told from what we do.
+// The yardstick of posts: a handler that does one INSERT, in its own commit,
+// for each request. It is another process of this program, so that its CPU time
+// can be told apart from ours.
 const (
 	insertCommand  = "single-insert"                // instead of flags, before the address
 	insertDatabase = "BENCH_SINGLE_INSERT_DATABASE" // in the environment: a URL, or a file of SQLite
@@ -36,14 +36,14 @@ const (
 	insertTable = `CREATE TABLE single (id %s, type text NOT NULL, payload text NOT NULL, dedup_id text UNIQUE)`
 )
 
-// plainEvent is one that is inserted.
+// plainEvent is an event to insert.
 type plainEvent struct {
 	Type    string          `json:"type"`
 	Payload json.RawMessage `json:"payload"`
 	DedupID *string         `json:"dedup_id"`
 }
 
-// singleInsert is the yardstick itself. It serves until it is killed.
+// singleInsert runs the yardstick. It serves until it is killed.
 func singleInsert(ctx context.Context, address, database string) error {
 	open := openFileInsert
 	if strings.HasPrefix(database, "postgres://") {
@@ -55,7 +55,7 @@ func singleInsert(ctx context.Context, address, database string) error {
 	}
 	server := &http.Server{Addr: address, ReadHeaderTimeout: answerPatience, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodGet {
-			return // we are ready
+			return // reports that the server is ready
 		}
 		var e plainEvent
 		body, err := io.ReadAll(r.Body)
@@ -70,7 +70,7 @@ func singleInsert(ctx context.Context, address, database string) error {
 			return
 		}
 		w.Header().Set("Content-Type", "application/json")
-		_, _ = io.WriteString(w, `{"status":"accepted"}`) // a client that is gone needs no answer
+		_, _ = io.WriteString(w, `{"status":"accepted"}`) // a closed client needs no answer
 	})}
 	return server.ListenAndServe()
 }
@@ -110,16 +110,16 @@ func openFileInsert(ctx context.Context, file string) (func(context.Context, pla
 	}, err
 }
 
-// single is the yardstick's process, as a rig sees it.
+// single is the yardstick's process in a rig.
 type single struct {
 	rig      *rig
 	address  string
 	cmd      *exec.Cmd
-	database *sql.DB // to count
+	database *sql.DB // to count its rows
 }
 
-// startSingle starts it on a database of its own, beside the server's, which
-// stays where the PostgreSQL does: the next one replaces it.
+// startSingle starts the yardstick on its own database, beside the server's. In
+// PostgreSQL that database stays until the next one replaces it.
 func (r *rig) startSingle(ctx context.Context) (s *single, err error) {
 	port, err := torture.FreePort()
 	if err != nil {
@@ -146,7 +146,7 @@ func (r *rig) startSingle(ctx context.Context) (s *single, err error) {
 	defer log.Close()
 	cmd := exec.Command(program, insertCommand, s.address)
 	cmd.Env, cmd.Stdout, cmd.Stderr = []string{"PATH=" + os.Getenv("PATH"), insertDatabase + "=" + database}, log, log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // as the server
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // as for the server
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
@@ -161,7 +161,8 @@ func (r *rig) startSingle(ctx context.Context) (s *single, err error) {
 	return s, nil
 }
 
-// makeDatabase says where the yardstick stores, and opens that to count.
+// makeDatabase returns where the yardstick stores, and opens that to count
+// rows.
 func (s *single) makeDatabase(ctx context.Context) (to string, err error) {
 	own := store.Options{DataDir: filepath.Join(s.rig.dir, "single")}
 	if s.rig.postgres == nil {
@@ -184,7 +185,8 @@ func (s *single) makeDatabase(ctx context.Context) (to string, err error) {
 	return own.PostgresURL, err
 }
 
-// inPostgres runs statements beside all databases.
+// inPostgres runs statements about databases on a connection to the server's
+// one.
 func (s *single) inPostgres(ctx context.Context, statements ...string) error {
 	db, err := openSQL(s.rig.database, nil)
 	if err != nil {
@@ -198,14 +200,14 @@ func (s *single) inPostgres(ctx context.Context, statements ...string) error {
 	return db.Close()
 }
 
-// read is its entry: it has accepted what it has stored.
+// read returns the entry of the yardstick: it has accepted what it has stored.
 func (s *single) read(ctx context.Context) (e entry, err error) {
 	err = s.database.QueryRowContext(ctx, "SELECT count(*) FROM single").Scan(&e.rows)
 	e.accepted = e.rows
 	return e, err
 }
 
-// used is what it and the database have used of the processors.
+// used returns the CPU time of the yardstick and of the database.
 func (s *single) used() (usage, error) { return s.rig.usageOf(s.cmd.Process.Pid) }
 
 func (s *single) close() {

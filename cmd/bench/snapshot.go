@@ -9,13 +9,13 @@ import (
 	"time"
 )
 
-// lastPart of a load is its last minute, or, of a short one, the last sixth.
+// lastPart returns the last minute of a load, or the last sixth of a short one.
 func lastPart(d time.Duration) time.Duration { return min(time.Minute, d/6) }
 
-// snapshot is how fast events go through a server while somebody keeps a
-// transaction of PostgreSQL open, so that no row that is gone can be removed:
-// at the end of a long load, and beside the same without. Their order is
-// random. SQLite's file is the server's alone.
+// snapshot measures the rates of a server while a transaction of PostgreSQL is
+// open, so that no dead row can be removed: at the end of a long load, and at
+// the end of the same load without the transaction. Their order is random. In
+// SQLite, only the server uses the file.
 func snapshot(ctx context.Context, b *bench) (out outcome, err error) {
 	if b.Database != "postgres" {
 		return out, nil
@@ -36,8 +36,8 @@ func snapshot(ctx context.Context, b *bench) (out outcome, err error) {
 	return out, nil
 }
 
-// endRates are those of the last part of a load, and how large the table of
-// open deliveries is then, in MB.
+// endRates are the rates of the last part of a load, and the size of the table
+// of open deliveries then, in MB.
 type endRates struct{ accepted, delivered, size float64 }
 
 // underSnapshot makes the load of throughput.
@@ -81,8 +81,8 @@ func underSnapshot(ctx context.Context, b *bench, open bool) (end endRates, err 
 	return end, err
 }
 
-// holdSnapshot begins a transaction that sees the database as it is now, and
-// leaves it open until forget is called.
+// holdSnapshot begins a transaction that sees the database as of now, and keeps
+// it open until forget is called.
 func (r *rig) holdSnapshot(ctx context.Context) (forget func() error, err error) {
 	db, err := openSQL(r.database, nil)
 	if err != nil {
@@ -93,7 +93,7 @@ func (r *rig) holdSnapshot(ctx context.Context) (forget func() error, err error)
 		return nil, errors.Join(err, db.Close())
 	}
 	forget = func() error {
-		_ = tx.Rollback() // there is nothing in it
+		_ = tx.Rollback() // it has no writes
 		return db.Close()
 	}
 	if _, err := tx.ExecContext(ctx, "SELECT 1 FROM events LIMIT 1"); err != nil {
@@ -102,7 +102,7 @@ func (r *rig) holdSnapshot(ctx context.Context) (forget func() error, err error)
 	return forget, nil
 }
 
-// tableSize is what a table takes with its indexes, in MB.
+// tableSize returns the size of a table with its indexes, in MB.
 func (r *rig) tableSize(ctx context.Context, table string) (mb float64, err error) {
 	db, err := openSQL(r.database, nil)
 	if err != nil {

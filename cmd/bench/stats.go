@@ -6,8 +6,9 @@ import (
 	"time"
 )
 
-// percentile is the nearest rank's: the least of the values that at least p
-// percent of them do not exceed. It sorts them. 0 without values.
+// percentile returns the nearest rank: the least value that at least p percent
+// of the values do not exceed. It sorts the values. It returns 0 without
+// values.
 func percentile(values []time.Duration, p float64) time.Duration {
 	if len(values) == 0 {
 		return 0
@@ -17,8 +18,8 @@ func percentile(values []time.Duration, p float64) time.Duration {
 	return values[min(max(rank, 1), len(values))-1]
 }
 
-// median is the middle value, or the mean of the two in the middle. 0 without
-// values.
+// median returns the middle value, or the mean of the two in the middle. It
+// returns 0 without values.
 func median(values []float64) float64 {
 	if len(values) == 0 {
 		return 0
@@ -31,10 +32,10 @@ func median(values []float64) float64 {
 	return (sorted[half-1] + sorted[half]) / 2
 }
 
-// ms is a time in milliseconds.
+// ms converts a time to milliseconds.
 func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
-// perSecond is a rate; 0 where no time has passed.
+// perSecond returns a rate; 0 if no time has passed.
 func perSecond(n int, d time.Duration) float64 {
 	if d <= 0 {
 		return 0

@@ -18,11 +18,11 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// stored is a database that holds what years would have left in it. It is
-// filled once, and all runs on its kind of database share it: each with a
-// server and organizations of its own.
+// stored is a database with the rows of years. It is filled once, and all runs
+// on its kind of database share it. Each run has its own server and
+// organizations.
 type stored struct {
-	Database string  `json:"database"` // what the report calls it
+	Database string  `json:"database"` // the name in the report
 	Events   int     `json:"events"`   // delivered, each at the first attempt
 	Dedup    int     `json:"dedup_ids"`
 	Took     float64 `json:"filled_in_s"`
@@ -30,17 +30,17 @@ type stored struct {
 
 	dir      string
 	options  store.Options
-	postgres *torture.Postgres // nil: SQLite, or one that is not ours
+	postgres *torture.Postgres // nil: SQLite, or a PostgreSQL that the bench has not started
 	past     past
 }
 
-// The organizations and the days that stored events are spread over.
+// The organizations and the days of stored events.
 const (
 	storedOwners = 50
 	storedDays   = 7
 )
 
-// newStored makes one in a folder, and tells how far it is.
+// newStored creates and fills a database in a directory, and reports progress.
 func newStored(ctx context.Context, set *settings, database, dir string, errOut io.Writer) (s *stored, err error) {
 	s = &stored{
 		Database: database + "+" + shortCount(set.Stored), Events: set.Stored, Dedup: set.dedupIDs(),
@@ -67,7 +67,7 @@ func newStored(ctx context.Context, set *settings, database, dir string, errOut 
 	return s, nil
 }
 
-// fill makes the organizations, and what they have got.
+// fill writes the organizations and their events.
 func (s *stored) fill(ctx context.Context, payload int, errOut io.Writer) error {
 	span := storedDays * 24 * time.Hour
 	s.past = past{events: s.Events, dedup: s.Dedup, payload: payload, since: lately().Add(-span), span: span}
@@ -80,7 +80,7 @@ func (s *stored) fill(ctx context.Context, payload int, errOut io.Writer) error 
 	return f.write(ctx, lots...)
 }
 
-// addOwners makes the organizations, each with a webhook, and the days.
+// addOwners creates the days, and the organizations, each with a webhook.
 func (s *stored) addOwners(ctx context.Context) error {
 	if err := makeDays(ctx, s.options, s.past.since); err != nil {
 		return err
@@ -114,8 +114,8 @@ func (s *stored) addOwnersTo(ctx context.Context, db *store.Store) error {
 	return nil
 }
 
-// makeDays has the store make room for events since a time: it does that for
-// two weeks from its own time on.
+// makeDays makes the store create the days of events since a time. The store
+// creates two weeks from its own time on.
 func makeDays(ctx context.Context, o store.Options, since time.Time) error {
 	behind := time.Since(since)
 	o.Now, o.OwnClock = func() time.Time { return time.Now().Add(-behind) }, true
@@ -127,8 +127,8 @@ func random() (bytes [32]byte) {
 	return bytes
 }
 
-// quickly runs a filling with a PostgreSQL that does not take care of what is
-// half done.
+// quickly runs fill with a PostgreSQL without autovacuum and with rare
+// checkpoints.
 func (s *stored) quickly(ctx context.Context, fill func() error) error {
 	if s.postgres == nil {
 		return fill()
@@ -152,7 +152,7 @@ func (s *stored) quickly(ctx context.Context, fill func() error) error {
 	return errors.Join(err, set("ALTER SYSTEM RESET ALL"), db.Close())
 }
 
-// progress writes a line every few seconds.
+// progress returns a function that writes a line every few seconds.
 func (s *stored) progress(errOut io.Writer) func(rows int) {
 	var mu sync.Mutex
 	done, all, begun := 0, 2*s.Events+s.Dedup, time.Now()
@@ -168,7 +168,7 @@ func (s *stored) progress(errOut io.Writer) func(rows int) {
 	}
 }
 
-// measure reads the size.
+// measure sets the size.
 func (s *stored) measure(ctx context.Context) error {
 	db, err := openSQL(s.options, nil)
 	if err != nil {
@@ -178,15 +178,15 @@ func (s *stored) measure(ctx context.Context) error {
 	return errors.Join(err, db.Close())
 }
 
-// tidy removes what a run has left to do, so that the next one does not find
-// it. Its server must have ended. What it has accepted stays.
+// tidy removes the work that a run has left, so that the next one does not find
+// it. The run's server must have ended. Its accepted events stay.
 func (s *stored) tidy(ctx context.Context) error {
 	db, err := openSQL(s.options, nil)
 	if err != nil {
 		return err
 	}
 	statements := []string{"DELETE FROM deliveries", "PRAGMA wal_checkpoint(TRUNCATE)"}
-	if s.options.PostgresURL != "" { // its plans are to be those of an empty queue that is long known
+	if s.options.PostgresURL != "" { // so that plans are made for an empty queue
 		statements = []string{"TRUNCATE deliveries", "VACUUM (ANALYZE) deliveries", "CHECKPOINT"}
 	}
 	last := s.past.owners[len(s.past.owners)-1].webhook
@@ -201,7 +201,7 @@ func (s *stored) tidy(ctx context.Context) error {
 	return db.Close()
 }
 
-// close ends the database and removes it.
+// close stops the database and removes it.
 func (s *stored) close() error {
 	if s.postgres != nil {
 		s.postgres.Stop()
@@ -213,7 +213,8 @@ func (s *stored) String() string {
 	return fmt.Sprintf("%s: %d events and %d dedup ids, %.0f MB, filled in %.0f s", s.Database, s.Events, s.Dedup, float64(s.Size)/1e6, s.Took)
 }
 
-// roomFor fails where a disk has too little room for what is to be stored.
+// roomFor returns an error if the disk has too little room for the stored
+// databases.
 func roomFor(set *settings, databases int, dir string) error {
 	need := databases * (set.Stored*(768+set.Payload) + set.dedupIDs()*250)
 	var disk syscall.Statfs_t
@@ -227,7 +228,7 @@ func roomFor(set *settings, databases int, dir string) error {
 	return nil
 }
 
-// shortCount writes a number as 300k or 10M.
+// shortCount formats a number like 300k or 10M.
 func shortCount(n int) string {
 	switch {
 	case n >= 1e6:

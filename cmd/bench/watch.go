@@ -10,14 +10,13 @@ import (
 	"time"
 )
 
-// usage is what the processors did: for the server, for the database if that
-// has processes of its own, and for this program, which clients and receivers
-// are not free of either.
+// usage is the CPU time of the server, of the database if it has its own
+// processes, and of this program with its clients and receivers.
 type usage struct{ server, database, bench time.Duration }
 
 func (r *rig) usage() (usage, error) { return r.usageOf(r.cmd.Process.Pid) }
 
-// usageOf is usage with another process in the server's place.
+// usageOf is usage with another process instead of the server.
 func (r *rig) usageOf(server int) (u usage, err error) {
 	var self syscall.Rusage // without children
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &self); err != nil {
@@ -33,10 +32,10 @@ func (r *rig) usageOf(server int) (u usage, err error) {
 
 func (r *rig) peakMemory() (float64, error) { return peakMemory(r.cmd.Process.Pid) }
 
-// sample is what waits at a time.
+// sample is the waiting work at a time.
 type sample struct {
-	At      float64 `json:"at"`      // seconds since the first
-	Waiting int     `json:"waiting"` // accepted and not received, as this program knows it
+	At      float64 `json:"at"`      // seconds since the first sample
+	Waiting int     `json:"waiting"` // accepted but not received, as counted by this program
 	Open    float64 `json:"open"`    // triggerd_deliveries_open: in the database, some seconds old
 	Queue   float64 `json:"queue"`   // triggerd_delivery_queue: in memory, and not yet recorded
 }
@@ -83,7 +82,7 @@ func (r *rig) watch(ctx context.Context) (stop func() []sample) {
 	}
 }
 
-// rest returns when the server has recorded what it has delivered.
+// rest returns when the server has recorded its deliveries.
 func (r *rig) rest(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, nextPatience)
 	defer cancel()
@@ -98,7 +97,7 @@ func (r *rig) rest(ctx context.Context) error {
 	}
 }
 
-// most is the largest of some figures of samples; 0 without any.
+// most returns the largest of some figures of samples; 0 without samples.
 func most[T cmp.Ordered](samples []sample, of func(sample) T) (largest T) {
 	for _, s := range samples {
 		largest = max(largest, of(s))

@@ -14,13 +14,13 @@ import (
 )
 
 // driver makes the load: wrk, which leaves more of the processors to the
-// server, or the loop of our own.
+// server, or the built-in loop.
 type driver struct {
-	program string // of wrk; "": ours
+	program string // path of wrk; "": the built-in loop
 	version string
 }
 
-// newDriver finds what --driver names.
+// newDriver returns the driver of --driver.
 func newDriver(ctx context.Context, name string) (driver, error) {
 	if name == "go" {
 		return driver{}, nil
@@ -32,7 +32,7 @@ func newDriver(ctx context.Context, name string) (driver, error) {
 	if err != nil {
 		return driver{}, fmt.Errorf("--driver wrk: %w", err)
 	}
-	said, _ := exec.CommandContext(ctx, program, "-v").Output() // it ends with 1
+	said, _ := exec.CommandContext(ctx, program, "-v").Output() // it exits with 1
 	d := driver{program: program, version: "of an unknown version"}
 	if words := strings.Fields(string(said)); len(words) > 1 && words[0] == "wrk" {
 		d.version = words[1]
@@ -47,8 +47,8 @@ func (d driver) String() string {
 	return "wrk " + d.version + ", one thread"
 }
 
-// unanswered is how many requests may be accepted that the driver does not
-// count: wrk goes when its time is over, and waits for nothing.
+// unanswered returns how many requests may be accepted but not counted by the
+// driver: wrk stops at the end of its time without waiting for answers.
 func (d driver) unanswered(conns int) int {
 	if d.program == "" {
 		return 0
@@ -56,8 +56,8 @@ func (d driver) unanswered(conns int) int {
 	return conns
 }
 
-// drive makes a load over a number of connections for a time. Its script is
-// written into dir.
+// drive makes a load over a number of connections for a time. It writes its
+// script into dir.
 func (d driver) drive(ctx context.Context, dir string, l *load, conns int, lasting time.Duration) (t tally, err error) {
 	if d.program == "" {
 		return l.loop(ctx, conns, within(lasting)), ctx.Err()
@@ -66,7 +66,7 @@ func (d driver) drive(ctx context.Context, dir string, l *load, conns int, lasti
 	if err := os.WriteFile(script, []byte(l.lua()), 0o600); err != nil {
 		return t, err
 	}
-	seconds := max(1, int(lasting.Round(time.Second).Seconds())) // it takes whole ones
+	seconds := max(1, int(lasting.Round(time.Second).Seconds())) // wrk needs whole seconds
 	args := []string{
 		"-t", "1", "-c", strconv.Itoa(conns), "-d", strconv.Itoa(seconds) + "s",
 		"--timeout", strconv.Itoa(int(answerPatience.Seconds())) + "s", "--latency", "-s", script, "http://" + l.address + "/",
@@ -84,7 +84,7 @@ func (d driver) drive(ctx context.Context, dir string, l *load, conns int, lasti
 // mark begins the lines that the script prints.
 const mark = "bench "
 
-// lua is the script of a load: the same requests as those of loop.
+// lua returns the script of a load: the same requests as in loop.
 func (l *load) lua() string {
 	return fmt.Sprintf(`local parts = {%s}
 local ids, between, tail, from, of = %d, %s, %s, %d, %d
@@ -132,9 +132,9 @@ func luaString(text string) string {
 	return string(append(quoted, '"'))
 }
 
-// parseWrk reads what the script has printed. wrk counts answers from 400 on
-// as bad ones, and opens a connection that the server has closed once more
-// without a word: what it missed there has to show in the ledger.
+// parseWrk parses the output of the script. wrk counts answers from 400 on as
+// bad ones. It silently reopens a connection that the server has closed; the
+// ledger must show the requests missed by that.
 func parseWrk(said string) (t tally, err error) {
 	values := map[string]int{}
 	for line := range strings.Lines(said) {

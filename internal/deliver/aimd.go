@@ -2,49 +2,49 @@ package deliver
 
 import "time"
 
-// Bounds of how many attempts at a time one webhook gets.
+// Bounds of the attempts at a time of one webhook.
 const (
 	firstWorkers = 4  // at first
-	concurrency  = 16 // at most, where its owner has not said otherwise
+	concurrency  = 16 // at most, unless its owner has set another bound
 )
 
-// A receiver slows down when its attempts take slowFactor times as long as
-// they used to, and slowFloor longer.
+// A receiver is slower if its attempts take slowFactor times their usual time
+// plus slowFloor.
 const (
 	slowFactor = 2
 	slowFloor  = 20 * time.Millisecond
 )
 
-// aimd finds how many attempts at a time a receiver bears: more by each
-// success, half as many when it is strained, fewer when it becomes slower
-// (additive increase, multiplicative decrease). It begins with firstWorkers
-// and doubles until it is cut for the first time.
+// aimd finds how many attempts at a time a receiver can take: more after each
+// success, half as many under strain, fewer if it becomes slower (additive
+// increase, multiplicative decrease). It begins with firstWorkers and doubles
+// until the first cut.
 type aimd struct {
 	limit   float64       // attempts at a time
-	most    int           // as its owner wants it, or concurrency
-	cut     bool          // it was cut before: grow slowly
-	quiet   int           // results to pass over after a cut: they began before it
-	took    time.Duration // a moving average; 0: none yet
-	slowest time.Duration // of late: it comes down slowly
-	usual   time.Duration // the same over a long time, and never over it for long
+	most    int           // set by its owner, or concurrency
+	cut     bool          // after the first cut it grows slowly
+	quiet   int           // results to ignore after a cut, because they began before it
+	took    time.Duration // a moving average; 0: no attempt yet
+	slowest time.Duration // the recent maximum; it decreases slowly
+	usual   time.Duration // a long-term average of took; it falls with took at once
 }
 
 func newAIMD() aimd { return aimd{limit: firstWorkers, most: concurrency} }
 
-// workers is how many attempts may run.
+// workers returns how many attempts may run.
 func (p *aimd) workers() int { return max(1, min(int(p.limit), p.most)) }
 
-// pressure is why a receiver is to get fewer attempts at a time.
+// pressure is why a receiver must get fewer attempts at a time.
 type pressure int
 
 const (
 	noPressure  pressure = iota
-	noAnswer             // no fewer than firstWorkers: it may be the fault of the events
+	noAnswer             // down to firstWorkers, because the events may be at fault
 	asksForLess          // down to one
 )
 
-// note takes how long an attempt took, and whether the receiver is to get fewer
-// at a time for it; ok says that it succeeded.
+// note records how long an attempt took, whether it succeeded, and why the
+// receiver must get fewer attempts at a time, if it must.
 func (p *aimd) note(took time.Duration, ok bool, why pressure) {
 	if p.took == 0 {
 		p.took, p.usual = took, took
@@ -74,13 +74,13 @@ func (p *aimd) slow(factor float64) {
 	p.cut = true
 }
 
-// restart is for a receiver that may be back after an outage: so many attempts
-// at a time.
+// restart sets the attempts at a time of a receiver that may be back after an
+// outage.
 func (p *aimd) restart(workers int) { p.limit, p.quiet = float64(workers), 0 }
 
-// A breaker opens when this many attempts have strained the receiver without
-// an event that got through in between, a timeout counting twice. Where there
-// were connections, the events themselves may be at fault: then it stays closed
+// A breaker opens after tripAt attempts that have strained the receiver,
+// without one that got through in between. A timeout counts twice. If there
+// were connections, the events themselves may be at fault. Then it stays closed
 // while another event got through in the last throughWindow, or in two timeouts
 // if that is longer.
 const (
@@ -88,15 +88,16 @@ const (
 	throughWindow = 10 * time.Second
 )
 
-// For how long a breaker is open, first and at most. Each failed probe doubles
-// it. Where there is a connection, a probe of another event is worth more.
+// How long a breaker is open, first and at most. Each failed probe doubles it.
+// If there is a connection, the bound is lower, because a probe with another
+// event may succeed.
 const (
 	firstOpen    = time.Second
 	maxOpen      = time.Minute
 	maxConnected = 15 * time.Second
 )
 
-// openFor is for how long a breaker is open that has opened n times before, at
+// openFor returns how long a breaker is open that has opened n times before, at
 // most the given time. random, from -1 to 1, spreads it.
 func openFor(n int, most time.Duration, random float64) time.Duration {
 	hold := most

@@ -11,17 +11,17 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// ending is a webhook that wants no more, as its receiver has answered.
+// ending is the stop of a webhook, as its receiver has answered.
 type ending struct {
 	organizationID int64
-	asOf           int64                // [trigger.Webhook.AsOf] of the webhook that has asked
+	asOf           int64                // [trigger.Webhook.AsOf] in the answered request
 	state          trigger.WebhookState // gone or paused
-	stored         bool                 // the store knows, and what is owed is left to end
+	stored         bool                 // the store has it; only open deliveries remain to be ended
 }
 
-// weight orders the endings of one webhook: the heaviest is kept. An answer
-// counts more than what the store knows, because the webhook may have been
-// resumed since.
+// weight orders the endings of one webhook; the heaviest is kept. An answer
+// weighs more than a stored state, because the webhook may have been resumed
+// since.
 func (e ending) weight() int {
 	switch {
 	case e.state == "":
@@ -34,8 +34,8 @@ func (e ending) weight() int {
 	return 3
 }
 
-// outweighs reports whether an ending takes the place of another. An answer to
-// what was sent later counts more.
+// outweighs reports whether an ending replaces another. Of two answers, the one
+// to the later request wins; otherwise the weight decides.
 func (e ending) outweighs(other ending) bool {
 	if !e.stored && !other.stored && e.asOf != other.asOf {
 		return e.asOf > other.asOf
@@ -43,7 +43,7 @@ func (e ending) outweighs(other ending) bool {
 	return e.weight() >= other.weight()
 }
 
-// done notes the end of an attempt, or of an item that was not sent.
+// done notes the end of an attempt, or of an item that was not sent (a is nil).
 func (e *Engine) done(l *lane, it *item, a *trigger.Attempt) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -77,7 +77,7 @@ func (e *Engine) done(l *lane, it *item, a *trigger.Attempt) {
 	case probe && a.Outcome != trigger.Success:
 		e.openBreaker(r, store.BreakerChange{AsOf: a.AsOf})
 	case probe:
-		r.passed = true // it closes when the store knows
+		r.passed = true // the breaker closes when the store has recorded it
 	}
 	if strain == trigger.NoStrain {
 		r.through, r.wary = e.Now(), max(0, r.wary-1)
@@ -85,7 +85,7 @@ func (e *Engine) done(l *lane, it *item, a *trigger.Attempt) {
 	e.startAllWorkers(r)
 }
 
-// strainBy counts what an attempt says about the receiver.
+// strainBy counts an attempt's strain on the receiver and returns it.
 func (r *receiver) strainBy(a *trigger.Attempt, timeout time.Duration) trigger.Strain {
 	strain := a.Strain()
 	switch {
@@ -99,8 +99,8 @@ func (r *receiver) strainBy(a *trigger.Attempt, timeout time.Duration) trigger.S
 	return strain
 }
 
-// pressure is what an attempt means for the pace. No answer may be the fault of
-// the event alone, as long as others get through.
+// pressure returns the effect of an attempt on the pace. A missing answer may
+// be the fault of the event alone, as long as others get through.
 func (r *receiver) pressure(strain trigger.Strain, status int) pressure {
 	switch {
 	case strain == trigger.NoStrain, status == 0 && r.failures < r.pace.workers():
@@ -111,7 +111,7 @@ func (r *receiver) pressure(strain trigger.Strain, status int) pressure {
 	return asksForLess
 }
 
-// trips reports whether the breaker is to open after an attempt that has
+// trips reports whether the breaker must open after an attempt that has
 // strained the receiver, whose attempts take up to a timeout.
 func (r *receiver) trips(strain trigger.Strain, timeout time.Duration, now time.Time) bool {
 	if r.failures < tripAt {
@@ -121,7 +121,8 @@ func (r *receiver) trips(strain trigger.Strain, timeout time.Duration, now time.
 	return strain == trigger.Unreachable || r.through.IsZero() || elapsed(now, r.through) > window
 }
 
-// applyDirective follows an answer that wants no more, before the store can know of it.
+// applyDirective stops sending to a receiver that answered 410 or "disable",
+// before the store has recorded it.
 func (e *Engine) applyDirective(r *receiver, a *trigger.Attempt) {
 	if a.Outcome == trigger.ReceiverGone || a.Directive == trigger.Disable {
 		e.mu.Lock()
@@ -133,8 +134,8 @@ func (e *Engine) applyDirective(r *receiver, a *trigger.Attempt) {
 	}
 }
 
-// trip opens the breaker, for longer each time a probe has failed. asOf is that of
-// the last attempt.
+// trip opens the breaker, for longer each time a probe has failed. asOf is the
+// AsOf of the last attempt.
 func (e *Engine) trip(r *receiver, strain trigger.Strain, asOf int64) {
 	n, most := 0, maxOpen
 	if !r.probe.IsZero() {
@@ -150,8 +151,8 @@ func (e *Engine) trip(r *receiver, strain trigger.Strain, asOf int64) {
 	e.Metrics.Trips.Inc()
 }
 
-// leaveAlone opens the breaker for as long as the receiver asks for. Attempts
-// under way that succeed do not lift it.
+// leaveAlone opens the breaker for as long as the receiver requests. Successes
+// of attempts under way do not close it.
 func (e *Engine) leaveAlone(r *receiver, wait time.Duration, asOf int64) {
 	until := e.Store.Now().Add(wait)
 	if r.probe.IsZero() && r.openUntil.After(until) {
@@ -163,13 +164,13 @@ func (e *Engine) leaveAlone(r *receiver, wait time.Duration, asOf int64) {
 	e.openBreaker(r, store.BreakerChange{AsOf: asOf, Until: until, LiftAt: until, Asked: true})
 }
 
-// openBreaker changes the breaker here, and notes it for the store. A zero
-// Until closes it.
+// openBreaker changes the breaker on this node and notes it for the store. A
+// zero Until closes it.
 func (e *Engine) openBreaker(r *receiver, c store.BreakerChange) {
 	if r.webhook == nil || r.absent {
 		return
 	}
-	c.Until, c.LiftAt = c.Until.Truncate(time.Microsecond), c.LiftAt.Truncate(time.Microsecond) // as they are stored
+	c.Until, c.LiftAt = c.Until.Truncate(time.Microsecond), c.LiftAt.Truncate(time.Microsecond) // at the precision of the store
 	c.OrganizationID, c.WebhookID, c.Seen = r.webhook.OrganizationID, r.id, r.probe
 	e.breakers[r.id] = c
 	r.setOpenUntil(c.Until, time.Time{})
@@ -180,9 +181,8 @@ func (e *Engine) openBreaker(r *receiver, c store.BreakerChange) {
 	e.Wake()
 }
 
-// endProbe ends a probe when none of its deliveries got through: the breaker
-// opens again, or, if nothing was sent, somebody else may make the probe, at
-// once.
+// endProbe ends a probe if none of its deliveries got through. The breaker
+// opens again; or, if nothing was sent, any node may acquire the probe at once.
 func (e *Engine) endProbe(r *receiver, asOf int64) {
 	switch {
 	case len(r.probeItems) > 0 || r.passed || r.probeLane != nil && r.probeLane.reserved > 0:
@@ -193,8 +193,8 @@ func (e *Engine) endProbe(r *receiver, asOf int64) {
 	}
 }
 
-// storeBreakers tells the store of breakers that have changed. What fails is
-// tried again with the next look: until then this node goes by it alone.
+// storeBreakers stores the changes of breakers. It retries failed ones with the
+// next poll; until then only this node knows them.
 func (e *Engine) storeBreakers(ctx context.Context) {
 	e.mu.Lock()
 	changes := e.breakers
@@ -221,13 +221,13 @@ func (e *Engine) storeBreakers(ctx context.Context) {
 	}
 }
 
-// breakerOf is the breaker of a webhook.
+// breakerOf returns the breaker of a webhook.
 func breakerOf(w *trigger.Webhook) store.Hold {
 	return store.Hold{WebhookID: w.ID, Until: w.HeldUntil, Holds: w.Holds}
 }
 
-// updateBreaker takes what the store says of a breaker, read at the given time or
-// later; a zero Until says that it is closed.
+// updateBreaker sets the state of a breaker that was read from the store at
+// seen or later. With a zero Until it is closed.
 func (e *Engine) updateBreaker(r *receiver, h store.Hold, seen time.Time) {
 	if r.unstored || !seen.After(r.openedAt) || h.Until.Equal(r.openUntil) {
 		return
@@ -243,7 +243,7 @@ func (e *Engine) updateBreaker(r *receiver, h store.Hold, seen time.Time) {
 	e.evict(r)
 }
 
-// isProbing reports whether this node makes the probe of a webhook.
+// isProbing reports whether this node has the probe of a webhook.
 func (e *Engine) isProbing(webhookID int64) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -251,9 +251,10 @@ func (e *Engine) isProbing(webhookID int64) bool {
 	return r != nil && !r.probe.IsZero()
 }
 
-// acquireProbe asks for the probe after a breaker was open.
+// acquireProbe reports whether this node got the probe after the breaker's
+// time.
 func (e *Engine) acquireProbe(ctx context.Context, w *trigger.Webhook) bool {
-	until := e.Store.Now().Add(e.LeaseOf(w)).Truncate(time.Microsecond) // as it is stored
+	until := e.Store.Now().Add(e.LeaseOf(w)).Truncate(time.Microsecond) // at the precision of the store
 	ok, err := e.Store.Probe(ctx, w.ID, w.HeldUntil, until)
 	if err != nil {
 		e.Log.Warn("cannot probe a webhook", "webhook_id", w.ID, "error", err)
@@ -270,14 +271,14 @@ func (e *Engine) acquireProbe(ctx context.Context, w *trigger.Webhook) bool {
 	return true
 }
 
-// inTime reports whether an attempt is no probe, or ends while it is this
-// node's to make: what was granted before a slow claim may be another's by now.
+// inTime reports whether an attempt is not part of a probe, or will end while
+// this node has the probe. After a slow claim another node may have it.
 func (e *Engine) inTime(r *receiver, it *item) bool {
 	return !r.isProbeItem(it) || !e.Store.Now().Add(e.timeoutOf(r.webhook)+margin/2).After(r.probe)
 }
 
-// releaseProbe is for a lane that has no delivery for the probe: somebody else
-// may make it, at once.
+// releaseProbe releases the probe if the lane has no delivery for it, so that
+// any node may acquire it at once.
 func (e *Engine) releaseProbe(key laneKey) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -287,7 +288,7 @@ func (e *Engine) releaseProbe(key laneKey) {
 	}
 }
 
-// endWebhook notes a webhook whose receiver wants no more.
+// endWebhook notes a webhook that must stop, by its receiver's answer.
 func (e *Engine) endWebhook(webhookID int64, end ending) {
 	e.mu.Lock()
 	if end.outweighs(e.ending[webhookID]) {
@@ -297,9 +298,9 @@ func (e *Engine) endWebhook(webhookID int64, end ending) {
 	e.Wake()
 }
 
-// endSome stops the noted webhooks, and ends some of what those are owed that
-// are gone. If the process dies in between, the next attempt or claim goes on.
-// What fails is tried again, and holds up nothing else.
+// endSome stops the noted webhooks, and ends some of the open deliveries of
+// gone ones. If the process dies in between, the next attempt or claim
+// continues. It retries failed ones later; they do not delay the others.
 func (e *Engine) endSome(ctx context.Context) (more bool) {
 	e.mu.Lock()
 	noted := maps.Clone(e.ending)
@@ -323,8 +324,8 @@ func (e *Engine) endSome(ctx context.Context) (more bool) {
 	return more
 }
 
-// end stops a webhook, once, and ends some of what a gone one is owed. Its owner
-// may resume it meanwhile.
+// end stops a webhook, once, and ends some open deliveries of a gone one.
+// Its owner may resume it meanwhile.
 func (e *Engine) end(ctx context.Context, webhookID int64, end ending) (done bool, err error) {
 	if !end.stored {
 		stopped, err := e.Store.StopWebhook(ctx, store.Stop{
@@ -348,8 +349,8 @@ func (e *Engine) end(ctx context.Context, webhookID int64, end ending) (done boo
 	return done, nil
 }
 
-// noteStored notes what the store knows of a webhook's end: it has stopped, or
-// its owner has changed it, so that it goes on.
+// noteStored notes the stored state of a webhook's end: it has stopped, or its
+// owner has changed it, so that it continues.
 func (e *Engine) noteStored(webhookID int64, end ending, stopped bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -364,8 +365,8 @@ func (e *Engine) noteStored(webhookID int64, end ending, stopped bool) {
 	switch {
 	case r == nil || r.webhook == nil:
 	case !stopped:
-		r.seen, r.stopped = time.Time{}, false // it is read before anything is sent to it
-	default: // what was read before is older
+		r.seen, r.stopped = time.Time{}, false // it is read before the next attempt
+	default: // earlier reads are older
 		w := *r.webhook
 		w.State = end.state
 		r.webhook, r.seen, r.stopped = &w, e.Now(), false

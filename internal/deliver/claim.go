@@ -12,15 +12,15 @@ import (
 )
 
 const (
-	claimRows  = 1000    // deliveries claimed at once, or one for each webhook; fewer where that takes long
-	claimLeast = 8       // deliveries claimed at once, however long it takes
+	claimRows  = 1000    // deliveries in one claim, or one for each webhook; fewer if claims are slow
+	claimLeast = 8       // deliveries in one claim, however slow it is
 	loadStep   = 64      // deliveries whose events are read at once
-	claimSize  = 1 << 20 // bytes kept free for each claim before its events are read
+	claimSize  = 1 << 20 // bytes of events that a claim may read, even if memory is full
 )
 
-// claim takes due deliveries of these webhooks and replays and puts them into
-// their lanes. full says that one may have more, and room for them, or that
-// some have not had their turn; drained are those that had no more.
+// claim claims due deliveries of these webhooks and replays and puts them into
+// their lanes. full reports whether one may have more, and room for them, or
+// some were left out this time. drained are the lanes that had no more.
 func (e *Engine) claim(ctx context.Context, due []store.Lane) (full bool, drained []laneKey, err error) {
 	e.awake(ctx)
 	hooks, err := e.activeWebhooks(ctx, due)
@@ -30,7 +30,7 @@ func (e *Engine) claim(ctx context.Context, due []store.Lane) (full bool, draine
 	part, most := e.rotate(due)
 	full = len(part) < len(due)
 	wants := e.reserveShares(ctx, part, hooks, most)
-	for len(wants) > 0 { // those of one lease at a time: nearly always all
+	for len(wants) > 0 { // one lease at a time; nearly always there is only one
 		lease := e.LeaseOf(hooks[wants[0].WebhookID])
 		same := make([]store.Want, 0, len(wants))
 		rest := wants[:0:0]
@@ -53,7 +53,8 @@ func (e *Engine) claim(ctx context.Context, due []store.Lane) (full bool, draine
 	return full, drained, nil
 }
 
-// awake notes that there is work, and reads open breakers if this node was idle.
+// awake notes that there is work, and reads open breakers if this node was
+// idle.
 func (e *Engine) awake(ctx context.Context) {
 	e.mu.Lock()
 	e.worked = e.Now()
@@ -64,8 +65,8 @@ func (e *Engine) awake(ctx context.Context) {
 	}
 }
 
-// claimWants claims, and fills lanes in which there is room for it; drained are
-// those that got less than that.
+// claimWants claims deliveries for the wanted lanes, which have reserved room.
+// drained are the lanes that got fewer than wanted.
 func (e *Engine) claimWants(ctx context.Context, wants []store.Want, lease time.Duration) (drained []laneKey, err error) {
 	unused := make(map[laneKey]int, len(wants)) // rooms
 	for _, w := range wants {
@@ -105,7 +106,8 @@ func (e *Engine) claimWants(ctx context.Context, wants []store.Want, lease time.
 	return drained, nil
 }
 
-// giveRooms returns rooms that were not needed; and a probe, if that was it.
+// giveRooms frees room that was not needed, and releases the probe if the lane
+// had it.
 func (e *Engine) giveRooms(w store.Want, n int) {
 	for range n {
 		e.giveRoom(laneKey{w.WebhookID, w.Job}, 0)
@@ -115,10 +117,10 @@ func (e *Engine) giveRooms(w store.Want, n int) {
 	}
 }
 
-// load reads the events of what was claimed and hands each to take, nil for an
-// event that is gone: some at a time, so that the first are on their way
-// however slow reading is, or no lease would be long enough for any. What
-// cannot be read now is given back, though the engine may be stopping.
+// load reads the events of claimed deliveries and calls take for each, with nil
+// if the event was removed. It reads some at a time, so that the first are sent
+// even if reading is slow; otherwise no lease would be long enough. It releases
+// deliveries that cannot be read now, even if the engine is stopping.
 func (e *Engine) load(ctx context.Context, taken []trigger.Delivery, take func(trigger.Delivery, *trigger.Event)) error {
 	reading, cancel := context.WithTimeout(ctx, e.Timeout/2)
 	defer cancel()
@@ -144,8 +146,8 @@ func (e *Engine) load(ctx context.Context, taken []trigger.Delivery, take func(t
 	return errors.Join(failed, e.Store.Release(releasing, taken))
 }
 
-// activeWebhooks reads the webhooks of lanes and keeps the active ones. Those
-// that are gone are noted, to be ended.
+// activeWebhooks reads the webhooks of lanes and returns the active ones. It
+// notes gone ones, whose deliveries must end.
 func (e *Engine) activeWebhooks(ctx context.Context, due []store.Lane) (map[int64]*trigger.Webhook, error) {
 	ids := make([]int64, len(due))
 	for i, l := range due {
@@ -178,14 +180,14 @@ func (e *Engine) activeWebhooks(ctx context.Context, due []store.Lane) (map[int6
 	return hooks, nil
 }
 
-// reserveShares reserves room in the lanes of active webhooks, of what is free the
-// same share for each organization, and within it for each of its lanes; at
-// most what a lane can start within a lease. Where a breaker is open there is
-// room for a probe, once it has been open for long enough. most is how many
-// deliveries there is to be room for in all.
+// reserveShares reserves room in the lanes of active webhooks. Each
+// organization gets the same share of most, the number of deliveries in all,
+// and so does each lane within an organization, at most as many as it can start
+// within a lease. If the breaker has been open until its time, it reserves room
+// for a probe.
 func (e *Engine) reserveShares(ctx context.Context, due []store.Lane, hooks map[int64]*trigger.Webhook, most int) (wants []store.Want) {
 	due = slices.DeleteFunc(slices.Clone(due), func(l store.Lane) bool { return hooks[l.WebhookID] == nil })
-	// Where there is room for some only, those that come first must not be the same each time.
+	// If there is room only for some, the first must not be the same each time.
 	rand.Shuffle(len(due), func(i, j int) { due[i], due[j] = due[j], due[i] })
 	shares := e.claimShares(due, hooks, most)
 	for _, l := range due {
@@ -206,10 +208,10 @@ func (e *Engine) reserveShares(ctx context.Context, due []store.Lane, hooks map[
 	return wants
 }
 
-// claimShares returns how many deliveries each organization's lanes may get at
-// most.
+// claimShares returns how many deliveries each lane may get at most, by
+// organization.
 func (e *Engine) claimShares(due []store.Lane, hooks map[int64]*trigger.Webhook, most int) map[int64]int {
-	shares := make(map[int64]int) // at first, how many lanes there are
+	shares := make(map[int64]int) // first the number of lanes
 	for _, l := range due {
 		shares[hooks[l.WebhookID].OrganizationID]++
 	}
@@ -221,16 +223,16 @@ func (e *Engine) claimShares(due []store.Lane, hooks map[int64]*trigger.Webhook,
 	return shares
 }
 
-// reserveRows gives room for up to n deliveries that are to be claimed, whose
-// sizes are not known yet.
+// reserveRows reserves room for up to n deliveries to claim, whose sizes are
+// not yet known.
 func (e *Engine) reserveRows(key laneKey, n int, probe bool) int {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.reserve(key, n, 0, probe)
 }
 
-// orderOf is what the claims of a webhook take first: what has failed least, if
-// its breaker is open, or was so a while ago.
+// orderOf returns the order of a webhook's claims: fewest failures first if its
+// breaker is open or recently was.
 func (e *Engine) orderOf(webhookID int64) store.Order {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -243,16 +245,16 @@ func (e *Engine) orderOf(webhookID int64) store.Order {
 	return store.ByDue
 }
 
-// probeSize is that of a webhook's receiver.
+// probeSize returns the probeSize of a webhook's receiver.
 func (e *Engine) probeSize(webhookID int64) int {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.receiver(webhookID).probeSize()
 }
 
-// rotate says how many deliveries to claim, and of which of the due webhooks
-// and replays: of all, unless claims are small; then of another part of them
-// each time.
+// rotate returns which of the due webhooks and replays to claim, and how many
+// deliveries: all of them, unless claims are small. Then it returns a different
+// part of them each time.
 func (e *Engine) rotate(due []store.Lane) (part []store.Lane, most int) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -265,9 +267,9 @@ func (e *Engine) rotate(due []store.Lane) (part []store.Lane, most int) {
 	return part, most
 }
 
-// measureClaim makes claims smaller where they take a good part of a lease,
-// until what is claimed can be sent within it, however slow the database or
-// this machine is; and larger again.
+// measureClaim makes claims smaller if they take a large part of a lease, until
+// claimed deliveries can be sent within it, however slow the database or this
+// machine is. It makes them larger again when claims are fast.
 func (e *Engine) measureClaim(took, lease time.Duration) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -279,8 +281,8 @@ func (e *Engine) measureClaim(took, lease time.Duration) {
 	}
 }
 
-// freeBytes is how many bytes of events a claim may read: all of them may be one
-// organization's.
+// freeBytes returns how many bytes of events a claim may read. All of them may
+// belong to one organization.
 func (e *Engine) freeBytes() int {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -9,33 +9,34 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// ClockWatcher pulls back due times when the database's clock has gone back:
-// else what was due in between is due that much later. Each node has one; any
+// ClockWatcher pulls back due times after the database's clock went back.
+// Otherwise deliveries would be due that much later. Each node has one. Any
 // number of them may pull back at the same time.
 type ClockWatcher struct {
 	Store    SteppedStore
-	Schedule trigger.Schedule // of webhooks that have none of their own
+	Schedule trigger.Schedule // of webhooks without their own
 	Metrics  *telemetry.Metrics
 	Log      *slog.Logger
 }
 
 const (
-	// clockLook is how often it looks whether the clock has gone back.
+	// clockLook is how often it checks whether the clock went back.
 	clockLook = time.Second
-	// pullAfterStep is when it pulls back once more after a step: what was under
-	// way then, with the time before the step, has been stored by now.
+	// pullAfterStep is when it pulls back once more after a step. By then,
+	// writes under way at the step, with the time before it, are stored.
 	pullAfterStep = 30 * time.Second
-	// pullAgain is when it tries again after an error.
+	// pullAgain is the pause after an error.
 	pullAgain = 10 * time.Second
 )
 
-// Run pulls back due times until ctx ends: at once, when the node has confirmed
-// that the clock went back, half a minute after that, and with each sweep, for
-// what a node has stored that died before it knew of the step.
+// Run pulls back due times until ctx ends: when this node has confirmed that
+// the clock went back, half a minute after that, and with each sweep. The
+// sweeps repair due times stored by a node that died before it noticed the
+// step.
 func (c *ClockWatcher) Run(ctx context.Context) error {
 	tick := time.NewTicker(clockLook)
 	defer tick.Stop()
-	known, left := 0, time.Duration(0) // until the next time
+	known, left := 0, time.Duration(0) // left: until the next time
 	for {
 		steps, by := c.Store.StepsBack()
 		if (steps != known || left <= 0) && c.Store.ClockTrusted() {
@@ -61,8 +62,8 @@ func (c *ClockWatcher) Run(ctx context.Context) error {
 	}
 }
 
-// pullBack pulls back due times, and logs how many; by is how far the clock went
-// back, 0 if this node has not seen it do so.
+// pullBack pulls back due times and logs their number. by is how far the clock
+// went back; 0 if this node saw no step.
 func (c *ClockWatcher) pullBack(ctx context.Context, by time.Duration) (ok bool) {
 	n, err := c.Store.PullBack(ctx, c.Schedule)
 	c.Metrics.PulledBack.Add(float64(n))

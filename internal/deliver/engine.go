@@ -1,15 +1,16 @@
-// Package deliver brings committed events to webhooks. The [Engine] takes
-// fresh deliveries from ingest in memory and claims due ones, retries, orphans
-// and overflow, from the store; sorts them into lanes, one for each webhook,
-// so that a slow receiver fills its own lane and nothing else; sends; lets
-// [trigger.Delivery.After] decide; and records results in groups.
+// Package deliver delivers committed events to webhooks. The [Engine] takes
+// fresh deliveries from ingest in memory. It claims due ones from the store:
+// retries, orphans and overflow. It sorts them into lanes, one for each
+// webhook, so that a slow receiver fills only its own lane. Then it sends them,
+// lets [trigger.Delivery.After] decide what follows, and records results in
+// groups.
 //
-// A claim is a lease. Just before it sends, the engine judges whether enough
-// of the lease is left for the whole attempt, and drops the delivery
-// otherwise: it comes due when the lease ends, for any node to claim.
+// A claim is a lease. Just before it sends, the engine checks that the rest of
+// the lease is long enough for the whole attempt. Otherwise it drops the
+// delivery, which becomes due when the lease ends, for any node to claim.
 //
-// The [Guard] judges which addresses may be reached. The [Sweeper] ends and
-// removes what is too old.
+// The [Guard] decides which addresses may be reached. The [Sweeper] ends and
+// removes old events.
 package deliver
 
 import (
@@ -27,77 +28,77 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// Bounds of what is in memory at once.
+// Bounds of the memory of the engine.
 const (
-	laneQueue    = 256      // deliveries of one webhook that wait for their turn
-	maxAttempts  = 3072     // attempts at a time in all
+	laneQueue    = 256      // deliveries of one webhook that wait for a worker
+	maxAttempts  = 3072     // attempts under way
 	maxPending   = 1536     // results that wait to be recorded
 	maxItems     = 30_000   // deliveries in all lanes
 	maxItemBytes = 96 << 20 // their events
 )
 
-// sharePart: an organization takes of what is bounded at most as much as one part
-// of so many of what is free.
+// sharePart is the divisor of shares: an organization may use at most as much
+// of a bounded resource as 1/sharePart of what is free.
 const sharePart = 2
 
-// margin is what a lease must hold beside the timeout of an attempt: time to
-// record its result, and the error of clocks.
+// margin is the part of a lease beyond the timeout of an attempt. It is for
+// recording the result and for the error of clocks.
 const margin = 2 * time.Second
 
-// drainTime is for how long attempts under way may go on when the engine
-// stops; then they are cut, and their deliveries given back.
+// drainTime is how long attempts under way may continue when the engine stops.
+// Then they are cancelled and their deliveries are released.
 const drainTime = 6 * time.Second
 
-// tellTime bounds each last word of a stop to the store.
+// tellTime bounds each last write of a stop to the store.
 const tellTime = 2 * time.Second
 
-// Config is what an Engine works with.
+// Config is the configuration of an Engine.
 type Config struct {
 	Store     Store
 	Guard     *Guard
 	Schedule  trigger.Schedule
 	Timeout   time.Duration     // of one attempt, from dial to the end of the answer
 	Now       func() time.Time  // the process's clock, with its monotonic reading
-	Endurance trigger.Endurance // of webhooks that do nothing but fail
+	Endurance trigger.Endurance // of webhooks that always fail
 	UserAgent string
-	Transport http.RoundTripper // that sends; nil: the network, by way of the Guard
+	Transport http.RoundTripper // nil: the network, through the Guard
 	Metrics   *telemetry.Metrics
 	Log       *slog.Logger
 }
 
-// Engine delivers. Make one with [New]; its Run does the work.
+// Engine delivers events. Use [New] to create one; its Run does the work.
 type Engine struct {
 	Config
 	slots   *slots
 	results chan store.Result
-	pending *slots        // one for each result that is not taken from results yet
-	woken   chan struct{} // holds one token when a look at the store is worth it
-	again   chan struct{} // the same for a look at replays
+	pending *slots        // one for each result that is not yet taken from results
+	woken   chan struct{} // has one token if the store should be polled
+	again   chan struct{} // the same for replays
 	workers sync.WaitGroup
 	backlog atomic.Pointer[store.Backlog]
 
 	mu           sync.Mutex
 	lanes        map[laneKey]*lane
 	receivers    map[int64]*receiver           // by webhook
-	breakersSeen time.Time                     // when all open breakers were read, by the process's clock
-	blind        time.Time                     // when there was last no room because they were not known, or Run had not begun, by the process's clock
-	breakersLost bool                          // they could not be read the last time, or it took long
-	breakersBack time.Time                     // when they were read again after it was long in vain; zero: it was not
-	worked       time.Time                     // when there was something to send, or to be asked for, by the same
-	paces        map[int64]*rate.Limiter       // of replays that have one
-	total        load                          // in all lanes, promised ones included
-	of           map[int64]load                // the same by organization; those that have some
-	ending       map[int64]ending              // webhooks that want no more
-	breakers     map[int64]store.BreakerChange // that the store does not know of yet
-	unsent       []trigger.Delivery            // claimed, and to be given back
+	breakersSeen time.Time                     // when all open breakers were last read, by the process's clock
+	blind        time.Time                     // when room was last refused because breakers were unknown or Run had not begun, by the process's clock
+	breakersLost bool                          // the last read of breakers failed or was slow
+	breakersBack time.Time                     // when breakers were read again after reads had failed for long; zero: never
+	worked       time.Time                     // when there was last something to send or to poll for, by the process's clock
+	paces        map[int64]*rate.Limiter       // of replays that have a pace
+	total        load                          // in all lanes, including reserved room
+	of           map[int64]load                // the same by organization, without zero loads
+	ending       map[int64]ending              // webhooks that must stop, by their receiver's answer
+	breakers     map[int64]store.BreakerChange // breakers whose state is not yet stored
+	unsent       []trigger.Delivery            // claimed deliveries to release
 	fewer        int                           // how often the size of claims was halved
 	turn         int                           // where among the due webhooks the last small claim began
-	closed       bool                          // nothing new is taken
-	closing      chan struct{}                 // is closed when that begins
-	abort        context.Context               // ends when attempts under way are cut
+	closed       bool                          // no new deliveries are taken
+	closing      chan struct{}                 // closed when closed becomes true
+	abort        context.Context               // ends when attempts under way are cancelled
 }
 
-// New makes an Engine.
+// New returns an Engine. It delivers nothing until Run is called.
 func New(c Config) *Engine {
 	if c.Transport == nil {
 		c.Transport = newTransport(c.Guard)
@@ -116,20 +117,21 @@ func New(c Config) *Engine {
 	}
 }
 
-// Lease is for how long a delivery is claimed: so that an attempt which begins
-// when half of it is over still ends and is recorded within it.
+// Lease returns how long a delivery is claimed. An attempt that begins when
+// half of the lease is over still ends and is recorded within it.
 func (c *Config) Lease() time.Duration { return 2*c.Timeout + margin }
 
-// LeaseOf is that of a webhook's deliveries, whose timeout may be longer.
+// LeaseOf returns the lease of a webhook's deliveries, whose timeout may be
+// longer.
 func (c *Config) LeaseOf(w *trigger.Webhook) time.Duration {
-	own := c.timeoutOf(w) + time.Second - 1 // in whole seconds: what is claimed together has one lease
+	own := c.timeoutOf(w) + time.Second - 1 // in whole seconds, because a claim has one lease for all its deliveries
 	return 2*max(c.Timeout, own.Truncate(time.Second)) + margin
 }
 
-// Run delivers. When claiming ends, nothing more is claimed or handed off;
-// when working ends, attempts under way get six seconds, results are
-// recorded, what was not sent is given back, and Run returns. claiming must
-// end first, or both together.
+// Run delivers. When claiming ends, the engine claims and takes nothing more.
+// When working ends, attempts under way get six seconds, results are recorded,
+// unsent deliveries are released, and Run returns. claiming must not end after
+// working.
 func (e *Engine) Run(claiming, working context.Context) error {
 	abort, cut := context.WithCancel(context.WithoutCancel(working))
 	defer cut()
@@ -166,7 +168,7 @@ func (e *Engine) Run(claiming, working context.Context) error {
 		cut()
 		<-drained
 	}
-	cut() // nothing is under way any more; results get one last try each
+	cut() // no attempt is under way now; each result gets one last try
 	close(e.results)
 	recording.Wait()
 	told()
@@ -178,9 +180,9 @@ func (e *Engine) Run(claiming, working context.Context) error {
 	return nil
 }
 
-// tell brings the store what receivers have said to this node, so that all nodes
-// follow it, and gives back what was claimed and is not sent. more says that the
-// deliveries of some webhook have not all ended yet.
+// tell stores what receivers have told this node, so that all nodes apply it,
+// and releases claimed deliveries that were not sent. more reports whether a
+// stopped webhook still has open deliveries.
 func (e *Engine) tell(ctx context.Context) (more bool) {
 	more = e.endSome(ctx)
 	e.storeBreakers(ctx)
@@ -188,8 +190,8 @@ func (e *Engine) tell(ctx context.Context) (more bool) {
 	return more
 }
 
-// tellOn tells the store while a stop waits for attempts under way: other nodes,
-// and this one when it is back, follow their answers.
+// tellOn calls tell while a stop waits for attempts under way, because other
+// nodes, and this one after a restart, must apply their answers.
 func (e *Engine) tellOn(ctx context.Context) {
 	for ctx.Err() == nil {
 		e.tell(ctx)
@@ -197,14 +199,14 @@ func (e *Engine) tellOn(ctx context.Context) {
 	}
 }
 
-// closeIdle closes the connections that no attempt uses.
+// closeIdle closes connections without an attempt.
 func (e *Engine) closeIdle() {
 	if t, ok := e.Transport.(interface{ CloseIdleConnections() }); ok {
 		t.CloseIdleConnections()
 	}
 }
 
-// close refuses everything new and takes what waits out of the lanes.
+// close refuses new deliveries and removes the queued ones from the lanes.
 func (e *Engine) close() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -215,8 +217,8 @@ func (e *Engine) close() {
 	}
 }
 
-// giveBack releases what was claimed and not sent: our stop is not its failed
-// attempt. Where that fails, the leases run out.
+// giveBack releases deliveries that were claimed but not sent, because a stop
+// of this node is not a failed attempt. If that fails, their leases run out.
 func (e *Engine) giveBack(ctx context.Context) {
 	e.mu.Lock()
 	unsent := e.unsent
@@ -232,7 +234,7 @@ func (e *Engine) giveBack(ctx context.Context) {
 	}
 }
 
-// Wake says that a look at the store is worth it.
+// Wake makes the engine poll the store soon.
 func (e *Engine) Wake() {
 	select {
 	case e.woken <- struct{}{}:
@@ -240,7 +242,7 @@ func (e *Engine) Wake() {
 	}
 }
 
-// wakeFor is Wake for what a lane needs.
+// wakeFor wakes poll, or for the lane of a replay the replay loop.
 func (e *Engine) wakeFor(l *lane) {
 	if l.job == 0 {
 		e.Wake()
@@ -252,21 +254,21 @@ func (e *Engine) wakeFor(l *lane) {
 	}
 }
 
-// Load is what the engine has in memory.
+// Load is the engine's work in memory.
 type Load struct {
-	Queued  int // deliveries in lanes, those under way included
-	Waiting int // of them, those whose turn has come, and that wait for others' attempts
+	Queued  int // deliveries in lanes, including those under way
+	Waiting int // of them, those that wait for a slot
 	Lanes   int
 }
 
-// Load is that of this moment.
+// Load returns the current load.
 func (e *Engine) Load() Load {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return Load{Queued: e.total.items, Waiting: e.slots.waits(), Lanes: len(e.lanes)}
 }
 
-// Backlog is the work in the store that waits for webhooks, as it was some
+// Backlog returns the work in the store that waits for webhooks, as of some
 // seconds ago.
 func (e *Engine) Backlog() store.Backlog {
 	if b := e.backlog.Load(); b != nil {
@@ -278,8 +280,8 @@ func (e *Engine) Backlog() store.Backlog {
 // backlogEvery is how often the backlog is measured.
 const backlogEvery = 5 * time.Second
 
-// measure keeps the backlog until ctx ends. It is for the metrics alone; and it
-// reads what a look at all webhooks reads, with the same bound on the cost.
+// measure keeps the backlog current until ctx ends. Only the metrics need it.
+// It reads as much as a poll of all webhooks, with the same bound on the cost.
 func (e *Engine) measure(ctx context.Context) {
 	timer := time.NewTimer(backlogEvery)
 	defer timer.Stop()
@@ -297,7 +299,7 @@ func (e *Engine) measure(ctx context.Context) {
 	}
 }
 
-// every does something at intervals until ctx ends.
+// every calls do at intervals until ctx ends.
 func every(ctx context.Context, interval time.Duration, do func()) {
 	tick := time.NewTicker(interval)
 	defer tick.Stop()

@@ -14,21 +14,21 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// ErrTarget is what a [Guard] answers for an address that webhooks may not
-// reach. Its text names no address, so that the owner of a webhook learns
-// nothing about the network that the server stands in.
+// ErrTarget is the error of a [Guard] for an address that webhooks may not
+// reach. Its text contains no address, so that the owner of a webhook cannot
+// explore the server's network.
 var ErrTarget = errors.New("address is not allowed as a target")
 
-// resolveTimeout bounds the look-up of a host whose webhook is registered.
+// resolveTimeout bounds the lookup of a host when its webhook is registered.
 const resolveTimeout = 2 * time.Second
 
-// Guard judges what webhooks may reach, when one is registered
-// ([Guard.Target]) and again at every attempt: the shape of its URL
-// ([Guard.URL]), and the address at the connect ([Guard.Control]), since a
-// name may resolve to something else by then. An address that passes is on
-// the public internet: IPv4 without the IANA special-purpose registry (RFC
-// 6890), IPv6 within 2000::/3 without its own; other networks pass where the
-// operator opened them. A Guard may be used concurrently.
+// Guard decides which URLs and addresses webhooks may reach, when one is
+// registered ([Guard.Target]) and at every attempt: the form of the URL
+// ([Guard.URL]), and the address at the connect ([Guard.Control]), because a
+// name may resolve to another address by then. An allowed address is on the
+// public internet: IPv4 without the IANA special-purpose registry (RFC 6890),
+// or IPv6 within 2000::/3 without its own registry. The operator may allow
+// other networks. A Guard is safe for concurrent use.
 type Guard struct {
 	// RequireHTTPS refuses http URLs. Set it before use.
 	RequireHTTPS bool
@@ -42,9 +42,9 @@ type Guard struct {
 	rules *ssrf.Guardian
 }
 
-// NewGuard makes a guard that also opens the allowed prefixes, and with
-// allowLoopback 127.0.0.0/8 and ::1. IPv4 prefixes may be spelled as
-// IPv4-mapped IPv6; an invalid prefix opens nothing.
+// NewGuard returns a guard that also allows the given prefixes, and 127.0.0.0/8
+// and ::1 if allowLoopback is set. IPv4 prefixes may be written as IPv4-mapped
+// IPv6. An invalid prefix allows nothing.
 func NewGuard(allowed []netip.Prefix, allowLoopback bool) *Guard {
 	var v4, v6 []netip.Prefix
 	for _, p := range allowed {
@@ -61,8 +61,8 @@ func NewGuard(allowed []netip.Prefix, allowLoopback bool) *Guard {
 		v4 = append(v4, netip.PrefixFrom(netip.AddrFrom4([4]byte{127}), 8))
 		v6 = append(v6, netip.PrefixFrom(netip.IPv6Loopback(), 128))
 	}
-	// Azure answers virtual machines at a public address of its own; no
-	// registry lists it.
+	// Azure serves virtual machines at a public address of its own, which is in
+	// no registry.
 	azure := netip.PrefixFrom(netip.AddrFrom4([4]byte{168, 63, 129, 16}), 32)
 	return &Guard{
 		Resolver: net.DefaultResolver,
@@ -73,11 +73,11 @@ func NewGuard(allowed []netip.Prefix, allowLoopback bool) *Guard {
 	}
 }
 
-// Addr is the one judgement: ErrTarget unless webhooks may reach the address.
-// An IPv4-mapped address is judged as the IPv4 address that a connect to it
-// would reach. Unspecified and multicast addresses and zones never pass,
-// whatever was opened. NAT64 (64:ff9b::/96, RFC 6052) passes only where both
-// it and the IPv4 address inside do.
+// Addr returns ErrTarget unless webhooks may reach the address. All checks of
+// addresses use it. An IPv4-mapped address counts as its IPv4 address, which a
+// connect would reach. Unspecified and multicast addresses and zones are never
+// allowed, even within allowed prefixes. NAT64 (64:ff9b::/96, RFC 6052) is
+// allowed only if both it and the IPv4 address inside are.
 func (g *Guard) Addr(addr netip.Addr) error {
 	zone := addr.Zone()
 	addr = addr.Unmap()
@@ -93,9 +93,9 @@ func (g *Guard) Addr(addr netip.Addr) error {
 	return nil
 }
 
-// Control is made for [net.Dialer]: it judges the address that is about to be
-// connected to, after its name was resolved. ErrTarget unless it may be
-// reached, and for every network but tcp4 and tcp6.
+// Control is for [net.Dialer]: it checks the address of a connect, after its
+// name was resolved. It returns ErrTarget unless the address may be reached,
+// and for every network but tcp4 and tcp6.
 func (g *Guard) Control(network, address string, _ syscall.RawConn) error {
 	addr, err := netip.ParseAddrPort(address)
 	if err != nil || network != "tcp4" && network != "tcp6" {
@@ -104,8 +104,8 @@ func (g *Guard) Control(network, address string, _ syscall.RawConn) error {
 	return g.Addr(addr.Addr())
 }
 
-// URL is the one judgement of the shape of a webhook's URL: that of
-// [trigger.ParseTarget], and https where that is required. Invalid otherwise.
+// URL parses a webhook's URL by [trigger.ParseTarget] and requires https if
+// RequireHTTPS is set. Errors are Invalid. All checks of URLs use it.
 func (g *Guard) URL(raw string) (*url.URL, error) {
 	u, err := trigger.ParseTarget(raw)
 	if err == nil && g.RequireHTTPS && u.Scheme != "https" {
@@ -114,10 +114,10 @@ func (g *Guard) URL(raw string) (*url.URL, error) {
 	return u, err
 }
 
-// Target judges a webhook's URL when it is registered: its shape, by URL, and
-// every address that its host has now, by Addr. A host that does not resolve
-// within 2 s passes, since each connect is judged again. Invalid otherwise,
-// with ErrTarget as the cause where the address is it.
+// Target checks a webhook's URL when it is registered: its form, by URL, and
+// every current address of its host, by Addr. A host that does not resolve
+// within 2 s passes, because each connect is checked again. Errors are Invalid,
+// with ErrTarget as the cause if an address is not allowed.
 func (g *Guard) Target(ctx context.Context, rawURL string) error {
 	u, err := g.URL(rawURL)
 	if err != nil {
@@ -135,8 +135,8 @@ func (g *Guard) Target(ctx context.Context, rawURL string) error {
 	return nil
 }
 
-// resolve gives the addresses of a host: its own if it is one, none if it has
-// none now.
+// resolve returns the addresses of a host: the host itself if it is an address,
+// or nil if it does not resolve.
 func (g *Guard) resolve(ctx context.Context, host string) []netip.Addr {
 	if addr, err := netip.ParseAddr(host); err == nil {
 		return []netip.Addr{addr}

@@ -5,12 +5,12 @@ import (
 	"time"
 )
 
-// watchEvery is how often webhooks that do nothing but fail are looked at.
+// watchEvery is how often the health of failing webhooks is checked.
 const watchEvery = 10 * time.Second
 
-// healthLoop warns of webhooks that do nothing but fail, pauses those that go on,
-// and tells who has recovered, until ctx ends. Each is noted and told in one
-// transaction, by whichever node comes first.
+// healthLoop warns of webhooks that always fail, pauses those still failing,
+// and reports recovered ones, until ctx ends. Each change and its notice are
+// one transaction, of the first node that makes it.
 func (e *Engine) healthLoop(ctx context.Context) {
 	every(ctx, watchEvery, func() { e.applyHealth(ctx) })
 }

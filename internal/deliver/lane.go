@@ -9,37 +9,37 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// lane holds the deliveries of one webhook that were owed at acceptance, or
-// those of one replay. It exists while there are some. All of it is guarded by
-// the engine's mutex.
+// lane holds the live deliveries of one webhook, those made at acceptance, or
+// the deliveries of one replay. It exists while it has some. The engine's mutex
+// guards all of it.
 type lane struct {
 	receiver  *receiver
-	job       int64 // the replay; 0: none
-	reserved  int   // room given and not yet used
+	job       int64 // the replay; 0: live deliveries
+	reserved  int   // room reserved but not yet used
 	queue     []*item
 	running   int
 	limiter   *rate.Limiter // of the replay; nil: no limit
-	starved   bool          // it had no room for all it was asked for
+	starved   bool          // it had less room than was requested
 	cancelled bool          // the replay was stopped
 }
 
-// laneKey names a lane.
+// laneKey identifies a lane.
 type laneKey struct{ webhookID, job int64 }
 
 // item is a claimed delivery in memory.
 type item struct {
 	delivery  trigger.Delivery
 	event     *trigger.Event
-	claimedAt time.Time // by the process's clock, taken before the claim
+	claimedAt time.Time // by the process's clock, read before the claim
 	lease     time.Duration
 }
 
-// limit is how many deliveries the lane takes: as many as it can start within
-// the leases, by how long its attempts take and how many it may make.
+// limit returns how many deliveries the lane may hold: as many as it can start
+// within their leases, by the time of its attempts and the number allowed.
 func (l *lane) limit(timeout time.Duration, now time.Time) int {
 	workers := min(l.share(), l.receiver.workers())
 	queue := laneQueue
-	if l.receiver.wary > 0 { // what has failed least is asked for often
+	if l.receiver.wary > 0 { // few at a time, because claims must often choose the deliveries with the fewest failures
 		queue = min(queue, workers)
 	}
 	if took := l.receiver.pace.slowest + l.receiver.waited; took > 0 {
@@ -51,10 +51,10 @@ func (l *lane) limit(timeout time.Duration, now time.Time) int {
 	return workers + queue
 }
 
-// held is how many deliveries the lane has taken or promised to take.
+// held returns how many deliveries the lane has, including reserved room.
 func (l *lane) held() int { return l.reserved + len(l.queue) + l.running }
 
-// lane finds or makes a lane.
+// lane returns a lane. It creates it if needed.
 func (e *Engine) lane(key laneKey) *lane {
 	l := e.lanes[key]
 	if l != nil {
@@ -71,7 +71,7 @@ func (e *Engine) lane(key laneKey) *lane {
 	return l
 }
 
-// tidy removes a lane without work.
+// tidy removes a lane without deliveries.
 func (e *Engine) tidy(l *lane) {
 	if l.held() != 0 {
 		return
@@ -82,7 +82,7 @@ func (e *Engine) tidy(l *lane) {
 	r.used = e.Now()
 }
 
-// Reserve implements ingest's hand-off: room for one delivery.
+// Reserve implements ingest's hand-off: it reserves room for one delivery.
 func (e *Engine) Reserve(key trigger.DeliveryKey, size int) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -90,9 +90,9 @@ func (e *Engine) Reserve(key trigger.DeliveryKey, size int) bool {
 	return e.reserve(laneKey{webhookID: key.WebhookID}, 1, size, false) == 1
 }
 
-// reserve gives room for up to n deliveries of size bytes together, and
-// returns for how many. While the breaker is open there is none, but for a
-// probe. The caller holds mu.
+// reserve reserves room for up to n deliveries of size bytes together, and
+// returns for how many. While the breaker is open, it reserves room only for a
+// probe. The caller must hold mu.
 func (e *Engine) reserve(key laneKey, n, size int, probe bool) int {
 	if !e.Store.ClockTrusted() {
 		return 0
@@ -121,8 +121,9 @@ func (e *Engine) reserve(key laneKey, n, size int, probe bool) int {
 	return given
 }
 
-// room is how many more deliveries a lane may take: at most as many as its
-// organization could take besides, so that there is room for its others.
+// room returns how many more deliveries a lane may take. A lane holds at most
+// as many as its organization may still take, so that its other lanes have
+// room.
 func (e *Engine) room(l *lane) int {
 	spare := e.spare(l.receiver.organizationID)
 	if spare.bytes < 0 {
@@ -131,16 +132,16 @@ func (e *Engine) room(l *lane) int {
 	return max(0, min(l.limit(e.Timeout, e.Now())-l.held(), spare.items-l.held()))
 }
 
-// load is what deliveries take of a node's memory.
+// load is what deliveries use of a node's memory.
 type load struct{ items, bytes int }
 
-// spare is what an organization may take besides, by the rule of [slots].
+// spare returns what an organization may still take, by the rule of [slots].
 func (e *Engine) spare(organizationID int64) load {
 	has := e.of[organizationID]
 	return load{(maxItems-e.total.items)/sharePart - has.items, (maxItemBytes-e.total.bytes)/sharePart - has.bytes}
 }
 
-// hold counts what an organization takes more; less, where that is negative.
+// hold adds more, which may be negative, to what an organization uses.
 func (e *Engine) hold(organizationID int64, more load) {
 	e.total = load{e.total.items + more.items, e.total.bytes + more.bytes}
 	has := e.of[organizationID]
@@ -151,8 +152,8 @@ func (e *Engine) hold(organizationID int64, more load) {
 	e.of[organizationID] = has
 }
 
-// isHalfEmpty reports whether a lane has no more than half of what it may take,
-// so that a claim is worth it.
+// isHalfEmpty reports whether a lane has at most half of what it may hold, so
+// that a claim is worth its cost.
 func (e *Engine) isHalfEmpty(key laneKey) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -161,7 +162,7 @@ func (e *Engine) isHalfEmpty(key laneKey) bool {
 	return l.held() <= l.limit(e.Timeout, e.Now())/2
 }
 
-// hasRoom reports whether a lane may take one more.
+// hasRoom reports whether a lane may take one more delivery.
 func (e *Engine) hasRoom(key laneKey) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -170,7 +171,7 @@ func (e *Engine) hasRoom(key laneKey) bool {
 	return !e.closed && l.receiver.wants() && e.room(l) > 0
 }
 
-// Return implements ingest's hand-off: the room was not needed.
+// Return implements ingest's hand-off: it frees reserved room.
 func (e *Engine) Return(key trigger.DeliveryKey, size int) {
 	e.giveRoom(laneKey{webhookID: key.WebhookID}, size)
 }
@@ -184,8 +185,8 @@ func (e *Engine) giveRoom(key laneKey, size int) {
 	e.tidy(l)
 }
 
-// Take implements ingest's hand-off: a committed delivery uses its room. The
-// webhook was read after claimedAt.
+// Take implements ingest's hand-off: a committed delivery uses its reserved
+// room. The webhook was read after claimedAt.
 func (e *Engine) Take(d trigger.Delivery, event *trigger.Event, w *trigger.Webhook, claimedAt time.Time) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -194,11 +195,11 @@ func (e *Engine) Take(d trigger.Delivery, event *trigger.Event, w *trigger.Webho
 	e.add(l, &item{d, event, claimedAt, e.LeaseOf(w)}, false)
 }
 
-// Expect implements ingest's hand-off: an unclaimed delivery of a webhook, which
-// was read at the given time, is in the store. The webhook is looked at when it
-// comes due, however long a look at all webhooks takes; at once, if there was no
-// room only because the engine has just started, or did not know which breakers
-// are open.
+// Expect implements ingest's hand-off: the store has an unclaimed delivery of a
+// webhook, which was read at readAt. The webhook is polled when the delivery
+// becomes due, however long a poll of all webhooks takes. It is polled at once
+// if it got no room only because the engine had just started or did not know
+// the open breakers.
 func (e *Engine) Expect(d trigger.Delivery, w *trigger.Webhook, readAt time.Time) {
 	e.mu.Lock()
 	e.updateConfig(e.receiver(w.ID), w, readAt)
@@ -209,8 +210,9 @@ func (e *Engine) Expect(d trigger.Delivery, w *trigger.Webhook, readAt time.Time
 	}
 }
 
-// add puts a delivery, whose room was promised, into its lane. While the
-// breaker is open it must be one that the probe has found.
+// add puts a delivery with reserved room into its lane. While the breaker is
+// open, it accepts only deliveries that were claimed for the probe; found
+// reports whether a claim found it.
 func (e *Engine) add(l *lane, it *item, found bool) {
 	l.reserved--
 	r := l.receiver
@@ -227,8 +229,8 @@ func (e *Engine) add(l *lane, it *item, found bool) {
 	e.startWorkers(l)
 }
 
-// requeue gives up a claimed delivery that was not sent: the store gets it
-// back with the next look, or at the end.
+// requeue returns a claimed delivery that was not sent. The next poll, or the
+// stop, releases it to the store.
 func (e *Engine) requeue(d trigger.Delivery, event *trigger.Event) {
 	e.forget(event)
 	e.unsent = append(e.unsent, d)
@@ -237,7 +239,7 @@ func (e *Engine) requeue(d trigger.Delivery, event *trigger.Event) {
 	}
 }
 
-// evict gives up what waits in the lanes of a receiver.
+// evict requeues what waits in the lanes of a receiver.
 func (e *Engine) evict(r *receiver) {
 	for _, l := range slices.Clone(r.lanes) {
 		e.evictLane(l)
@@ -252,11 +254,11 @@ func (e *Engine) evictLane(l *lane) {
 	e.tidy(l)
 }
 
-// startWorkers starts workers, as many as the lane has work and leave for.
+// startWorkers starts as many workers as the lane's queue and limits allow.
 func (e *Engine) startWorkers(l *lane) {
 	r := l.receiver
 	if e.closed || !r.isOpen() || !e.isFresh(r) {
-		return // the next refresh comes back to it
+		return // the next refresh starts them
 	}
 	abort := e.abort
 	for n := min(len(l.queue), l.share()-l.running, r.places()-r.running); n > 0; n-- {
@@ -266,14 +268,14 @@ func (e *Engine) startWorkers(l *lane) {
 	}
 }
 
-// startAllWorkers starts workers for all lanes of a receiver.
+// startAllWorkers calls startWorkers for all lanes of a receiver.
 func (e *Engine) startAllWorkers(r *receiver) {
 	for _, l := range r.lanes {
 		e.startWorkers(l)
 	}
 }
 
-// next takes the lane's next item, or notes that a worker ended.
+// next returns the lane's next item, or nil if the worker must end.
 func (e *Engine) next(l *lane) *item {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -290,13 +292,13 @@ func (e *Engine) next(l *lane) *item {
 	l.queue = l.queue[1:]
 	if l.starved && l.reserved+len(l.queue) <= l.limit(e.Timeout, e.Now())/2 {
 		l.starved = false
-		e.wakeFor(l) // more waits in the store
+		e.wakeFor(l) // the store has more
 	}
 	return it
 }
 
-// isOver reports whether a worker of the lane has to end for others: more run
-// than the receiver bears, or a replay's takes the last place of what is live.
+// isOver reports whether a worker of the lane must end: too many run for the
+// receiver, or a replay's worker has the last place while live deliveries wait.
 func (l *lane) isOver() bool {
 	r, most := l.receiver, l.receiver.places()
 	if l.running > l.share() || r.running > most {
@@ -306,7 +308,7 @@ func (l *lane) isOver() bool {
 	return l.job != 0 && live.job == 0 && len(live.queue) > 0 && r.running == most
 }
 
-// forget frees the memory of an item that is done.
+// forget frees the memory of a finished item.
 func (e *Engine) forget(event *trigger.Event) {
 	e.hold(event.OrganizationID, load{-1, -event.Size()})
 }

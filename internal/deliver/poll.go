@@ -11,21 +11,22 @@ import (
 )
 
 const (
-	pollEvery = time.Second           // at the longest, while nothing is known to be due
+	pollEvery = time.Second           // at the longest, while no delivery is known to be due
 	pollGap   = 10 * time.Millisecond // at the shortest
-	pollLanes = 1000                  // webhooks looked at in one round
-	// pollShare: looks at all webhooks get one part of so many of the time.
+	pollLanes = 1000                  // webhooks in one poll
+	// pollShare: polls of all webhooks get 1/pollShare of the time.
 	pollShare = 20
-	// overdue is how long after it is due a delivery may become visible, for
-	// its commit took that long, and still be seen by a look at what is due.
+	// overdue is how long after its due time a delivery may become visible,
+	// because its commit was slow, and still be found by a poll of due ones.
 	overdue = 3 * time.Second
-	// quickPoll: parts of a look at all webhooks follow each other at once for so
-	// long.
+	// quickPoll is how long the parts of a poll of all webhooks run without a
+	// pause.
 	quickPoll = 200 * time.Millisecond
 )
 
 // poll claims due deliveries until ctx ends: when woken, when the next one
-// comes due, and every second, since other nodes give back and die.
+// becomes due, and every second, because other nodes release deliveries and
+// die.
 func (e *Engine) poll(ctx context.Context) {
 	v := pollState{lanes: map[int64]store.Lane{}}
 	for ctx.Err() == nil {
@@ -42,8 +43,7 @@ func (e *Engine) poll(ctx context.Context) {
 	}
 }
 
-// wait sleeps until it is time or somebody wakes it, but never shorter than
-// pollGap.
+// wait sleeps for d or until woken, but at least for pollGap.
 func (e *Engine) wait(ctx context.Context, d time.Duration) {
 	gap := time.NewTimer(pollGap)
 	defer gap.Stop()
@@ -64,27 +64,27 @@ func (e *Engine) wait(ctx context.Context, d time.Duration) {
 	}
 }
 
-// pollState is what the looks have seen. A look at all webhooks costs little,
-// unless a transaction in PostgreSQL holds an old snapshot: then it reads past
-// every delivery that has ended since. So it is made no more often than
-// pollShare allows, but at least each minute; and between two of them only
-// those webhooks are looked at that had work or have it on this node, for what
-// has come due of late.
+// pollState is what the polls have seen. A poll of all webhooks is cheap,
+// unless a transaction in PostgreSQL has an old snapshot: then it reads past
+// every delivery that has ended since. So it runs no more often than pollShare
+// allows, but at least each minute. Between two of them, only webhooks that had
+// work, or have work on this node, are polled for deliveries that have become
+// due.
 type pollState struct {
-	after store.Lane           // where the next look at all goes on
-	begun time.Time            // when the first part of it began, in the database's time
-	next  time.Time            // when it may go on, by the process's clock
+	after store.Lane           // where the next poll of all webhooks continues
+	begun time.Time            // when its first part began, in the database's time
+	next  time.Time            // when it may continue, by the process's clock
 	spent time.Duration        // on its parts since the last rest
-	lanes map[int64]store.Lane // by webhook; DueAt: what was due first, zero if that was claimed
-	until time.Time            // what was due by then has been seen, in the database's time
+	lanes map[int64]store.Lane // by webhook; DueAt: when the first delivery was due, zero if it was claimed
+	until time.Time            // deliveries due by then have been seen, in the database's time
 }
 
-// restAfter is how long after its beginning a look at all webhooks, which took
-// so long, may begin again.
+// restAfter returns how long after its beginning a poll of all webhooks may
+// begin again if it took so long.
 func restAfter(took time.Duration) time.Duration { return min(pollShare*took, time.Minute) }
 
-// rest decides when the look at all webhooks goes on, of which a part began at
-// some time and has ended now. more says that this is at once.
+// rest sets when the poll of all webhooks continues, after a part from begun to
+// now. more reports whether it continues at once.
 func (v *pollState) rest(now, begun time.Time) (more bool) {
 	v.spent += elapsed(now, begun)
 	if v.after != (store.Lane{}) && v.spent < quickPoll {
@@ -94,16 +94,16 @@ func (v *pollState) rest(now, begun time.Time) (more bool) {
 	return v.after != store.Lane{}
 }
 
-// pollOnce looks once at up to 1000 webhooks that have open deliveries, and claims
-// what is due and what there is room for. It returns when to look again.
+// pollOnce polls up to 1000 webhooks with open deliveries and claims due ones
+// as far as there is room. It returns when to poll again.
 func (e *Engine) pollOnce(ctx context.Context, v *pollState) (next time.Duration, err error) {
 	more := e.tell(ctx)
 	now, begun := e.Store.Now(), e.Now()
-	if now.Before(v.until.Add(-overdue)) { // the clock went back: nothing is known to have been seen
+	if now.Before(v.until.Add(-overdue)) { // the clock went back, so nothing counts as seen
 		*v = pollState{lanes: map[int64]store.Lane{}}
 	}
 	var lanes []store.Lane
-	all := false // of the webhooks are in lanes
+	all := false // lanes has all webhooks
 	if !begun.Before(v.next) {
 		first := v.after == store.Lane{}
 		lanes, err = e.pollAll(ctx, v, now)
@@ -145,7 +145,7 @@ func (e *Engine) pollOnce(ctx context.Context, v *pollState) (next time.Duration
 	return next, nil
 }
 
-// pollAll looks at the next webhooks with open deliveries, due or not.
+// pollAll polls the next webhooks with open deliveries, due or not.
 func (e *Engine) pollAll(ctx context.Context, v *pollState, now time.Time) ([]store.Lane, error) {
 	lanes, err := e.Store.Lanes(ctx, v.after, pollLanes)
 	if err != nil {
@@ -155,7 +155,7 @@ func (e *Engine) pollAll(ctx context.Context, v *pollState, now time.Time) ([]st
 		v.begun = now
 	}
 	last := len(lanes) < pollLanes
-	maps.DeleteFunc(v.lanes, func(_ int64, l store.Lane) bool { // nothing is open there
+	maps.DeleteFunc(v.lanes, func(_ int64, l store.Lane) bool { // without open deliveries
 		return compareLanes(l, v.after) > 0 && (last || compareLanes(l, lanes[len(lanes)-1]) <= 0)
 	})
 	for _, l := range lanes {
@@ -169,17 +169,17 @@ func (e *Engine) pollAll(ctx context.Context, v *pollState, now time.Time) ([]st
 	return lanes, nil
 }
 
-// compareLanes orders lanes as the store lists them.
+// compareLanes orders lanes as the store does.
 func compareLanes(a, b store.Lane) int {
 	return cmp.Or(cmp.Compare(a.Bucket, b.Bucket), cmp.Compare(a.WebhookID, b.WebhookID))
 }
 
-// pollDue looks at up to 1000 of the webhooks that are known to have work: at
-// what has come due since they were looked at. What was due then, and has not
-// been claimed, still is. Webhooks that get nothing now, since they are paused or
-// their breaker is open, are left out: many of them would hold up the others. A
-// look at all finds them when that has changed. The lanes that have just been
-// seen come first, and are not asked again.
+// pollDue polls up to 1000 of the webhooks that are known to have work for
+// deliveries that have become due since the last poll. Deliveries that were due
+// then and were not claimed are still due. It skips webhooks that are paused or
+// whose breaker is open, because many of them would delay the others; a poll of
+// all webhooks finds them when that changes. The lanes in seen come first and
+// are not polled again.
 func (e *Engine) pollDue(ctx context.Context, v *pollState, now time.Time, seen []store.Lane) (lanes []store.Lane, err error) {
 	serves := e.serving(v, now)
 	known := make(map[int64]bool, len(seen))
@@ -189,12 +189,12 @@ func (e *Engine) pollDue(ctx context.Context, v *pollState, now time.Time, seen 
 	from := v.until.Add(-overdue)
 	var ask []store.Lane
 	whole := true
-	for id, l := range v.lanes { // others come first the next time
+	for id, l := range v.lanes { // map order, so that others come first the next time
 		switch {
 		case known[id]:
 			continue
 		case !serves[id]:
-			if l.DueAt.IsZero() || l.DueAt.After(now) { // until it is asked again, anything may come due
+			if l.DueAt.IsZero() || l.DueAt.After(now) { // any delivery may become due until the next poll
 				l.DueAt = anyTime()
 				v.lanes[id] = l
 			}
@@ -222,12 +222,12 @@ func (e *Engine) pollDue(ctx context.Context, v *pollState, now time.Time, seen 
 	return append(append(seen, lanes...), found...), nil
 }
 
-// anyTime is when a delivery may be due of which nothing is known: a claim leaves
-// out nothing as too old.
+// anyTime is the due time of unknown deliveries. It is so early that a claim
+// skips none.
 func anyTime() time.Time { return time.UnixMicro(1) }
 
-// serving adds the webhooks that this node knows to a view, and says which of
-// all get something now, or may in a moment.
+// serving adds the webhooks that this node knows to v. It returns which of all
+// webhooks get attempts now, or may before the next poll.
 func (e *Engine) serving(v *pollState, now time.Time) map[int64]bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -16,8 +16,9 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// reason says in a few words why there was no answer, and names no address.
-// certificateWanted says that the receiver has asked for a client certificate.
+// reason returns in a few words why there was no answer, without addresses.
+// certificateWanted reports whether the receiver requested a client
+// certificate.
 func reason(err error, certificateWanted bool) string {
 	var timeout interface{ Timeout() bool }
 	if errors.Is(err, ErrTarget) {
@@ -43,7 +44,8 @@ func reason(err error, certificateWanted bool) string {
 	return "no valid HTTP answer"
 }
 
-// reasonOfCertificate is for what is wrong with a receiver's certificate.
+// reasonOfCertificate returns the reason for a bad certificate of a receiver,
+// or "".
 func reasonOfCertificate(err error) string {
 	name, isName := errors.AsType[x509.HostnameError](err)
 	invalid, isInvalid := errors.AsType[x509.CertificateInvalidError](err)
@@ -62,7 +64,7 @@ func reasonOfCertificate(err error) string {
 	return ""
 }
 
-// reasonOfNetwork is for a receiver that cannot be reached.
+// reasonOfNetwork returns the reason if a receiver cannot be reached, or "".
 func reasonOfNetwork(err error) string {
 	dns, isDNS := errors.AsType[*net.DNSError](err)
 	switch {
@@ -80,8 +82,9 @@ func reasonOfNetwork(err error) string {
 
 const noClientCertificate = "receiver requires a client certificate, and webhooks have none"
 
-// reasonOfTLS is for two sides that do not agree on how to speak. crypto/tls
-// names most of it by the texts of alerts (RFC 8446, section 6.2) alone.
+// reasonOfTLS returns the reason if the two sides cannot agree on a protocol,
+// or "". crypto/tls identifies most cases only by the texts of alerts (RFC
+// 8446, section 6.2).
 func reasonOfTLS(err error) string {
 	if record, ok := errors.AsType[tls.RecordHeaderError](err); ok {
 		if string(record.RecordHeader[:]) == "HTTP/" {
@@ -112,11 +115,12 @@ func reasonOfTLS(err error) string {
 	return ""
 }
 
-// shownLocation is how much of a Location is shown, in bytes.
+// shownLocation bounds the shown part of a Location, in bytes.
 const shownLocation = 200
 
-// redirectTo says where a redirect leads, which is not followed, without the
-// credentials of the webhook; "" if the answer is none.
+// redirectTo returns a text with the target of a redirect, which is not
+// followed, without the credentials of the webhook; "" if the answer is not a
+// redirect.
 func redirectTo(resp *http.Response, w *trigger.Webhook) string {
 	to := resp.Header.Get("Location")
 	if resp.StatusCode < 300 || resp.StatusCode > 399 || to == "" {

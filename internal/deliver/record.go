@@ -9,28 +9,28 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// maxResults is how many results one transaction takes.
+// maxResults is how many results one transaction records.
 const maxResults = 250
 
-// recordPatience is for how long one group of results is tried. They are not
-// given up then: they are tried again, since a success is a fact.
+// recordPatience is how long one group of results is tried at a time. Then it
+// is tried again, because a success must not be lost.
 const recordPatience = 5 * time.Second
 
-// maxRounds is how often a group is tried before each of its results is tried
-// alone, as often: some minutes.
+// maxRounds is how often a group is tried, and then, as often, each of its
+// results alone: some minutes.
 const maxRounds = 30
 
-// Where so many results have gathered while the last group was written, more
-// are waited for: each commit costs the database as much as some ten results,
-// and the events that come in wait for it. Nobody waits for a result.
+// If at least crowd results were in the last group, record waits for more: each
+// commit costs the database as much as some ten results and delays incoming
+// events. No request waits for a result.
 const (
 	crowd      = 4
 	gatherTime = 10 * time.Millisecond
 )
 
-// record writes results in groups, whatever has gathered while the last one
-// was written, until the channel is closed. Once ctx has ended each group is
-// tried only for as long as Settle's patience.
+// record writes results until the channel is closed. A group has the results
+// that arrived during the last write, at most maxResults. After ctx ends, it
+// tries each group only for Settle's patience.
 func (e *Engine) record(ctx context.Context) {
 	for first := range e.results {
 		group := []store.Result{first}
@@ -80,9 +80,9 @@ func (e *Engine) finish(ctx context.Context, group []store.Result) {
 		e.Log.Error("cannot record results of attempts", "results", len(group), "error", err)
 		if ctx.Err() != nil || round == maxRounds && len(group) == 1 {
 			e.applyDirectives(group)
-			return // leases run out, and the deliveries are sent again
+			return // the leases end, and the deliveries are sent again
 		}
-		if round == maxRounds { // perhaps one of them is all that is wrong
+		if round == maxRounds { // perhaps only one of them is at fault
 			for i := 0; i < len(group) && ctx.Err() == nil; i++ {
 				e.finish(ctx, group[i:i+1])
 			}
@@ -92,7 +92,8 @@ func (e *Engine) finish(ctx context.Context, group []store.Result) {
 	e.afterRecord(ctx, group)
 }
 
-// applyDirectives notes the webhooks whose receivers want no more, recorded or not.
+// applyDirectives notes the webhooks whose receivers answered 410 or "disable",
+// recorded or not.
 func (e *Engine) applyDirectives(group []store.Result) {
 	for _, r := range group {
 		switch a := r.Attempt; {
@@ -104,14 +105,14 @@ func (e *Engine) applyDirectives(group []store.Result) {
 	}
 }
 
-// afterRecord does what follows from results that are recorded.
+// afterRecord applies recorded results: directives, metrics and probes.
 func (e *Engine) afterRecord(ctx context.Context, group []store.Result) {
 	e.applyDirectives(group)
 	soon := e.Store.Now().Add(pollEvery)
 	probed := false
 	for _, r := range group {
 		if r.Next.State == trigger.DeliveryOpen && r.Next.DueAt.Before(soon) {
-			e.Wake() // before the next look
+			e.Wake() // it is due before the next poll
 		}
 		e.Metrics.Attempts.WithLabelValues(string(r.Attempt.Outcome)).Inc()
 		e.Metrics.AttemptSeconds.Observe(r.Attempt.Took.Seconds())
@@ -123,7 +124,7 @@ func (e *Engine) afterRecord(ctx context.Context, group []store.Result) {
 		}
 		probed = probed || r.Attempt.Outcome == trigger.Success && e.isProbing(r.Attempt.WebhookID)
 	}
-	if probed { // the store knows whether that has closed the breaker
+	if probed { // read whether that closed the breaker
 		e.readBreakers(ctx)
 	}
 }
@@ -135,7 +136,7 @@ func levelOf(o trigger.Outcome) slog.Level {
 	return slog.LevelWarn
 }
 
-// attemptAttrs are all the facts of an attempt, for its one line in the log.
+// attemptAttrs returns the fields of an attempt for its line in the log.
 func attemptAttrs(it *item, a trigger.Attempt, next trigger.Delivery) []slog.Attr {
 	attrs := []slog.Attr{
 		slog.String("event_id", it.event.ID.String()),

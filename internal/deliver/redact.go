@@ -10,25 +10,25 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// redacted stands where a credential of a webhook was in what its receiver
-// answered, for example a debugging page that shows the request.
+// redacted replaces a credential of a webhook in an answer, for example of a
+// debugging page that shows the request.
 const redacted = "[redacted]"
 
-// minRedacted is the length from which on a value is taken for a credential, in
-// bytes. A shorter one, for example "1", is in many answers by chance.
+// minRedacted is the minimum length of a credential, in bytes. A shorter value,
+// for example "1", is in many answers by chance.
 const minRedacted = 4
 
-// redactor takes the credentials of a webhook out of texts: the value of its
-// Authorization header, those of the headers that its owner has set, and its
-// secrets for signing; as they are and in base64, the secrets also in
-// hexadecimal, and each of these however a receiver escapes it: for JSON, a URL or
-// HTML. It looks for nothing else.
+// redactor removes the credentials of a webhook from texts: the value of its
+// Authorization header, the values of the headers that its owner has set, and
+// its signing secrets. It finds them as plain text and in base64, secrets also
+// in hexadecimal, and each of these with the escapes of JSON, URLs or HTML. It
+// removes nothing else.
 type redactor struct {
 	values []string
-	most   int // a longer value cannot be in the text
+	most   int // longer values cannot be in the text
 }
 
-// newRedactor makes a redactor for texts of at most so many bytes.
+// newRedactor returns a redactor for texts of at most that many bytes.
 func newRedactor(w *trigger.Webhook, most int) redactor {
 	var values []string
 	for _, value := range w.Headers {
@@ -43,11 +43,11 @@ func newRedactor(w *trigger.Webhook, most int) redactor {
 	for _, secret := range w.Secrets {
 		shown := secret.Reveal()
 		_, encoded, _ := strings.Cut(shown, "_")
-		raw, _ := base64.StdEncoding.DecodeString(encoded) // Reveal has encoded it
+		raw, _ := base64.StdEncoding.DecodeString(encoded) // Reveal returns valid base64
 		r.add(shown)
 		r.add(string(raw))
 		r.add(hex.EncodeToString(raw))
-		if len(raw) == 64 && strings.HasPrefix(shown, "whsk_") { // a private key of ed25519 begins with its seed
+		if len(raw) == 64 && strings.HasPrefix(shown, "whsk_") { // an ed25519 private key begins with its seed
 			r.add(string(raw[:32]))
 			r.add(hex.EncodeToString(raw[:32]))
 		}
@@ -55,8 +55,8 @@ func newRedactor(w *trigger.Webhook, most int) redactor {
 	return r
 }
 
-// afterScheme returns what follows the first word of a value such as "Bearer
-// 1234"; "" if it is too short to be a credential.
+// afterScheme returns the rest of a value after its first word, for example of
+// "Bearer 1234"; "" if the rest is too short to be a credential.
 func afterScheme(value string) string {
 	if _, rest, _ := strings.Cut(value, " "); len(rest) >= 2*minRedacted {
 		return rest
@@ -64,7 +64,7 @@ func afterScheme(value string) string {
 	return ""
 }
 
-// add adds a value, as it is and in base64.
+// add adds a value, as plain text and in base64.
 func (r *redactor) add(value string) {
 	if len(value) < minRedacted || len(value) > r.most {
 		return
@@ -76,7 +76,7 @@ func (r *redactor) add(value string) {
 func (r redactor) text(text string) string { return string(r.answer([]byte(text), false)) }
 
 // answer returns the body of an answer without the credentials. If the body was
-// cut off, its end may be the beginning of a credential, which goes too.
+// cut off, answer also removes an end that may be the beginning of one.
 func (r redactor) answer(body []byte, cut bool) []byte {
 	if len(r.values) == 0 {
 		return body
@@ -97,7 +97,7 @@ func (r redactor) answer(body []byte, cut bool) []byte {
 	return without(body, spans, end)
 }
 
-// without returns a body up to an end, with the spans of it redacted.
+// without returns body[:end], with its spans redacted.
 func without(body []byte, spans [][2]int, end int) []byte {
 	if len(spans) == 0 {
 		return body[:end]

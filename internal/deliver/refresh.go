@@ -7,9 +7,9 @@ import (
 	"triggerd/internal/store"
 )
 
-// refresh keeps what is known of webhooks with work fresh, and of all open
-// breakers, until ctx ends, so that whatever is changed about one is followed
-// within freshFor: a node that cannot read it sends nothing.
+// refresh rereads the webhooks with work and all open breakers until ctx ends,
+// so that a change takes effect within freshFor. A node that cannot read them
+// sends nothing.
 func (e *Engine) refresh(ctx context.Context) {
 	every(ctx, refreshEvery, func() {
 		if !e.isIdle() {
@@ -23,8 +23,8 @@ func (e *Engine) refresh(ctx context.Context) {
 	})
 }
 
-// readBreakers reads which breakers are open, of webhooks without work too: a
-// fresh event may come for each of them.
+// readBreakers reads all open breakers, also of webhooks without work, because
+// each of them may get a fresh event.
 func (e *Engine) readBreakers(ctx context.Context) {
 	seen := e.Now()
 	holds, err := e.Store.Holds(ctx)
@@ -43,7 +43,7 @@ func (e *Engine) readBreakers(ctx context.Context) {
 	if e.breakersLost && elapsed(seen, e.breakersSeen) > freshFor {
 		e.breakersBack = seen
 	}
-	e.breakersSeen, e.breakersLost = seen, elapsed(e.Now(), seen) > freshFor // what took so long is old
+	e.breakersSeen, e.breakersLost = seen, elapsed(e.Now(), seen) > freshFor // a slow read is old already
 	for _, h := range holds {
 		open[h.WebhookID] = true
 		e.updateBreaker(e.receiver(h.WebhookID), h, seen)
@@ -56,8 +56,9 @@ func (e *Engine) readBreakers(ctx context.Context) {
 	}
 }
 
-// stale lists webhooks with work that were not read for a while, by the
-// thousand, and forgets those that had none for long and were not read.
+// stale returns webhooks with work that were not read for a while, in lists of
+// up to 1000. It forgets receivers without work that were neither used nor read
+// for long.
 func (e *Engine) stale() (lists [][]int64) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -80,7 +81,7 @@ func (e *Engine) stale() (lists [][]int64) {
 	return lists
 }
 
-// readWebhooks reads webhooks, and goes on with their lanes.
+// readWebhooks reads webhooks and starts workers for their lanes.
 func (e *Engine) readWebhooks(ctx context.Context, ids []int64) error {
 	seen := e.Now()
 	hooks, err := e.Store.WebhooksByID(ctx, ids)
@@ -104,8 +105,8 @@ func (e *Engine) readWebhooks(ctx context.Context, ids []int64) error {
 	return nil
 }
 
-// WaitApplied returns when no node begins an attempt by what webhooks were before
-// it was called: at once on one node, else within 2 s, or when ctx ends.
+// WaitApplied returns when no node begins an attempt with settings from before
+// the call: at once on a single node, else within 2 s, or when ctx ends.
 func (e *Engine) WaitApplied(ctx context.Context, webhookID int64) error {
 	if err := e.readWebhooks(ctx, []int64{webhookID}); err != nil || e.Store.Nodes() == 1 {
 		return err

@@ -11,13 +11,13 @@ import (
 )
 
 const (
-	replayIdle = time.Second            // between two looks for replays, while there are none
-	replayTick = 250 * time.Millisecond // and while there are, unless a lane runs empty
+	replayIdle = time.Second            // between two polls for replays, if there are none
+	replayTick = 250 * time.Millisecond // if there are some, unless a lane runs empty
 )
 
-// replay goes on with replays until ctx ends: it has their deliveries made,
-// and claims them into lanes of their own, which get a part of what the
-// receivers bear.
+// replay advances replays until ctx ends. It has their deliveries made and
+// claims them into lanes of their own, which get a part of each receiver's
+// attempts.
 func (e *Engine) replay(ctx context.Context) {
 	timer := time.NewTimer(replayIdle)
 	defer timer.Stop()
@@ -50,8 +50,9 @@ func (e *Engine) replay(ctx context.Context) {
 	}
 }
 
-// advanceReplays feeds each replay, and claims what is due and there is room
-// for. busy says that there was something. One that fails holds up no other.
+// advanceReplays feeds each replay and claims due deliveries as far as there is
+// room. busy reports whether there were any. A replay that fails does not delay
+// the others.
 func (e *Engine) advanceReplays(ctx context.Context, jobs []trigger.Replay) (busy bool, err error) {
 	var lanes []store.Lane
 	for _, job := range jobs {
@@ -78,7 +79,7 @@ func (e *Engine) advanceReplays(ctx context.Context, jobs []trigger.Replay) (bus
 	return busy, nil
 }
 
-// paceReplay keeps a replay's pace: this node's share of it.
+// paceReplay sets a replay's pace: this node's share of it.
 func (e *Engine) paceReplay(job *trigger.Replay) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -97,8 +98,8 @@ func (e *Engine) paceReplay(job *trigger.Replay) {
 	}
 }
 
-// endReplays gives back what waits of replays that do not run any more: those
-// are all that run, of those after an id and up to another, 0 for all.
+// endReplays releases the queued deliveries of replays that no longer run. jobs
+// are all running replays with from < id <= to; to is 0 for all after from.
 func (e *Engine) endReplays(jobs []trigger.Replay, from, to int64) {
 	running := make(map[int64]bool, len(jobs))
 	for _, job := range jobs {

@@ -21,18 +21,19 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// How much of an answer is read, and how much of it is kept, in bytes.
+// Bounds in bytes of the part of an answer that is read, and of the part that
+// is kept.
 const (
 	maxAnswer  = 64 << 10
 	keptAnswer = 16 << 10
 	keptLater  = 1 << 10 // of answers to later attempts than fullAnswers
 )
 
-// fullAnswers is how many attempts of a delivery have their answers kept up to
-// keptAnswer: a schedule can have 50 without a pause.
+// fullAnswers is the number of attempts of a delivery whose answers are kept up
+// to keptAnswer. A schedule can have 50 attempts without a pause.
 const fullAnswers = 10
 
-// work sends what is in a lane until it is empty.
+// work sends the items of a lane until it is empty.
 func (e *Engine) work(abort context.Context, l *lane) {
 	for it := e.next(l); it != nil; it = e.next(l) {
 		var a *trigger.Attempt
@@ -48,8 +49,8 @@ func (e *Engine) work(abort context.Context, l *lane) {
 }
 
 // throttle sleeps until the limits of the webhook and of the replay allow one
-// more attempt; ok is false if it is not to be made: the engine is closed, or
-// what is live has taken the place of a replay.
+// more attempt. It returns false if the attempt must not be made, because the
+// engine is closed or live deliveries have taken a replay's place.
 func (e *Engine) throttle(l *lane) (ok bool) {
 	e.mu.Lock()
 	now, delay := e.Now(), time.Duration(0)
@@ -59,7 +60,7 @@ func (e *Engine) throttle(l *lane) (ok bool) {
 		}
 	}
 	idle := delay > 0 && l.job != 0
-	if idle { // meanwhile its place is for what is live
+	if idle { // its place is free for live deliveries meanwhile
 		l.receiver.running--
 		e.startAllWorkers(l.receiver)
 	}
@@ -93,15 +94,15 @@ func (e *Engine) enter(r *receiver, key trigger.DeliveryKey) {
 	r.waited = max(waited, r.waited+(waited-r.waited)/32)
 }
 
-// abandon puts back an item that is not sent.
+// abandon requeues an item that is not sent.
 func (e *Engine) abandon(it *item) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.requeue(it.delivery, it.event)
 }
 
-// attempt tries one delivery, and has its result recorded. It returns nil if
-// nothing was sent.
+// attempt sends one delivery and queues its result to be recorded. It returns
+// nil if nothing was sent.
 func (e *Engine) attempt(abort context.Context, l *lane, it *item) *trigger.Attempt {
 	e.mu.Lock()
 	open, w := !l.cancelled && l.receiver.admits(it) && e.isFresh(l.receiver) && e.inTime(l.receiver, it), l.receiver.webhook
@@ -118,7 +119,7 @@ func (e *Engine) attempt(abort context.Context, l *lane, it *item) *trigger.Atte
 		return nil
 	}
 	a := e.send(abort, it, w)
-	if abort.Err() != nil && a.Outcome == trigger.Transient && a.Status == 0 { // our stop is not its failure
+	if abort.Err() != nil && a.Outcome == trigger.Transient && a.Status == 0 { // a stop of this node is not a failed attempt
 		e.abandon(it)
 		return nil
 	}
@@ -130,8 +131,8 @@ func (e *Engine) attempt(abort context.Context, l *lane, it *item) *trigger.Atte
 	return &a
 }
 
-// conclude decides what follows from an attempt, and has it recorded. event
-// and webhook are nil where there is no event any more.
+// conclude decides what follows from an attempt and queues the result. event
+// and webhook are nil if the event no longer exists.
 func (e *Engine) conclude(d trigger.Delivery, a trigger.Attempt, event *trigger.Event, w *trigger.Webhook) trigger.Delivery {
 	a.DeliveryKey, a.Claim, a.Number = d.DeliveryKey, d.Claim, d.Attempts+1
 	next := d.After(a, e.scheduleOf(w), e.Store.Now(), 2*rand.Float64()-1)
@@ -142,30 +143,31 @@ func (e *Engine) conclude(d trigger.Delivery, a trigger.Attempt, event *trigger.
 			EventID: d.EventID, Attempts: next.Attempts, Reason: next.Reason,
 		}
 	}
-	e.pending.enter(d.OrganizationID, d.WebhookID) // nobody waits because others have many
+	e.pending.enter(d.OrganizationID, d.WebhookID) // in turn, so that organizations with many results do not delay others
 	e.results <- result
 	return next
 }
 
-// leased judges whether the lease is long enough for a whole attempt.
+// leased reports whether the rest of the lease is long enough for a whole
+// attempt.
 func (e *Engine) leased(it *item, w *trigger.Webhook) bool {
 	return it.lease-elapsed(e.Now(), it.claimedAt) >= e.timeoutOf(w)+margin/2
 }
 
-// Try makes one attempt at a webhook, for its owner to see: of no delivery,
-// recorded nowhere, and judged as all others are.
+// Try makes one attempt at a webhook, for its owner to see. The attempt belongs
+// to no delivery and is not recorded. Otherwise it is like any other.
 func (e *Engine) Try(ctx context.Context, w *trigger.Webhook, event *trigger.Event) trigger.Attempt {
 	return e.send(ctx, &item{event: event}, w)
 }
 
-// send makes one HTTP request, with one deadline for all of it. It takes no
-// decision: it tells what happened.
+// send makes one HTTP request, with one deadline for all of it. It decides
+// nothing: it reports what happened.
 func (e *Engine) send(ctx context.Context, it *item, w *trigger.Webhook) (a trigger.Attempt) {
 	ctx, cancel := context.WithTimeout(ctx, e.timeoutOf(w))
 	defer cancel()
 	begun := e.Now()
 	a = trigger.Attempt{AsOf: w.AsOf, At: e.Store.Now(), Outcome: trigger.Transient}
-	defer func() { // what panics costs its own attempts, and nobody else's
+	defer func() { // a panic costs only its own attempt
 		if p := recover(); p != nil {
 			e.Log.Error("panic in an attempt", "event_id", it.event.ID.String(), "panic", p, "stack", string(debug.Stack()))
 			a.Outcome, a.Status, a.Error = trigger.Transient, 0, trigger.ReasonPanic
@@ -189,8 +191,8 @@ func (e *Engine) send(ctx context.Context, it *item, w *trigger.Webhook) (a trig
 }
 
 // post sends the event, signed now, by Standard Webhooks, and reads the answer
-// into a. failure says in a few words why there was none. An answer is what its
-// status and headers say, whatever becomes of its body.
+// into a. If there is no answer, failure is the reason in a few words. The
+// status and headers make an answer, even if its body cannot be read.
 func (e *Engine) post(ctx context.Context, watch *stopwatch, it *item, w *trigger.Webhook, a *trigger.Attempt) (failure string) {
 	target, err := e.target(w)
 	if err != nil {
@@ -227,13 +229,13 @@ func (e *Engine) post(ctx context.Context, watch *stopwatch, it *item, w *trigge
 	return ""
 }
 
-// roundTrip sends a request, and sends it again at once if the connection was one
-// that had been kept, and nothing was written to it: the receiver has closed it
-// meanwhile, or it had become too old. Where something was written the receiver
-// may have it. The transport itself never repeats a request without a GetBody; it
-// would repeat one with an Idempotency-Key, whatever was written.
+// roundTrip sends a request. If a kept connection failed before anything was
+// written to it, roundTrip sends it again at once: the receiver had closed the
+// connection, or it was too old. After a write the receiver may have the
+// request. The transport itself never repeats a request without a GetBody; it
+// would repeat one with an Idempotency-Key, even after a write.
 func (e *Engine) roundTrip(req *http.Request, body []byte, watch *stopwatch) (resp *http.Response, err error) {
-	for range trigger.MaxConcurrency + 1 { // one more than the transport keeps
+	for range trigger.MaxConcurrency + 1 { // one more than the transport keeps idle
 		watch.connected, watch.conn, watch.reused = false, nil, false
 		req.Body, req.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
 		resp, err = e.Transport.RoundTrip(req)
@@ -245,7 +247,7 @@ func (e *Engine) roundTrip(req *http.Request, body []byte, watch *stopwatch) (re
 	return resp, err
 }
 
-// target is where a webhook's requests go.
+// target returns the URL of a webhook's requests.
 func (e *Engine) target(w *trigger.Webhook) (*url.URL, error) {
 	if e.Guard == nil {
 		return trigger.ParseTarget(w.URL)
@@ -253,24 +255,23 @@ func (e *Engine) target(w *trigger.Webhook) (*url.URL, error) {
 	return e.Guard.URL(w.URL)
 }
 
-// readAnswer returns the beginning of an answer's body, as far as it comes in
-// time, and whether there was more of it. After 101 the connection speaks
-// something else, and net/http no longer ends it with the request: there is no
-// body.
+// readAnswer returns the beginning of an answer's body, as far as it arrives in
+// time, and whether it was cut. An answer with 101 has no body: the connection
+// has another protocol, and net/http does not end it with the request.
 func readAnswer(ctx context.Context, resp *http.Response, conn *receiverConn) (answer []byte, cut bool) {
 	if resp.Body == http.NoBody || resp.StatusCode < 200 {
 		return nil, false
 	}
-	if conn != nil { // whatever net/http does, the deadline ends the reading
+	if conn != nil { // the deadline ends the reading in any case
 		stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 		defer stop()
 	}
-	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer)) // what came is the answer
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer)) // on error the answer is what was read
 	return answer, err != nil || len(answer) == maxAnswer
 }
 
-// keptOf returns what is kept of an answer: its beginning, without the
-// credentials of the webhook. Where it is cut off, it may end in a part of one.
+// keptOf returns the kept part of an answer: its beginning, without the
+// credentials of the webhook. If it is cut off, it may end in part of one.
 func keptOf(answer []byte, cut bool, w *trigger.Webhook, kept int) []byte {
 	if len(answer) == 0 {
 		return answer
@@ -285,7 +286,8 @@ func keptOf(answer []byte, cut bool, w *trigger.Webhook, kept int) []byte {
 	return bytes.Clone(newRedactor(w, most).answer(answer, cut))
 }
 
-// header is that of a request: what the webhook's owner has set, then ours.
+// header returns the header of a request: the fields of the webhook's owner,
+// then ours.
 func (e *Engine) header(it *item, w *trigger.Webhook, id string, at time.Time) http.Header {
 	h := make(http.Header, 8+len(w.Headers))
 	for name, value := range w.Headers {

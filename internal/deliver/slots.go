@@ -5,45 +5,46 @@ import (
 	"sync"
 )
 
-// slots are the attempts that may be under way at a time. Each attempt has an
-// organization and a webhook, and waits until it has a slot:
+// slots limits the attempts under way. Each attempt has an organization and a
+// webhook, and waits for a slot:
 //
-//   - an organization has at most half as many slots as are free: n
-//     organizations that take all they can leave two parts of n+2 to others;
-//   - a webhook has at most as many as its organization could have besides: so
-//     there are some for its other webhooks.
+//   - An organization has at most half as many slots as are free. If n
+//     organizations take all they can, 2/(n+2) of the slots are left for others.
+//   - A webhook has at most as many slots as its organization may still take, so
+//     that its other webhooks find some.
 //
-// So whoever comes finds free slots, however slow the receivers of others are.
-// Where several wait, organizations take turns, and so do the webhooks of each.
+// So a new organization finds free slots, however slow the receivers of others
+// are. If several wait, organizations take turns, and so do the webhooks of
+// each.
 type slots struct {
 	most int
 
 	mu      sync.Mutex
 	used    int
-	of      map[int64]*organizationSlots // those that have some, or wait
-	waiting lists.List                   // of *organizationSlots, the next one first
+	of      map[int64]*organizationSlots // with slots or waiting attempts
+	waiting lists.List                   // of *organizationSlots, the next first
 }
 
-// organizationSlots are those of one organization.
+// organizationSlots are the slots of one organization.
 type organizationSlots struct {
 	id      int64
 	used    int
 	of      map[int64]*webhookSlots
-	waiting lists.List     // of *webhookSlots, the next one first
-	turn    *lists.Element // in slots.waiting; nil: nothing waits
+	waiting lists.List     // of *webhookSlots, the next first
+	turn    *lists.Element // in slots.waiting; nil: no attempt waits
 }
 
-// webhookSlots are those of one webhook.
+// webhookSlots are the slots of one webhook.
 type webhookSlots struct {
 	id      int64
 	used    int
-	waiting []chan struct{} // closed with the slot
-	turn    *lists.Element  // in organizationSlots.waiting; nil: nothing waits
+	waiting []chan struct{} // closed when the slot is assigned
+	turn    *lists.Element  // in organizationSlots.waiting; nil: no attempt waits
 }
 
 func newSlots(most int) *slots { return &slots{most: most, of: map[int64]*organizationSlots{}} }
 
-// enter waits for a slot, which leave gives back.
+// enter waits for a slot, which leave frees.
 func (s *slots) enter(organizationID, webhookID int64) {
 	s.mu.Lock()
 	o, w := s.find(organizationID, webhookID)
@@ -64,7 +65,7 @@ func (s *slots) enter(organizationID, webhookID int64) {
 	<-ready
 }
 
-// leave gives a slot back, and hands out what is free now.
+// leave frees a slot and hands out free ones.
 func (s *slots) leave(organizationID, webhookID int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -77,7 +78,7 @@ func (s *slots) leave(organizationID, webhookID int64) {
 	s.tidy(o, w)
 }
 
-// find finds or makes the slots of a webhook.
+// find returns the slots of a webhook. It creates them if needed.
 func (s *slots) find(organizationID, webhookID int64) (*organizationSlots, *webhookSlots) {
 	o := s.of[organizationID]
 	if o == nil {
@@ -92,7 +93,7 @@ func (s *slots) find(organizationID, webhookID int64) (*organizationSlots, *webh
 	return o, w
 }
 
-// tidy forgets what has no slot and does not wait.
+// tidy removes entries without slots and waiting attempts.
 func (s *slots) tidy(o *organizationSlots, w *webhookSlots) {
 	if w.used == 0 && w.turn == nil {
 		delete(o.of, w.id)
@@ -102,10 +103,10 @@ func (s *slots) tidy(o *organizationSlots, w *webhookSlots) {
 	}
 }
 
-// room is how many more slots an organization may have.
+// room returns how many more slots an organization may have.
 func (s *slots) room(o *organizationSlots) int { return (s.most-s.used)/sharePart - o.used }
 
-// mayHave reports whether a webhook may have one more.
+// mayHave reports whether a webhook may have one more slot.
 func (s *slots) mayHave(o *organizationSlots, w *webhookSlots) bool { return w.used < s.room(o) }
 
 func (s *slots) give(o *organizationSlots, w *webhookSlots) {
@@ -114,7 +115,7 @@ func (s *slots) give(o *organizationSlots, w *webhookSlots) {
 	w.used++
 }
 
-// handOut gives a slot to the next attempt that waits and may have it, and
+// handOut assigns a slot to the next waiting attempt that may have it, and
 // reports whether there was one.
 func (s *slots) handOut() bool {
 	for at := s.waiting.Front(); at != nil; at = at.Next() {

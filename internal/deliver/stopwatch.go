@@ -9,28 +9,28 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// stopwatch notes where the time of an attempt goes. The transport may call it
-// from goroutines that outlive the request: of a connection that was begun
-// while another became free.
+// stopwatch measures the phases of an attempt. The transport may call it from
+// goroutines that outlive the request, for example if a dial began and another
+// connection became free first.
 type stopwatch struct {
 	now   func() time.Time
 	begun time.Time
 
 	dns, connect, tls, firstByte atomic.Int64
-	certificateWanted            atomic.Bool // the receiver has asked for a client certificate
+	certificateWanted            atomic.Bool // the receiver requested a client certificate
 
-	connected bool          // there was a connection for the request
-	conn      *receiverConn // it; nil if another transport has made it
-	reused    bool          // it had another request before
+	connected bool          // the request got a connection
+	conn      *receiverConn // the connection; nil if another transport made it
+	reused    bool          // it had an earlier request
 
-	leadsTo string // where the answer leads, by redirectTo
+	leadsTo string // the target of a redirect, by redirectTo
 }
 
 // stopwatchKey is the key under which a request's context has its stopwatch.
 type stopwatchKey struct{}
 
-// noCertificate notes that a receiver asks for a client certificate: there is
-// none.
+// noCertificate notes that a receiver requested a client certificate, and
+// returns an empty one.
 func noCertificate(info *tls.CertificateRequestInfo) (*tls.Certificate, error) {
 	if watch, ok := info.Context().Value(stopwatchKey{}).(*stopwatch); ok {
 		watch.certificateWanted.Store(true)
@@ -49,8 +49,8 @@ func (s *stopwatch) trace() *httptrace.ClientTrace {
 	}
 }
 
-// gotConn notes the connection, which has had its handshake. The transport calls
-// it from the goroutine of the request.
+// gotConn notes the connection, after its handshake. The transport calls it
+// from the goroutine of the request.
 func (s *stopwatch) gotConn(info httptrace.GotConnInfo) {
 	s.connected = true
 	if conn, ok := info.Conn.(*receiverConn); ok {

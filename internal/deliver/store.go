@@ -8,8 +8,9 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// Store is what the engine asks of the store: [store.Store] has it all. The
-// simulation has a model that fails on command and lives through virtual days.
+// Store is the part of the store that the engine uses; [store.Store] implements
+// it. The simulation uses a model that fails on command and runs through
+// virtual days.
 type Store interface {
 	Waiting
 	Queue
@@ -18,8 +19,8 @@ type Store interface {
 	Clock
 }
 
-// Waiting is where there is something to deliver; replays are jobs that send
-// events of the past again.
+// Waiting lists the work that waits for webhooks. Replays are jobs that send
+// past events again.
 type Waiting interface {
 	Lanes(ctx context.Context, after store.Lane, limit int) ([]store.Lane, error)
 	DueLanes(ctx context.Context, of []store.Lane, from, until time.Time) ([]store.Lane, error)
@@ -28,7 +29,7 @@ type Waiting interface {
 	FeedReplay(ctx context.Context, r trigger.Replay) (due bool, err error)
 }
 
-// Queue is the life of deliveries.
+// Queue claims, reads, records and releases deliveries.
 type Queue interface {
 	Claim(ctx context.Context, wants []store.Want, claim trigger.ID, now, lease time.Time) ([]trigger.Delivery, error)
 	EventsOf(ctx context.Context, ds []trigger.Delivery, maxBytes int) (found map[trigger.ID]*trigger.Event, rest []trigger.Delivery, err error)
@@ -36,14 +37,14 @@ type Queue interface {
 	Release(ctx context.Context, ds []trigger.Delivery) error
 }
 
-// Webhooks are where deliveries go.
+// Webhooks reads and stops webhooks.
 type Webhooks interface {
 	WebhooksByID(ctx context.Context, ids []int64) (map[int64]*trigger.Webhook, error)
 	StopWebhook(ctx context.Context, stop store.Stop) (stopped bool, err error)
 	FailWebhook(ctx context.Context, orgID, webhookID int64, reason string) (n int, done bool, err error)
 }
 
-// Failing is how webhooks fare that do nothing but fail.
+// Failing stores breakers and the health of webhooks that always fail.
 type Failing interface {
 	Holds(ctx context.Context) ([]store.Hold, error)
 	SetBreaker(ctx context.Context, c store.BreakerChange) error
@@ -52,8 +53,8 @@ type Failing interface {
 	Advance(ctx context.Context, h trigger.Health, stage trigger.HealthStage, n trigger.Notice) error
 }
 
-// Clock is the database's time, and what is made from it; and how many share
-// it.
+// Clock is the database's time, the claim ids made from it, and the number of
+// nodes that share it.
 type Clock interface {
 	Now() time.Time
 	NewClaim() trigger.ID
@@ -61,21 +62,21 @@ type Clock interface {
 	Nodes() int
 }
 
-// SteppedStore is what a [ClockWatcher] asks of the store.
+// SteppedStore is the part of the store that a [ClockWatcher] uses.
 type SteppedStore interface {
 	ClockTrusted() bool
 	StepsBack() (n int, by time.Duration)
 	PullBack(ctx context.Context, usual trigger.Schedule) (n int, err error)
 }
 
-// SweptStore is what the sweeper asks of the store.
+// SweptStore is the part of the store that the sweeper uses.
 type SweptStore interface {
 	Now() time.Time
 	Keeper
 	Cleaner
 }
 
-// Keeper makes room for what comes and removes what is too old.
+// Keeper makes room for new events and removes old ones.
 type Keeper interface {
 	MakeDays(ctx context.Context) error
 	DropPermits(ctx context.Context) error
@@ -84,7 +85,7 @@ type Keeper interface {
 	DropDedup(ctx context.Context, before time.Time) error
 }
 
-// Cleaner removes what nobody asks for any more.
+// Cleaner removes rows that are no longer needed.
 type Cleaner interface {
 	DropRequests(ctx context.Context) error
 	DropGone(ctx context.Context, before time.Time) error

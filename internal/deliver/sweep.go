@@ -9,17 +9,17 @@ import (
 	"triggerd/internal/telemetry"
 )
 
-// Sweeper ends and removes what is too old, and keeps room for the days to
-// come. Any number of nodes may sweep at the same time.
+// Sweeper ends and removes old events and makes room for the days ahead. Any
+// number of nodes may sweep at the same time.
 type Sweeper struct {
 	Store          SweptStore
-	Retention      time.Duration // of events; open deliveries end as failed before them
-	DedupRetention time.Duration // of dedup ids; 0: for ever
+	Retention      time.Duration // of events; their open deliveries expire before them
+	DedupRetention time.Duration // of dedup ids; 0: forever
 	Metrics        *telemetry.Metrics
 	Log            *slog.Logger
 
 	dedupSwept time.Time
-	ended      time.Time // of a sweep after which nothing older than the retention was open
+	ended      time.Time // time of a sweep that left nothing older than the retention open
 }
 
 const (
@@ -27,8 +27,8 @@ const (
 	sweepEvery = 10 * time.Minute
 	// dedupSweepEvery is the pause between two walks over all dedup ids.
 	dedupSweepEvery = 6 * time.Hour
-	// visible is for how long at least an expired delivery can be seen as
-	// failed before its event goes.
+	// visible is how long an expired delivery is visible as failed, at least,
+	// before its event is removed.
 	visible = time.Hour
 )
 
@@ -48,13 +48,13 @@ func (s *Sweeper) Run(ctx context.Context) error {
 	}
 }
 
-// Sweep makes the days ahead, forgets permits of minutes past and requests
-// of yesterday, erases organizations that were deleted, deletes webhooks that
-// have been gone for the retention, ends open deliveries of events older than
-// the retention as expired, and an hour later removes the events with all that
-// belongs to them; dedup ids go by a retention of their own. A step that fails
-// holds up no other, except that no events go unless all that is open and too
-// old has expired.
+// Sweep makes the days ahead, drops permits of past minutes and requests of
+// yesterday, erases deleted organizations, and deletes webhooks that have been
+// gone for the retention. It expires open deliveries of events older than the
+// retention, and an hour later removes the events with all that belongs to
+// them. Dedup ids have a retention of their own. A step that fails does not
+// stop the others, except that no events are removed unless all old open
+// deliveries have expired.
 func (s *Sweeper) Sweep(ctx context.Context) error {
 	var failed []error
 	for _, step := range []func(ctx context.Context) error{
@@ -76,8 +76,8 @@ func (s *Sweeper) Sweep(ctx context.Context) error {
 	return errors.Join(failed...)
 }
 
-// dropEvents ends the deliveries that are too old, and if that has succeeded,
-// removes what ended long enough ago.
+// dropEvents expires old deliveries and, if that succeeds, removes events that
+// ended long enough ago.
 func (s *Sweeper) dropEvents(ctx context.Context) error {
 	now := s.Store.Now()
 	expired, err := s.Store.Expire(ctx, now.Add(-s.Retention))
@@ -91,25 +91,25 @@ func (s *Sweeper) dropEvents(ctx context.Context) error {
 	return s.drop(ctx, now)
 }
 
-// dropDedup removes old dedup ids, if it is time for another walk.
+// dropDedup removes old dedup ids, if dedupSweepEvery has passed.
 func (s *Sweeper) dropDedup(ctx context.Context) error {
 	now := s.Store.Now()
 	since := now.Sub(s.dedupSwept)
-	if s.DedupRetention == 0 || since >= 0 && since < dedupSweepEvery { // below 0 the clock went back
+	if s.DedupRetention == 0 || since >= 0 && since < dedupSweepEvery { // negative: the clock went back
 		return nil
 	}
 	if err := s.Store.DropDedup(ctx, now.Add(-s.DedupRetention)); err != nil {
-		return err // the next sweep tries again
+		return err // the next sweep retries
 	}
 	s.dedupSwept = now
 	return nil
 }
 
-// drop removes what a sweep of this process left ended an hour ago. Nothing
-// else may go: nobody, or another node a moment ago, may have ended it before,
-// and it has to be seen. The sweep at now has left nothing open.
+// drop removes events without open deliveries since a sweep of this process at
+// least an hour ago. Others must stay: another node may have expired them only a
+// moment ago, and that must be visible. The sweep at now has left nothing open.
 func (s *Sweeper) drop(ctx context.Context, now time.Time) error {
-	if s.ended.IsZero() || now.Before(s.ended) { // the clock went back
+	if s.ended.IsZero() || now.Before(s.ended) { // or the clock went back
 		s.ended = now
 	}
 	if now.Sub(s.ended) < visible {

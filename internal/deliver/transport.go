@@ -16,26 +16,26 @@ import (
 	"triggerd/internal/trigger"
 )
 
-// attemptContext is the key under which a request's context has itself. The
-// transport dials, and shakes hands, with a context that has the values of the
-// request's but not its end, since another request may use the connection. Ours
-// do not: an attempt takes nothing along that it leaves behind.
+// attemptContext is the key under which a request's context contains itself.
+// The transport dials, and makes TLS handshakes, with a context that has the
+// request's values but not its end, because another request may use the
+// connection. Ours end with the attempt, so that it leaves nothing behind.
 type attemptContext struct{}
 
-// How long a connection may be used, so that a receiver whose name leads
-// elsewhere is followed within a minute; and how long before the receiver would
-// close an idle one, by its Keep-Alive header, it is no longer used.
+// How long a connection may be used, so that a change of a receiver's address
+// takes effect within a minute; and how long before the receiver would close an
+// idle one, by its Keep-Alive header, it is no longer used.
 const (
 	maxConnAge      = 30 * time.Second
 	keepAliveMargin = time.Second
 )
 
-// newTransport makes the transport for all webhooks. It asks the guard about
-// each address it connects to, uses no proxy, unpacks nothing, and keeps enough
-// idle connections for a lane at full speed. There is no http.Client above it:
-// that would fail where the Location of a redirect cannot be parsed.
+// newTransport returns the transport for all webhooks. It checks each address
+// with the guard, uses no proxy, does not decompress, and keeps enough idle
+// connections for a lane at full speed. It is used without an http.Client,
+// because that fails if the Location of a redirect cannot be parsed.
 func newTransport(g *Guard) *http.Transport {
-	resolver, _ := g.Resolver.(*net.Resolver) // any other can only look up for Target
+	resolver, _ := g.Resolver.(*net.Resolver) // another resolver is used only by Target
 	dialer := &net.Dialer{Control: g.Control, Resolver: resolver}
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
@@ -58,9 +58,9 @@ func newTransport(g *Guard) *http.Transport {
 	return t
 }
 
-// dial connects for an attempt, and shakes hands if there is a TLS
-// configuration. If the attempt ends before that is done, the connection is
-// closed, in whatever phase it is.
+// dial connects for an attempt, with a TLS handshake if there is a TLS
+// configuration. If the attempt ends first, dial closes the connection, in any
+// phase.
 func dial(ctx context.Context, dialer *net.Dialer, config *tls.Config, network, address string) (net.Conn, error) {
 	attempt, isAttempt := ctx.Value(attemptContext{}).(context.Context)
 	if isAttempt {
@@ -79,7 +79,7 @@ func dial(ctx context.Context, dialer *net.Dialer, config *tls.Config, network, 
 	return newReceiverConn(ctx, conn), nil
 }
 
-// shakeHands makes a connection one of TLS, or closes it.
+// shakeHands makes a TLS connection of conn, or closes it.
 func shakeHands(ctx context.Context, conn net.Conn, config *tls.Config, address string) (net.Conn, error) {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
@@ -101,19 +101,19 @@ func shakeHands(ctx context.Context, conn net.Conn, config *tls.Config, address 
 }
 
 // receiverConn is a connection to a receiver. The transport writes requests to
-// it, so it knows whether anything of one was written: above TLS, which writes
-// for itself, too.
+// it, so it knows whether any part of one was written. It wraps TLS, because
+// the handshake writes too.
 //
-// A receiver may answer before it has read all of the request, and close the
-// connection: what is then written is lost, and the answer counts. So a write
-// that finds the connection closed, after another that did not, fails only when
-// there is nothing more to read.
+// A receiver may answer before it has read the whole request, and close the
+// connection. The rest of the request is then lost, but the answer counts. So
+// if a write finds the connection closed after an earlier write, it fails only
+// when there is nothing more to read.
 type receiverConn struct {
 	net.Conn
-	oldAt   time.Time                 // when it is too old for another request; zero: never
-	idleTo  atomic.Pointer[time.Time] // when the receiver closes it, if it stays idle; nil: unknown
-	written atomic.Bool               // something of the request
-	over    chan struct{}             // is closed when there is nothing more to read
+	oldAt   time.Time                 // when it becomes too old for another request; zero: never
+	idleTo  atomic.Pointer[time.Time] // when the receiver closes it if idle; nil: unknown
+	written atomic.Bool               // some of the request
+	over    chan struct{}             // closed when there is nothing more to read
 	end     func()                    // closes over
 }
 
@@ -134,7 +134,7 @@ func (c *receiverConn) Write(b []byte) (int, error) {
 		c.written.Store(true)
 	}
 	if closed && c.written.Load() {
-		<-c.over // at the latest at the attempt's deadline, which closes the connection
+		<-c.over // at the latest until the attempt's deadline, which closes the connection
 	}
 	return n, err
 }
@@ -154,8 +154,8 @@ func (c *receiverConn) Close() error {
 	return c.Conn.Close()
 }
 
-// begin is called before a request goes over the connection. If that must not be
-// used again, it is closed: the request then goes over another.
+// begin is called before a request uses the connection. It closes a connection
+// that must not be used again, so that the request uses another.
 func (c *receiverConn) begin(now time.Time, reused bool) {
 	c.written.Store(false)
 	idleTo := c.idleTo.Load()
@@ -164,9 +164,9 @@ func (c *receiverConn) begin(now time.Time, reused bool) {
 	}
 }
 
-// keptAlive follows an answer's Keep-Alive header, for example "timeout=5, max=100":
-// the receiver closes the connection after so many idle seconds, and a request
-// that meets this would be lost.
+// keptAlive parses an answer's Keep-Alive header, for example "timeout=5,
+// max=100". The receiver closes the connection after so many idle seconds, and
+// a request sent just then would be lost.
 func (c *receiverConn) keptAlive(header string, now time.Time) {
 	for parameter := range strings.SplitSeq(header, ",") {
 		name, value, _ := strings.Cut(strings.TrimSpace(parameter), "=")

@@ -9,23 +9,23 @@ import (
 	"unicode/utf8"
 )
 
-// reading is a text without its escapes, and where each byte of it comes from.
+// reading is a text without its escapes, and the origin of each of its bytes.
 type reading struct {
 	text []byte
-	from []int // of each byte; and, at the end, the length of the original
+	from []int // of each byte, then the length of the original
 }
 
-// escape returns what an escape at the beginning of a text stands for, and how
-// long it is; 0 if there is none.
+// escape decodes an escape at the beginning of a text and returns its length; 0
+// if there is no escape.
 type escape func(text []byte) (plain []byte, size int)
 
-// readings are a text as it is and as readers of JSON, of URLs and of HTML take
-// it, also within a string of JSON. What is no escape stays as it is.
+// readings returns a text unchanged, and as decoded by readers of JSON, URLs
+// and HTML, also within a JSON string. Invalid escapes stay unchanged.
 func readings(text []byte) []reading {
 	raw := reading{text: text}
 	all := []reading{raw}
 	bases := all
-	for range 2 { // JSON, and JSON within a string of JSON
+	for range 2 { // JSON, and JSON within a JSON string
 		if last := all[len(all)-1]; bytes.IndexByte(last.text, '\\') >= 0 {
 			all = append(all, last.without(jsonEscape))
 			bases = all
@@ -45,7 +45,7 @@ func readings(text []byte) []reading {
 	return all
 }
 
-// origin is where a byte comes from.
+// origin returns the position of a byte in the original.
 func (r *reading) origin(i int) int {
 	if r.from == nil {
 		return i
@@ -53,7 +53,7 @@ func (r *reading) origin(i int) int {
 	return r.from[i]
 }
 
-// without reads the escapes of one kind.
+// without decodes the escapes of one kind.
 func (r *reading) without(of escape) reading {
 	plain := reading{text: make([]byte, 0, len(r.text)), from: make([]int, 0, len(r.text)+1)}
 	for i := 0; i < len(r.text); {
@@ -71,7 +71,7 @@ func (r *reading) without(of escape) reading {
 	return plain
 }
 
-// find returns where a value is, in the original.
+// find returns the positions of a value in the original.
 func (r *reading) find(value string) (spans [][2]int) {
 	for at := 0; ; {
 		i := bytes.Index(r.text[at:], []byte(value))
@@ -83,8 +83,8 @@ func (r *reading) find(value string) (spans [][2]int) {
 	}
 }
 
-// begun returns where the beginning of a value is at the end of the original,
-// perhaps with a part of an escape behind it; its length if there is none.
+// begun returns the position in the original of the beginning of a value at its
+// end, perhaps before part of an escape; the length if there is none.
 func (r *reading) begun(value string) int {
 	at := len(r.text)
 	for _, text := range [][]byte{r.text, r.text[:len(r.text)-begunEscape(r.text)]} {
@@ -98,11 +98,12 @@ func (r *reading) begun(value string) int {
 	return r.origin(at)
 }
 
-// longestEscape is that of the escapes which begunEscape knows, in bytes.
+// longestEscape is the length in bytes of the longest escape that begunEscape
+// detects.
 const longestEscape = 10
 
-// begunEscape returns how many bytes at the end of a text that was cut off may be
-// the beginning of an escape.
+// begunEscape returns how many bytes at the end of a cut-off text may be the
+// beginning of an escape.
 func begunEscape(text []byte) int {
 	tail := text[max(0, len(text)-longestEscape):]
 	if i := bytes.LastIndexAny(tail, `\%&`); i >= 0 {
@@ -111,7 +112,7 @@ func begunEscape(text []byte) int {
 	return 0
 }
 
-// jsonEscape is for strings of JSON and of JavaScript.
+// jsonEscape decodes escapes of JSON and JavaScript strings.
 func jsonEscape(text []byte) (plain []byte, size int) {
 	if len(text) < 2 || text[0] != '\\' {
 		return nil, 0
@@ -128,7 +129,7 @@ func jsonEscape(text []byte) (plain []byte, size int) {
 	}
 }
 
-// coded is an escape with the number of a character in hexadecimal.
+// coded decodes an escape with a hexadecimal character code.
 func coded(text []byte, at, digits int) (plain []byte, size int) {
 	if len(text) < at+digits {
 		return nil, 0
@@ -140,7 +141,7 @@ func coded(text []byte, at, digits int) (plain []byte, size int) {
 	return utf8.AppendRune(nil, rune(code)), at + digits
 }
 
-// urlEscape is for URLs, where + stands for itself.
+// urlEscape decodes escapes of URLs, in which + is itself.
 func urlEscape(text []byte) (plain []byte, size int) {
 	if len(text) < 3 || text[0] != '%' {
 		return nil, 0
@@ -152,7 +153,7 @@ func urlEscape(text []byte) (plain []byte, size int) {
 	return []byte{byte(code)}, 3
 }
 
-// formEscape is for forms, where + stands for a blank.
+// formEscape decodes escapes of forms, in which + is a space.
 func formEscape(text []byte) (plain []byte, size int) {
 	if text[0] == '+' {
 		return []byte{' '}, 1
@@ -160,7 +161,7 @@ func formEscape(text []byte) (plain []byte, size int) {
 	return urlEscape(text)
 }
 
-// htmlEscape is for HTML and XML.
+// htmlEscape decodes escapes of HTML and XML.
 func htmlEscape(text []byte) (plain []byte, size int) {
 	if text[0] != '&' {
 		return nil, 0

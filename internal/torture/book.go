@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-// book is what is known of each event: what the clients were answered, and
-// what the receiver got. The answers are written to a ledger on disk, too, so
-// that a broken run can be read line by line.
+// book records each event: the answers to clients and the requests to the
+// receiver. It also writes them to a ledger on disk, so that a broken run can
+// be read line by line.
 type book struct {
 	seed uint64
 	now  func() time.Time
@@ -19,19 +19,19 @@ type book struct {
 	mu      sync.Mutex
 	ledger  *bufio.Writer
 	tenants []*tenant
-	events  []*event         // by their number
-	hooks   map[string]*hook // by the path of their URL
+	events  []*event         // by number
+	hooks   map[string]*hook // by the path of the URL
 	counts  counts
-	strays  []string // what came and cannot be laid to any event
-	signups int      // of tenants, also of those that came to nothing
+	strays  []string // requests that belong to no event
+	signups int      // of tenants, including failed ones
 	lastDue time.Time
 }
 
-// counts are the answers to POSTs of events, and what else was done.
+// counts counts the answers to POSTs of events, and other actions.
 type counts struct {
 	Posts, Batches, Accepted, Duplicates, Refused, Unknown int
-	Arrivals, Answered                                     int // requests to webhooks, and those answered with a 2xx
-	Scheduled, Deleted                                     int // events to be delivered later, and of these deleted before
+	Arrivals, Answered                                     int // requests to webhooks, and those with a 2xx answer
+	Scheduled, Deleted                                     int // scheduled events, and the deleted ones among them
 	Claims, HandedOut, Acknowledged, Lost, Released        int // of inboxes: claims, and events of them
 	Changes, Pauses, Resends, Notices                      int // of webhooks; and operational events
 }
@@ -41,51 +41,51 @@ type tenant struct {
 	n          int
 	key        string
 	size       int  // how many events it gets
-	everything bool // the inbox is owed what webhooks get, too
+	everything bool // the inbox also gets the events of webhooks
 	consumed   bool // the inbox has consumers
-	doubtful   bool // a registration was never answered: it may have one more webhook
+	doubtful   bool // a registration had no answer: it may have one more webhook
 	hooks      []*hook
 	events     []*event
 }
 
 // hook is a webhook of a tenant.
 type hook struct {
-	n        int   // of all hooks of the run
-	id       int64 // as the server says
+	n        int   // number among all hooks of the run
+	id       int64 // from the server
 	tenant   *tenant
 	filter   string
 	verifier verifier
-	poisoned mood     // how it answers poison; good if nothing is poison
-	busy     bool     // somebody changes it
-	headers  []change // what deliveries say, in the order of the changes
-	pauses   []change // whether there are any
+	poisoned mood     // its answers to poison; good if it has no poison
+	busy     bool     // a change of it is under way
+	headers  []change // header values, in the order of the changes
+	pauses   []change // whether it was paused, likewise
 }
 
-// event is one that clients post, some of them several times.
+// event is an event that clients post, sometimes repeatedly.
 type event struct {
 	n         int
 	tenant    *tenant
-	dedupID   string // "": none
+	dedupID   string // may be empty
 	eventType string
-	refused   bool // it is malformed: nobody may accept it
-	poison    bool // its webhook refuses it whenever it comes
+	refused   bool // it is malformed and must not be accepted
+	poison    bool // its webhook always refuses it
 	deliverAt time.Time
 
-	ids       []string // that answers have named, each once
-	accepted  int      // answers that said so
+	ids       []string // from answers, each once
+	accepted  int      // number of answers with "accepted"
 	unknown   int      // POSTs without an answer
-	leaving   bool     // it was to be deleted
+	leaving   bool     // its deletion was requested
 	deletedAt time.Time
 	came      map[int][]arrival
 	resent    map[int][]resend
-	handed    []*handed // out to consumers of the inbox
+	handed    []*handed // to consumers of the inbox
 }
 
-// arrival is one request to a webhook, for an event.
+// arrival is one request to a webhook for an event.
 type arrival struct {
 	at       time.Time
 	id       string // of the event, as delivered
-	header   string // that the webhook was told to say
+	header   string // value of the webhook's own header
 	answered bool   // with a 2xx
 }
 
@@ -103,22 +103,22 @@ type entry struct {
 	Note    string    `json:"note,omitempty"`
 }
 
-// write adds a line to the ledger. The caller holds mu.
+// write adds a line to the ledger. The caller must hold mu.
 func (b *book) write(e entry) {
 	e.At = b.now()
 	line, _ := json.Marshal(e) // cannot fail for these
 	_, _ = b.ledger.Write(append(line, '\n'))
 }
 
-// note adds a line about anything.
+// note adds a line with a note.
 func (b *book) note(what, note string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.write(entry{What: what, Note: note})
-	_ = b.ledger.Flush() // what is about to happen may end badly
+	_ = b.ledger.Flush() // because the next step may fail
 }
 
-// nextTenant numbers an organization that is about to sign up.
+// nextTenant returns the number of a new organization.
 func (b *book) nextTenant() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -126,22 +126,22 @@ func (b *book) nextTenant() int {
 	return b.signups
 }
 
-// count counts something.
+// count updates the counts under the lock.
 func (b *book) count(what func(*counts)) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	what(&b.counts)
 }
 
-// addTenant enters an organization with its webhooks.
+// addTenant records an organization with its webhooks.
 func (b *book) addTenant(t *tenant) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.tenants = append(b.tenants, t)
 }
 
-// addHook enters a webhook before it is registered, since its first event may
-// come before the answer to that.
+// addHook records a webhook before it is registered, because its first event
+// may come before the answer to the registration.
 func (b *book) addHook(path string, h *hook) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -149,7 +149,7 @@ func (b *book) addHook(path string, h *hook) {
 	b.hooks[path] = h
 }
 
-// setSecret completes a webhook that is registered.
+// setSecret completes a registered webhook.
 func (b *book) setSecret(h *hook, v verifier) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -157,7 +157,7 @@ func (b *book) setSecret(h *hook, v verifier) {
 	h.tenant.hooks = append(h.tenant.hooks, h)
 }
 
-// hook finds a webhook; its verifier is nil while it is not registered.
+// hook returns a webhook; its verifier is nil until it is registered.
 func (b *book) hook(path string) (*hook, verifier) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -167,7 +167,7 @@ func (b *book) hook(path string) (*hook, verifier) {
 	return nil, nil
 }
 
-// addEvent numbers a new event.
+// addEvent records a new event and sets its number.
 func (b *book) addEvent(e *event) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -176,7 +176,7 @@ func (b *book) addEvent(e *event) {
 	e.tenant.events = append(e.tenant.events, e)
 }
 
-// posted enters what was answered about an event.
+// posted records the answer to a POST of an event.
 func (b *book) posted(e *event, a answer) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -204,8 +204,8 @@ func (b *book) posted(e *event, a answer) {
 	b.write(entry{What: a.kind.String() + " " + a.status, N: e.n, EventID: a.eventID, Note: a.note})
 }
 
-// arrived enters a request to a webhook and returns its number among those for
-// the same event.
+// arrived records a request to a webhook and returns its number among the
+// requests for the same event.
 func (b *book) arrived(h *hook, n int, id, header string) (number int, known bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -219,7 +219,7 @@ func (b *book) arrived(h *hook, n int, id, header string) (number int, known boo
 	return len(e.came[h.n]) - 1, true
 }
 
-// answered enters that an arrival was answered with a 2xx.
+// answered records that an arrival was answered with a 2xx.
 func (b *book) answered(h *hook, n, number int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -228,7 +228,7 @@ func (b *book) answered(h *hook, n, number int) {
 	b.write(entry{What: "answered", N: n, Hook: h.n})
 }
 
-// stray enters what can be laid to no event.
+// stray records a request that belongs to no event.
 func (b *book) stray(what string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -236,7 +236,7 @@ func (b *book) stray(what string) {
 	b.write(entry{What: "stray", Note: what})
 }
 
-// last is when the last of the events comes due that are delivered later.
+// last returns when the last scheduled event is due.
 func (b *book) last() time.Time {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -246,10 +246,10 @@ func (b *book) last() time.Time {
 // acknowledged reports whether a client was told that the event is stored.
 func (e *event) acknowledged() bool { return len(e.ids) > 0 }
 
-// owedToInbox reports whether the inbox gets an event.
+// owedToInbox reports whether the inbox must get an event.
 func (e *event) owedToInbox() bool { return e.tenant.everything || len(e.owedTo()) == 0 }
 
-// owedTo lists the webhooks that an event matches.
+// owedTo returns the webhooks whose filters match an event.
 func (e *event) owedTo() (hooks []*hook) {
 	for _, h := range e.tenant.hooks {
 		if matches(h.filter, e.eventType) {
@@ -259,7 +259,7 @@ func (e *event) owedTo() (hooks []*hook) {
 	return hooks
 }
 
-// String names an event for people.
+// String describes an event for people.
 func (e *event) String() string {
 	line, _ := json.Marshal(struct {
 		N       int

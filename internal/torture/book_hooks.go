@@ -6,19 +6,19 @@ import (
 	"time"
 )
 
-// change is one of a webhook: it is in force at some time from when it was
-// asked for, and on all nodes a while after its answer.
+// change is a change of a webhook. It takes effect at some time after the
+// request, and on all nodes a while after its answer.
 type change struct {
 	asked    time.Time
 	answered time.Time // zero: not yet, or never
 	to       string
 }
 
-// followed is how long after the answer a change is in force on all nodes; the
-// promise is 2 s.
+// followed is how long after its answer a change may take effect on all nodes;
+// the promise is 2 s.
 const followed = 3 * time.Second
 
-// inForce lists what of some changes may have held at a time.
+// inForce returns the values that may be in effect at a time, by some changes.
 func inForce(changes []change, at time.Time) []string {
 	held := []string{""}
 	for _, c := range changes {
@@ -33,8 +33,8 @@ func inForce(changes []change, at time.Time) []string {
 	return held
 }
 
-// changing enters that a change is about to be asked for; the function enters
-// its answer.
+// changing records that a change is about to be requested. The returned
+// function records its answer.
 func (b *book) changing(of *[]change, h *hook, to string) (answered func()) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -49,8 +49,8 @@ func (b *book) changing(of *[]change, h *hook, to string) (answered func()) {
 	}
 }
 
-// someHook chooses a webhook that nobody changes; it is the caller's until
-// done. It is nil if there is none.
+// someHook returns a webhook without a change under way; only the caller may
+// change it until done. It returns nil without one.
 func (b *book) someHook(random *rand.Rand) (h *hook, done func()) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -65,7 +65,7 @@ func (b *book) someHook(random *rand.Rand) (h *hook, done func()) {
 	if len(free) == 0 {
 		return nil, nil
 	}
-	h = free[max(random.IntN(len(free)), random.IntN(len(free)))] // rather a new one: it has more to do
+	h = free[max(random.IntN(len(free)), random.IntN(len(free)))] // prefer a new one, because it has more work
 	h.busy = true
 	return h, func() {
 		b.mu.Lock()
@@ -74,14 +74,14 @@ func (b *book) someHook(random *rand.Rand) (h *hook, done func()) {
 	}
 }
 
-// resend is a delivery that was asked for once more.
+// resend is a repeated delivery, by request.
 type resend struct {
 	asked  time.Time
-	replay int64 // 0: it was open, or is not known
+	replay int64 // 0: it was open, or the answer is missing
 }
 
-// someDelivered chooses an event that a webhook has answered with a 2xx, and
-// enters that it is about to be sent there again; "" if there is none.
+// someDelivered returns an event that a webhook has answered with a 2xx, and
+// records that it is about to be resent to it; id is "" without such an event.
 func (b *book) someDelivered(h *hook, random *rand.Rand) (e *event, id string, i int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -101,7 +101,7 @@ func (b *book) someDelivered(h *hook, random *rand.Rand) (e *event, id string, i
 	return e, e.came[h.n][0].id, len(e.resent[h.n]) - 1
 }
 
-// resent enters which replay was made of it.
+// resent records the replay of a resend.
 func (b *book) resent(e *event, h *hook, i int, replay int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -109,14 +109,14 @@ func (b *book) resent(e *event, h *hook, i int, replay int64) {
 }
 
 // answeredSince reports whether a webhook has answered an event with a 2xx
-// after a time. The caller holds mu.
+// after a time. The caller must hold mu.
 func (b *book) answeredSince(e *event, h *hook, since time.Time) bool {
 	return slices.ContainsFunc(e.came[h.n], func(a arrival) bool { return a.answered && a.at.After(since) })
 }
 
-// missing counts the deliveries of acknowledged events that were owed, or asked
-// for again, and that no endpoint has answered with a 2xx since. It also returns
-// their tenants.
+// missing counts the expected deliveries and resends of acknowledged events
+// that no endpoint has answered with a 2xx since. It also returns their
+// tenants.
 func (b *book) missing() (n int, of []*tenant) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -133,8 +133,8 @@ func (b *book) missing() (n int, of []*tenant) {
 	return n, of
 }
 
-// missingOf returns the webhooks that did not get an event, and those that did
-// not get it again. The caller holds mu.
+// missingOf returns the webhooks that did not get an event, and the webhooks
+// that did not get its resend. The caller must hold mu.
 func (b *book) missingOf(e *event) (first, again []*hook) {
 	if !e.acknowledged() || e.leaving || e.poison {
 		return nil, nil
@@ -152,8 +152,8 @@ func (b *book) missingOf(e *event) (first, again []*hook) {
 	return first, again
 }
 
-// deleting enters that an event is about to be deleted, and returns its id; ""
-// if no answer has named it.
+// deleting records that an event is about to be deleted, and returns its id; ""
+// if no answer had one.
 func (b *book) deleting(e *event) (id string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -165,7 +165,7 @@ func (b *book) deleting(e *event) (id string) {
 	return e.ids[0]
 }
 
-// deleted enters the answer to that.
+// deleted records the answer to the deletion.
 func (b *book) deleted(e *event, at time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

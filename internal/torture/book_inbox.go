@@ -5,27 +5,27 @@ import (
 	"time"
 )
 
-// span is a time in which a consumer has an event: from an answer to the end
-// of the lease that it names.
+// span is a time in which a consumer has an event: from an answer to the end of
+// the lease in it.
 type span struct{ from, to time.Time }
 
-// handed is an event that a claim was answered with, and what became of it.
+// handed is an event in the answer to a claim, and its fate.
 type handed struct {
 	event  *event
 	id     string
 	claim  string
-	asked  time.Time // the claim
-	leases []span    // the last one lasts
-	over   time.Time // since when it may be over: an ack or a release was asked for
-	given  time.Time // back: a release was answered
-	acked  span      // the ack that was answered: from its first request to the answer
-	unsure bool      // an ack was never answered
+	asked  time.Time // when the claim was requested
+	leases []span    // the last one is current
+	over   time.Time // since when it may have ended, because an ack or a release was requested
+	given  time.Time // when a release was answered
+	acked  span      // the answered ack: from its first request to the answer
+	unsure bool      // an ack had no answer
 }
 
-// got is when the claim was answered.
+// got returns when the claim was answered.
 func (h *handed) got() time.Time { return h.leases[0].from }
 
-// handOut enters events that a claim was answered with.
+// handOut records the events of a claim.
 func (b *book) handOut(list []*handed) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -37,7 +37,7 @@ func (b *book) handOut(list []*handed) {
 	}
 }
 
-// ending enters that an end of claims is about to be asked for.
+// ending records that an ack or a release is about to be requested.
 func (b *book) ending(list []*handed) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -49,7 +49,8 @@ func (b *book) ending(list []*handed) {
 	}
 }
 
-// fate enters what was answered about an event of a claim; "" is no answer.
+// fate records the answer about an event of a claim; status is "" without an
+// answer.
 func (b *book) fate(h *handed, deed, status string, asked, answered time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -70,21 +71,22 @@ func (b *book) fate(h *handed, deed, status string, asked, answered time.Time) {
 	}
 }
 
-// extended enters a lease that was set anew, to an end; zero: it may have been.
+// extended records a new lease that ends at to; zero: the lease may have
+// changed.
 func (b *book) extended(h *handed, asked, answered, to time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	last := &h.leases[len(h.leases)-1]
 	if last.to.After(asked) {
-		last.to = asked // it may end earlier than before
+		last.to = asked // the new lease may end earlier
 	}
 	if !to.IsZero() {
 		h.leases = append(h.leases, span{answered, to})
 	}
 }
 
-// someInbox chooses a tenant whose inbox has consumers, most often the last;
-// nil if there is none.
+// someInbox returns a tenant whose inbox has consumers, most often the last
+// one; nil without one.
 func (b *book) someInbox(x int) *tenant {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -101,7 +103,7 @@ func (b *book) someInbox(x int) *tenant {
 	return nil
 }
 
-// of finds an event of a tenant by its number.
+// of returns an event of a tenant by its number.
 func (b *book) of(t *tenant, n int) *event {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -111,8 +113,8 @@ func (b *book) of(t *tenant, n int) *event {
 	return b.events[n]
 }
 
-// unread counts the acknowledged events of a tenant that its inbox is owed and
-// no consumer has been told to have acknowledged.
+// unread counts the acknowledged events that the inbox of a tenant must get and
+// that no consumer has acknowledged.
 func (b *book) unread(t *tenant) (n int, one *event) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

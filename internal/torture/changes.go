@@ -9,14 +9,14 @@ import (
 	"time"
 )
 
-// changers is how many owners of webhooks are at work.
+// changers is the number of owners that change webhooks.
 const changers = 3
 
-// markHeader is the header that webhooks are told to send.
+// markHeader is the header that webhooks are set to send.
 const markHeader = "X-Torture"
 
-// change changes webhooks until ctx ends: their headers, whether they are
-// paused, and what is sent to them once more.
+// change changes webhooks until ctx ends: it sets headers, pauses them, and
+// resends events to them.
 func (c *client) change(ctx context.Context, random *rand.Rand) error {
 	for pause(ctx, time.Duration(50+random.IntN(450))*time.Millisecond) == nil {
 		h, done := c.book.someHook(random)
@@ -36,7 +36,7 @@ func (c *client) change(ctx context.Context, random *rand.Rand) error {
 	return nil
 }
 
-// mark gives a webhook another header.
+// mark sets another header of a webhook.
 func (c *client) mark(ctx context.Context, h *hook, random *rand.Rand) {
 	value := strconv.Itoa(len(h.headers) + 1)
 	q := request{method: http.MethodPatch, path: h.path(""), key: h.tenant.key, body: fmt.Appendf(nil, `{"headers":{%q:%q}}`, markHeader, value)}
@@ -47,11 +47,11 @@ func (c *client) mark(ctx context.Context, h *hook, random *rand.Rand) {
 	}
 }
 
-// path is that of a webhook, or of something about it.
+// path returns the path of a webhook, with more appended.
 func (h *hook) path(more string) string { return "/v1/webhooks/" + strconv.FormatInt(h.id, 10) + more }
 
-// pauseHook pauses a webhook for some seconds. It is resumed also where the
-// run ends meanwhile.
+// pauseHook pauses a webhook for some seconds. It resumes it even if the run
+// ends meanwhile.
 func (c *client) pauseHook(ctx context.Context, h *hook, random *rand.Rand) {
 	answered := c.book.changing(&h.pauses, h, "paused")
 	q := request{method: http.MethodPost, path: h.path("/pause"), key: h.tenant.key}
@@ -69,8 +69,8 @@ func (c *client) pauseHook(ctx context.Context, h *hook, random *rand.Rand) {
 	}
 }
 
-// resend has an event sent once more, and only once more, to a webhook that has
-// had it.
+// resend requests one more delivery, exactly one, of an event to a webhook that
+// has had it.
 func (c *client) resend(ctx context.Context, h *hook, random *rand.Rand) {
 	e, id, i := c.book.someDelivered(h, random)
 	if e == nil {

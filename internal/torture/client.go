@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// client is everybody who posts events.
+// client posts events, consumes inboxes and changes webhooks.
 type client struct {
 	*run
 	http *http.Client
@@ -20,10 +20,10 @@ type client struct {
 	mu     sync.Mutex
 	tenant *tenant // of the next event
 
-	hushed atomic.Bool // clients do not post, except for those of a fault
+	hushed atomic.Bool // clients must not post, except clients of a fault
 
 	times sync.Mutex
-	took  []time.Duration // by POSTs of single events that were acknowledged
+	took  []time.Duration // by acknowledged POSTs of single events
 }
 
 func newClient(r *run) *client {
@@ -31,8 +31,8 @@ func newClient(r *run) *client {
 	return &client{run: r, http: &http.Client{Transport: transport, Timeout: 12 * time.Second}}
 }
 
-// load posts events, at the rate that was asked for, until ctx ends. It waits
-// for the answers of those that are under way.
+// load posts events, at the configured rate, until ctx ends. It waits for the
+// answers to requests under way.
 func (c *client) load(ctx context.Context) error {
 	work := context.WithoutCancel(ctx)
 	group, _ := errgroup.WithContext(work)
@@ -49,7 +49,7 @@ func (c *client) load(ctx context.Context) error {
 			}
 			select {
 			case due <- struct{}{}:
-			default: // all clients are busy, or wait
+			default: // all clients are busy or wait
 			}
 		}
 	})
@@ -69,13 +69,13 @@ func (c *client) load(ctx context.Context) error {
 	return group.Wait()
 }
 
-// one posts an event as some client would: once; by two at the same time; and
-// again, at once after no answer or later after a good one. Some events that
-// are to come later are taken back.
+// one posts an event like different clients: once; by two at the same time; and
+// again, at once after no answer or later after a good one. It deletes some of
+// the scheduled events.
 func (c *client) one(ctx context.Context, random *rand.Rand) {
 	e, err := c.newEvent(ctx, random)
 	if err != nil {
-		return // there is no organization for it: faults, or the end
+		return // without an organization: faults, or the end of the run
 	}
 	x := random.IntN(100)
 	if x < 5 && e.dedupID != "" {
@@ -95,14 +95,14 @@ func (c *client) one(ctx context.Context, random *rand.Rand) {
 	}
 }
 
-// hush returns once clients may post, or ctx ends.
+// hush returns when clients may post or ctx ends.
 func (c *client) hush(ctx context.Context) {
 	for c.hushed.Load() && pause(ctx, retryPause) == nil {
 	}
 }
 
-// takeBack deletes an event that is to be delivered later. Once that was
-// asked for, and until it is answered, nobody knows whether it is there.
+// takeBack deletes a scheduled event. From the first request to its answer the
+// event may exist or not.
 func (c *client) takeBack(ctx context.Context, e *event, random *rand.Rand) {
 	id := c.book.deleting(e)
 	if id == "" {
@@ -115,14 +115,14 @@ func (c *client) takeBack(ctx context.Context, e *event, random *rand.Rand) {
 			c.book.deleted(e, a.ended)
 			return
 		}
-		good = []int{http.StatusNoContent, http.StatusNotFound} // it may have been done
+		good = []int{http.StatusNoContent, http.StatusNotFound} // an earlier request may have deleted it
 		if pause(ctx, retryPause) != nil {
 			return
 		}
 	}
 }
 
-// newEvent makes the next event, and a tenant for it where the last is full.
+// newEvent returns the next event. It creates a tenant if the last one is full.
 func (c *client) newEvent(ctx context.Context, random *rand.Rand) (*event, error) {
 	list, err := c.newEvents(ctx, random, 1)
 	if err != nil {
@@ -144,16 +144,16 @@ func (c *client) newEvent(ctx context.Context, random *rand.Rand) (*event, error
 	return e, nil
 }
 
-// later is a time some seconds ahead.
+// later returns a time some seconds ahead.
 func (c *client) later(random *rand.Rand) time.Time {
 	return c.Now().Add(time.Duration(1000+random.IntN(int(latest/time.Millisecond)-1000)) * time.Millisecond).Round(time.Millisecond)
 }
 
-// latest is how far ahead events are posted that are to be delivered later.
+// latest is how far ahead scheduled events are due, at most.
 const latest = 5 * time.Second
 
-// newEvents makes some events of one tenant, one at least, and as many as were
-// asked for if the tenant has room for them. What they are is to be said yet.
+// newEvents returns at least one and at most n events of one tenant, as many as
+// the tenant has room for. The caller must set their kind.
 func (c *client) newEvents(ctx context.Context, random *rand.Rand, n int) (list []*event, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -181,9 +181,9 @@ func (c *client) oneBatch(ctx context.Context, random *rand.Rand) {
 	if random.IntN(2) == 0 && b.form != cloudBatch {
 		b.key = fmt.Sprintf("batch %d", list[0].n)
 	}
-	named := b.form == cloudBatch || random.IntN(4) > 0 // else some have no dedup id, and then the batch is posted once
+	named := b.form == cloudBatch || random.IntN(4) > 0 // else some have no dedup id, and the batch is posted once
 	for _, e := range list {
-		if len(b.events) > 0 && random.IntN(10) == 0 { // one that was there before
+		if len(b.events) > 0 && random.IntN(10) == 0 { // an earlier one
 			if earlier := b.events[random.IntN(len(b.events))]; earlier.dedupID != "" {
 				b.events = append(b.events, earlier)
 			}
@@ -196,8 +196,8 @@ func (c *client) oneBatch(ctx context.Context, random *rand.Rand) {
 	c.many(ctx, b, random)
 }
 
-// add puts a new event into a batch. A few have to be refused; what has no
-// Idempotency-Key has a dedup id if it is named.
+// add adds a new event to a batch. A few must be refused. Without an
+// Idempotency-Key, an event has a dedup id if it is named.
 func (b *batch) add(e *event, named bool, x int) {
 	switch {
 	case b.cut || x < 5:

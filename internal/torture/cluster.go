@@ -14,20 +14,20 @@ import (
 	"syscall"
 )
 
-// cluster is one PostgreSQL server that we start.
+// cluster is a PostgreSQL server started by the run.
 type cluster struct {
 	*postgres
 	dir   string
 	port  int
-	front *relay // between it and the nodes
-	feed  *relay // between it and its standby
+	front *relay // between the server and the nodes
+	feed  *relay // between the server and its standby
 	cred  *syscall.Credential
-	log   string // file
+	log   string // path
 	cmd   *exec.Cmd
 	ended chan struct{}
 }
 
-// addCluster makes the next one, a standby of the first if it is not that.
+// addCluster starts the i-th server; all but the first are standbys of it.
 func (r *run) addCluster(ctx context.Context, i int) error {
 	port, err := FreePort()
 	if err != nil {
@@ -65,8 +65,8 @@ func (r *run) addCluster(ctx context.Context, i int) error {
 
 func (c *cluster) address() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(c.port)) }
 
-// makeDir makes the cluster's folder. PostgreSQL refuses to run as root, so
-// that for root it belongs to somebody else.
+// makeDir creates the cluster's directory. PostgreSQL refuses to run as root,
+// so for root the directory belongs to another user.
 func (c *cluster) makeDir(base string) error {
 	if err := os.MkdirAll(c.dir, 0o700); err != nil || os.Geteuid() != 0 {
 		return err
@@ -89,7 +89,7 @@ func (c *cluster) makeDir(base string) error {
 	return os.Chown(c.dir, uid, gid)
 }
 
-// command is one of PostgreSQL's, run as its user.
+// command returns a command of PostgreSQL that runs as its user.
 func (c *cluster) command(program string, args ...string) *exec.Cmd {
 	cmd := exec.Command(filepath.Join(c.bin, program), args...)
 	cmd.Dir = "/"
@@ -98,7 +98,7 @@ func (c *cluster) command(program string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// exec runs a program to its end, or until ctx ends.
+// exec runs a program until it or ctx ends.
 func (c *cluster) exec(ctx context.Context, program string, args ...string) error {
 	cmd := c.command(program, args...)
 	var out bytes.Buffer
@@ -114,7 +114,7 @@ func (c *cluster) exec(ctx context.Context, program string, args ...string) erro
 	return nil
 }
 
-// initialize makes a new cluster, with lines of its own in postgresql.conf.
+// initialize creates a new cluster with additional settings in postgresql.conf.
 func (c *cluster) initialize(ctx context.Context, settings string) error {
 	file := c.dir + ".password"
 	if err := os.WriteFile(file, []byte(c.password), 0o600); err != nil {
@@ -135,7 +135,7 @@ func (c *cluster) initialize(ctx context.Context, settings string) error {
 	return c.configure("postgresql.conf", settings)
 }
 
-// configure appends settings to one of the files of a server that is not running.
+// configure appends settings to a file of a server that is not running.
 func (c *cluster) configure(file, settings string) error {
 	conf, err := os.OpenFile(filepath.Join(c.dir, file), os.O_APPEND|os.O_WRONLY, 0)
 	if err != nil {
@@ -145,7 +145,7 @@ func (c *cluster) configure(file, settings string) error {
 	return errors.Join(err, conf.Close())
 }
 
-// follow copies a primary, to be its standby.
+// follow makes the cluster a copy of a primary, as its standby.
 func (c *cluster) follow(ctx context.Context, primary *cluster) error {
 	entries, err := os.ReadDir(c.dir)
 	if err != nil {
@@ -160,7 +160,7 @@ func (c *cluster) follow(ctx context.Context, primary *cluster) error {
 		"--checkpoint=fast", "--write-recovery-conf", "--no-sync")
 }
 
-// start runs the server, and returns when it takes connections.
+// start runs the server and returns when it accepts connections.
 func (c *cluster) start(ctx context.Context) error {
 	return until(ctx, startPatience, "PostgreSQL ready", func(ctx context.Context) bool {
 		if !c.running() && c.launch() != nil {
@@ -170,8 +170,8 @@ func (c *cluster) start(ctx context.Context) error {
 	})
 }
 
-// launch starts the process. One that was killed a moment ago may hold the
-// memory; then this one ends at once, and is to be started again.
+// launch starts the process. If a killed one still has the shared memory, the
+// new process ends at once and must be started again.
 func (c *cluster) launch() error {
 	log, err := os.OpenFile(c.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
@@ -207,7 +207,7 @@ func (c *cluster) running() bool {
 	}
 }
 
-// stop sends a signal that ends the server, and returns when it has ended.
+// stop sends a signal that ends the server and waits for the end.
 func (c *cluster) stop(s syscall.Signal) {
 	if !c.running() {
 		return
@@ -216,7 +216,7 @@ func (c *cluster) stop(s syscall.Signal) {
 	<-c.ended
 }
 
-// kill ends the server and all its processes, without a word.
+// kill ends the server and all its processes with SIGKILL.
 func (c *cluster) kill() {
 	if !c.running() {
 		return

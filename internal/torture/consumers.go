@@ -10,17 +10,17 @@ import (
 	"time"
 )
 
-// consumers is how many there are, each at any inbox that has some.
+// consumers is the number of consumers; each uses all inboxes with consumers.
 const consumers = 6
 
-// What a consumer does with events of a claim.
+// Actions of a consumer on events of a claim.
 const (
 	deedAck     = "ack"
 	deedRelease = "release"
 	deedExtend  = "extend"
 )
 
-// consume takes events from inboxes until ctx ends.
+// consume claims events from inboxes until ctx ends.
 func (c *client) consume(ctx context.Context, random *rand.Rand) error {
 	for pause(ctx, time.Duration(random.IntN(250))*time.Millisecond) == nil {
 		t := c.book.someInbox(random.Int())
@@ -36,8 +36,9 @@ func (c *client) consume(ctx context.Context, random *rand.Rand) error {
 	return nil
 }
 
-// handle does with events of a claim what consumers do: acknowledge them, at
-// once, twice, too late, or only some; give them back; or die.
+// handle does what consumers do with the events of a claim: it acknowledges
+// them at once, twice, too late, or only some; releases them; or does nothing,
+// like a consumer that died.
 func (c *client) handle(ctx context.Context, random *rand.Rand, t *tenant, list []*handed, lease time.Duration) {
 	switch x := random.IntN(100); {
 	case x < 40:
@@ -56,14 +57,14 @@ func (c *client) handle(ctx context.Context, random *rand.Rand, t *tenant, list 
 		c.tell(ctx, random, t, deedAck, list, "")
 	case x < 92:
 		c.tell(ctx, random, t, deedRelease, list, fmt.Sprintf(`,"delay_seconds":%d`, random.IntN(2)))
-		if x%2 == 0 { // nobody may believe this
+		if x%2 == 0 { // the server must not accept this
 			_ = pause(ctx, time.Duration(random.IntN(500))*time.Millisecond)
 			c.tell(ctx, random, t, deedAck, list, "")
 		}
 	}
 }
 
-// ackTwice acknowledges twice: the second time the answer is the same.
+// ackTwice acknowledges twice and checks that the answers are equal.
 func (c *client) ackTwice(ctx context.Context, random *rand.Rand, t *tenant, list []*handed) {
 	first := c.tell(ctx, random, t, deedAck, list, "")
 	second := c.tell(ctx, random, t, deedAck, list, "")
@@ -74,7 +75,7 @@ func (c *client) ackTwice(ctx context.Context, random *rand.Rand, t *tenant, lis
 	}
 }
 
-// claim takes events from an inbox, from any of the nodes.
+// claim claims events of an inbox from a random node.
 func (c *client) claim(ctx context.Context, random *rand.Rand, t *tenant, limit int, lease, wait time.Duration) ([]*handed, error) {
 	q := request{method: http.MethodPost, path: "/v1/inbox/claim", key: t.key}
 	q.body = fmt.Appendf(nil, `{"limit":%d,"lease_seconds":%v,"wait_seconds":%v}`, limit, lease.Seconds(), wait.Seconds())
@@ -106,8 +107,8 @@ func (c *client) claim(ctx context.Context, random *rand.Rand, t *tenant, limit 
 	return list, nil
 }
 
-// tell tells the server about events of one claim, until there is an answer:
-// what is the status of each; nil without an answer.
+// tell sends a deed for events of one claim until there is an answer. It
+// returns the status of each event; nil without an answer.
 func (c *client) tell(ctx context.Context, random *rand.Rand, t *tenant, deed string, list []*handed, more string) (statuses []string) {
 	ctx, cancel := context.WithTimeout(ctx, startPatience)
 	defer cancel()

@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-// texts are what payloads say: everything that encoders have been known to
+// texts returns texts for payloads, with everything that encoders are known to
 // change.
 func texts() []string {
 	return []string{
@@ -19,15 +19,16 @@ func texts() []string {
 	}
 }
 
-// numbers are what payloads count with, beyond what a float64 holds.
+// numbers returns numbers for payloads, some beyond a float64.
 func numbers(r *rand.Rand) []string {
 	return []string{
 		fmt.Sprint(uint64(1)<<53 + 1 + r.Uint64N(1<<62)), `-0.0`, `0.10`, `1e400`, `123456789012345678901234567890`, `1E-7`, `false`, `null`, `[]`,
 	}
 }
 
-// types are the events' types, and patterns the webhooks' filters; the last
-// patterns match none of them, but the last one what the server says itself.
+// types returns the events' types, and patterns the webhooks' filters. The last
+// two patterns match none of the types; the very last matches operational
+// events.
 func types() []string {
 	return []string{"user.created", "user.deleted", "order.a.paid", "order.a.b.paid", "invoice.created", "größe.geändert"}
 }
@@ -36,7 +37,7 @@ func patterns() []string {
 	return []string{"", "*", "user.*", "*.created", "user.created", "order.*.paid", "größe.*", "nothing.*", "webhook.*"}
 }
 
-// matches is a matcher by other means than the server's.
+// matches implements filters independently of the server.
 func matches(pattern, eventType string) bool {
 	if pattern == "" {
 		return true
@@ -45,12 +46,12 @@ func matches(pattern, eventType string) bool {
 	return regexp.MustCompile(expression).MatchString(eventType)
 }
 
-// sumMark stands before the checksum at the end of a payload.
+// sumMark precedes the checksum at the end of a payload.
 const sumMark = `,"sum":"`
 
-// newPayload makes the payload of the n-th event of a seed: JSON with white
-// space, with numbers and texts that are easily spoilt, and at its end the
-// SHA-256 of all that stands before.
+// newPayload returns the payload of the n-th event of a seed: JSON with white
+// space, with numbers and texts that are easily changed, and at its end the
+// SHA-256 of everything before it.
 func newPayload(seed uint64, n, tenant int, refused bool) []byte {
 	r := rand.New(rand.NewPCG(seed, uint64(n)))
 	b := fmt.Appendf(nil, "{ \"n\":%d,\"tenant\": %d,\"refused\":%v", n, tenant, refused)
@@ -64,14 +65,14 @@ func newPayload(seed uint64, n, tenant int, refused bool) []byte {
 	return fmt.Appendf(b, `%s%x"}`, sumMark, sum)
 }
 
-// contents is what a payload says of itself.
+// contents is the parsed payload.
 type contents struct {
 	N       int
 	Tenant  int
 	Refused bool
 }
 
-// readPayload takes a payload apart; ok is false if a byte of it was changed.
+// readPayload parses a payload; ok is false if a byte of it was changed.
 func readPayload(payload []byte) (c contents, ok bool) {
 	at := bytes.LastIndex(payload, []byte(sumMark))
 	if at < 0 {

@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// fault is one way to make things go wrong. do returns when it is healed; its
-// error says what did not come back.
+// fault is a kind of fault. do makes it and returns when it is healed. Its
+// error reports what did not recover.
 type fault struct {
 	name string
 	what string
@@ -23,15 +23,16 @@ type fault struct {
 	do   func(ctx context.Context, r *run, random *rand.Rand) error
 }
 
-// kindOf is what database a fault is for; each kind has all that is smaller.
+// kindOf is the kind of database that a fault needs. Each kind of PostgreSQL
+// allows the faults of all smaller kinds.
 type kindOf int
 
 const (
 	anyDatabase kindOf = iota
 	anyPostgres
-	ownPostgres // that the run has started
+	ownPostgres // started by the run
 	withStandby
-	onlySQLite // alone
+	onlySQLite // and no other
 )
 
 func (k kindOf) String() string {
@@ -46,7 +47,7 @@ func (k kindOf) allows(f *fault) bool {
 	return f.on <= k
 }
 
-// kind is that of the run's database.
+// kind returns the kind of the run's database.
 func (r *run) kind() kindOf {
 	switch {
 	case r.db == nil:
@@ -59,7 +60,7 @@ func (r *run) kind() kindOf {
 	return withStandby
 }
 
-// The names that are used elsewhere.
+// The names of faults that other code uses.
 const (
 	faultPause    = "pause"
 	faultCrowd    = "crowd"
@@ -70,7 +71,7 @@ const (
 	faultHang     = "hang-" // prefix
 )
 
-// table are all faults.
+// table returns all faults.
 func table() []fault {
 	allowed := func(*run) string { return "" }
 	return []fault{
@@ -103,7 +104,7 @@ func table() []fault {
 	}
 }
 
-// check refuses a name that no fault has.
+// check returns an error if a fault is unknown.
 func (c *Config) check() error {
 	for _, name := range c.Faults {
 		known := slices.ContainsFunc(table(), func(f fault) bool { return f.name == name })
@@ -114,7 +115,7 @@ func (c *Config) check() error {
 	return nil
 }
 
-// FaultHelp lists all faults, with what they do.
+// FaultHelp returns a list of all faults with their effects.
 func FaultHelp() string {
 	var lines strings.Builder
 	for _, f := range table() {
@@ -127,11 +128,13 @@ func FaultHelp() string {
 	return lines.String()
 }
 
-// AllFaults, as the only name, stands for all that can be done.
+// AllFaults, as the only name, means all faults that the machine and the
+// database allow.
 const AllFaults = "all"
 
-// plan chooses the faults of this run. What this machine does not allow is
-// said aloud, and an error where it was asked for by name, or by Strict.
+// plan chooses the faults of this run. It reports each fault that this machine
+// does not allow. It returns an error if such a fault was named or Strict is
+// set.
 func (r *run) plan() (plan []fault, err error) {
 	all := slices.Equal(r.Config.Faults, []string{AllFaults})
 	for _, f := range table() {
@@ -155,14 +158,14 @@ func (r *run) plan() (plan []fault, err error) {
 	return plan, nil
 }
 
-// inject makes faults until ctx ends, one after the other, and now and then
-// two at a time; the last ones are healed, too. First each of the plan has its
-// turn, then any. db-clock lasts long, so other faults are made meanwhile.
+// inject makes faults until ctx ends, one at a time and sometimes two, and
+// heals the last ones. First it makes each of the plan once, then random ones.
+// db-clock lasts long, so other faults are made meanwhile.
 func (r *run) inject(ctx context.Context, plan []fault) error {
 	random := r.random(forFaults)
 	work := context.WithoutCancel(ctx)
 	turns := random.Perm(len(plan))
-	long, _ := errgroup.WithContext(work) // beside which others come and go
+	long, _ := errgroup.WithContext(work) // faults during which others are made
 	for {
 		if pause(ctx, 200*time.Millisecond+time.Duration(random.IntN(1500))*time.Millisecond) != nil {
 			return long.Wait()
@@ -179,7 +182,7 @@ func (r *run) inject(ctx context.Context, plan []fault) error {
 		for _, f := range together {
 			its, of := rand.New(rand.NewPCG(random.Uint64(), 0)), group
 			if f.name == faultStep {
-				if of = long; !r.clock.CompareAndSwap(false, true) { // it lasts already
+				if of = long; !r.clock.CompareAndSwap(false, true) { // it is under way
 					continue
 				}
 			}
@@ -218,7 +221,7 @@ func (r *run) allReady(ctx context.Context) error {
 	return nil
 }
 
-// some is one of the nodes, for this fault alone until done.
+// some returns a random node, locked for this fault until done.
 func (r *run) some(random *rand.Rand) (n *node, done func()) {
 	n = r.nodes[random.IntN(len(r.nodes))]
 	n.fault.Lock()
@@ -232,7 +235,7 @@ func kill(ctx context.Context, r *run, random *rand.Rand) error {
 		return err
 	}
 	_ = pause(ctx, time.Duration(random.IntN(1000))*time.Millisecond)
-	for range random.IntN(3) { // and again while it starts
+	for range random.IntN(3) { // kill it again while it starts
 		if err := n.launch(); err != nil {
 			return err
 		}
@@ -253,7 +256,7 @@ func term(ctx context.Context, r *run, random *rand.Rand) error {
 	return r.restart(ctx, n)
 }
 
-// restart ends a node well and starts it with other arguments.
+// restart stops a node with SIGTERM and starts it with other arguments.
 func (r *run) restart(ctx context.Context, n *node, args ...string) error {
 	begun := r.Now()
 	code, err := n.end(syscall.SIGTERM)
@@ -274,7 +277,7 @@ func suspend(ctx context.Context, r *run, random *rand.Rand) error {
 	return errors.Join(err, n.signal(syscall.SIGCONT))
 }
 
-// starve leaves a node a few descriptors for a while.
+// starve limits a node to a few more descriptors for a while.
 func starve(ctx context.Context, r *run, random *rand.Rand) error {
 	n, done := r.some(random)
 	defer done()
@@ -286,7 +289,7 @@ func starve(ctx context.Context, r *run, random *rand.Rand) error {
 	return errors.Join(err, undo())
 }
 
-// shiftClock gives a node another time than the database's and the others'.
+// shiftClock starts a node with a clock that differs from the database's.
 func shiftClock(ctx context.Context, r *run, random *rand.Rand) error {
 	ahead := time.Duration(random.IntN(180_000)-90_000) * time.Millisecond
 	n, done := r.some(random)

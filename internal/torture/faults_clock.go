@@ -11,23 +11,24 @@ import (
 	"time"
 )
 
-// clockPatience is how long a server may take to confirm that the database's
-// clock has stepped. It measures twice, five seconds apart.
+// clockPatience is how long a server may take to confirm a step of the
+// database's clock. It measures twice, five seconds apart.
 const clockPatience = 12 * time.Second
 
-// stepClock sets the clock of PostgreSQL an hour or a day ahead, by faketime,
+// stepClock sets the clock of PostgreSQL an hour or a day ahead, with faketime,
 // and back after a while. The server's own clock cannot be set so, because Go
-// does not ask a library for the time. What is accepted meanwhile must be due as
-// ever. In most cases a node is killed before the step back, so that its leases
-// lie ahead; they must end in time. Deliveries that fail while the clock is ahead
-// may be due much later, and so may what consumers claim; see docs/reliability.md.
-// So endpoints are well-behaved meanwhile, and consumers wait.
+// does not get the time from a library. Events accepted meanwhile must be due
+// at the usual times. In most cases a node is killed before the step back, so
+// that its leases lie ahead; they must end in time. Deliveries that fail while
+// the clock is ahead may be due much later, and so may events that consumers
+// claim; see docs/reliability.md. So endpoints are in a good mood meanwhile,
+// and consumers wait.
 func stepClock(ctx context.Context, r *run, random *rand.Rand) error {
 	defer r.clock.Store(false)
 	r.receiver.ahead.Store(true)
 	defer r.receiver.ahead.Store(false)
 	defer r.receiver.calmDown()()
-	_ = pause(ctx, 6*time.Second) // leases of consumers end, and what has failed is tried again
+	_ = pause(ctx, 6*time.Second) // until leases of consumers end, and failed deliveries are retried
 	ahead := []time.Duration{time.Hour, 24 * time.Hour}[random.IntN(2)]
 	if err := r.setClock(ahead); err != nil {
 		return err
@@ -39,7 +40,7 @@ func stepClock(ctx context.Context, r *run, random *rand.Rand) error {
 	return pause(ctx, clockPatience)
 }
 
-// stepBack sets the database's clock back, most often while a node is dead.
+// stepBack sets the database's clock back, in most cases while a node is dead.
 func (r *run) stepBack(ctx context.Context, random *rand.Rand) error {
 	if random.IntN(4) == 0 {
 		return r.setClock(0)
@@ -60,11 +61,11 @@ func (r *run) stepBack(ctx context.Context, random *rand.Rand) error {
 	return n.start(ctx)
 }
 
-// clockFile returns the file that tells faketime how far the database's clock
-// is ahead.
+// clockFile returns the path of the file from which faketime reads how far the
+// database's clock is ahead.
 func (r *run) clockFile() string { return filepath.Join(r.Dir, "clock") }
 
-// setClock sets the database's clock. PostgreSQL follows within a second.
+// setClock sets the database's clock. PostgreSQL uses it within a second.
 func (r *run) setClock(ahead time.Duration) error {
 	next := r.clockFile() + ".next"
 	if err := os.WriteFile(next, fmt.Appendf(nil, "+%d\n", int(ahead.Seconds())), 0o644); err != nil {
@@ -106,7 +107,7 @@ func (r *run) failedAhead(ctx context.Context, e *event, h *hook) bool {
 		return false
 	}
 	for _, id := range e.ids {
-		attempts, _ := pagesOf[shownAttempt](ctx, r, e.tenant, "/v1/events/"+id+"/attempts") // on error there is no excuse
+		attempts, _ := pagesOf[shownAttempt](ctx, r, e.tenant, "/v1/events/"+id+"/attempts") // an error excuses nothing
 		for _, a := range attempts {
 			if a.Webhook == h.id && a.At.After(r.Now().Add(longestWait)) {
 				return true

@@ -41,8 +41,8 @@ func (r *run) startServers(ctx context.Context) error {
 	return nil
 }
 
-// toxic spoils a node's connections to the database, new ones too, for up to
-// some seconds.
+// toxic adds a fault to a node's connections to the database, including new
+// ones, for up to some seconds.
 func toxic(kind, attributes string) func(context.Context, *run, *rand.Rand) error {
 	return func(ctx context.Context, r *run, random *rand.Rand) error {
 		i := random.IntN(len(r.db.proxies))
@@ -64,7 +64,7 @@ func toxic(kind, attributes string) func(context.Context, *run, *rand.Rand) erro
 	}
 }
 
-// session is somebody else's connection to the database. It lasts until end.
+// session opens an independent connection to the database. It lasts until end.
 func (r *run) session(sql string) (end func(), err error) {
 	c := r.db.servers[0]
 	cmd := c.command("psql", "--no-psqlrc", "--quiet", "--dbname="+r.db.url("127.0.0.1", c.port).String())
@@ -75,7 +75,7 @@ func (r *run) session(sql string) (end func(), err error) {
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	_, _ = io.WriteString(in, sql+"\n") // fails if the database has gone, and then psql ends
+	_, _ = io.WriteString(in, sql+"\n") // fails if the database is down, and then psql ends
 	return func() {
 		_ = in.Close() // psql ends, and its transaction with it
 		_ = cmd.Wait()
@@ -102,7 +102,7 @@ func lockTable(ctx context.Context, r *run, random *rand.Rand) error {
 	return nil
 }
 
-// holdSnapshot lets the snapshot stay while other faults come and go.
+// holdSnapshot keeps the snapshot open during other faults.
 func holdSnapshot(_ context.Context, r *run, random *rand.Rand) error {
 	r.database.Lock()
 	defer r.database.Unlock()
@@ -114,7 +114,7 @@ func holdSnapshot(_ context.Context, r *run, random *rand.Rand) error {
 	return nil
 }
 
-// fillDisk takes all the space there is under the database.
+// fillDisk fills the database's file system.
 func fillDisk(ctx context.Context, r *run, random *rand.Rand) error {
 	r.database.Lock()
 	defer r.database.Unlock()
@@ -129,7 +129,7 @@ func fillDisk(ctx context.Context, r *run, random *rand.Rand) error {
 	if r.db == nil {
 		return nil
 	}
-	return r.startServers(ctx) // PostgreSQL may have given up
+	return r.startServers(ctx) // PostgreSQL may have stopped
 }
 
 func lacksDisk(r *run) string {
@@ -139,8 +139,8 @@ func lacksDisk(r *run) string {
 	return r.noDisk
 }
 
-// failSync lets every sync of the database's processes fail for a while, by
-// way of strace.
+// failSync makes every sync of the database's processes fail for a while, with
+// strace.
 func failSync(ctx context.Context, r *run, random *rand.Rand) error {
 	r.database.Lock()
 	defer r.database.Unlock()
@@ -161,6 +161,6 @@ func failSync(ctx context.Context, r *run, random *rand.Rand) error {
 	if r.db == nil {
 		return nil
 	}
-	_ = pause(ctx, 200*time.Millisecond) // what is about to end, ends
+	_ = pause(ctx, 200*time.Millisecond) // until failing processes have ended
 	return r.startServers(ctx)
 }

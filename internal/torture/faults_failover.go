@@ -10,14 +10,14 @@ import (
 	"time"
 )
 
-// readTables returns the tables at whose reads db-read aims.
+// readTables returns the tables whose reads db-read cuts.
 func readTables() []string {
 	return []string{"webhooks", "organizations", "webhook_versions", "api_keys", "events", "deliveries", "dedup", "replays"}
 }
 
 // cutReads cuts connections while PostgreSQL answers reads of one table, for up
-// to some seconds. The server must not take the rows that came before the cut
-// for all rows.
+// to some seconds. The server must not take the rows before the cut for all
+// rows.
 func cutReads(ctx context.Context, r *run, random *rand.Rand) error {
 	tables := readTables()
 	table := tables[random.IntN(len(tables))]
@@ -31,7 +31,7 @@ func cutReads(ctx context.Context, r *run, random *rand.Rand) error {
 			if its.IntN(3) > 0 || !read.MatchString(statement) {
 				return 0, false
 			}
-			return its.IntN(6), true // most answers are no longer
+			return its.IntN(6), true // most answers have no more messages
 		})
 		defer p.aimAt(nil)
 	}
@@ -40,10 +40,10 @@ func cutReads(ctx context.Context, r *run, random *rand.Rand) error {
 }
 
 // cutStandby cuts the connection between the primary and its standby while
-// clients post. In most cases it then makes visible the commits that wait for
-// the standby: it restarts the primary, or ends the waiting sessions. Clients
-// repeat what was not answered. A server that answers by rows which the standby
-// does not have loses them in the failover that follows.
+// clients post. In most cases it then makes the commits that wait for the
+// standby visible: it restarts the primary, or ends the waiting sessions.
+// Clients repeat unanswered requests. A server whose answers depend on rows
+// that the standby lacks loses them in the failover that follows.
 func cutStandby(ctx context.Context, r *run, random *rand.Rand) error {
 	r.database.Lock()
 	defer r.database.Unlock()
@@ -51,7 +51,7 @@ func cutStandby(ctx context.Context, r *run, random *rand.Rand) error {
 	if err != nil {
 		return err
 	}
-	if random.IntN(4) > 0 { // otherwise commits that wait for the standby may hold up the repeats
+	if random.IntN(4) > 0 { // otherwise commits that wait for the standby may delay the repeats
 		defer r.quiet()()
 		_ = pause(ctx, 2*time.Second)
 	}
@@ -73,8 +73,8 @@ func cutStandby(ctx context.Context, r *run, random *rand.Rand) error {
 	return errors.Join(err, r.promote(ctx, random))
 }
 
-// quiet makes every endpoint well-behaved and stops the clients, until end is
-// called, so that the nodes soon have nothing to do.
+// quiet sets every endpoint to a good mood and stops the clients, until end is
+// called, so that the nodes soon have no work.
 func (r *run) quiet() (end func()) {
 	r.client.hushed.Store(true)
 	calm := r.receiver.calmDown()
@@ -98,7 +98,7 @@ func (c *client) repeatable(ctx context.Context, random *rand.Rand) (list []*eve
 	return list, nil
 }
 
-// repeat posts each event a number of times, each in a goroutine of its own.
+// repeat posts each event several times, each in its own goroutine.
 func (c *client) repeat(ctx context.Context, random *rand.Rand, events []*event, times int) *sync.WaitGroup {
 	var posters sync.WaitGroup
 	for _, e := range events {
@@ -121,7 +121,7 @@ func failOver(ctx context.Context, r *run, random *rand.Rand) error {
 }
 
 // promote kills the primary and promotes the standby. After a while the old
-// primary follows as its standby; until then no commit is answered.
+// primary becomes its standby; until then no commit is answered.
 func (r *run) promote(ctx context.Context, random *rand.Rand) error {
 	old, promoted := r.db.servers[0], r.db.servers[1]
 	old.kill()
@@ -137,9 +137,9 @@ func (r *run) promote(ctx context.Context, random *rand.Rand) error {
 	return old.start(ctx)
 }
 
-// returnOld fails over. Then the old primary comes back for some seconds, not
-// fenced: it takes commits, and it is the only server that the nodes reach. What
-// is acknowledged there is lost with it.
+// returnOld fails over. Then the old primary comes back for some seconds
+// without fencing: it accepts commits, and the nodes reach no other server.
+// Events acknowledged there are lost with it.
 func returnOld(ctx context.Context, r *run, random *rand.Rand) error {
 	r.database.Lock()
 	defer r.database.Unlock()
@@ -188,14 +188,14 @@ func (c *cluster) psql(ctx context.Context, statements ...string) error {
 	return c.exec(ctx, "psql", args...)
 }
 
-// alone lets a primary answer commits without a standby.
+// alone makes a primary answer commits without a standby.
 func (c *cluster) alone(ctx context.Context) error { return c.setStandbys(ctx, "") }
 
 // waitForStandby undoes alone.
 func (c *cluster) waitForStandby(ctx context.Context) error { return c.setStandbys(ctx, "*") }
 
-// comeBackAlone is alone for a server that has been killed. Before it is killed
-// it must not answer commits that the standby may lack.
+// comeBackAlone is alone for a killed server. Before the kill it must not
+// answer commits that the standby may lack.
 func (c *cluster) comeBackAlone() error {
 	return c.configure("postgresql.auto.conf", "synchronous_standby_names = ''\n")
 }

@@ -13,11 +13,11 @@ import (
 	"time"
 )
 
-// absence is a time in which SQLite's files are not where they belong. The
-// server must not acknowledge anything meanwhile.
+// absence is a time in which SQLite's files are missing. The server must not
+// acknowledge anything meanwhile.
 type absence struct {
 	mu   sync.Mutex
-	from time.Time // zero if they are there
+	from time.Time // zero if they are present
 }
 
 func (a *absence) set(from time.Time) {
@@ -26,11 +26,11 @@ func (a *absence) set(from time.Time) {
 	a.from = from
 }
 
-// noticeTime is how long after the loss of its files the server may still answer
-// duplicates from memory, and report that it is ready.
+// noticeTime is how long after the loss of its files the server may still
+// answer duplicates from memory and report that it is ready.
 const noticeTime = 1500 * time.Millisecond
 
-// covers reports whether the files are away now and were so when a request
+// covers reports whether the files are away now and were away when a request
 // began. For a duplicate they must have been away for noticeTime by then.
 func (a *absence) covers(begun time.Time, duplicate bool) bool {
 	a.mu.Lock()
@@ -44,14 +44,14 @@ func (a *absence) covers(begun time.Time, duplicate bool) bool {
 	return begun.After(a.from)
 }
 
-// sqliteFiles returns the database's files: itself and its log, which has the
-// last commits, and the log's index.
+// sqliteFiles returns the names of the database, its log, which has the last
+// commits, and the index of the log.
 func sqliteFiles() []string { return []string{"triggerd.db", "triggerd.db-wal", "triggerd.db-shm"} }
 
 // moveFiles moves SQLite's database away under the running server, in half of
-// the cases with its log, and brings it back. Sometimes it puts a copy in its
-// place meanwhile. Sometimes it kills the server and starts it with the log
-// alone, which the server must refuse.
+// the cases with its log, and moves it back. Sometimes it puts a copy in its
+// place meanwhile. Sometimes it kills the server and starts it with only the
+// log, which the server must refuse.
 func moveFiles(ctx context.Context, r *run, random *rand.Rand) error {
 	r.database.Lock()
 	defer r.database.Unlock()
@@ -64,7 +64,7 @@ func moveFiles(ctx context.Context, r *run, random *rand.Rand) error {
 	}
 	here, aside := r.databaseDir(), filepath.Join(r.databaseDir(), "aside")
 	err := errors.Join(os.MkdirAll(aside, 0o755), moveAll(names, here, aside))
-	if random.IntN(4) == 0 { // as an operator does who restores a copy
+	if random.IntN(4) == 0 { // like an operator who restores a copy
 		err = errors.Join(err, copyFile(filepath.Join(aside, names[0]), filepath.Join(here, names[0])))
 	}
 	if err != nil {
@@ -89,7 +89,7 @@ func moveFiles(ctx context.Context, r *run, random *rand.Rand) error {
 	return err
 }
 
-// moveAll moves files between two folders, those that exist.
+// moveAll moves the existing files from one directory to another.
 func moveAll(names []string, from, to string) error {
 	for _, name := range names {
 		if err := os.Rename(filepath.Join(from, name), filepath.Join(to, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -107,8 +107,8 @@ func copyFile(from, to string) error {
 	return os.WriteFile(to, text, 0o600)
 }
 
-// startWithout starts a node if the log is there and the database is not. The
-// node must refuse to start.
+// startWithout starts a node if the log exists without the database. The node
+// must refuse to start.
 func (r *run) startWithout(ctx context.Context, n *node) error {
 	_, err := os.Stat(filepath.Join(r.databaseDir(), sqliteFiles()[0]))
 	log, noLog := os.Stat(filepath.Join(r.databaseDir(), sqliteFiles()[1]))

@@ -11,12 +11,12 @@ import (
 	"time"
 )
 
-// crowdSize is how many connections come at once; a third of them has begun a
-// header.
+// crowdSize is the number of connections at once; a third of them send part of
+// a header.
 const crowdSize = 600
 
-// crowd opens connections that never ask anything. Honest clients must not
-// notice: their times during it are part of the report.
+// crowd opens connections that never send a request. Honest clients must not
+// notice; the report has their times.
 func crowd(ctx context.Context, r *run, random *rand.Rand) error {
 	n, done := r.some(random)
 	defer done()
@@ -39,7 +39,7 @@ func crowd(ctx context.Context, r *run, random *rand.Rand) error {
 	return pause(ctx, 2*time.Second)
 }
 
-// trace runs strace until ctx ends, and lets go of what it traces.
+// trace runs strace until ctx ends, and then detaches it.
 func trace(ctx context.Context, args []string) error {
 	cmd := exec.Command("strace", args...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -49,7 +49,7 @@ func trace(ctx context.Context, args []string) error {
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
 	select {
-	case err := <-ended: // what it traced has ended
+	case err := <-ended: // the traced processes have ended
 		if _, ok := errors.AsType[*exec.ExitError](err); ok {
 			return nil
 		}

@@ -10,23 +10,22 @@ import (
 	"time"
 )
 
-// form is how a single event is posted. One that is posted again may come in
-// another form: its dedup id is the same.
+// form is how a single event is posted. A repeat may have another form with the
+// same dedup id.
 type form int
 
 const (
-	original   form = iota // by the original contract
+	original   form = iota // the original API
 	plain                  // to /v1/events
-	keyed                  // with an Idempotency-Key in place of the dedup id
+	keyed                  // with an Idempotency-Key instead of the dedup id
 	structured             // as a CloudEvent
 	binary                 // likewise, with the attributes in headers
 )
 
-// cloudSource is the source of all CloudEvents. With the id it makes the dedup
-// id.
+// cloudSource is the source of all CloudEvents. With the id it is the dedup id.
 const cloudSource = "/torture"
 
-// cloudID is what an event's id is as a CloudEvent; "" if it cannot be one.
+// cloudID returns the id of an event as a CloudEvent; "" if it cannot be one.
 func (e *event) cloudID() string {
 	id, _ := strings.CutPrefix(e.dedupID, cloudSource+" ")
 	if id == e.dedupID || !e.deliverAt.IsZero() {
@@ -35,13 +34,13 @@ func (e *event) cloudID() string {
 	return id
 }
 
-// anyForm chooses one of those that an event may have.
+// anyForm returns a random form that the event may have.
 func (e *event) anyForm(random *rand.Rand) form {
 	forms := []form{plain}
 	if e.deliverAt.IsZero() {
 		forms = append(forms, original, original)
 	}
-	if strings.HasPrefix(e.dedupID, cloudSource) { // in ASCII, as the header wants it
+	if strings.HasPrefix(e.dedupID, cloudSource) { // in ASCII, as the header requires
 		forms = append(forms, keyed)
 	}
 	if e.cloudID() != "" || e.refused {
@@ -53,7 +52,7 @@ func (e *event) anyForm(random *rand.Rand) form {
 	return forms[random.IntN(len(forms))]
 }
 
-// request is what a client sends to post an event.
+// request returns the request that posts an event.
 func (e *event) request(f form, seed uint64) request {
 	q := request{method: http.MethodPost, path: "/v1/events", key: e.tenant.key, header: map[string]string{}}
 	switch f {
@@ -76,8 +75,8 @@ func (e *event) request(f form, seed uint64) request {
 	return q
 }
 
-// object is an event as JSON, with a dedup id unless that is "". What has to
-// be refused is cut: never valid.
+// object returns an event as JSON, with the dedup id unless it is "". If the
+// event must be refused, the JSON is cut and never valid.
 func (e *event) object(seed uint64, dedupID string) []byte {
 	b := fmt.Appendf(nil, `{"type":%q`, e.eventType)
 	if dedupID != "" {
@@ -89,7 +88,7 @@ func (e *event) object(seed uint64, dedupID string) []byte {
 	return e.end(fmt.Appendf(b, `,"payload":%s`, newPayload(seed, e.n, e.tenant.n, e.refused)))
 }
 
-// cloudObject is an event as a CloudEvent.
+// cloudObject returns an event as a CloudEvent.
 func (e *event) cloudObject(seed uint64) []byte {
 	id := e.cloudID()
 	if e.refused {
@@ -118,19 +117,19 @@ const (
 // batch is several events in one request.
 type batch struct {
 	form   manyForm
-	key    string   // the Idempotency-Key; "": none
-	cut    bool     // the array does not end: all of it has to be refused
-	events []*event // in their places; one that is there twice is a duplicate on purpose
+	key    string   // the Idempotency-Key; may be empty
+	cut    bool     // the array does not end, so the whole batch must be refused
+	events []*event // in order; a repeated one must be a duplicate
 }
 
-// repeatable reports whether the batch can be posted again without making
+// repeatable reports whether the batch can be posted again without creating
 // second events.
 func (b *batch) repeatable() bool {
 	return !slices.ContainsFunc(b.events, func(e *event) bool { return e.dedupID == "" && !e.refused })
 }
 
-// dedupOf is the dedup id that an element says; "" where it has none, or that
-// of its place.
+// dedupOf returns the dedup id to write into an element; "" if it has none or
+// the one of its place.
 func (b *batch) dedupOf(i int) string {
 	if id := b.events[i].dedupID; b.key == "" || id != placeID(b.key, i) {
 		return id
@@ -138,10 +137,11 @@ func (b *batch) dedupOf(i int) string {
 	return ""
 }
 
-// placeID is the dedup id that an Idempotency-Key gives an element.
+// placeID returns the dedup id of an element by the Idempotency-Key.
 func placeID(key string, i int) string { return fmt.Sprintf("%s#%d", key, i) }
 
-// request is what a client sends to post a batch: the same bytes each time.
+// request returns the request that posts a batch, with the same bytes each
+// time.
 func (b *batch) request(seed uint64) request {
 	q := request{method: http.MethodPost, path: "/v1/events", key: b.events[0].tenant.key, header: map[string]string{}}
 	if b.key != "" {

@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// judge holds the book against the server.
+// judge compares the book with the server.
 func (r *run) judge(ctx context.Context) {
 	fmt.Fprintln(r.Out, "judging")
 	ctx, cancel := context.WithTimeout(ctx, judgePatience)
@@ -32,7 +32,7 @@ func (r *run) judge(ctx context.Context) {
 			return nil
 		})
 	}
-	_ = group.Wait() // nobody fails
+	_ = group.Wait() // no goroutine returns an error
 	if !r.mute.Load() {
 		r.askAgain(ctx)
 	}
@@ -50,7 +50,7 @@ func (r *run) judge(ctx context.Context) {
 	}
 }
 
-// judgeMissed looks for what did not come to the receiver.
+// judgeMissed checks for deliveries that did not come to the receiver.
 func (r *run) judgeMissed(ctx context.Context) {
 	for _, e := range r.book.events {
 		r.book.mu.Lock()
@@ -69,7 +69,7 @@ func (r *run) judgeMissed(ctx context.Context) {
 	}
 }
 
-// judgeArrivals looks at what the receiver got.
+// judgeArrivals checks the requests to the receiver.
 func (r *run) judgeArrivals() {
 	for _, stray := range r.book.strays {
 		promise, _, known := strings.Cut(stray, ": ")
@@ -101,9 +101,9 @@ func (r *run) judgeArrivals() {
 	}
 }
 
-// judgeRepeats counts the 2xx of one delivery after its first that nobody asked
-// for, and of these those that nothing explains: no earlier one fell into the
-// time in which results can be lost.
+// judgeRepeats counts the 2xx of one delivery after the first one, without
+// resends. It returns how many of them no fault explains, because no earlier
+// request fell into a time in which results can be lost.
 func (r *run) judgeRepeats(e *event, n int, came []arrival) (unreasoned int) {
 	explained, before, asked := false, false, len(e.resent[n])
 	for _, a := range came {
@@ -126,9 +126,9 @@ func (r *run) judgeRepeats(e *event, n int, came []arrival) (unreasoned int) {
 	return unreasoned
 }
 
-// allowedRepeats is how many repeats may be without a reason: none without
-// faults. A process that is suspended between its last look at the lease and
-// its sending sends late; such are one or two in many runs.
+// allowedRepeats returns how many repeats without a reason are allowed: 0
+// without faults. A process that is suspended between its last check of the
+// lease and its request sends late; this happens once or twice in many runs.
 func (r *run) allowedRepeats() int {
 	const atATime = 2
 	others := 0
@@ -138,7 +138,7 @@ func (r *run) allowedRepeats() int {
 		}
 	}
 	if others > 0 {
-		return 1 << 30 // most of the time is blind: the repeats are reported, not judged
+		return 1 << 30 // most of the time is blind, so the repeats are only reported
 	}
 	return atATime * r.report.Faults[faultPause]
 }
@@ -146,8 +146,8 @@ func (r *run) allowedRepeats() int {
 // maxAsked is how many dedup ids are posted once more at the end.
 const maxAsked = 20_000
 
-// askAgain posts acknowledged dedup ids once more: each is a duplicate, of the
-// event that was named before.
+// askAgain posts acknowledged dedup ids once more. Each must be a duplicate of
+// the acknowledged event.
 func (r *run) askAgain(ctx context.Context) {
 	var asked []*event
 	for _, e := range r.book.events {
@@ -168,10 +168,10 @@ func (r *run) askAgain(ctx context.Context) {
 			return nil
 		})
 	}
-	_ = group.Wait() // nobody fails
+	_ = group.Wait() // no goroutine returns an error
 }
 
-// judgeLogs looks for what no server should say.
+// judgeLogs checks the logs for panics and the like.
 func (r *run) judgeLogs() {
 	for _, n := range r.nodes {
 		text, err := os.ReadFile(n.logFile)
@@ -189,7 +189,7 @@ func (r *run) judgeLogs() {
 	}
 }
 
-// judgeDatabase has the program itself look for what contradicts itself.
+// judgeDatabase runs the program's own check of the database.
 func (r *run) judgeDatabase(ctx context.Context) {
 	n := r.nodes[0]
 	cmd := exec.CommandContext(ctx, n.Program, "check")
@@ -199,7 +199,7 @@ func (r *run) judgeDatabase(ctx context.Context) {
 	}
 }
 
-// sumUp fills in the figures.
+// sumUp sets the figures of the report.
 func (r *run) sumUp() {
 	b, rep := r.book, r.report
 	if r.db != nil {
@@ -215,7 +215,8 @@ func (r *run) sumUp() {
 	_ = b.ledger.Flush()
 }
 
-// percentile is by the nearest rank, of sorted times.
+// percentile returns a percentile by the nearest rank; the times must be
+// sorted.
 func percentile(sorted []time.Duration, percent int) time.Duration {
 	if len(sorted) == 0 {
 		return 0

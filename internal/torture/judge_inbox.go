@@ -6,11 +6,11 @@ import (
 	"time"
 )
 
-// margin is by how much a time has to be off before it counts: our clock is not
+// margin is the least difference of times that counts, because our clock is not
 // the server's.
 const margin = time.Second
 
-// judgeInboxes looks at what consumers were handed out.
+// judgeInboxes checks what consumers got.
 func (r *run) judgeInboxes() {
 	for _, e := range r.book.events {
 		slices.SortFunc(e.handed, func(a, b *handed) int { return a.asked.Compare(b.asked) })
@@ -36,11 +36,11 @@ func (r *run) judgeInboxes() {
 	}
 }
 
-// judgeClaims holds two claims that were answered with one event against each
-// other; b was asked for later.
+// judgeClaims compares two claims that got the same event; b was requested
+// later.
 func (r *run) judgeClaims(a, b *handed) {
 	if !b.asked.After(a.got()) {
-		return // nobody knows which was first
+		return // their order is unknown
 	}
 	acked := !a.acked.to.IsZero()
 	if acked && b.asked.After(a.acked.to) {
@@ -57,8 +57,8 @@ func (r *run) judgeClaims(a, b *handed) {
 	}
 }
 
-// judgeTime holds a moment at which an event came against when it was to come,
-// and whether it was to come at all.
+// judgeTime checks that an event did not come before its time or after its
+// deletion.
 func (r *run) judgeTime(e *event, at time.Time, how string) {
 	if e.deliverAt.IsZero() {
 		return
@@ -71,8 +71,8 @@ func (r *run) judgeTime(e *event, at time.Time, how string) {
 	}
 }
 
-// judgeOpen holds what an inbox still lists against what it should: nothing
-// where there were consumers, else what it was owed.
+// judgeOpen checks the events that an inbox still lists: none if it has
+// consumers, else all that it must get.
 func (r *run) judgeOpen(ctx context.Context, t *tenant, stored []*event) {
 	open, err := r.listed(ctx, t, "/v1/inbox?limit=37")
 	if err != nil {

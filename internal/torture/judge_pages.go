@@ -11,25 +11,25 @@ import (
 	"time"
 )
 
-// shownEvent is an event as the API shows it.
+// shownEvent is an event in an answer of the API.
 type shownEvent struct {
 	ID      string
 	Type    string
 	Payload json.RawMessage
 	Status  string
-	DedupID *string `json:"dedup_id"` // not by the original contract
+	DedupID *string `json:"dedup_id"` // missing in the original API
 }
 
-// settleTime is for how long an event may be missing where the oldest come
+// settleTime is how long an event may be missing in lists with the oldest
 // first.
 const settleTime = 30 * time.Second
 
-// pendingStatus is that of events that somebody is still owed.
+// pendingStatus is the status of events with open deliveries.
 const pendingStatus = "pending"
 
 // wanted returns the status that an event must have in the end: delivered if
-// webhooks or consumers wanted it, failed if its webhook refuses it, and pending
-// if it waits in the inbox.
+// webhooks or consumers wanted it, failed if its webhook refuses it, and
+// pending if it waits in the inbox.
 func (e *event) wanted() string {
 	if e.owedToInbox() && !e.tenant.consumed {
 		return pendingStatus
@@ -40,19 +40,19 @@ func (e *event) wanted() string {
 	return "delivered"
 }
 
-// listed is pages, for as long as it takes to get them.
+// listed reads a list by pages. It retries for startPatience.
 func (r *run) listed(ctx context.Context, t *tenant, path string) (list []shownEvent, err error) {
 	ended := until(ctx, startPatience, "", func(ctx context.Context) bool {
 		list, err = r.pages(ctx, t, path)
 		return err == nil || r.mute.Load()
 	})
 	if ended != nil || err != nil {
-		r.mute.Store(true) // patience is for the first one
+		r.mute.Store(true) // only the first failure is waited for
 	}
 	return list, cmp.Or(err, ended)
 }
 
-// judgeTenant holds all that a tenant can read against the book.
+// judgeTenant compares everything that a tenant can read with the book.
 func (r *run) judgeTenant(ctx context.Context, t *tenant) {
 	newest, err := r.listed(ctx, t, "/v1/events?limit=100")
 	begun := r.Now()
@@ -69,7 +69,7 @@ func (r *run) judgeTenant(ctx context.Context, t *tenant) {
 	r.judgeList(ctx, t, oldest, "the oldest first", begun.Add(-settleTime-margin))
 	r.judgeOpen(ctx, t, stored)
 	r.judgeHooks(ctx, t)
-	if len(newest) <= 100 { // then one page of the original contract has them all
+	if len(newest) <= 100 { // then one page of the original API has them all
 		var page struct{ Events []shownEvent }
 		q := request{method: http.MethodGet, path: "/api/inbox?limit=100", key: t.key}
 		if a, err := r.client.ask(ctx, r.nodes[t.n%len(r.nodes)], q, http.StatusOK); err == nil && r.client.read(&a, &page) == nil {
@@ -78,7 +78,7 @@ func (r *run) judgeTenant(ctx context.Context, t *tenant) {
 	}
 }
 
-// judgeOrder: each id is there once, and they go one way.
+// judgeOrder checks that ids are unique and sorted.
 func (r *run) judgeOrder(t *tenant, list []shownEvent, where string, up bool) {
 	for i := 1; i < len(list); i++ {
 		if way := cmp.Compare(list[i-1].ID, list[i].ID); way == 0 || (way < 0) != up {
@@ -87,9 +87,9 @@ func (r *run) judgeOrder(t *tenant, list []shownEvent, where string, up bool) {
 	}
 }
 
-// judgeList holds a list of all events of a tenant against the book, and
-// returns those that are there. Where before is not zero, events that were
-// accepted after it may be missing.
+// judgeList compares a list of all events of a tenant with the book, and
+// returns the listed ones. If before is not zero, events accepted after it may
+// be missing.
 func (r *run) judgeList(ctx context.Context, t *tenant, list []shownEvent, where string, before time.Time) (stored []*event) {
 	r.judgeOrder(t, list, where, !before.IsZero())
 	there := map[string]bool{}
@@ -117,8 +117,8 @@ func (r *run) judgeList(ctx context.Context, t *tenant, list []shownEvent, where
 	return stored
 }
 
-// judgeOne: what has a dedup id is there as one event, the one that answers
-// have named.
+// judgeOne checks that an event with a dedup id is stored once, with the
+// acknowledged id.
 func (r *run) judgeOne(e *event, first, id string) {
 	switch {
 	case e.dedupID == "":
@@ -129,8 +129,7 @@ func (r *run) judgeOne(e *event, first, id string) {
 	}
 }
 
-// judgeMissing finds out whether an event that a list does not have is there
-// at all.
+// judgeMissing checks whether an event that is missing in a list exists at all.
 func (r *run) judgeMissing(ctx context.Context, e *event, id, where string) {
 	q := request{method: http.MethodGet, path: "/v1/events/" + id, key: e.tenant.key}
 	if a, err := r.client.send(ctx, r.nodes[0], q); err == nil && a.status == http.StatusOK {
@@ -140,8 +139,8 @@ func (r *run) judgeMissing(ctx context.Context, e *event, id, where string) {
 	r.report.breach(lostEvents, "%s: %s is not in tenant %d, %s", e, id, e.tenant.n, where)
 }
 
-// acceptedAt is the time that an id says, to the millisecond; zero if it says
-// none.
+// acceptedAt returns the time in an id, to the millisecond; zero if the id is
+// invalid.
 func acceptedAt(id string) time.Time {
 	digits := strings.ReplaceAll(id, "-", "")
 	ms, err := strconv.ParseInt(digits[:min(12, len(digits))], 16, 64)
@@ -151,8 +150,8 @@ func acceptedAt(id string) time.Time {
 	return time.UnixMilli(ms)
 }
 
-// judgeShown holds one event that a tenant is shown against what was sent; nil
-// if it is none of the tenant's, or the server's own.
+// judgeShown compares an event in an answer to a tenant with the posted one. It
+// returns nil for a breach, and for an operational event.
 func (r *run) judgeShown(t *tenant, shown *shownEvent) *event {
 	if isNotice(shown.Type) && (shown.DedupID == nil || strings.HasPrefix(*shown.DedupID, "triggerd/"+shown.Type+"/")) {
 		return nil
@@ -177,7 +176,7 @@ func (r *run) judgeShown(t *tenant, shown *shownEvent) *event {
 	return e
 }
 
-// judgeStatus: what is shown of an event is what has to be in the end.
+// judgeStatus checks that the shown status is the wanted one.
 func (r *run) judgeStatus(ctx context.Context, e *event, shown *shownEvent) {
 	want := e.wanted()
 	switch {
@@ -192,12 +191,12 @@ func (r *run) judgeStatus(ctx context.Context, e *event, shown *shownEvent) {
 	}
 }
 
-// mayStayOpen reports whether an event may still be tried when all has settled,
-// because a breaker holds it.
+// mayStayOpen reports whether an event may still be retried after settling,
+// because a breaker is open.
 func (e *event) mayStayOpen() bool { return e.poison && e.tenant.hooks[0].mayHold() }
 
-// judgeHooks compares the states of a tenant's webhooks with what their owner
-// wanted. Nothing else changes a state, because no endpoint answers 410.
+// judgeHooks compares the states of a tenant's webhooks with the changes of
+// their owner. Only the owner changes a state, because no endpoint answers 410.
 func (r *run) judgeHooks(ctx context.Context, t *tenant) {
 	if len(t.hooks) == 0 {
 		return
@@ -219,9 +218,9 @@ func (r *run) judgeHooks(ctx context.Context, t *tenant) {
 	}
 }
 
-// judgeSettings holds what came to a webhook against what it was told: nothing
-// while it is paused, and the header that it was given last. Where there are
-// faults, a node may follow later.
+// judgeSettings compares the requests to a webhook with its settings: no
+// request while it is paused, and the current header. During faults a node may
+// apply them later.
 func (r *run) judgeSettings(h *hook) {
 	if len(h.headers) == 0 && len(h.pauses) == 0 {
 		return
@@ -241,7 +240,7 @@ func (r *run) judgeSettings(h *hook) {
 	}
 }
 
-// count adds what was read back.
+// count adds events and pages that were read back.
 func (r *Report) count(events, pages int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

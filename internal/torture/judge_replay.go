@@ -12,19 +12,19 @@ import (
 // replayPatience is how long a replay may take: it stays half a minute behind.
 const replayPatience = settleTime + 30*time.Second
 
-// maxReplays is how many of the replays of single events are looked at.
+// maxReplays is how many replays of single events are checked.
 const maxReplays = 30
 
-// replayed is a replay as the API shows it.
+// replayed is a replay in an answer of the API.
 type replayed struct {
 	ID                        int64
 	State                     string
 	Queued, Delivered, Failed int
 }
 
-// judgeReplays has one webhook sent all that it ever was, and looks whether
-// that, and what was sent again one by one, has come to its end. Most often it
-// leaves out the last half minute, for which it would have to wait.
+// judgeReplays replays all events of one webhook, and checks that this replay,
+// and earlier resends, end as they must. In most cases it leaves out the last
+// half minute, for which it would have to wait.
 func (r *run) judgeReplays(ctx context.Context) {
 	random := r.random(forReplays)
 	begun := r.Now()
@@ -39,7 +39,7 @@ func (r *run) judgeReplays(ctx context.Context) {
 	}
 	stored, err := r.listed(ctx, h.tenant, "/v1/events?limit=100")
 	if err != nil {
-		return // judgeTenant says so
+		return // judgeTenant reports it
 	}
 	want := 0
 	for i := range stored {
@@ -47,7 +47,7 @@ func (r *run) judgeReplays(ctx context.Context) {
 			want++
 		}
 	}
-	_ = pause(ctx, r.dueUntil(ctx, []*tenant{h.tenant}).Sub(r.Now())) // an open breaker would hold up the replay
+	_ = pause(ctx, r.dueUntil(ctx, []*tenant{h.tenant}).Sub(r.Now())) // an open breaker would delay the replay
 	q := request{
 		method: http.MethodPost, path: "/v1/replays", key: h.tenant.key, body: fmt.Appendf(nil, `{"webhook_id":%d,"pace":0%s}`, h.id, until),
 		header: map[string]string{"Idempotency-Key": "the last replay"},
@@ -66,7 +66,7 @@ func (r *run) judgeReplays(ctx context.Context) {
 	r.judgeResends(ctx, random)
 }
 
-// judgeResends looks whether the replays of single events have ended.
+// judgeResends checks that the replays of single events have ended.
 func (r *run) judgeResends(ctx context.Context, random *rand.Rand) {
 	n := 0
 	for _, e := range r.book.events {
@@ -80,7 +80,7 @@ func (r *run) judgeResends(ctx context.Context, random *rand.Rand) {
 	}
 }
 
-// judgeReplay waits for the end of a replay that has to deliver some events.
+// judgeReplay waits for the end of a replay that must deliver want events.
 func (r *run) judgeReplay(ctx context.Context, random *rand.Rand, h *hook, id int64, want int) {
 	var got replayed
 	q := request{method: http.MethodGet, path: "/v1/replays/" + strconv.FormatInt(id, 10), key: h.tenant.key}
@@ -100,8 +100,8 @@ func (r *run) judgeReplay(ctx context.Context, random *rand.Rand, h *hook, id in
 	}
 }
 
-// busiest is the webhook that is owed most of what was acknowledged before a
-// time; nil if there is none.
+// busiest returns the webhook that matches most of the events acknowledged
+// before a time; nil without a match.
 func (b *book) busiest(before time.Time) (busiest *hook) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

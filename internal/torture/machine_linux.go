@@ -12,11 +12,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// diskSize is that of the small file system under the database, in bytes.
+// diskSize is the size of the small file system for the database, in bytes.
 const diskSize = 1 << 30
 
-// mountDisk mounts it, from a file, where that is allowed: a real one, on which
-// to sync takes its time. Otherwise it says why not.
+// mountDisk mounts the small file system from a file, if that is allowed: a
+// real one, on which a sync takes its time. Otherwise it sets noDisk to the
+// reason.
 func (r *run) mountDisk() error {
 	dir, image := filepath.Join(r.Dir, "disk"), filepath.Join(r.Dir, "disk.image")
 	if os.Geteuid() != 0 {
@@ -49,7 +50,7 @@ func (r *run) mountDisk() error {
 	return nil
 }
 
-// fill makes a file that takes all the space there is.
+// fill creates a file that uses all free space.
 func fill(name string) error {
 	file, err := os.Create(name)
 	if err != nil {
@@ -69,8 +70,8 @@ func fill(name string) error {
 	return file.Close()
 }
 
-// limitDescriptors leaves a process a number of descriptors more than it has
-// open; undo gives it back what it had.
+// limitDescriptors limits a process to more descriptors than it has open; undo
+// restores its limit.
 func limitDescriptors(pid, more int) (undo func() error, err error) {
 	open, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
 	if err != nil {
@@ -90,7 +91,7 @@ func limitDescriptors(pid, more int) (undo func() error, err error) {
 
 func lacksLimits(*run) string { return "" }
 
-// childrenOf lists the processes that a process has started.
+// childrenOf returns the child processes of a process.
 func childrenOf(pid int) (children []int) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
 	if err != nil {

@@ -4,7 +4,7 @@ package torture
 
 import "errors"
 
-// What only Linux has: these faults are said to be lacking elsewhere.
+// Faults that need Linux. The report lists them as lacking.
 
 func (r *run) mountDisk() error {
 	r.noDisk = "it needs Linux"

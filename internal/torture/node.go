@@ -18,8 +18,8 @@ import (
 	"time"
 )
 
-// node is one server: a process on a port of its own, which comes again after
-// each death.
+// node is one server: a process with its own port, which is started again after
+// each end.
 type node struct {
 	*run
 	n       int
@@ -27,12 +27,12 @@ type node struct {
 	env     []string
 	logFile string
 
-	fault sync.Mutex // held by what spoils it
+	fault sync.Mutex // locked by a fault of the node
 
 	mu      sync.Mutex
 	cmd     *exec.Cmd
 	ended   chan struct{} // closed when the process has ended
-	allowed bool          // its end is our doing, or comes before it was ready
+	allowed bool          // its end is requested, or it is not yet ready
 	base    resources     // after the warm-up
 }
 
@@ -70,8 +70,8 @@ func (r *run) startNodes(ctx context.Context) error {
 	return nil
 }
 
-// attemptTimeout is longer where there are no faults: then no delivery may
-// come twice, however busy the machine is.
+// attemptTimeout returns the timeout of attempts. It is longer without faults,
+// because then no delivery may come twice, however busy the machine is.
 func (r *run) attemptTimeout() time.Duration {
 	if len(r.Config.Faults) == 0 {
 		return 20 * attemptTimeout
@@ -79,8 +79,8 @@ func (r *run) attemptTimeout() time.Duration {
 	return attemptTimeout
 }
 
-// FreePort finds one below those that are given to outgoing connections, so
-// that it is still free when a server comes again.
+// FreePort returns a free port below the range of outgoing connections, so that
+// it is still free when a server starts again.
 func FreePort() (int, error) {
 	for range 100 {
 		port := 10_000 + rand.IntN(22_000)
@@ -94,8 +94,9 @@ func FreePort() (int, error) {
 
 func (n *node) url(path string) string { return "http://" + n.address + path }
 
-// start runs the server, and returns when it is ready. Where its database or
-// its disk is not, it ends, and is started again, as any supervisor would do.
+// start runs the server and returns when it is ready. If the server ends
+// because its database or disk is not ready, start runs it again, like a
+// supervisor.
 func (n *node) start(ctx context.Context, more ...string) error {
 	return until(ctx, startPatience, fmt.Sprintf("node %d ready", n.n), func(ctx context.Context) bool {
 		if !n.running() && n.launch(more...) != nil {
@@ -132,7 +133,7 @@ func (n *node) launch(more ...string) error {
 	defer log.Close()
 	cmd := exec.Command(n.Program, append([]string{"torture-node"}, more...)...)
 	cmd.Env, cmd.Stdout, cmd.Stderr = n.env, log, log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // an interrupt from the keyboard is for us
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // an interrupt from the keyboard is only for this process
 	if err := cmd.Start(); err != nil {
 		return err
 	}
@@ -152,14 +153,14 @@ func (n *node) launch(more ...string) error {
 	return nil
 }
 
-// ready returns when the server says so.
+// ready waits until the server reports that it is ready.
 func (n *node) ready(ctx context.Context) error {
 	return until(ctx, startPatience, fmt.Sprintf("node %d ready", n.n), func(ctx context.Context) bool {
 		return n.get(ctx, "/readyz") == http.StatusOK
 	})
 }
 
-// get asks for a path and returns the status; 0 without an answer.
+// get requests a path and returns the status; 0 without an answer.
 func (n *node) get(ctx context.Context, path string) int {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
@@ -176,28 +177,28 @@ func (n *node) get(ctx context.Context, path string) int {
 	return resp.StatusCode
 }
 
-// pid is the process's.
+// pid returns the process id.
 func (n *node) pid() int {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.cmd.Process.Pid
 }
 
-// signal sends one that does not end the process.
+// signal sends a signal that does not end the process.
 func (n *node) signal(s syscall.Signal) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.cmd.Process.Signal(s)
 }
 
-// end sends a signal that ends the process, and returns its exit code when it
-// has; -1 if the signal did it.
+// end sends a signal that ends the process and waits for it. It returns the
+// exit code; -1 if the signal ended the process.
 func (n *node) end(s syscall.Signal) (code int, err error) {
 	n.mu.Lock()
 	cmd, ended := n.cmd, n.ended
 	n.allowed = true
 	n.mu.Unlock()
-	_ = cmd.Process.Signal(s) // it may be dead already
+	_ = cmd.Process.Signal(s) // it may have ended already
 	timer := time.NewTimer(stopPatience)
 	defer timer.Stop()
 	select {
@@ -220,10 +221,10 @@ func (n *node) close() error {
 	return nil
 }
 
-// resources are what a process holds.
+// resources are the resources that a process uses.
 type resources struct{ goroutines, descriptors, connections int }
 
-// resources reads them from the server's metrics.
+// resources reads the resources from the server's metrics.
 func (n *node) resources(ctx context.Context) (got resources, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()

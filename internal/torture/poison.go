@@ -11,20 +11,20 @@ import (
 // with 500.
 const poisonPatience = 10 * time.Second
 
-// poisonSchedule is the schedule of poisoned webhooks. It is short, so that what
-// they refuse has failed when the run has settled.
+// poisonSchedule is the schedule of poisoned webhooks. It is short, so that the
+// refused events have failed when the run has settled.
 const poisonSchedule = `,"schedule_seconds":[1,1]`
 
-// poison makes a tenant whose webhook refuses some events whenever they come:
-// with 500, with 503, or by no answer. The other events of the webhook must come.
-// If the answer is 500, they must come soon, and the breaker must stay closed:
+// poison creates a tenant whose webhook always refuses some events: with 500,
+// with 503, or by no answer. The other events of the webhook must come. If the
+// answer is 500, they must come soon, and the breaker must stay closed, because
 // the receiver can be reached. For 503 and no answer it may open, and settling
 // waits for it.
 func poison(ctx context.Context, r *run, random *rand.Rand) error {
 	begun := r.Now()
 	t, err := r.client.newPoisoned(ctx, random)
 	if err != nil {
-		if r.windows.cover(begun, r.Now()) { // another fault is in the way
+		if r.windows.cover(begun, r.Now()) { // because of another fault
 			return nil
 		}
 		return err
@@ -38,7 +38,7 @@ func poison(ctx context.Context, r *run, random *rand.Rand) error {
 			good = append(good, e)
 		}
 		if i == n {
-			_ = pause(ctx, time.Duration(random.IntN(2000))*time.Millisecond) // the first have been refused by now
+			_ = pause(ctx, time.Duration(random.IntN(2000))*time.Millisecond) // until the first ones were refused
 		}
 		r.client.insist(ctx, e, random)
 	}
@@ -63,11 +63,10 @@ func poison(ctx context.Context, r *run, random *rand.Rand) error {
 	return nil
 }
 
-// mayHold reports whether the breaker may open because of what the webhook
-// refuses.
+// mayHold reports whether the answers to poison may open the breaker.
 func (h *hook) mayHold() bool { return h.poisoned == unavailable || h.poisoned == hanging }
 
-// newPoisoned makes an organization with one webhook that refuses poison.
+// newPoisoned creates an organization with one webhook that refuses poison.
 func (c *client) newPoisoned(ctx context.Context, random *rand.Rand) (*tenant, error) {
 	limited, cancel := context.WithTimeout(ctx, startPatience)
 	defer cancel()
@@ -83,7 +82,7 @@ func (c *client) newPoisoned(ctx context.Context, random *rand.Rand) (*tenant, e
 	return t, nil
 }
 
-// late counts the events that were acknowledged and have not come.
+// late counts the acknowledged events that have not come.
 func (b *book) late(events []*event, h *hook) (n int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -16,12 +16,12 @@ type kind int
 const (
 	unanswered     kind = iota // it may be stored or not: no answer, or a 503
 	acknowledgment             // it is stored
-	refusal                    // it is not, and never will be
+	refusal                    // it is not stored and never will be
 )
 
 func (k kind) String() string { return [...]string{"unknown", "acknowledged", "refused"}[k] }
 
-// answer is that to one POST of an event.
+// answer is the answer to one POST of an event.
 type answer struct {
 	kind    kind
 	status  string // accepted or duplicate
@@ -29,8 +29,8 @@ type answer struct {
 	note    string
 }
 
-// insist posts an event until there is an answer; some clients give up early.
-// What has no dedup id is posted once, since its repeat is another event.
+// insist posts an event until there is an answer; some clients stop early. It
+// posts an event without a dedup id once, because a repeat is another event.
 func (c *client) insist(ctx context.Context, e *event, random *rand.Rand) {
 	for {
 		c.hush(ctx)
@@ -41,7 +41,7 @@ func (c *client) insist(ctx context.Context, e *event, random *rand.Rand) {
 	}
 }
 
-// post posts an event and enters the answer.
+// post posts an event and records the answer.
 func (c *client) post(ctx context.Context, n *node, e *event, f form) answer {
 	got, err := c.send(ctx, n, e.request(f, c.Seed))
 	a := c.readOne(e, f, &got, err)
@@ -59,7 +59,7 @@ func (c *client) post(ctx context.Context, n *node, e *event, f form) answer {
 	return a
 }
 
-// judgeAway judges an acknowledgment that comes while the database's files are
+// judgeAway checks an acknowledgment that comes while the database's files are
 // away.
 func (c *client) judgeAway(e *event, a *answer, begun time.Time) {
 	if a.kind == acknowledgment && c.away.covers(begun, a.status != "accepted") {
@@ -67,7 +67,7 @@ func (c *client) judgeAway(e *event, a *answer, begun time.Time) {
 	}
 }
 
-// readOne judges the answer to an event.
+// readOne checks the answer to an event.
 func (c *client) readOne(e *event, f form, got *reply, err error) answer {
 	a := answer{note: got.String()}
 	good := got.status == http.StatusOK || f != original && got.status == http.StatusCreated
@@ -98,12 +98,12 @@ func (c *client) readOne(e *event, f form, got *reply, err error) answer {
 	return c.readVerdict(e, &said, a.note)
 }
 
-// verdict is what is said of one event.
+// verdict is the answer about one event.
 type verdict struct {
 	Index   int
 	Status  string
 	ID      string
-	EventID string `json:"event-id"` // the original contract's name for it
+	EventID string `json:"event-id"` // in the original API
 	Matches *bool  `json:"payload_matches"`
 	Problem *struct {
 		Code   string
@@ -111,7 +111,7 @@ type verdict struct {
 	}
 }
 
-// readVerdict judges what is said of an event.
+// readVerdict checks the answer about an event.
 func (c *client) readVerdict(e *event, v *verdict, note string) answer {
 	switch {
 	case v.Status == "unavailable" && v.Problem != nil && v.Problem.Status >= 500:
@@ -125,8 +125,8 @@ func (c *client) readVerdict(e *event, v *verdict, note string) answer {
 	return answer{kind: acknowledgment, status: v.Status, eventID: v.ID}
 }
 
-// many posts a batch as some client would: again at once after no answer for
-// some of it, and now and then again after a good one.
+// many posts a batch like a client that repeats it: at once if answers are
+// missing, and sometimes after a complete answer.
 func (c *client) many(ctx context.Context, b *batch, random *rand.Rand) {
 	again := random.IntN(10) == 0
 	for {
@@ -139,8 +139,8 @@ func (c *client) many(ctx context.Context, b *batch, random *rand.Rand) {
 	}
 }
 
-// postBatch posts a batch and enters its verdicts; whole says that there was
-// one for each event.
+// postBatch posts a batch and records its verdicts. whole reports whether each
+// event has one.
 func (c *client) postBatch(ctx context.Context, n *node, b *batch) (whole bool) {
 	got, err := c.send(ctx, n, b.request(c.Seed))
 	answers := c.readBatch(b, &got, err)
@@ -157,7 +157,7 @@ func (c *client) postBatch(ctx context.Context, n *node, b *batch) (whole bool) 
 	return whole
 }
 
-// readBatch judges the answer to a batch: there is one for each of its events.
+// readBatch checks the answer to a batch and returns one answer for each event.
 func (c *client) readBatch(b *batch, got *reply, err error) []answer {
 	answers := make([]answer, len(b.events))
 	for i := range answers {
@@ -189,8 +189,8 @@ func (c *client) readBatch(b *batch, got *reply, err error) []answer {
 	return answers
 }
 
-// readVerdicts takes an answer apart: there has to be one verdict for each
-// event, in their order.
+// readVerdicts parses an answer. ok reports whether it has one verdict for each
+// event, in order.
 func readVerdicts(b *batch, got *reply) (list []verdict, ok bool) {
 	if got.status != http.StatusOK && (b.form == lines || got.status != http.StatusMultiStatus) {
 		return nil, false

@@ -18,21 +18,21 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// postgres is the database of a run: clusters of our own, the first of them
-// the primary, or one that is given. Before each server there is a relay, and
-// before each relay a proxy for each node.
+// postgres is the database of a run: clusters started by the run, the primary
+// first, or a given server. There is a relay before each server, and a proxy
+// for each node before each relay.
 type postgres struct {
-	given    *url.URL // not ours: it cannot be killed
-	bin      string   // where the programs are
+	given    *url.URL // not started by the run, so it cannot be killed
+	bin      string   // directory of the programs
 	password string
-	clock    string // the file that sets its clock; "" if nothing does
+	clock    string // the file that sets its clock; may be empty
 	servers  []*cluster
-	fronts   []*relay             // before each server, for all nodes, in the order in which they were made
+	fronts   []*relay             // before each server, for all nodes, in the order of creation
 	proxies  [][]*toxiproxy.Proxy // by node, by server
 }
 
-// databaseDir is where the data lie: on the small file system, where there is
-// one.
+// databaseDir returns the directory of the data: on the small file system, if
+// there is one.
 func (r *run) databaseDir() string {
 	if r.disk != "" {
 		return r.disk
@@ -40,7 +40,7 @@ func (r *run) databaseDir() string {
 	return filepath.Join(r.Dir, "data")
 }
 
-// startDatabase makes what Config.Database names.
+// startDatabase starts the database of Config.Database.
 func (r *run) startDatabase(ctx context.Context) error {
 	servers := 1
 	switch r.Database {
@@ -82,7 +82,7 @@ func onLoopback(host string) bool {
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
-// findPostgres finds the programs in PATH, or where Debian puts them.
+// findPostgres finds the programs in PATH, or in the directory of Debian.
 func findPostgres() (bin string, err error) {
 	dirs, _ := filepath.Glob("/usr/lib/postgresql/*/bin")
 	slices.Sort(dirs)
@@ -95,7 +95,7 @@ func findPostgres() (bin string, err error) {
 	return "", errors.New("PostgreSQL is not installed: initdb is neither in PATH nor in /usr/lib/postgresql")
 }
 
-// url is where a server is reached, by way of a host and port.
+// url returns the URL of a server at a host and port.
 func (p *postgres) url(host string, port int) *url.URL {
 	return &url.URL{
 		Scheme: "postgres", User: url.UserPassword("triggerd", p.password), Path: "/postgres",
@@ -103,7 +103,7 @@ func (p *postgres) url(host string, port int) *url.URL {
 	}
 }
 
-// startProxies puts one before each server for each node.
+// startProxies starts a proxy for each node before each server.
 func (p *postgres) startProxies(r *run) error {
 	server := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop())
 	for _, c := range p.servers {
@@ -139,7 +139,7 @@ func (p *postgres) startProxies(r *run) error {
 	return nil
 }
 
-// databaseURL is what a node is told; "" for SQLite.
+// databaseURL returns the DATABASE_URL of a node; "" for SQLite.
 func (r *run) databaseURL(node int) (string, error) {
 	if r.db == nil {
 		return "", nil

@@ -18,7 +18,7 @@ import (
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 )
 
-// verifier checks signatures, as the library of Standard Webhooks does.
+// verifier checks signatures; the library of Standard Webhooks implements it.
 type verifier interface {
 	Verify(payload []byte, headers http.Header) error
 	VerifyIgnoringTimestamp(payload []byte, headers http.Header) error
@@ -32,25 +32,25 @@ const (
 	failing
 	slow
 	hanging
-	cutting    // reads all, and closes the connection without an answer
-	halving    // promises more of an answer than it gives
-	babbling   // what it says is no HTTP
+	cutting    // reads everything and closes the connection without an answer
+	halving    // sends less than its Content-Length
+	babbling   // sends something that is not HTTP
 	sending    // an answer without an end
-	forwarding // a redirect, which nobody may follow
+	forwarding // a redirect, which must not be followed
 	refusing   // too many requests
 	unavailable
 
 	// The moods of spells, in which an answer begins and never ends.
-	switching // answers 101, and then says nothing
-	hinting   // answers 103 again and again
+	switching // answers 101 and then sends nothing
+	hinting   // answers 103 repeatedly
 	stalling  // leaves TLS handshakes unanswered
 )
 
 // moodTime is how long a mood lasts.
 const moodTime = 5 * time.Second
 
-// receiver is the endpoint of all webhooks. It believes nothing: each delivery
-// is verified, and held against the payload's own checksum.
+// receiver is the endpoint of all webhooks. It verifies each delivery and the
+// payload's own checksum.
 type receiver struct {
 	book     *book
 	seed     uint64
@@ -60,24 +60,24 @@ type receiver struct {
 	listener net.Listener
 	secure   net.Listener // for https
 	server   http.Server
-	casting  sync.Mutex            // held by what casts a spell
+	casting  sync.Mutex            // locked by a spell
 	spell    atomic.Pointer[spell] // nil: none
 	held     held
 	healed   atomic.Bool
-	ahead    atomic.Bool  // the database's clock is ahead, or will be soon
-	calm     atomic.Int32 // if not zero, no mood but good: nothing may come twice
+	ahead    atomic.Bool  // the database's clock is ahead, or soon will be
+	calm     atomic.Int32 // not zero: only the good mood, because no event may come twice
 	dawdles  atomic.Bool  // endpoints are slow, and nothing else
 	followed atomic.Int64
 }
 
-// newReceiver starts one on a port of its own.
+// newReceiver starts a receiver on a port of its own.
 func newReceiver(b *book, seed uint64, windows *windows) (*receiver, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
 	r := &receiver{book: b, seed: seed, now: b.now, begun: b.now(), windows: windows, listener: listener}
-	r.server.Handler, r.server.ErrorLog = r, log.New(io.Discard, "", 0) // handshakes are cut
+	r.server.Handler, r.server.ErrorLog = r, log.New(io.Discard, "", 0) // because handshakes are cut
 	go func() { _ = r.server.Serve(listener) }()                        // until close
 	return r, nil
 }
@@ -87,7 +87,7 @@ func (r *receiver) close() error {
 	return r.server.Close()
 }
 
-// url is where a path of the receiver is reached.
+// url returns the URL of a path of the receiver.
 func (r *receiver) url(path string) string { return "http://" + r.listener.Addr().String() + path }
 
 // anyURL returns the URL of a path. A third of the webhooks use https.
@@ -98,8 +98,8 @@ func (r *receiver) anyURL(path string, n int) string {
 	return "https://" + r.secure.Addr().String() + path
 }
 
-// calmDown makes every endpoint well-behaved until end is called. Several
-// faults may want that at a time.
+// calmDown sets every endpoint to a good mood until end is called. Several
+// faults may use it at a time.
 func (r *receiver) calmDown() (end func()) {
 	r.calm.Add(1)
 	return func() { r.calm.Add(-1) }
@@ -111,10 +111,10 @@ func (r *receiver) rest() {
 	r.server.SetKeepAlivesEnabled(true)
 }
 
-// canary is the path that redirects lead to.
+// canary is the target of redirects.
 const canary = "/canary"
 
-// ServeHTTP takes a delivery.
+// ServeHTTP handles a delivery.
 func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	if req.URL.Path == canary {
 		r.followed.Add(1)
@@ -123,14 +123,14 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	h, v := r.book.hook(req.URL.Path)
 	body, err := io.ReadAll(req.Body)
 	if err != nil {
-		return // cut by the sender: nothing was received
+		return // cut by the sender, so not received
 	}
 	if h == nil {
 		r.book.stray(fmt.Sprintf("a request to %s, which is not registered", req.URL.Path))
 		return
 	}
 	if v == nil {
-		return // its registration was never answered
+		return // its registration had no answer
 	}
 	n, number, ok := r.read(h, v, req.Header, body)
 	if !ok {
@@ -150,17 +150,17 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 }
 
-// notice stands for the number of an event that the server has posted itself.
+// notice is the number of an operational event.
 const notice = -1
 
-// isNotice reports whether a type is that of an operational event.
+// isNotice reports whether a type is the type of an operational event.
 func isNotice(eventType string) bool {
 	return slices.Contains([]string{
 		"webhook.failing", "webhook.paused", "webhook.gone", "webhook.recovered", "delivery.exhausted", "delivery.expired",
 	}, eventType)
 }
 
-// read verifies a delivery and enters it into the book.
+// read verifies a delivery and records it in the book.
 func (r *receiver) read(h *hook, v verifier, header http.Header, body []byte) (n, number int, ok bool) {
 	var d struct {
 		ID   string
@@ -200,7 +200,7 @@ func (r *receiver) read(h *hook, v verifier, header http.Header, body []byte) (n
 	return c.N, number, true
 }
 
-// mood is that of a webhook's endpoint now.
+// mood returns the current mood of a webhook's endpoint.
 func (r *receiver) mood(h *hook) mood {
 	switch {
 	case r.healed.Load(), h.poisoned != good:
@@ -232,7 +232,7 @@ func (r *receiver) mood(h *hook) mood {
 	}
 }
 
-// answer does what the mood says, and reports whether it was a whole 2xx.
+// answer answers by the mood and reports whether it was a complete 2xx.
 func (r *receiver) answer(w http.ResponseWriter, req *http.Request, m mood) bool {
 	switch m {
 	case unavailable:
@@ -245,7 +245,7 @@ func (r *receiver) answer(w http.ResponseWriter, req *http.Request, m mood) bool
 		return req.Context().Err() == nil
 	case hanging:
 		_ = pause(req.Context(), 2*attemptTimeout)
-		panic(http.ErrAbortHandler) // to return would be to answer 200
+		panic(http.ErrAbortHandler) // a return would answer 200
 	case cutting:
 		panic(http.ErrAbortHandler)
 	case halving:
@@ -268,7 +268,7 @@ func (r *receiver) answer(w http.ResponseWriter, req *http.Request, m mood) bool
 	return false
 }
 
-// babble says something that is no answer.
+// babble sends something that is not HTTP.
 func babble(w http.ResponseWriter) {
 	conn, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {
@@ -278,7 +278,7 @@ func babble(w http.ResponseWriter) {
 	_ = conn.Close()
 }
 
-// stream answers 500, and goes on for as long as anybody listens.
+// stream answers 500 with a long body, until the client closes the connection.
 func stream(ctx context.Context, w http.ResponseWriter) {
 	w.WriteHeader(http.StatusInternalServerError)
 	for range 1000 {

@@ -19,21 +19,21 @@ import (
 	"time"
 )
 
-// spell is a mood that half of the endpoints have for a while, instead of
-// their own.
+// spell is a mood that half of the endpoints have for a while, instead of their
+// own.
 type spell struct {
 	mood mood
 	salt int
 }
 
-// cast returns a fault that casts a spell, and returns when the spell is over.
-// It closes none of the connections that the spell holds up: the server must.
+// cast returns a fault that casts a spell and returns when the spell is over.
+// It closes none of the connections kept by the spell, because the server must.
 func cast(m mood) func(context.Context, *run, *rand.Rand) error {
 	return func(ctx context.Context, r *run, random *rand.Rand) error {
 		r.receiver.casting.Lock() // one at a time
 		defer r.receiver.casting.Unlock()
 		r.receiver.spell.Store(&spell{m, random.IntN(2)})
-		r.receiver.rest() // for example, new connections bring handshakes
+		r.receiver.rest() // because, for example, only new connections have handshakes
 		_ = pause(ctx, time.Duration(2500+random.IntN(3000))*time.Millisecond)
 		r.receiver.spell.Store(nil)
 		return nil
@@ -51,20 +51,20 @@ func (r *receiver) under(m mood, n int) bool {
 type heldConn struct {
 	net.Conn
 	what  string
-	event string // the id of the event that came on it; "" if none did
+	event string // the id of the event in its request; may be empty
 	hook  *hook
 	since time.Time
 }
 
-// held are all connections of a run that the receiver does not close.
+// held has all connections of a run that the receiver does not close.
 type held struct {
 	mu   sync.Mutex
 	open map[*heldConn]bool
-	over []heldConn // that were closed and judged
+	over []heldConn // closed and checked
 }
 
-// hold waits until the server closes a connection. Meanwhile it writes say on
-// it again and again; if every is zero, it writes nothing.
+// hold waits until the server closes a connection. Meanwhile it writes say to
+// it at each interval; if every is zero, it writes nothing.
 func (r *receiver) hold(h *heldConn, every time.Duration, say string) {
 	h.since = r.now()
 	r.held.mu.Lock()
@@ -101,12 +101,12 @@ func (r *receiver) hold(h *heldConn, every time.Duration, say string) {
 	}
 }
 
-// heldPatience is how long a connection may be held up: for one attempt, whose
-// deadline includes everything.
+// heldPatience is how long the server may keep a connection: for one attempt,
+// whose deadline includes everything.
 const heldPatience = attemptTimeout + 2*margin
 
-// judgeHeld judges how long the server has kept a connection, unless a fault
-// may have stopped the server itself. The caller holds held.mu.
+// judgeHeld checks how long the server has kept a connection, unless a fault
+// may have stopped the server itself. The caller must hold held.mu.
 func (r *receiver) judgeHeld(h *heldConn) {
 	now := r.now()
 	if took := now.Sub(h.since); took > heldPatience && !r.windows.cover(h.since, now) {
@@ -115,14 +115,14 @@ func (r *receiver) judgeHeld(h *heldConn) {
 	r.held.over = append(r.held.over, heldConn{event: h.event, hook: h.hook, since: h.since})
 }
 
-// countHeld returns how many connections are held up.
+// countHeld returns the number of open connections that are held.
 func (r *receiver) countHeld() int {
 	r.held.mu.Lock()
 	defer r.held.mu.Unlock()
 	return len(r.held.open)
 }
 
-// closeHeld closes all connections that are held up, and calls each with them.
+// closeHeld closes all held connections after calling each for them.
 func (r *receiver) closeHeld(each func(*heldConn)) {
 	r.held.mu.Lock()
 	defer r.held.mu.Unlock()
@@ -133,7 +133,7 @@ func (r *receiver) closeHeld(each func(*heldConn)) {
 	clear(r.held.open)
 }
 
-// hang takes over the connection of a request, and holds it.
+// hang hijacks the connection of a request and holds it.
 func (r *receiver) hang(w http.ResponseWriter, h *hook, event, what string, every time.Duration, say string) {
 	conn, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {
@@ -146,15 +146,15 @@ func (r *receiver) hang(w http.ResponseWriter, h *hook, event, what string, ever
 	r.hold(&heldConn{Conn: conn, what: fmt.Sprintf("%s by webhook %d", what, h.n), event: event, hook: h}, every, say)
 }
 
-// The answers that never come to an end.
+// The answers that never end.
 const (
 	switchingAnswer = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: torture\r\n\r\n"
 	earlyAnswer     = "HTTP/1.1 103 Early Hints\r\nLink: </>\r\n\r\n"
 	earlyEvery      = attemptTimeout / 4 // so that the client does not refuse them as too many
 )
 
-// staller is a listener for TLS. During a spell it leaves every other
-// handshake unanswered.
+// staller is a listener for TLS. During a spell it leaves every other handshake
+// unanswered.
 type staller struct {
 	net.Listener
 	receiver *receiver
@@ -203,12 +203,12 @@ func (r *receiver) listenTLS(file string) error {
 	return nil
 }
 
-// maxHeld is how many of the attempts that were held up are judged.
+// maxHeld is how many held attempts are checked.
 const maxHeld = 50
 
-// judgeAttempts judges the attempts that were held up: each must have released
-// its connection, must be recorded, and must have kept its deadline. All faults
-// are healed, so none excuses a connection that is still open.
+// judgeAttempts checks the held attempts: each must have closed its connection,
+// must be recorded, and must have kept its deadline. All faults are healed, so
+// none excuses a connection that is still open.
 func (r *run) judgeAttempts(ctx context.Context) {
 	_ = until(ctx, heldPatience, "", func(context.Context) bool { return r.receiver.countHeld() == 0 })
 	r.receiver.closeHeld(func(h *heldConn) {
@@ -230,14 +230,14 @@ func (r *run) judgeAttempts(ctx context.Context) {
 	}
 }
 
-// shownAttempt is an attempt as the API shows it.
+// shownAttempt is an attempt in an answer of the API.
 type shownAttempt struct {
 	At      time.Time
 	Webhook int64   `json:"webhook_id"`
 	Took    float64 `json:"took_seconds"`
 }
 
-// judgeAttempt judges what is recorded of one attempt that was held up.
+// judgeAttempt checks the record of one held attempt.
 func (r *run) judgeAttempt(ctx context.Context, h *heldConn) {
 	attempts, err := pagesOf[shownAttempt](ctx, r, h.hook.tenant, "/v1/events/"+h.event+"/attempts")
 	recorded := false

@@ -10,7 +10,7 @@ import (
 	"sync"
 )
 
-// relay is a TCP proxy before a PostgreSQL server. It follows the protocol, so
+// relay is a TCP proxy before a PostgreSQL server. It parses the protocol, so
 // that it can cut a connection while the server answers a certain statement. It
 // can also cut all connections.
 type relay struct {
@@ -62,8 +62,8 @@ func (p *relay) mend() {
 }
 
 // aimAt sets the statements to cut. For each statement that begins, aim reports
-// whether to cut its connection, and after how many messages of the server. It is
-// called with the relay's mutex held. If it is nil, nothing is cut.
+// whether to cut its connection, and after how many messages of the server. It
+// is called with the relay's mutex locked. If it is nil, no statement is cut.
 func (p *relay) aimAt(aim func(statement string) (after int, cut bool)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -130,7 +130,7 @@ type session struct {
 	texts          map[string]string // prepared statements, by name
 
 	mu   sync.Mutex
-	left int // messages of the server until the cut; -1 if there is none
+	left int // messages of the server until the cut; -1 without a cut
 }
 
 // join copies in both directions until one side closes its connection.
@@ -209,7 +209,7 @@ func (s *session) ask() error {
 	}
 }
 
-// startUp copies the first message of a client. If the client asks for
+// startUp copies the first message of a client. If the client requests
 // encryption, startUp declines, and the client sends its first message again.
 func (s *session) startUp(from *bufio.Reader) error {
 	const (
@@ -232,8 +232,8 @@ func (s *session) startUp(from *bufio.Reader) error {
 	}
 }
 
-// begin aims at a message that executes a statement (B, Q), and notes the texts
-// of those that prepare one (P).
+// begin calls aim for a message that executes a statement (B, Q), and notes the
+// text of a statement that is prepared (P).
 func (s *session) begin(kind byte, body []byte) {
 	first, rest, _ := bytes.Cut(body, []byte{0})
 	second, _, _ := bytes.Cut(rest, []byte{0})

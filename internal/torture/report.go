@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// What must never be, each with its count in every report.
+// The promises, each with its count of breaches in every report.
 const (
 	lostEvents     = "acknowledged events that are not there"
 	lostDeliveries = "deliveries of them that never came"
@@ -47,7 +47,7 @@ const (
 	stoppedHook    = "webhooks gone or paused without a request"
 )
 
-// Promises are all of them, in the order of the report.
+// Promises returns all promises, in the order of the report.
 func Promises() []string {
 	return []string{
 		lostEvents, lostDeliveries, twoEvents, foreign, changed, badSignature, neverSent, stillPending, failedEvents,
@@ -57,7 +57,7 @@ func Promises() []string {
 	}
 }
 
-// Report is what came of a run.
+// Report is the result of a run.
 type Report struct {
 	Seed     uint64         `json:"seed"`
 	Database string         `json:"database"`
@@ -70,29 +70,29 @@ type Report struct {
 	Webhooks   int           `json:"webhooks"`
 	Events     int           `json:"events"`
 	Counts     counts        `json:"counts"`
-	Again      int           `json:"again"`       // deliveries that were answered with a 2xx more than once
-	Unreasoned int           `json:"unreasoned"`  // of these, the ones that no fault explains
+	Again      int           `json:"again"`       // deliveries answered with a 2xx more than once
+	Unreasoned int           `json:"unreasoned"`  // of these, without a fault that explains it
 	Restart    time.Duration `json:"restart"`     // the longest time from a start after SIGKILL to ready
-	Stop       time.Duration `json:"stop"`        // the longest from SIGTERM to the end
-	Settled    time.Duration `json:"settled"`     // from the last fault until all was delivered
-	P50        time.Duration `json:"p50"`         // of POSTs that were acknowledged, faults included
+	Stop       time.Duration `json:"stop"`        // the longest time from SIGTERM to the end
+	Settled    time.Duration `json:"settled"`     // from the last fault until everything was delivered
+	P50        time.Duration `json:"p50"`         // of acknowledged POSTs, including those during faults
 	P99        time.Duration `json:"p99"`         // likewise
 	Health     time.Duration `json:"health_p99"`  // of GET /livez while the nodes were up
-	Sampled    int           `json:"asked_again"` // dedup ids that were posted once more at the end
-	ReadBack   int           `json:"read_back"`   // events in the pages, the newest first
+	Sampled    int           `json:"asked_again"` // dedup ids posted once more at the end
+	ReadBack   int           `json:"read_back"`   // events in the pages, newest first
 	Pages      int           `json:"pages"`
 	Replayed   int           `json:"replayed"`  // deliveries of the replay at the end
-	ReadsCut   int           `json:"reads_cut"` // connections that were cut while PostgreSQL answered a read
-	HeldUp     int           `json:"held_up"`   // connections that endpoints have held up
+	ReadsCut   int           `json:"reads_cut"` // connections cut while PostgreSQL answered a read
+	HeldUp     int           `json:"held_up"`   // connections held by endpoints
 
 	mu       sync.Mutex
 	Breaches map[string]*Breach `json:"breaches"` // by promise
 }
 
-// Breach is a promise that was broken.
+// Breach is a broken promise.
 type Breach struct {
 	Count    int      `json:"count"`
-	Examples []string `json:"examples"` // the first of them
+	Examples []string `json:"examples"` // the first ones
 }
 
 // shown is how many examples of a breach are kept.
@@ -121,14 +121,14 @@ func (r *Report) made(fault string) {
 	r.Faults[fault]++
 }
 
-// longest keeps the longer of two times.
+// longest sets of to the longer of two times.
 func (r *Report) longest(of *time.Duration, took time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	*of = max(*of, took)
 }
 
-// Broken reports whether any promise was.
+// Broken reports whether any promise was broken.
 func (r *Report) Broken() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -9,11 +9,12 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// warmUpEvents are posted to each node before its resources are measured.
+// warmUpEvents is how many events are posted to each node before its resources
+// are measured.
 const warmUpEvents = 300
 
-// warmUp has each node do a little of everything, with as many clients as
-// there will be, and notes what it holds then.
+// warmUp makes each node do some work of every kind, with as many clients as
+// the run, and notes its resources afterwards.
 func (r *run) warmUp(ctx context.Context) error {
 	calm := r.receiver.calmDown()
 	group, _ := errgroup.WithContext(ctx)
@@ -33,7 +34,7 @@ func (r *run) warmUp(ctx context.Context) error {
 	if err := group.Wait(); err != nil {
 		return err
 	}
-	if len(r.Config.Faults) > 0 { // without faults nothing may come twice
+	if len(r.Config.Faults) > 0 { // without faults no event may come twice
 		calm()
 	}
 	for _, n := range r.nodes {
@@ -45,15 +46,15 @@ func (r *run) warmUp(ctx context.Context) error {
 	return nil
 }
 
-// How much more than after the warm-up a node may hold at the end: connection
-// pools, of the database's and the receiver's, fill under load.
+// How much more a node may use at the end than after the warm-up, because
+// connection pools, to the database and to receivers, grow under load.
 const (
 	moreGoroutines  = 100
 	moreDescriptors = 60
 	moreConnections = 1
 )
 
-// judgeResources waits until each node holds about what it did at the start.
+// judgeResources waits until each node uses about as much as after the warm-up.
 func (r *run) judgeResources(ctx context.Context) {
 	r.client.http.CloseIdleConnections()
 	for _, n := range r.nodes {
@@ -71,8 +72,8 @@ func (r *run) judgeResources(ctx context.Context) {
 	}
 }
 
-// watchHealth asks each node every 100 ms whether it lives, and keeps how long
-// that takes while there is no reason not to answer.
+// watchHealth requests /livez of each node every 100 ms, and records the times
+// except during a pause.
 func (r *run) watchHealth(ctx context.Context) error {
 	var took []time.Duration
 	for pause(ctx, 100*time.Millisecond) == nil {

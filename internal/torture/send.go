@@ -13,15 +13,15 @@ import (
 	"time"
 )
 
-// request is one to a node.
+// request is a request to a node.
 type request struct {
 	method, path string
-	key          string            // of the organization; "": none
-	header       map[string]string // beside the usual ones
+	key          string            // of the organization; may be empty
+	header       map[string]string // besides the usual fields
 	body         []byte
 }
 
-// reply is what came of it.
+// reply is the answer to a request.
 type reply struct {
 	status       int
 	header       http.Header
@@ -31,14 +31,14 @@ type reply struct {
 
 func (a *reply) String() string { return fmt.Sprintf("status %d: %.200s", a.status, a.body) }
 
-// isUndone reports an answer which says that nothing was done, because of the
-// server's state or because it was too slow to get the body.
+// isUndone reports whether the answer says that nothing was done, because of
+// the server's state or because the body was too slow.
 func (a *reply) isUndone() bool {
 	return a.status == http.StatusServiceUnavailable || a.status == http.StatusRequestTimeout
 }
 
-// send makes one request. A request that has begun is not cut by the end of
-// the run: its answer counts.
+// send makes one request. The end of the run does not cancel a request that has
+// begun, because its answer counts.
 func (c *client) send(ctx context.Context, n *node, q request) (a reply, err error) {
 	a.begun = c.Now()
 	defer func() { a.ended = c.Now() }()
@@ -63,8 +63,8 @@ func (c *client) send(ctx context.Context, n *node, q request) (a reply, err err
 	return a, err
 }
 
-// excuse enters as a breach that something was not done, where no fault
-// excuses it, and what of the answer is wrong in any case.
+// excuse records a breach if a request failed outside the window of a fault, or
+// if a 503 has no Retry-After.
 func (c *client) excuse(what any, a *reply, err error) {
 	if !c.windows.cover(a.begun, a.ended) {
 		c.report.breach(withoutFault, "%v: %v %v", what, a, err)
@@ -79,8 +79,9 @@ var (
 	errRefused  = errors.New("refused")
 )
 
-// ask makes another request than a POST of events. Its answer has to have one
-// of some statuses: errNoAnswer if it may be asked again, errRefused if not.
+// ask makes a request that is not a POST of events. The status must be one of
+// good. The error is errNoAnswer if the request may be repeated, errRefused if
+// not.
 func (c *client) ask(ctx context.Context, n *node, q request, good ...int) (reply, error) {
 	a, err := c.send(ctx, n, q)
 	what := q.method + " " + q.path
@@ -97,8 +98,8 @@ func (c *client) ask(ctx context.Context, n *node, q request, good ...int) (repl
 	return a, errors.Join(errNoAnswer, err)
 }
 
-// insistOn asks any of the nodes until it is answered, or ctx ends. The answer
-// begins when it was asked for the first time.
+// insistOn repeats a request, each time to a random node, until it is answered
+// or ctx ends. The reply's begun is the time of the first request.
 func (c *client) insistOn(ctx context.Context, random *rand.Rand, q request, good ...int) (reply, error) {
 	first := c.Now()
 	for {
@@ -110,7 +111,7 @@ func (c *client) insistOn(ctx context.Context, random *rand.Rand, q request, goo
 	}
 }
 
-// read reads the body of an answer, which has to be JSON of its kind.
+// read parses the body of an answer, which must be JSON for into.
 func (c *client) read(a *reply, into any) error {
 	err := json.Unmarshal(a.body, into)
 	if err != nil {
@@ -119,5 +120,5 @@ func (c *client) read(a *reply, into any) error {
 	return err
 }
 
-// retryPause is between a request without an answer and its repeat.
+// retryPause is the pause between a request without an answer and its repeat.
 const retryPause = 200 * time.Millisecond

@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// settle heals everything and waits until all that was acknowledged has come,
-// and nothing is pending any more.
+// settle heals everything and waits until all acknowledged events have come and
+// none is pending.
 func (r *run) settle(ctx context.Context) {
 	r.receiver.healed.Store(true)
 	r.book.note("settle", "")
@@ -26,17 +26,17 @@ func (r *run) settle(ctx context.Context) {
 	_ = r.await(ctx, func(context.Context) (int, []*tenant) { return r.book.missing() })
 	r.report.Settled = r.Now().Sub(begun)
 	r.drain(ctx)
-	for _, t := range r.book.allTenants() { // results may still be on their way to the database
+	for _, t := range r.book.allTenants() { // results may not be recorded yet
 		if !r.await(ctx, func(ctx context.Context) (int, []*tenant) { return r.unsettled(ctx, t), []*tenant{t} }) {
 			return // one is enough
 		}
 	}
 }
 
-// await waits until left returns 0, and reports whether it did; n is negative if
-// it is not known. await gives up if there is no progress for its patience. But
-// if the server says that deliveries of the tenants are due later, or that their
-// breakers are open, await first waits for that, once.
+// await waits until left returns 0, and reports whether it did; a negative n is
+// unknown. await stops after its patience without progress. But if the server
+// reports that deliveries of the tenants are due later, or that their breakers
+// are open, await first waits for that, once.
 func (r *run) await(ctx context.Context, left func(context.Context) (n int, of []*tenant)) bool {
 	least, since := math.MaxInt, r.Now()
 	n, of, asked := 0, []*tenant(nil), false
@@ -61,8 +61,8 @@ func (r *run) await(ctx context.Context, left func(context.Context) (n int, of [
 	return n == 0
 }
 
-// patience returns how long to wait for progress. It is less once that was in
-// vain.
+// patience returns how long to wait for progress. It is less after a wait has
+// timed out.
 func (r *run) patience() time.Duration {
 	patience := cmp.Or(r.Patience, quietPatience)
 	if r.stuck.Load() {
@@ -78,13 +78,13 @@ func later(a, b time.Time) time.Time {
 	return a
 }
 
-// longestWait is how far ahead a delivery of the torture may be due, or a
-// breaker open: a minute and a fifth, and some seconds. A later time is a fault
-// of the server, and settling does not wait for it.
+// longestWait is how far ahead a delivery of the run may be due, or a breaker
+// open: a minute and a fifth, and some seconds. A later time is a fault of the
+// server, and settling does not wait for it.
 const longestWait = 75 * time.Second
 
-// dueUntil returns the last of the times at which, as the server says, deliveries
-// of the tenants are due or their breakers close; zero if there is none.
+// dueUntil returns the last time at which, by the server's answers, deliveries
+// of the tenants are due or their breakers close; zero without any.
 func (r *run) dueUntil(ctx context.Context, of []*tenant) (last time.Time) {
 	const enough = 20 // tenants; their pages are read one after the other
 	latest := r.Now().Add(longestWait)
@@ -108,7 +108,7 @@ func (r *run) dueUntil(ctx context.Context, of []*tenant) (last time.Time) {
 	return last
 }
 
-// shownHook is a webhook as the API shows it.
+// shownHook is a webhook in an answer of the API.
 type shownHook struct {
 	ID     int64
 	State  string
@@ -117,7 +117,7 @@ type shownHook struct {
 	}
 }
 
-// drain has the inboxes that have consumers emptied.
+// drain empties the inboxes that have consumers.
 func (r *run) drain(ctx context.Context) {
 	if err := pause(ctx, r.book.last().Sub(r.Now())); err != nil {
 		return
@@ -132,10 +132,10 @@ func (r *run) drain(ctx context.Context) {
 			})
 		}
 	}
-	_ = group.Wait() // nobody fails
+	_ = group.Wait() // no goroutine returns an error
 }
 
-// drainOne claims and acknowledges until an inbox has nothing left.
+// drainOne claims and acknowledges until an inbox is empty.
 func (r *run) drainOne(ctx context.Context, t *tenant) {
 	random := r.random(forDrains + uint64(t.n))
 	since := r.Now()
@@ -160,7 +160,7 @@ func (r *run) drainOne(ctx context.Context, t *tenant) {
 	})
 }
 
-// unsettled counts a tenant's events that are pending and should not be. It
+// unsettled counts a tenant's events that are pending but must not be. It
 // returns -1 if they cannot be read.
 func (r *run) unsettled(ctx context.Context, t *tenant) (n int) {
 	events, err := r.pages(ctx, t, "/v1/events?limit=100&status=pending")
@@ -176,12 +176,12 @@ func (r *run) unsettled(ctx context.Context, t *tenant) (n int) {
 	return n
 }
 
-// pages reads a list of events by its cursors, to its end.
+// pages reads all pages of a list of events.
 func (r *run) pages(ctx context.Context, t *tenant, path string) ([]shownEvent, error) {
 	return pagesOf[shownEvent](ctx, r, t, path)
 }
 
-// pagesOf reads a list by its cursors, to its end.
+// pagesOf reads all pages of a list.
 func pagesOf[T any](ctx context.Context, r *run, t *tenant, path string) (list []T, err error) {
 	for next := ""; ; {
 		q := request{method: http.MethodGet, path: path + next, key: t.key}
@@ -206,7 +206,7 @@ func pagesOf[T any](ctx context.Context, r *run, t *tenant, path string) (list [
 	}
 }
 
-// allTenants are those that there are now.
+// allTenants returns the current tenants.
 func (b *book) allTenants() []*tenant {
 	b.mu.Lock()
 	defer b.mu.Unlock()

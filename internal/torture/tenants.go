@@ -12,16 +12,16 @@ import (
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 )
 
-// How many events tenants get: small ones so few that one page of the
-// original's inbox shows them all.
+// How many events tenants get. A small one gets so few that one page of the
+// original inbox has them all.
 const (
 	smallTenant = 85
 	largeTenant = 500
 )
 
-// newTenant signs up an organization and registers up to three webhooks. Two
-// fifths have none: their events wait in the inbox. Of others the inbox gets
-// everything. Most inboxes have consumers.
+// newTenant creates an organization and registers up to three webhooks. Two
+// fifths have no webhooks, so their events wait in the inbox. Some of the
+// inboxes get all events. Most inboxes have consumers.
 func (c *client) newTenant(ctx context.Context, random *rand.Rand) (*tenant, error) {
 	t, err := c.signUp(ctx, random)
 	if err != nil {
@@ -46,7 +46,7 @@ func (c *client) newTenant(ctx context.Context, random *rand.Rand) (*tenant, err
 	return t, nil
 }
 
-// signUp makes an organization.
+// signUp creates an organization.
 func (c *client) signUp(ctx context.Context, random *rand.Rand) (*tenant, error) {
 	var made struct {
 		Key string `json:"api-key"`
@@ -61,7 +61,7 @@ func (c *client) signUp(ctx context.Context, random *rand.Rand) (*tenant, error)
 	return t, nil
 }
 
-// newHook registers a webhook in one way or the other.
+// newHook registers a webhook in a random way.
 func (c *client) newHook(ctx context.Context, random *rand.Rand, t *tenant, i int) error {
 	filter := patterns()[random.IntN(len(patterns()))]
 	if random.IntN(2) == 0 {
@@ -71,10 +71,10 @@ func (c *client) newHook(ctx context.Context, random *rand.Rand, t *tenant, i in
 	return c.newHookOriginal(ctx, random, t, fmt.Sprintf("/tenant/%d/%d", t.n, i), filter)
 }
 
-// newHookOnce registers a webhook with an Idempotency-Key, and asks again for
-// as long as there is no answer: there is one in the end. The secret is ours,
-// since a repeated answer does not show it. more is what the request says
-// beside that.
+// newHookOnce registers a webhook with an Idempotency-Key, and repeats the
+// request until there is an answer, so that there is one webhook in the end.
+// The secret is ours, because a repeated answer does not show it. more is the
+// rest of the request's body.
 func (c *client) newHookOnce(ctx context.Context, random *rand.Rand, h *hook, path, more string) error {
 	c.book.addHook(path, h)
 	raw := make([]byte, 32)
@@ -107,9 +107,9 @@ func (c *client) newHookOnce(ctx context.Context, random *rand.Rand, h *hook, pa
 	return err
 }
 
-// newHookOriginal registers a webhook by the original contract; where there
-// was no answer, another one at another URL, so that nobody wonders whose
-// signature it is.
+// newHookOriginal registers a webhook by the original API. Without an answer,
+// it registers another one at another URL, so that each signature belongs to a
+// known webhook.
 func (c *client) newHookOriginal(ctx context.Context, random *rand.Rand, t *tenant, path, filter string) error {
 	for try := 0; ; try++ {
 		path := fmt.Sprintf("%s/%d", path, try)

@@ -9,13 +9,13 @@ import (
 	"syscall"
 )
 
-// Postgres is a throw-away PostgreSQL server, as the torture uses them, for a
-// program that measures.
+// Postgres is a throw-away PostgreSQL server, like the servers of a run, for
+// programs that measure.
 type Postgres struct{ cluster *cluster }
 
-// StartPostgres starts one with the defaults of PostgreSQL, but for lines that
-// are added to its postgresql.conf. Data and log are in dir, which is opened to
-// its user where we are root.
+// StartPostgres starts a server with PostgreSQL's defaults and the given lines
+// of postgresql.conf. Its data and log are in dir. For root, dir is opened to
+// the server's user.
 func StartPostgres(ctx context.Context, dir string, settings ...string) (*Postgres, error) {
 	bin, err := findPostgres()
 	if err != nil {
@@ -42,10 +42,10 @@ func StartPostgres(ctx context.Context, dir string, settings ...string) (*Postgr
 	return &Postgres{c}, nil
 }
 
-// URL is where the server is reached, as its superuser.
+// URL returns the URL of the server, for its superuser.
 func (p *Postgres) URL() string { return p.cluster.url("127.0.0.1", p.cluster.port).String() }
 
-// PIDs lists the server's processes, the one that started the others first.
+// PIDs returns the server's processes, the parent first.
 func (p *Postgres) PIDs() []int {
 	pid := p.cluster.cmd.Process.Pid
 	return append([]int{pid}, childrenOf(pid)...)
@@ -54,7 +54,8 @@ func (p *Postgres) PIDs() []int {
 // Stop ends the server.
 func (p *Postgres) Stop() { p.cluster.stop(syscall.SIGQUIT) }
 
-// PostgresVersion is that of the PostgreSQL which StartPostgres starts.
+// PostgresVersion returns the version of the PostgreSQL that StartPostgres
+// starts.
 func PostgresVersion() (string, error) {
 	bin, err := findPostgres()
 	if err != nil {

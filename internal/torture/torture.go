@@ -1,19 +1,19 @@
-// Package torture tries to make the server break its promises, and tells
-// whether it could. It knows the server only as its users do: as a program
-// that it starts, by its HTTP API, and by what reaches a webhook's endpoint.
+// Package torture tries to make the server break its promises, and reports
+// whether it did. It uses the server only as a user does: it starts the
+// program, calls its HTTP API, and receives requests to webhooks.
 //
-// A run has a seed. Clients post events and keep a [book] of what was
-// acknowledged, refused, or left without an answer; consumers empty inboxes,
-// and owners change webhooks; a receiver fails, hangs and lies; and faults
-// strike at moments that the seed chooses: processes are killed and suspended,
-// databases die and fail over, connections are cut, disks fill up. Then
-// everything is healed, and every entry of the book is held against what the
-// API gives back and what the receiver got. Each count of the [Report] that
-// promises zero has to be zero.
+// A run has a seed. Clients post events and record in a [book] which were
+// acknowledged, refused, or left without an answer. Consumers empty inboxes,
+// and owners change webhooks. A receiver fails, hangs and lies. Faults strike
+// at times that the seed chooses: for example, processes are killed and
+// suspended, databases die and fail over, connections are cut, disks fill up.
+// Then everything is healed, and every entry of the book is compared with the
+// API's answers and the receiver's requests. Each count of the [Report] that
+// promises zero must be zero.
 //
-// Reading it: [Run] is the course of things, book.go what is known, faults.go
-// the table of faults, client.go, consumers.go and changes.go who is at work,
-// judge.go the judgement.
+// Where to read: [Run] has the steps of a run, book.go the records, faults.go
+// the table of faults, client.go, consumers.go and changes.go the load,
+// judge.go the checks.
 package torture
 
 import (
@@ -31,47 +31,47 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// Config says what is tortured and how.
+// Config is the configuration of a run.
 type Config struct {
 	Seed     uint64        // of payloads, moods and faults
-	For      time.Duration // how long load and faults last; settling and judging come after
-	Faults   []string      // names of the table; none: no faults, and then nothing may come twice
-	Strict   bool          // what the machine does not allow is an error
+	For      time.Duration // how long load and faults last; settling and the checks come after
+	Faults   []string      // names in the table; empty: no faults, and then no event may come twice
+	Strict   bool          // a fault that the machine does not allow is an error
 	Database string        // one of Databases, or the URL of a PostgreSQL on loopback
-	Nodes    int           // servers on the one database; SQLite takes one
+	Nodes    int           // servers on one database; must be 1 for SQLite
 	Rate     int           // events a second, at most
 	Clients  int           // POSTs at a time
-	Program  string        // the server's
-	Dir      string        // for data, logs and the ledger; "" is a temporary one
-	Keep     bool          // leave it, though nothing broke
-	Patience time.Duration // how long to wait for progress while settling; 0 for as long as a sound server may need
+	Program  string        // path of the server's program
+	Dir      string        // for data, logs and the ledger; "": a temporary one
+	Keep     bool          // keep Dir even if no promise was broken
+	Patience time.Duration // how long to wait for progress while settling; 0: as long as a correct server may need
 	Now      func() time.Time
-	Out      io.Writer // tells what happens
+	Out      io.Writer // for progress messages
 }
 
-// Databases are the kinds that a run sets up by itself: the embedded one, a
+// Databases returns the kinds of databases that a run can start: SQLite, a
 // PostgreSQL, and a PostgreSQL with a synchronous standby.
 func Databases() []string { return []string{"sqlite", "postgres", "standby"} }
 
-// What the servers are told, so that days of retries fit into a run.
+// Settings of the servers. They make days of retries fit into a run.
 const (
 	attemptTimeout = time.Second
 	lease          = 2*attemptTimeout + 2*time.Second // see deliver.Config.Lease
-	retrySchedule  = "200ms,500ms,1s,2s"              // then as lastPause, to the most that a schedule takes
+	retrySchedule  = "200ms,500ms,1s,2s"              // then lastPause, up to the maximum of a schedule
 	lastPause      = ",3s"
 	pauses         = 50
 )
 
-// How long things may take, though the machine is busy.
+// Bounds of waiting, for a busy machine.
 const (
-	startPatience  = 30 * time.Second // until a node is ready, or a database there
-	stopPatience   = 16 * time.Second // until a node ends after SIGTERM: the promise is 15 s
+	startPatience  = 30 * time.Second // until a node or a database is ready
+	stopPatience   = 16 * time.Second // until a node ends after SIGTERM; the promise is 15 s
 	settlePatience = 4 * time.Minute  // until everything is delivered after the last fault; a breaker may be open for over a minute
 	quietPatience  = 5 * lease        // without progress
 	judgePatience  = 5 * time.Minute
 )
 
-// run is one run.
+// run is the state of one run.
 type run struct {
 	Config
 	book     *book
@@ -80,19 +80,19 @@ type run struct {
 	client   *client
 	nodes    []*node
 	db       *postgres  // nil: SQLite
-	disk     string     // a small file system under the database
-	noDisk   string     // why there is none
-	database sync.Mutex // held by what spoils it
+	disk     string     // a small file system for the database
+	noDisk   string     // why disk is missing
+	database sync.Mutex // locked by a fault of the database
 	report   *Report
-	stuck    atomic.Bool // something was waited for in vain
+	stuck    atomic.Bool // a wait has timed out
 	mute     atomic.Bool // an inbox could not be read for a long time
 	away     absence     // of SQLite's files
-	clock    atomic.Bool // the database's is being set
+	clock    atomic.Bool // the database's clock is being set
 	closers  []func() error
 }
 
-// Run is one run. The error says that it could not be made; whether the server
-// kept its promises is in the report.
+// Run makes one run. It returns an error if the run failed; the report says
+// whether the server kept its promises.
 func Run(ctx context.Context, c Config) (report *Report, err error) {
 	r := &run{Config: c, report: &Report{Seed: c.Seed, Database: c.Database, Nodes: c.Nodes, Faults: map[string]int{}}}
 	if err := c.check(); err != nil {
@@ -132,8 +132,8 @@ func Run(ctx context.Context, c Config) (report *Report, err error) {
 	return r.report, ctx.Err()
 }
 
-// setUp starts the database, the servers and the receiver, and has each server
-// do a little of everything before its resources are measured.
+// setUp starts the database, the servers and the receiver. Each server does
+// some work of every kind before its resources are measured.
 func (r *run) setUp(ctx context.Context) error {
 	ledger, err := os.Create(filepath.Join(r.Dir, "ledger.jsonl"))
 	if err != nil {
@@ -165,10 +165,10 @@ func (r *run) setUp(ctx context.Context) error {
 	return r.warmUp(ctx)
 }
 
-// certificate is the file that the receiver is known by.
+// certificate returns the path of the receiver's certificate.
 func (r *run) certificate() string { return filepath.Join(r.Dir, "receiver.pem") }
 
-// strike runs load and faults for the time that was asked for.
+// strike runs load and faults for the configured time.
 func (r *run) strike(ctx context.Context, plan []fault) error {
 	limited, cancel := context.WithTimeout(ctx, r.For)
 	defer cancel()
@@ -194,22 +194,22 @@ func (r *run) strike(ctx context.Context, plan []fault) error {
 	return nil
 }
 
-// random is a stream of random numbers of its own for each use, so that what
-// one draws does not change another.
+// random returns a stream of random numbers for one use, so that uses do not
+// affect each other.
 func (r *run) random(use uint64) *rand.Rand { return rand.New(rand.NewPCG(r.Seed, use)) }
 
 // The uses of random numbers.
 const (
 	forFaults uint64 = iota + 1
 	forReplays
-	forClients // and the clients after it
+	forClients // and the following ones for the other clients
 
-	forConsumers uint64 = 1 << 20 * (1 + iota) // likewise, each
+	forConsumers uint64 = 1 << 20 * (1 + iota) // likewise for each of these
 	forChangers
 	forDrains
 )
 
-// pause waits, or returns the context's error if that ends first.
+// pause waits for d. It returns the context's error if that ends first.
 func pause(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -221,8 +221,8 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// until asks every few milliseconds whether something holds, and returns an
-// error if it does not within patience.
+// until polls holds every few milliseconds. It returns an error if holds is not
+// true within patience.
 func until(ctx context.Context, patience time.Duration, what string, holds func(context.Context) bool) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()

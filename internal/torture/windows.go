@@ -7,17 +7,17 @@ import (
 	"time"
 )
 
-// grace is for how long after a fault its consequences may still be seen:
-// connections are made anew, and batches that were under way end.
+// grace is how long after a fault its effects may last: connections are opened
+// again, and batches under way end.
 const grace = 3 * time.Second
 
-// window is a time in which a fault lasts.
+// window is the time of a fault.
 type window struct {
 	fault    string
 	from, to time.Time // to is zero while it lasts
 }
 
-// windows are all of a run. Outside of them nothing may fail.
+// windows are the windows of a run. Outside of them nothing may fail.
 type windows struct {
 	now func() time.Time
 
@@ -25,7 +25,7 @@ type windows struct {
 	all []window
 }
 
-// open begins a window; the function ends it.
+// open begins a window; end ends it.
 func (w *windows) open(fault string) (end func()) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -38,7 +38,7 @@ func (w *windows) open(fault string) (end func()) {
 	}
 }
 
-// last reports whether a fault lasts now, or did a moment ago.
+// last reports whether a fault lasts now or ended at most grace ago.
 func (w *windows) last(fault string) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -48,14 +48,14 @@ func (w *windows) last(fault string) bool {
 	})
 }
 
-// excuses reports whether requests may fail because of a fault: what strangers
-// and receivers do must not be felt by honest clients.
+// excuses reports whether requests may fail because of a fault. Faults of
+// strangers and receivers must not affect honest clients.
 func excuses(fault string) bool {
 	return fault != faultCrowd && fault != faultSnapshot && fault != faultPoison && !strings.HasPrefix(fault, faultHang)
 }
 
-// cover reports whether a fault that excuses failures, or what follows from
-// it, fell between two times.
+// cover reports whether a fault that excuses failures, or its grace, overlaps
+// the time between from and to.
 func (w *windows) cover(from, to time.Time) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -64,10 +64,10 @@ func (w *windows) cover(from, to time.Time) bool {
 	})
 }
 
-// blind reports whether the result of what happened at a time may have gone
-// unrecorded: it was under way, or its record was, when a fault began. A
-// process that is suspended is blind only for what it had begun; where the
-// database is away, everybody is for as long as that lasts.
+// blind reports whether the result of a request at a time may be lost, because
+// it was under way, or its record was, when a fault began. A suspended process
+// is blind only for what it had begun. While the database is away, all
+// processes are blind.
 func (w *windows) blind(at time.Time) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
