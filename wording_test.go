@@ -22,7 +22,7 @@ import (
 // The limits of marked constructions per 1,000 words. They only go down.
 const (
 	maxMarkedInDocuments = 2.0
-	maxMarkedInComments  = 17.0
+	maxMarkedInComments  = 2.0
 )
 
 // messagesGolden has all messages of the packages below messagesRoot.
