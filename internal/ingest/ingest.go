@@ -22,7 +22,7 @@ import (
 // Bounds of one commit.
 const (
 	maxBatchEvents     = 1000
-	maxBatchBytes      = 8 << 20
+	maxBatchBytes      = 1 << 20
 	maxBatchDeliveries = 1000
 )
 
