@@ -173,7 +173,7 @@ func (s *server) wire(now func() time.Time) error {
 	cache := ingest.NewCache(s.store, s.settings.DedupMaxSize, s.settings.DedupRetention.Duration)
 	s.api = &api.API{Store: s.store, Engine: s.engine, Guard: guard, Metrics: metrics, Log: s.log, Now: now, Version: version}
 	s.writer = ingest.New(ingest.Config{
-		Store: s.store, HandOff: s.engine, Arrived: s.api.Arrived, Cache: cache, Lease: s.engine.LeaseOf, Now: now, Metrics: metrics,
+		Store: s.store, Dispatcher: s.engine, Arrived: s.api.Arrived, Cache: cache, Lease: s.engine.LeaseOf, Now: now, Metrics: metrics,
 	})
 	s.sweeper = &deliver.Sweeper{
 		Store: s.store, Retention: s.settings.Retention.Duration, DedupRetention: s.settings.DedupRetention.Duration,

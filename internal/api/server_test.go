@@ -59,7 +59,7 @@ func serveStore(t *testing.T, db *storetest.DB, st *store.Store, set ...func(*AP
 	metrics := telemetry.New()
 	cache := ingest.NewCache(st, cacheSize, 0)
 	writer := ingest.New(ingest.Config{
-		Store: st, HandOff: noRoom{}, Arrived: func(orgID int64) { s.api.Arrived(orgID) }, Cache: cache, Lease: func(*trigger.Webhook) time.Duration { return time.Minute }, Now: db.Clock.Now, Metrics: metrics,
+		Store: st, Dispatcher: noRoom{}, Arrived: func(orgID int64) { s.api.Arrived(orgID) }, Cache: cache, Lease: func(*trigger.Webhook) time.Duration { return time.Minute }, Now: db.Clock.Now, Metrics: metrics,
 	})
 	guard := deliver.NewGuard(nil, false)
 	guard.Resolver = hosts{"example.com": "93.184.215.14", "localhost": "127.0.0.1", "inside.example": "10.0.0.1"}
@@ -99,9 +99,9 @@ func serveStore(t *testing.T, db *storetest.DB, st *store.Store, set ...func(*AP
 // noRoom is a hand-off that is always full.
 type noRoom struct{}
 
-func (noRoom) Reserve(trigger.DeliveryKey, int) bool                              { return false }
-func (noRoom) Return(trigger.DeliveryKey, int)                                    {}
-func (noRoom) Take(trigger.Delivery, *trigger.Event, *trigger.Webhook, time.Time) {}
+func (noRoom) Reserve(trigger.DeliveryKey, int) bool                                  { return false }
+func (noRoom) Unreserve(trigger.DeliveryKey, int)                                     {}
+func (noRoom) Dispatch(trigger.Delivery, *trigger.Event, *trigger.Webhook, time.Time) {}
 
 func (noRoom) Expect(trigger.Delivery, *trigger.Webhook, time.Time) {}
 func (noRoom) Wake()                                                {}

@@ -44,7 +44,7 @@ func (e *Engine) claim(ctx context.Context, due []store.Lane) (full bool, draine
 		empty, err := e.claimWants(ctx, same, lease)
 		if err != nil {
 			for _, w := range rest {
-				e.giveRooms(w, w.Room)
+				e.unreserveAll(w, w.Room)
 			}
 			return false, nil, err
 		}
@@ -74,7 +74,7 @@ func (e *Engine) claimWants(ctx context.Context, wants []store.Want, lease time.
 	}
 	defer func() {
 		for _, w := range wants {
-			e.giveRooms(w, unused[laneKey{w.WebhookID, w.Job}])
+			e.unreserveAll(w, unused[laneKey{w.WebhookID, w.Job}])
 		}
 	}()
 	claimedAt, now := e.Now(), e.Store.Now()
@@ -106,11 +106,11 @@ func (e *Engine) claimWants(ctx context.Context, wants []store.Want, lease time.
 	return drained, nil
 }
 
-// giveRooms frees room that was not needed, and releases the probe if the lane
+// unreserveAll frees room that was not needed, and releases the probe if the lane
 // had it.
-func (e *Engine) giveRooms(w store.Want, n int) {
+func (e *Engine) unreserveAll(w store.Want, n int) {
 	for range n {
-		e.giveRoom(laneKey{w.WebhookID, w.Job}, 0)
+		e.unreserve(laneKey{w.WebhookID, w.Job}, 0)
 	}
 	if n > 0 {
 		e.releaseProbe(laneKey{w.WebhookID, w.Job})

@@ -271,7 +271,7 @@ func TestStaleDeliveryIsNotSent(t *testing.T) {
 	e := &trigger.Event{OrganizationID: hook.OrganizationID, ID: s.NewClaim(), Type: "a", Payload: []byte("1")}
 	d := trigger.Delivery{DeliveryKey: trigger.DeliveryKey{OrganizationID: e.OrganizationID, EventID: e.ID, WebhookID: hook.ID}, Claim: s.NewClaim()}
 	until(t, "room, once it is known which breakers are open", func() bool { return n.Reserve(keyOf(hook), e.Size()) })
-	n.Take(d, e, hook, stale)
+	n.Dispatch(d, e, hook, stale)
 	until(t, "the lane is empty", func() bool { return n.Load() == deliver.Load{} })
 	n.stop()
 	if len(r.got) != 0 {
@@ -350,7 +350,7 @@ func TestStopGivesBack(t *testing.T) {
 		go func() { defer close(stopped); n.stop() }()
 		until(t, "it takes nothing new", func() bool {
 			if n.Reserve(keyOf(hook), 1) {
-				n.Return(keyOf(hook), 1)
+				n.Unreserve(keyOf(hook), 1)
 				return false
 			}
 			return n.Load().Queued <= 100

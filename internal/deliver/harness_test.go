@@ -165,7 +165,7 @@ func post(t *testing.T, s *store.Store, w *trigger.Webhook, n int) []*trigger.Ev
 			DeliveryKey: trigger.DeliveryKey{OrganizationID: e.OrganizationID, EventID: e.ID, WebhookID: w.ID}, DueAt: s.Now(),
 		}})
 	}
-	err := store.Settle(t.Context(), time.Now, time.Minute, []*store.Batch{b}, func(_ []*store.Batch, again bool) error {
+	err := store.RunBatch(t.Context(), time.Now, time.Minute, []*store.Batch{b}, func(_ []*store.Batch, again bool) error {
 		_, err := s.AddEvents(t.Context(), b, again)
 		return err
 	}, func(_ *store.Batch, err error) { t.Error(err) })

@@ -82,7 +82,7 @@ func (e *Engine) tidy(l *lane) {
 	r.used = e.Now()
 }
 
-// Reserve implements ingest's hand-off: it reserves room for one delivery.
+// Reserve implements ingest's Dispatcher: it reserves room for one delivery.
 func (e *Engine) Reserve(key trigger.DeliveryKey, size int) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -171,12 +171,12 @@ func (e *Engine) hasRoom(key laneKey) bool {
 	return !e.closed && l.receiver.wants() && e.room(l) > 0
 }
 
-// Return implements ingest's hand-off: it frees reserved room.
-func (e *Engine) Return(key trigger.DeliveryKey, size int) {
-	e.giveRoom(laneKey{webhookID: key.WebhookID}, size)
+// Unreserve implements ingest's Dispatcher: it frees reserved room.
+func (e *Engine) Unreserve(key trigger.DeliveryKey, size int) {
+	e.unreserve(laneKey{webhookID: key.WebhookID}, size)
 }
 
-func (e *Engine) giveRoom(key laneKey, size int) {
+func (e *Engine) unreserve(key laneKey, size int) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	l := e.lane(key)
@@ -185,9 +185,9 @@ func (e *Engine) giveRoom(key laneKey, size int) {
 	e.tidy(l)
 }
 
-// Take implements ingest's hand-off: a committed delivery uses its reserved
+// Dispatch implements ingest's Dispatcher: a committed delivery uses its reserved
 // room. The webhook was read after claimedAt.
-func (e *Engine) Take(d trigger.Delivery, event *trigger.Event, w *trigger.Webhook, claimedAt time.Time) {
+func (e *Engine) Dispatch(d trigger.Delivery, event *trigger.Event, w *trigger.Webhook, claimedAt time.Time) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	l := e.lane(laneKey{webhookID: w.ID})
@@ -195,7 +195,7 @@ func (e *Engine) Take(d trigger.Delivery, event *trigger.Event, w *trigger.Webho
 	e.add(l, &item{d, event, claimedAt, e.LeaseOf(w)}, false)
 }
 
-// Expect implements ingest's hand-off: the store has an unclaimed delivery of a
+// Expect implements ingest's Dispatcher: the store has an unclaimed delivery of a
 // webhook, which was read at readAt. The webhook is polled when the delivery
 // becomes due, however long a poll of all webhooks takes. It is polled at once
 // if it got no room only because the engine had just started or did not know

@@ -30,7 +30,7 @@ const (
 
 // record writes results until the channel is closed. A group has the results
 // that arrived during the last write, at most maxResults. After ctx ends, it
-// tries each group only for Settle's patience.
+// tries each group only for the patience of RunBatch.
 func (e *Engine) record(ctx context.Context) {
 	for first := range e.results {
 		group := []store.Result{first}
@@ -66,7 +66,7 @@ func gather(ctx context.Context) {
 func (e *Engine) finish(ctx context.Context, group []store.Result) {
 	work := context.WithoutCancel(ctx)
 	for round := 1; ; round++ {
-		err := store.Settle(work, e.Now, recordPatience, group, func(part []store.Result, again bool) error {
+		err := store.RunBatch(work, e.Now, recordPatience, group, func(part []store.Result, again bool) error {
 			for i := range part {
 				part[i].Again = again || round > 1
 			}

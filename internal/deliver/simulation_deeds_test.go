@@ -111,7 +111,7 @@ func (w *world) accept(s *server, n, size int, hooks []*hook) {
 			debts, claims = append(debts, d), append(claims, c)
 		}
 	}
-	err := store.Settle(w.ctx, s.processTime, 3*time.Second, debts, func([]*debt, bool) error {
+	err := store.RunBatch(w.ctx, s.processTime, 3*time.Second, debts, func([]*debt, bool) error {
 		return s.call(w.ctx, "AddEvents", func(now time.Time) {
 			for i, e := range events {
 				if w.dropped[e.ID] || w.events[e.ID] != nil {
@@ -134,10 +134,10 @@ func (w *world) accept(s *server, n, size int, hooks []*hook) {
 			s.Expect(trigger.Delivery{DeliveryKey: d.DeliveryKey, DueAt: at}, &hook, claimedAt)
 		case claims[i] == nil:
 		case err == nil && stored:
-			s.Take(trigger.Delivery{DeliveryKey: d.DeliveryKey, DueAt: claims[i].lease, Claim: id}, e, &hook, claimedAt)
+			s.Dispatch(trigger.Delivery{DeliveryKey: d.DeliveryKey, DueAt: claims[i].lease, Claim: id}, e, &hook, claimedAt)
 		default:
 			s.lose([]trigger.Delivery{{DeliveryKey: d.DeliveryKey, Claim: id}})
-			s.Return(d.DeliveryKey, e.Size())
+			s.Unreserve(d.DeliveryKey, e.Size())
 		}
 	}
 }

@@ -181,15 +181,15 @@ func (w *world) judge() {
 			w.wrong(nil, "server %d keeps %+v", s.number, load)
 		}
 		if s.Reserve(nobodys, 0) { // it may have been idle, or have missed open breakers for a while
-			s.Return(nobodys, 0)
+			s.Unreserve(nobodys, 0)
 		}
 		<-time.After(5 * time.Second)
 		if !s.Reserve(nobodys, most/3) || !s.Reserve(others, most/9) {
 			w.wrong(nil, "server %d counts bytes of events that it does not have", s.number)
 			continue
 		}
-		s.Return(nobodys, most/3)
-		s.Return(others, most/9)
+		s.Unreserve(nobodys, most/3)
+		s.Unreserve(others, most/9)
 		if s.Reserve(nobodys, most/2+1) {
 			w.wrong(nil, "server %d counts fewer bytes of events than none", s.number)
 		}

@@ -128,7 +128,7 @@ func TestAddAllIsNotTakenInPart(t *testing.T) {
 	db := storetest.SQLite(t)
 	st := db.Open(t)
 	cache := ingest.NewCache(st, 1, 0)
-	w := ingest.New(ingest.Config{Store: st, HandOff: &lanes{}, Cache: cache, Now: db.Clock.Now, Metrics: telemetry.New()})
+	w := ingest.New(ingest.Config{Store: st, Dispatcher: &lanes{}, Cache: cache, Now: db.Clock.Now, Metrics: telemetry.New()})
 	large := func(n int) (list []*trigger.Event) {
 		for range n {
 			list = append(list, &trigger.Event{OrganizationID: 1, Type: "a", Payload: make([]byte, 1<<20)})
@@ -180,11 +180,11 @@ type aligned struct {
 	t *testing.T
 }
 
-func (a *aligned) Take(d trigger.Delivery, e *trigger.Event, w *trigger.Webhook, at time.Time) {
+func (a *aligned) Dispatch(d trigger.Delivery, e *trigger.Event, w *trigger.Webhook, at time.Time) {
 	if d.WebhookID != w.ID || d.EventID != e.ID || w.ID == trigger.InboxID {
 		a.t.Errorf("a delivery to %d of %s came with webhook %d and event %s", d.WebhookID, d.EventID, w.ID, e.ID)
 	}
-	a.lanes.Take(d, e, w, at)
+	a.lanes.Dispatch(d, e, w, at)
 }
 
 // An inbox that gets everything is owed beside the webhooks, which get what is
@@ -194,7 +194,7 @@ func TestInboxGetsEverything(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *storetest.DB) {
 		f := start(t, db, db.Open(t), 1000)
 		var h heard
-		f.Arrived, f.HandOff = h.arrived, &aligned{f.lanes, t}
+		f.Arrived, f.Dispatcher = h.arrived, &aligned{f.lanes, t}
 		hooks := []int64{f.hook}
 		for range 2 {
 			filter, _ := trigger.ParseFilter([]string{"user.*"}, nil)

@@ -14,19 +14,19 @@ import (
 
 // entry is an event on its way through one commit.
 type entry struct {
-	*waiting
-	followers []*waiting // events of the same group with the same dedup id
-	webhooks  []*trigger.Webhook
-	owed      []trigger.Delivery // to the webhooks, or to the inbox
-	settled   bool
-	verdict   trigger.ID
-	err       error
+	*pending
+	followers  []*pending // events of the same group with the same dedup id
+	webhooks   []*trigger.Webhook
+	deliveries []trigger.Delivery // to the webhooks, or to the inbox
+	settled    bool
+	verdict    trigger.ID
+	err        error
 }
 
 // flush commits a group and answers its requests. If the process dies after
 // commit, leases run out, and others claim the deliveries.
-func (w *Writer) flush(ctx context.Context, group []*waiting) {
-	entries := w.unite(group)
+func (w *Writer) flush(ctx context.Context, group []*pending) {
+	entries := w.groupByDedup(group)
 	claimedAt := w.Now() // the webhooks are read after this time
 	subs, err := w.subscribers(ctx, entries)
 	if err != nil {
@@ -38,21 +38,21 @@ func (w *Writer) flush(ctx context.Context, group []*waiting) {
 	}
 	view := w.Cache.view()
 	w.commit(ctx, entries)
-	var unjudged []*waiting
+	var unjudged []*pending
 	for _, e := range entries {
 		unjudged = append(unjudged, w.conclude(e, view)...)
 	}
 	for _, e := range entries {
 		if e.isAccepted() {
-			w.handOff(e, claimedAt)
+			w.dispatch(e, claimedAt)
 		}
 	}
 	w.putBack(unjudged)
 }
 
-// unite returns an entry for each event. Events with the same dedup id share the
+// groupByDedup returns an entry for each event. Events with the same dedup id share the
 // entry of the first.
-func (w *Writer) unite(group []*waiting) []*entry {
+func (w *Writer) groupByDedup(group []*pending) []*entry {
 	entries := make([]*entry, 0, len(group))
 	first := make(map[dedupKey]*entry, len(group))
 	for _, wait := range group {
@@ -61,7 +61,7 @@ func (w *Writer) unite(group []*waiting) []*entry {
 			leader.followers = append(leader.followers, wait)
 			continue
 		}
-		e := &entry{waiting: wait}
+		e := &entry{pending: wait}
 		if key.dedupID != "" {
 			first[key] = e
 		}
@@ -81,7 +81,7 @@ func (w *Writer) subscribers(ctx context.Context, entries []*entry) (subs map[in
 		}
 	}
 	var refused error
-	err = store.Settle(ctx, w.Now, patience, [][]int64{orgs}, func(_ [][]int64, _ bool) (err error) {
+	err = store.RunBatch(ctx, w.Now, patience, [][]int64{orgs}, func(_ [][]int64, _ bool) (err error) {
 		subs, err = w.Store.RememberedSubscribers(ctx, orgs)
 		return err
 	}, func(_ []int64, err error) { refused = err })
@@ -110,26 +110,26 @@ func (w *Writer) decide(ctx context.Context, entries []*entry, subs map[int64]*t
 	now := w.Store.Now()
 	at, claim := w.stamp(now), w.Store.NewClaim()
 	total := 0
-	var late, stale []*waiting
+	var late, stale []*pending
 	for i, e := range entries {
 		s := subs[e.event.OrganizationID]
 		webhooks, ok := e.webhooksOf(s)
 		if !ok {
-			stale = append(append(stale, e.waiting), e.followers...)
+			stale = append(append(stale, e.pending), e.followers...)
 			continue
 		}
 		if total > 0 && total+len(webhooks) > maxBatchDeliveries {
 			for _, e := range entries[i:] {
-				late = append(append(late, e.waiting), e.followers...)
+				late = append(append(late, e.pending), e.followers...)
 			}
 			break
 		}
 		e.event.ID = trigger.NewID(at, uint16(i), rand.Uint64())
 		e.event.Version = s.Version
 		e.webhooks = webhooks
-		e.owed = w.owe(e, s.Inbox, claim, now)
-		total += len(e.owed)
-		w.charge(e.waiting, len(e.owed))
+		e.deliveries = w.makeDeliveries(e, s.Inbox, claim, now)
+		total += len(e.deliveries)
+		w.charge(e.pending, len(e.deliveries))
 		decided = append(decided, e)
 	}
 	w.putBack(late)
@@ -137,11 +137,11 @@ func (w *Writer) decide(ctx context.Context, entries []*entry, subs map[int64]*t
 	return decided
 }
 
-// owe returns the deliveries of an event, those to webhooks first. Each is
+// makeDeliveries returns the deliveries of an event, those to webhooks first. Each is
 // claimed if the engine has room for it; otherwise it is due now, or at the
 // event's DeliverAt. now is the time of the clock, because the ids may be ahead
 // of it.
-func (w *Writer) owe(e *entry, inbox trigger.InboxMode, claim trigger.ID, now time.Time) []trigger.Delivery {
+func (w *Writer) makeDeliveries(e *entry, inbox trigger.InboxMode, claim trigger.ID, now time.Time) []trigger.Delivery {
 	key := trigger.DeliveryKey{OrganizationID: e.event.OrganizationID, EventID: e.event.ID}
 	due, atOnce := now, true
 	if e.event.DeliverAt.After(now) {
@@ -151,7 +151,7 @@ func (w *Writer) owe(e *entry, inbox trigger.InboxMode, claim trigger.ID, now ti
 	for i, hook := range e.webhooks {
 		key.WebhookID = hook.ID
 		owed[i] = trigger.Delivery{DeliveryKey: key, DueAt: due}
-		if atOnce && hook.State == trigger.Active && w.HandOff.Reserve(key, e.event.Size()) {
+		if atOnce && hook.State == trigger.Active && w.Dispatcher.Reserve(key, e.event.Size()) {
 			owed[i].Claim, owed[i].DueAt = claim, now.Add(w.Lease(hook))
 		}
 	}
@@ -165,14 +165,14 @@ func (w *Writer) owe(e *entry, inbox trigger.InboxMode, claim trigger.ID, now ti
 // commit stores the entries and sets the outcome of each.
 func (w *Writer) commit(ctx context.Context, entries []*entry) {
 	begun := w.Now()
-	err := store.Settle(ctx, w.Now, patience, entries, func(part []*entry, again bool) error {
+	err := store.RunBatch(ctx, w.Now, patience, entries, func(part []*entry, again bool) error {
 		batch := &store.Batch{
 			Events:     make([]*trigger.Event, len(part)),
 			Deliveries: make([][]trigger.Delivery, len(part)),
 			IfCurrent:  true,
 		}
 		for i, e := range part {
-			batch.Events[i], batch.Deliveries[i] = e.event, e.owed
+			batch.Events[i], batch.Deliveries[i] = e.event, e.deliveries
 		}
 		verdicts, err := w.Store.AddEvents(ctx, batch, again)
 		if err != nil {
@@ -197,13 +197,13 @@ func (w *Writer) commit(ctx context.Context, entries []*entry) {
 
 // conclude answers the requests of an entry. It returns the events that have no
 // outcome yet and need another batch.
-func (w *Writer) conclude(e *entry, view seenView) (unjudged []*waiting) {
+func (w *Writer) conclude(e *entry, view seenView) (unjudged []*pending) {
 	if !e.isAccepted() {
 		w.giveBack(e)
 	}
 	switch {
 	case e.err != nil:
-		w.reply(e.waiting, answer{err: e.err})
+		w.reply(e.pending, answer{err: e.err})
 		if trigger.KindOf(e.err) == trigger.Invalid {
 			return e.followers // the error concerns only the first event
 		}
@@ -212,7 +212,7 @@ func (w *Writer) conclude(e *entry, view seenView) (unjudged []*waiting) {
 		}
 		return nil
 	case e.verdict.IsZero():
-		return append([]*waiting{e.waiting}, e.followers...)
+		return append([]*pending{e.pending}, e.followers...)
 	}
 	duplicate := e.verdict != e.event.ID
 	first := seen{id: e.verdict}
@@ -225,7 +225,7 @@ func (w *Writer) conclude(e *entry, view seenView) (unjudged []*waiting) {
 	} else {
 		w.Metrics.Accepted.Inc()
 	}
-	w.reply(e.waiting, answer{result: Result{e.verdict, duplicate, first}})
+	w.reply(e.pending, answer{result: Result{e.verdict, duplicate, first}})
 	for _, f := range e.followers {
 		w.Metrics.Duplicates.WithLabelValues("store").Inc()
 		w.reply(f, answer{result: Result{e.verdict, true, first}})
@@ -235,15 +235,15 @@ func (w *Writer) conclude(e *entry, view seenView) (unjudged []*waiting) {
 
 func (e *entry) isAccepted() bool { return e.err == nil && e.verdict == e.event.ID }
 
-// handOff passes the claimed deliveries of an accepted event to the engine,
+// dispatch passes the claimed deliveries of an accepted event to the engine,
 // which checks that their lease still suffices. It announces the unclaimed ones.
-func (w *Writer) handOff(e *entry, claimedAt time.Time) {
-	for i, d := range e.owed {
+func (w *Writer) dispatch(e *entry, claimedAt time.Time) {
+	for i, d := range e.deliveries {
 		switch {
 		case !d.Claim.IsZero():
-			w.HandOff.Take(d, e.event, e.webhooks[i], claimedAt)
+			w.Dispatcher.Dispatch(d, e.event, e.webhooks[i], claimedAt)
 		case i < len(e.webhooks) && e.webhooks[i].State == trigger.Active:
-			w.HandOff.Expect(d, e.webhooks[i], claimedAt)
+			w.Dispatcher.Expect(d, e.webhooks[i], claimedAt)
 		}
 		if d.WebhookID == trigger.InboxID && w.Arrived != nil {
 			w.Arrived(d.OrganizationID)
@@ -254,9 +254,9 @@ func (w *Writer) handOff(e *entry, claimedAt time.Time) {
 // giveBack releases the room that was reserved for an event that is not
 // accepted.
 func (w *Writer) giveBack(e *entry) {
-	for _, d := range e.owed {
+	for _, d := range e.deliveries {
 		if !d.Claim.IsZero() {
-			w.HandOff.Return(d.DeliveryKey, e.event.Size())
+			w.Dispatcher.Unreserve(d.DeliveryKey, e.event.Size())
 		}
 	}
 }

@@ -43,16 +43,17 @@ const (
 	retryAfter = time.Second
 )
 
-// HandOff takes fresh deliveries in memory, without a query. The delivery engine
+// Dispatcher takes fresh deliveries in memory, without a query. The delivery engine
 // implements it.
-type HandOff interface {
+type Dispatcher interface {
 	// Reserve reserves room for one delivery of size bytes and reports whether
-	// there was any. Take or Return must use each reservation exactly once.
+	// there was any. Dispatch or Unreserve must use each reservation
+	// exactly once.
 	Reserve(key trigger.DeliveryKey, size int) bool
-	Return(key trigger.DeliveryKey, size int)
-	// Take takes a committed delivery that was claimed at the given time of the
+	Unreserve(key trigger.DeliveryKey, size int)
+	// Dispatch takes a committed delivery that was claimed at the given time of the
 	// process's clock.
-	Take(d trigger.Delivery, e *trigger.Event, w *trigger.Webhook, claimedAt time.Time)
+	Dispatch(d trigger.Delivery, e *trigger.Event, w *trigger.Webhook, claimedAt time.Time)
 	// Expect announces a committed delivery of an active webhook that is not
 	// claimed, for lack of room or because it is for later. The webhook was read
 	// at the given time.
@@ -61,14 +62,14 @@ type HandOff interface {
 
 // Config is the configuration of a Writer.
 type Config struct {
-	Store   *store.Store
-	HandOff HandOff
-	Arrived func(orgID int64) // called when an organization's inbox has something new; may be nil
-	Cache   *Cache
-	Lease   func(*trigger.Webhook) time.Duration // of deliveries that are handed off
-	Now     func() time.Time                     // the process's clock, with its monotonic reading
-	Metrics *telemetry.Metrics
-	Turns   *fair.Turns // for work that takes long, in steps of [fair.Millisecond]; nil: [fair.ForProcessors]
+	Store      *store.Store
+	Dispatcher Dispatcher
+	Arrived    func(orgID int64) // called when an organization's inbox has something new; may be nil
+	Cache      *Cache
+	Lease      func(*trigger.Webhook) time.Duration // of deliveries that are handed off
+	Now        func() time.Time                     // the process's clock, with its monotonic reading
+	Metrics    *telemetry.Metrics
+	Turns      *fair.Turns // for work that takes long, in steps of [fair.Millisecond]; nil: [fair.ForProcessors]
 }
 
 // New returns a Writer. Its Run must be called.
@@ -105,8 +106,8 @@ func (r *Result) Differs(e *trigger.Event) (differs, known bool) {
 	return r.first.known && r.first.payload != e.PayloadHash(), r.first.known
 }
 
-// waiting is an event whose request waits for the answer.
-type waiting struct {
+// pending is an event whose request waits for the answer.
+type pending struct {
 	event     *trigger.Event
 	done      chan answer
 	cost      int64       // its cost when it was taken from the queue
@@ -134,7 +135,7 @@ func (w *Writer) Add(ctx context.Context, e *trigger.Event) (Result, error) {
 	if r, ok := w.known(e); ok {
 		return r, nil
 	}
-	wait := &waiting{event: e, done: make(chan answer, 1)}
+	wait := &pending{event: e, done: make(chan answer, 1)}
 	if _, err := w.match(ctx, wait); err != nil {
 		return Result{}, err
 	}
@@ -164,11 +165,11 @@ func (w *Writer) AddAll(ctx context.Context, events []*trigger.Event) []Verdict 
 		}
 		return verdicts
 	}
-	list, places := make([]*waiting, 0, len(events)), make([]int, 0, len(events))
+	list, places := make([]*pending, 0, len(events)), make([]int, 0, len(events))
 	for i, e := range events {
 		var ok bool
 		if verdicts[i].Result, ok = w.known(e); !ok {
-			list, places = append(list, &waiting{event: e, done: make(chan answer, 1)}), append(places, i)
+			list, places = append(list, &pending{event: e, done: make(chan answer, 1)}), append(places, i)
 		}
 	}
 	matched, late := w.match(ctx, list...)
@@ -209,7 +210,7 @@ func (w *Writer) known(e *trigger.Event) (r Result, ok bool) {
 
 // wait waits for the answer until the timer fires. It then resets the timer to
 // 0, so that the next wait on it does not block either.
-func (wait *waiting) wait(ctx context.Context, timer *time.Timer) answer {
+func (wait *pending) wait(ctx context.Context, timer *time.Timer) answer {
 	var err error
 	select {
 	case a := <-wait.done: // an answer counts even if the time is over
@@ -229,7 +230,7 @@ func (wait *waiting) wait(ctx context.Context, timer *time.Timer) answer {
 	return answer{err: trigger.NewUnavailable(err, retryAfter)}
 }
 
-func (w *Writer) enqueue(list ...*waiting) error {
+func (w *Writer) enqueue(list ...*pending) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.closed {
@@ -301,7 +302,7 @@ func (w *Writer) close() {
 }
 
 // take removes the next group from the queue.
-func (w *Writer) take() []*waiting {
+func (w *Writer) take() []*pending {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.queue.take()
@@ -309,7 +310,7 @@ func (w *Writer) take() []*waiting {
 
 // putBack queues events again, before the others of their organizations, because
 // they have no outcome yet or would make a batch too large.
-func (w *Writer) putBack(group []*waiting) {
+func (w *Writer) putBack(group []*pending) {
 	if len(group) == 0 {
 		return
 	}
@@ -320,13 +321,13 @@ func (w *Writer) putBack(group []*waiting) {
 }
 
 // charge records how many deliveries a taken event has.
-func (w *Writer) charge(wait *waiting, deliveries int) {
+func (w *Writer) charge(wait *pending, deliveries int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.queue.charge(wait, deliveries)
 }
 
-func (w *Writer) reply(wait *waiting, a answer) {
+func (w *Writer) reply(wait *pending, a answer) {
 	w.mu.Lock()
 	w.queue.answered(wait.event)
 	w.mu.Unlock()

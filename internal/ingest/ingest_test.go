@@ -39,14 +39,14 @@ func (l *lanes) Reserve(trigger.DeliveryKey, int) bool {
 	return true
 }
 
-func (l *lanes) Return(trigger.DeliveryKey, int) {
+func (l *lanes) Unreserve(trigger.DeliveryKey, int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.room++
 	l.reserved--
 }
 
-func (l *lanes) Take(d trigger.Delivery, _ *trigger.Event, _ *trigger.Webhook, _ time.Time) {
+func (l *lanes) Dispatch(d trigger.Delivery, _ *trigger.Event, _ *trigger.Webhook, _ time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.reserved--
@@ -76,7 +76,7 @@ func start(t *testing.T, db *storetest.DB, s *store.Store, room int) *fixture {
 	cache := ingest.NewCache(s, 100, 0)
 	f := &fixture{store: s, lanes: &lanes{room: room}}
 	f.Writer = ingest.New(ingest.Config{
-		Store: s, HandOff: f.lanes, Cache: cache, Lease: func(*trigger.Webhook) time.Duration { return 32 * time.Second }, Now: db.Clock.Now, Metrics: telemetry.New(),
+		Store: s, Dispatcher: f.lanes, Cache: cache, Lease: func(*trigger.Webhook) time.Duration { return 32 * time.Second }, Now: db.Clock.Now, Metrics: telemetry.New(),
 	})
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	done := make(chan error, 1)
@@ -310,7 +310,7 @@ func TestFullQueue(t *testing.T) {
 	db := storetest.SQLite(t)
 	st := db.Open(t)
 	cache := ingest.NewCache(st, 1, 0)
-	w := ingest.New(ingest.Config{Store: st, HandOff: &lanes{}, Cache: cache, Now: db.Clock.Now, Metrics: telemetry.New()})
+	w := ingest.New(ingest.Config{Store: st, Dispatcher: &lanes{}, Cache: cache, Now: db.Clock.Now, Metrics: telemetry.New()})
 	gone, leave := context.WithCancel(t.Context())
 	leave() // nobody waits, and Run does not run
 	const size = 1 << 20

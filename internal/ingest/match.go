@@ -22,7 +22,7 @@ const bytesPerStep = 20
 // the same, see [waiting.webhooksOf]. Events of organizations without content
 // filters are left to the commit loop. If the time is over, match returns how many
 // events it has compared, and an error for the others.
-func (w *Writer) match(ctx context.Context, list ...*waiting) (done int, err error) {
+func (w *Writer) match(ctx context.Context, list ...*pending) (done int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, matchTime)
 	defer cancel()
 	for i, wait := range list {
@@ -45,7 +45,7 @@ func (w *Writer) match(ctx context.Context, list ...*waiting) (done int, err err
 // webhooksOf returns the webhooks that get an event. ok is false if the event
 // must be compared with content filters first, or again because the webhooks
 // have changed. That must not happen in the commit loop.
-func (wait *waiting) webhooksOf(s *trigger.Subscribers) (webhooks []*trigger.Webhook, ok bool) {
+func (wait *pending) webhooksOf(s *trigger.Subscribers) (webhooks []*trigger.Webhook, ok bool) {
 	switch {
 	case s.ContentSize() == 0:
 		return s.Match(nil, wait.event.Type, wait.event.Payload), true
@@ -57,7 +57,7 @@ func (wait *waiting) webhooksOf(s *trigger.Subscribers) (webhooks []*trigger.Web
 
 // matchAgain compares events with the current webhooks, outside of the commit
 // loop, and queues them again.
-func (w *Writer) matchAgain(ctx context.Context, list []*waiting) {
+func (w *Writer) matchAgain(ctx context.Context, list []*pending) {
 	if len(list) == 0 {
 		return
 	}

@@ -36,7 +36,7 @@ type queue struct {
 type line struct {
 	time    int64 // virtual time: increases by the cost of what is taken
 	fanOut  int   // deliveries of the last charged event, the guess for the next; -1 before the first
-	waiting []*waiting
+	waiting []*pending
 	held    load
 }
 
@@ -49,7 +49,7 @@ func (l load) plus(e *trigger.Event, sign int) load {
 
 // add queues the events of a request behind the others of their organizations.
 // It takes all or none.
-func (q *queue) add(list []*waiting) error {
+func (q *queue) add(list []*pending) error {
 	all, of := q.held, map[int64]load{}
 	for _, wait := range list {
 		id := wait.event.OrganizationID
@@ -93,7 +93,7 @@ func (q *queue) line(id int64) *line {
 
 // take removes the next group from the queue, in turns. It drops abandoned
 // events, whose requests have got a 503.
-func (q *queue) take() (group []*waiting) {
+func (q *queue) take() (group []*pending) {
 	size, deliveries := 0, 0
 	for q.waiting > 0 {
 		l := q.next()
@@ -145,15 +145,15 @@ func costOf(e *trigger.Event, deliveries int) int64 {
 }
 
 // charge records how many deliveries a taken event has.
-func (q *queue) charge(wait *waiting, deliveries int) {
+func (q *queue) charge(wait *pending, deliveries int) {
 	l, cost := q.lines[wait.event.OrganizationID], costOf(wait.event, deliveries)
 	l.time += cost - wait.cost
 	wait.cost, l.fanOut = cost, deliveries
 }
 
 // putBack queues taken events again, before all others of their organizations.
-func (q *queue) putBack(group []*waiting) {
-	front := map[int64][]*waiting{}
+func (q *queue) putBack(group []*pending) {
+	front := map[int64][]*pending{}
 	for _, wait := range group {
 		id := wait.event.OrganizationID
 		front[id] = append(front[id], wait)

@@ -9,9 +9,9 @@ import (
 	"triggerd/internal/trigger"
 )
 
-func events(organizationID int64, n, size int) (list []*waiting) {
+func events(organizationID int64, n, size int) (list []*pending) {
 	for range n {
-		list = append(list, &waiting{event: &trigger.Event{OrganizationID: organizationID, Payload: make([]byte, size)}})
+		list = append(list, &pending{event: &trigger.Event{OrganizationID: organizationID, Payload: make([]byte, size)}})
 	}
 	return list
 }
@@ -35,7 +35,7 @@ func TestQueueTakesTurns(t *testing.T) {
 				t.Fatal(err)
 			}
 			group := q.take()
-			ahead := slices.IndexFunc(group, func(wait *waiting) bool { return wait.event.OrganizationID == -1 })
+			ahead := slices.IndexFunc(group, func(wait *pending) bool { return wait.event.OrganizationID == -1 })
 			if most := c.greedy * (1 + turnCost/(1+c.size>>10+min(c.fanOut, unknownFanOut))); round > 0 && (ahead < 0 || ahead > most) {
 				t.Fatalf("%+v: in round %d there are %d of %d events before those of whoever has two", c, round, ahead, len(group))
 			}
@@ -77,8 +77,8 @@ func TestQueueKeepsCount(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		var q queue
-		var taken []*waiting
-		due := map[int64][]*waiting{} // in order
+		var taken []*pending
+		due := map[int64][]*pending{} // in order
 		held := load{}
 		t.Repeat(map[string]func(*rapid.T){
 			"add": func(t *rapid.T) {
@@ -105,7 +105,7 @@ func TestQueueKeepsCount(t *testing.T) {
 				group := q.take()
 				for _, wait := range group {
 					id := wait.event.OrganizationID
-					due[id] = slices.DeleteFunc(due[id], func(w *waiting) bool { return w.abandoned.Load() })
+					due[id] = slices.DeleteFunc(due[id], func(w *pending) bool { return w.abandoned.Load() })
 					if due[id][0] != wait {
 						t.Fatalf("an event of organization %d is taken out of order", id)
 					}
@@ -119,7 +119,7 @@ func TestQueueKeepsCount(t *testing.T) {
 			"put back": func(t *rapid.T) {
 				n := rapid.IntRange(0, len(taken)).Draw(t, "events")
 				q.putBack(taken[n:])
-				back := map[int64][]*waiting{}
+				back := map[int64][]*pending{}
 				for _, wait := range taken[n:] {
 					back[wait.event.OrganizationID] = append(back[wait.event.OrganizationID], wait)
 				}
@@ -166,7 +166,7 @@ func TestQueueKeepsCount(t *testing.T) {
 	})
 }
 
-func sizeOf(group []*waiting) (size int) {
+func sizeOf(group []*pending) (size int) {
 	for _, wait := range group {
 		size += wait.event.Size()
 	}

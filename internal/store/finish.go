@@ -22,7 +22,7 @@ type Result struct {
 // webhook's failures are counted twice. Results of replays, results with a
 // notice and results marked as Again go into transactions of their own.
 //
-// On error nothing is known about any of the results; see [Settle].
+// On error nothing is known about any of the results; see [RunBatch].
 func (s *Store) Finish(ctx context.Context, results []Result) error {
 	if isPlain(results) {
 		return s.dialect.finish(ctx, results, false)

@@ -118,7 +118,7 @@ func (m *inboxMachine) accept(t *rapid.T) {
 		b.Events, b.Deliveries = append(b.Events, e), append(b.Deliveries, ds)
 		m.events = append(m.events, model)
 	}
-	err := store.Settle(m.ctx, time.Now, 5*time.Second, []*store.Batch{b}, func(_ []*store.Batch, again bool) error {
+	err := store.RunBatch(m.ctx, time.Now, 5*time.Second, []*store.Batch{b}, func(_ []*store.Batch, again bool) error {
 		_, err := m.store.AddEvents(m.ctx, b, again)
 		return err
 	}, func(_ *store.Batch, err error) { t.Fatalf("refused: %v", err) })

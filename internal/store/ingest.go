@@ -25,7 +25,7 @@ type Batch struct {
 // go into another batch. Set again if the same batch may have been committed
 // before.
 //
-// On error nothing is known about any event of the batch; see [Settle].
+// On error nothing is known about any event of the batch; see [RunBatch].
 func (s *Store) AddEvents(ctx context.Context, b *Batch, again bool) ([]trigger.ID, error) {
 	verdicts, err := s.dialect.addEvents(ctx, b, again)
 	if err != nil { // if the batch failed, verdicts on some of its events do not count

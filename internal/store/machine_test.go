@@ -135,7 +135,7 @@ func (m *machine) repeatBatch(t *rapid.T) {
 
 func (m *machine) addAndCompare(t *rapid.T, b *store.Batch, again bool) {
 	var got []trigger.ID
-	err := store.Settle(m.ctx, time.Now, 5*time.Second, []*store.Batch{b}, func(_ []*store.Batch, repeated bool) (err error) {
+	err := store.RunBatch(m.ctx, time.Now, 5*time.Second, []*store.Batch{b}, func(_ []*store.Batch, repeated bool) (err error) {
 		got, err = m.store.AddEvents(m.ctx, b, again || repeated)
 		return err
 	}, func(_ *store.Batch, err error) { t.Fatalf("refused: %v", err) })

@@ -50,7 +50,7 @@ func TestSilence(t *testing.T) {
 		batch := &store.Batch{Events: []*trigger.Event{e}, Deliveries: [][]trigger.Delivery{owed(e, trigger.InboxID)}}
 		var verdicts []trigger.ID
 		tries := 0
-		err = store.Settle(t.Context(), time.Now, time.Minute, []*store.Batch{batch}, func(_ []*store.Batch, again bool) (err error) {
+		err = store.RunBatch(t.Context(), time.Now, time.Minute, []*store.Batch{batch}, func(_ []*store.Batch, again bool) (err error) {
 			if tries++; tries == 2 {
 				if err := proxy.Toxics.RemoveToxic(t.Context(), "hole"); err != nil {
 					t.Error(err)

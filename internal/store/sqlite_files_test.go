@@ -224,7 +224,7 @@ func TestFilesLostInACommit(t *testing.T) {
 	batch := &store.Batch{Events: []*trigger.Event{e}, Deliveries: [][]trigger.Delivery{owed(e, trigger.InboxID)}}
 	var verdicts []trigger.ID
 	tries := 0
-	err = store.Settle(t.Context(), time.Now, time.Minute, []*store.Batch{batch}, func(_ []*store.Batch, again bool) (err error) {
+	err = store.RunBatch(t.Context(), time.Now, time.Minute, []*store.Batch{batch}, func(_ []*store.Batch, again bool) (err error) {
 		if tries++; tries == 2 {
 			f.must(os.Rename(f.path("moved.db"), f.path("triggerd.db")))
 		}

@@ -7,7 +7,7 @@
 // days of events are made and dropped.
 //
 // To read it, start with [Store.AddEvents], which makes an event durable, then
-// [Store.Claim] and [Store.Finish], the life of a delivery, and [Settle], which
+// [Store.Claim] and [Store.Finish], the life of a delivery, and [RunBatch], which
 // handles the errors of a database.
 //
 // Methods return a [trigger.Error]: NotFound if a thing does not exist or

@@ -249,7 +249,7 @@ func TestFinishBesideChange(t *testing.T) {
 		}
 		done := make(chan error, 1)
 		go func() {
-			done <- store.Settle(t.Context(), time.Now, time.Minute,
+			done <- store.RunBatch(t.Context(), time.Now, time.Minute,
 				[]store.Result{result(s, taken[0], trigger.Success), result(s, taken[1], trigger.ReceiverGone)},
 				func(part []store.Result, _ bool) error { return s.Finish(t.Context(), part) },
 				func(_ store.Result, err error) { t.Error(err) })

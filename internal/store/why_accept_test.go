@@ -190,7 +190,7 @@ func (m *whyMachine) repeat(t *rapid.T) {
 
 func (m *whyMachine) add(t *rapid.T, b *whyBatch, again bool) {
 	var got []trigger.ID
-	m.must(t, store.Settle(m.ctx, time.Now, 5*time.Second, []*whyBatch{b}, func(_ []*whyBatch, repeated bool) (err error) {
+	m.must(t, store.RunBatch(m.ctx, time.Now, 5*time.Second, []*whyBatch{b}, func(_ []*whyBatch, repeated bool) (err error) {
 		got, err = m.store.AddEvents(m.ctx, &b.Batch, again || repeated)
 		return err
 	}, func(_ *whyBatch, err error) { t.Fatalf("refused: %v", err) }))

@@ -67,7 +67,7 @@ func receiverPlants() []plant {
 			name: "an answer of 101 is read to its end",
 			edits: []edit{
 				{"internal/deliver/send.go", " || resp.StatusCode < 200 {", " {"},
-				{"internal/deliver/send.go", "	if conn != nil { // whatever", "	if conn != nil && resp.StatusCode >= 200 { // whatever"},
+				{"internal/deliver/send.go", "	if conn != nil { // the deadline", "	if conn != nil && resp.StatusCode >= 200 { // the deadline"},
 			},
 			config: torture.Config{Database: "sqlite", Faults: []string{"hang-101"}, For: 10 * time.Second},
 			finds:  []string{outlived},

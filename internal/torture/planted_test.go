@@ -139,12 +139,12 @@ func plants() []plant {
 		},
 		{
 			name: "acknowledging without the claim",
-			edits: []edit{{"internal/store/inbox.go", "		// Locked first: what is noted", `
+			edits: []edit{{"internal/store/inbox.go", "		// Locks the rows first", `
 				if _, err := q.ExecContext(ctx, "UPDATE deliveries SET claim = $3 WHERE bucket = $1 AND organization_id = $2 AND state = 0 AND webhook_id = 0 AND job = 0 AND "+
 					s.in("event_id", "$4", listOfIDs), bucket, orgID, claim[:], list); err != nil {
 					return err
 				}
-				// Locked first: what is noted`}},
+				// Locks the rows first`}},
 			config: torture.Config{Database: "sqlite"},
 			finds:  []string{"acknowledged by a claim that had lost them"},
 		},

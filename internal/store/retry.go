@@ -23,14 +23,14 @@ func settlePause(tries int) time.Duration {
 	return min(5*time.Millisecond<<min(tries, 10), 500*time.Millisecond)
 }
 
-// Settle runs do over all items until the result is known. If the transaction
+// RunBatch runs do over all items until the result is known. If the transaction
 // was rolled back for a passing reason, or if the outcome is unknown, it
 // retries the identical items until patience is over; again is set after an
 // unknown outcome. If some item can never be stored, it halves the items until
 // the bad one is alone, and calls refuse. It returns the errors of the items
 // that it gave up, which may be committed or not. now is the process's clock,
 // with its monotonic reading.
-func Settle[T any](ctx context.Context, now func() time.Time, patience time.Duration, items []T,
+func RunBatch[T any](ctx context.Context, now func() time.Time, patience time.Duration, items []T,
 	do func(items []T, again bool) error, refuse func(item T, err error),
 ) error {
 	deadline := now().Add(patience)
