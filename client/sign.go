@@ -19,11 +19,11 @@ const (
 )
 
 var (
-	errSymmetric = errors.New("triggerd: a secret is whsec_ and the base64 of 24 to 64 bytes")
-	errPrivate   = errors.New("triggerd: a private key is whsk_ and the base64 of an ed25519 seed, or of seed and public key")
-	errPublic    = errors.New("triggerd: a public key is whpk_ and the base64 of 32 bytes")
-	errSign      = errors.New("triggerd: what signs is a whsec_ or a whsk_")
-	errVerify    = errors.New("triggerd: what verifies is a whsec_ or a whpk_")
+	errSymmetric = errors.New("triggerd: a secret must be whsec_ and the base64 of 24 to 64 bytes")
+	errPrivate   = errors.New("triggerd: a private key must be whsk_ and the base64 of an ed25519 seed, or of seed and public key")
+	errPublic    = errors.New("triggerd: a public key must be whpk_ and the base64 of 32 bytes")
+	errSign      = errors.New("triggerd: signing needs a whsec_ secret or a whsk_ private key")
+	errVerify    = errors.New("triggerd: verifying needs a whsec_ secret or a whpk_ public key")
 )
 
 // Sign returns the webhook-signature of a delivery, as triggerd makes it

@@ -129,5 +129,15 @@ func (s *Store) Rewrite(ctx context.Context) error {
 	return w.alone(ctx, func() error { return w.rewrite(ctx) })
 }
 
+// Exec runs a statement as the store runs its own. On SQLite, what another
+// connection writes may reach the file before the store overwrites the unused
+// space of its pages.
+func (s *Store) Exec(ctx context.Context, text string, args ...any) error {
+	return s.dialect.write(ctx, func(q querier) error {
+		_, err := q.ExecContext(ctx, text, args...)
+		return err
+	})
+}
+
 // Beat shows that the node lives, once.
 func (s *Store) Beat(ctx context.Context) error { return s.beat(ctx) }

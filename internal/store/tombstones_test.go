@@ -121,8 +121,8 @@ func asOlderRotates(f *failing, overlap time.Duration) {
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	exec(f.t, f.db, `UPDATE webhooks SET secrets_until = $2 WHERE id = $1`, f.hook, until)
-	exec(f.t, f.db, `UPDATE webhook_versions SET config = $3, has_url = 1 WHERE webhook_id = $1 AND version = $2`, f.hook, version, string(config))
+	f.exec(`UPDATE webhooks SET secrets_until = $2 WHERE id = $1`, f.hook, until)
+	f.exec(`UPDATE webhook_versions SET config = $3, has_url = 1 WHERE webhook_id = $1 AND version = $2`, f.hook, version, string(config))
 }
 
 // endings are the ways by which secrets of a webhook come to be needed no more.
@@ -152,7 +152,7 @@ func endings() map[string]func(f *failing, sweep func()) {
 		"pushed out by others that are gone": func(f *failing, _ func()) {
 			f.leave(f.hook)
 			next := newWebhook(f.t, f.nodes[0], f.org, "")
-			exec(f.t, f.db, `INSERT INTO webhooks (organization_id, state, url, filter, secret, created_at, gone_at)
+			f.exec(`INSERT INTO webhooks (organization_id, state, url, filter, secret, created_at, gone_at)
 				WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000)
 				SELECT organization_id, 'ended', '', '', secret, created_at, CAST($2 AS bigint) + i FROM webhooks, n WHERE id = $1`,
 				next, f.nodes[0].Now().Add(time.Hour).UnixMicro())
@@ -316,4 +316,12 @@ func TestTombstonesExplain(t *testing.T) {
 			t.Error(diff)
 		}
 	})
+}
+
+// exec runs a statement as the first node runs its own.
+func (f *failing) exec(text string, args ...any) {
+	f.t.Helper()
+	if err := f.nodes[0].Exec(f.t.Context(), text, args...); err != nil {
+		f.t.Fatal(err)
+	}
 }
