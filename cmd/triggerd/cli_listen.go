@@ -47,7 +47,7 @@ func (c *listenCommand) Run(ctx context.Context, s *session) error {
 	if c.Type != "" {
 		from += " of type " + c.Type
 	}
-	fmt.Fprintf(s.out, "forwarding %s from %s to %s; press Ctrl-C to stop\n", from, c.server(), c.Forward)
+	fmt.Fprintf(s.out, "forwarding %s from %s to %s; press Ctrl-C to stop\n", from, withoutPassword(c.server()), withoutPassword(c.Forward))
 	fmt.Fprintf(s.out, "secret for the receiver, which verifies the signatures: %s\n\n", l.to.secret)
 	if c.Inbox {
 		err = l.work(ctx)
@@ -62,7 +62,7 @@ func (c *listenCommand) Run(ctx context.Context, s *session) error {
 func (c *listenCommand) listener(s *session) (*listener, error) {
 	target, err := url.Parse(c.Forward)
 	if err != nil || target.Scheme != "http" && target.Scheme != "https" || target.Host == "" {
-		return nil, fmt.Errorf("--forward must be an http or https URL, for example http://localhost:3000/hook; got %q", c.Forward)
+		return nil, errors.New("--forward must be an http or https URL, for example http://localhost:3000/hook")
 	}
 	if c.Inbox && c.Type != "" {
 		return nil, errors.New("--type cannot be used with --inbox, which claims events of all types")

@@ -247,13 +247,13 @@ func (l *link) explain(err error) error {
 	case isProblem:
 		text = l.tell(problem)
 	case errors.Is(err, client.ErrForeign):
-		text = l.server + ": " + text + "; is TRIGGERD_URL, or --url, right?"
+		text = withoutPassword(l.server) + ": " + text + "; is TRIGGERD_URL, or --url, right?"
 	case isLocal:
 		text = absent.Error()
 	case distrusted:
-		text = l.server + " is not trusted: " + reasonOf(err) + "; if its certificate is of your own CA, set TRIGGERD_CA, or --ca, to a file with that CA's"
+		text = withoutPassword(l.server) + " is not trusted: " + reasonOf(err) + "; if its certificate is of your own CA, set TRIGGERD_CA, or --ca, to a file with that CA's"
 	case isURL:
-		text = l.server + " cannot be reached: " + reasonOf(err) + "; does the server run, and is TRIGGERD_URL, or --url, right?"
+		text = withoutPassword(l.server) + " cannot be reached: " + reasonOf(err) + "; does the server run, and is TRIGGERD_URL, or --url, right?"
 	}
 	return &failure{text, err}
 }
@@ -305,4 +305,14 @@ func reasonOf(err error) string {
 		err = inner
 	}
 	return err.Error()
+}
+
+// withoutPassword returns a URL for a message: without a password, and cut off if
+// it is long. A text that is not a URL with a host may be anything, and is not shown.
+func withoutPassword(text string) string {
+	u, err := url.Parse(text)
+	if err != nil || u.Host == "" {
+		return "the server's URL"
+	}
+	return fmt.Sprintf("%.100s", u.Redacted())
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 
@@ -49,7 +48,7 @@ func (f *webhookFlags) headers() (*map[string]string, error) {
 	for _, line := range f.Header {
 		name, value, ok := strings.Cut(line, ":")
 		if name = strings.TrimSpace(name); !ok || name == "" {
-			return nil, fmt.Errorf("--header must have the form 'NAME: VALUE', for example 'X-Team: a'; got %q", line)
+			return nil, errors.New("--header must have the form 'NAME: VALUE', for example 'X-Team: a'; the colon or the name is missing")
 		}
 		headers[name] = strings.TrimSpace(value)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net/url"
 	"os"
 	"strings"
 	"time"
@@ -44,7 +45,7 @@ func (c *tortureCommand) run(ctx context.Context, out, errOut io.Writer) error {
 		return err
 	}
 	fmt.Fprintf(errOut, "seed %d: to repeat, run triggerd torture --seed %d --for %v --database %s --nodes %d --faults %s\n",
-		config.Seed, config.Seed, c.For, c.Database, c.Nodes, strings.Join(c.Faults, ","))
+		config.Seed, config.Seed, c.For, databaseName(c.Database), c.Nodes, strings.Join(c.Faults, ","))
 	report, err := torture.Run(ctx, config)
 	if err != nil {
 		return fmt.Errorf("the torture could not run: %w", err)
@@ -101,4 +102,12 @@ type nodeCommand struct {
 
 func (c *nodeCommand) run(ctx context.Context, errOut io.Writer) error {
 	return c.serveCommand.run(ctx, errOut, func() time.Time { return time.Now().Add(c.ClockAhead) })
+}
+
+// databaseName returns the value of --database without a password.
+func databaseName(database string) string {
+	if u, err := url.Parse(database); err == nil && u.Host != "" {
+		return u.Redacted()
+	}
+	return database
 }

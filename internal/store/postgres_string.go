@@ -21,7 +21,7 @@ import (
 // their messages. So parseConnString refuses strings with such names, and its
 // errors contain no part of the string.
 
-var errSettings = errors.New("not a PostgreSQL connection string")
+var errSettings = errors.New("not a PostgreSQL connection string, or one of its settings is invalid, for example sslmode or the port")
 
 var errSettingsAmbiguous = errors.New("the PostgreSQL connection string may be read in two ways: in a URL write the characters " +
 	"@ : / ? # & % and spaces of a password as %40 and so on, for example postgres://user:pa%40ss@host/database; " +

@@ -45,7 +45,7 @@ const (
 )
 
 var (
-	errKey   = errors.New(`is not 32 bytes in base64, or 64 hexadecimal digits; "openssl rand -base64 32" makes one`)
+	errKey   = errors.New(`must be 32 bytes in base64, or 64 hexadecimal digits; generate one with "openssl rand -base64 32"`)
 	errNoKey = errors.New("a secret in the database is sealed with a key that is not in SECRET_KEY: " +
 		"add it there, old keys after the new one, separated by commas")
 	errNotSealedHere = errors.New("a sealed secret in the database cannot be opened: it was changed, or sealed for another organization")
