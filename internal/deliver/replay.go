@@ -2,6 +2,7 @@ package deliver
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -13,6 +14,9 @@ import (
 const (
 	replayIdle = time.Second            // between two polls for replays, if there are none
 	replayTick = 250 * time.Millisecond // if there are some, unless a lane runs empty
+
+	replayRound = 500 * time.Millisecond // for several replays of one organization in one round
+	replayClaim = 100 * time.Millisecond // between two claims in a round
 )
 
 // replay advances replays until ctx ends. It has their deliveries made and
@@ -50,33 +54,83 @@ func (e *Engine) replay(ctx context.Context) {
 	}
 }
 
-// advanceReplays feeds each replay and claims due deliveries as far as there is
-// room. busy reports whether there were any. A replay that fails does not delay
-// the others.
+// advanceReplays feeds replays and claims due deliveries as far as there is room.
+// The replays of one organization, which may have many that read much, do not
+// delay those of others: see inTurns; when replayRound is over, only organizations
+// get a turn that had none. A replay that fails does not delay the others. busy
+// reports whether there is more to do.
 func (e *Engine) advanceReplays(ctx context.Context, jobs []trigger.Replay) (busy bool, err error) {
+	begun := e.Now()
+	claimed := begun
+	fed := map[int64]int64{} // by organization: the last replay of this round
 	var lanes []store.Lane
-	for _, job := range jobs {
-		due, err := e.Store.FeedReplay(ctx, job)
-		if err != nil {
-			if ctx.Err() == nil {
-				e.Log.Warn("cannot continue a replay; will retry", "replay", job.ID, "organization_id", job.OrganizationID, "error", err)
+	for _, job := range inTurns(jobs, e.fed) {
+		if now := e.Now(); len(lanes) > 0 && elapsed(now, claimed) > replayClaim {
+			if _, _, err := e.claim(ctx, lanes); err != nil {
+				return false, err
 			}
+			lanes, claimed = nil, now
+		}
+		if fed[job.OrganizationID] != 0 && elapsed(e.Now(), begun) > replayRound {
+			busy = true // in the next round
 			continue
 		}
-		if !due || job.State != trigger.ReplayRunning || !e.Store.ClockTrusted() {
-			continue
-		}
-		busy = true
-		if e.paceReplay(&job); e.isHalfEmpty(laneKey{job.WebhookID, job.ID}) {
-			lanes = append(lanes, store.Lane{Bucket: trigger.Bucket(job.OrganizationID), WebhookID: job.WebhookID, Job: job.ID})
+		fed[job.OrganizationID] = job.ID
+		if e.feed(ctx, &job) {
+			busy = true
+			if e.paceReplay(&job); e.isHalfEmpty(laneKey{job.WebhookID, job.ID}) {
+				lanes = append(lanes, store.Lane{Bucket: trigger.Bucket(job.OrganizationID), WebhookID: job.WebhookID, Job: job.ID})
+			}
 		}
 	}
+	e.fed = fed
 	if len(lanes) > 0 {
 		if _, _, err := e.claim(ctx, lanes); err != nil {
 			return false, err
 		}
 	}
 	return busy, nil
+}
+
+// feed has the next deliveries of a replay made, and reports whether some can be
+// claimed.
+func (e *Engine) feed(ctx context.Context, job *trigger.Replay) (due bool) {
+	due, err := e.Store.FeedReplay(ctx, *job)
+	if err != nil {
+		if ctx.Err() == nil {
+			e.Log.Warn("cannot continue a replay; will retry", "replay", job.ID, "organization_id", job.OrganizationID, "error", err)
+		}
+		return false
+	}
+	return due && job.State == trigger.ReplayRunning && e.Store.ClockTrusted()
+}
+
+// inTurns orders replays: first one of each organization, then the next of each,
+// and so on. Those of one organization begin after the one that was fed last.
+func inTurns(jobs []trigger.Replay, fed map[int64]int64) []trigger.Replay {
+	of := map[int64][]trigger.Replay{}
+	var organizations []int64
+	for _, job := range jobs {
+		if of[job.OrganizationID] == nil {
+			organizations = append(organizations, job.OrganizationID)
+		}
+		of[job.OrganizationID] = append(of[job.OrganizationID], job)
+	}
+	for id, list := range of {
+		at := slices.IndexFunc(list, func(job trigger.Replay) bool { return job.ID > fed[id] })
+		if at > 0 {
+			of[id] = slices.Concat(list[at:], list[:at])
+		}
+	}
+	ordered := make([]trigger.Replay, 0, len(jobs))
+	for rank := 0; len(ordered) < len(jobs); rank++ {
+		for _, id := range organizations {
+			if rank < len(of[id]) {
+				ordered = append(ordered, of[id][rank])
+			}
+		}
+	}
+	return ordered
 }
 
 // paceReplay sets a replay's pace: this node's share of it.

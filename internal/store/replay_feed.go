@@ -12,6 +12,8 @@ const (
 	// replayWindow is the most open deliveries of a replay, so that the queue
 	// of a replay of millions is always short.
 	replayWindow = 1000
+	// feedTime is how long FeedReplay goes on to read pages of events.
+	feedTime = 50 * time.Millisecond
 )
 
 // RunningPage is the most replays that RunningReplays lists.
@@ -71,15 +73,14 @@ func (s *Store) openOf(ctx context.Context, r *trigger.Replay) (n int, first tim
 }
 
 // nextOf returns the next events of a replay, at most room, and moves its
-// cursor. If few events are selected, it reads some pages.
+// cursor. If few events are selected, it reads pages for feedTime.
 func (s *Store) nextOf(ctx context.Context, r *trigger.Replay, w *trigger.Webhook, room int) (ids []trigger.ID, err error) {
-	const pages = 10
 	end, settled := trigger.MinID(r.Until), trigger.MinID(s.Now().Add(-settleTime))
 	before := minID(end, settled)
 	if s.IsAhead(end) { // the clock went back since the replay was made, so all its events exist
 		before = end
 	}
-	for range pages {
+	for begun := s.clock.monotonic(); ; {
 		page, place, err := s.replayPage(ctx, s.hotDays, r, w, before)
 		if err != nil {
 			return nil, err
@@ -101,8 +102,10 @@ func (s *Store) nextOf(ctx context.Context, r *trigger.Replay, w *trigger.Webhoo
 		default: // more will come
 			return ids, nil
 		}
+		if s.clock.monotonic().Sub(begun) >= feedTime {
+			return ids, nil
+		}
 	}
-	return ids, nil
 }
 
 // oweAgain makes the deliveries of a replay and moves its cursor, unless
