@@ -237,7 +237,7 @@ func TestRefusedFlags(t *testing.T) {
 		"webhook set 1":                                  "no change was given",
 		"webhook set 1 --rate 1 --reset rate":            "--rate and --reset rate cannot be used together",
 		"webhook set 1 --reset url":                      `--reset must be one of auth, concurrency, content`,
-		"webhook set 1 --header A":                       "--header must have the form 'NAME: VALUE', for example 'X-Team: a'; got \"A\"",
+		"webhook set 1 --header A":                       "--header must have the form 'NAME: VALUE', for example 'X-Team: a'; the colon or the name is missing",
 		"webhook create http://a --bearer a --basic b:c": "cannot be used together",
 		"webhook create http://a --basic b":              "USER:PASSWORD",
 		"webhook create http://a --content {":            "--content must be JSON",

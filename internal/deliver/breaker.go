@@ -298,6 +298,13 @@ func (e *Engine) endWebhook(webhookID int64, end ending) {
 	e.Wake()
 }
 
+// Ending the open deliveries of webhooks takes endTime in one round, and then rests
+// for endRest times as long: many at a time would delay all other writes.
+const (
+	endTime = 20 * time.Millisecond
+	endRest = 3
+)
+
 // endSome stops the noted webhooks, and ends some of the open deliveries of
 // gone ones. If the process dies in between, the next attempt or claim
 // continues. It retries failed ones later; they do not delay the others.
@@ -305,7 +312,13 @@ func (e *Engine) endSome(ctx context.Context) (more bool) {
 	e.mu.Lock()
 	noted := maps.Clone(e.ending)
 	e.mu.Unlock()
+	begun := e.Now()
+	resting := begun.Before(e.endAgain)
 	for id, end := range noted {
+		if end.stored && (resting || elapsed(e.Now(), begun) > endTime) {
+			more = true
+			continue
+		}
 		done, err := e.end(ctx, id, end)
 		if err != nil {
 			e.Log.Error("cannot stop a webhook", "webhook_id", id, "error", err)
@@ -320,6 +333,10 @@ func (e *Engine) endSome(ctx context.Context) (more bool) {
 			delete(e.ending, id)
 		}
 		e.mu.Unlock()
+	}
+	if !resting {
+		now := e.Now()
+		e.endAgain = now.Add(endRest * elapsed(now, begun))
 	}
 	return more
 }

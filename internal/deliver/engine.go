@@ -95,6 +95,7 @@ type Engine struct {
 	turn         int                           // where among the due webhooks the last small claim began
 	closed       bool                          // no new deliveries are taken
 	closing      chan struct{}                 // closed when closed becomes true
+	endAgain     time.Time                     // before it, endSome ends no open deliveries, by the process's clock; used by poll alone
 	fed          map[int64]int64               // the replay that was fed last, by organization; used by replay alone
 	abort        context.Context               // ends when attempts under way are cancelled
 }
