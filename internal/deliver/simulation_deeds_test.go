@@ -127,9 +127,13 @@ func (w *world) accept(s *server, n, size int, hooks []*hook) {
 	}, func(*debt, error) {})
 	w.mu.Lock()
 	stored := w.debts[debts[0].DeliveryKey] != nil || debts[0].state != trigger.DeliveryOpen
+	as := make([]trigger.Webhook, len(debts)) // they are now
+	for i, d := range debts {
+		as[i] = d.hook.Webhook
+	}
 	w.mu.Unlock()
 	for i, d := range debts {
-		switch e, hook := events[i/len(hooks)], d.hook.Webhook; {
+		switch e, hook := events[i/len(hooks)], as[i]; {
 		case claims[i] == nil && err == nil && stored && hook.State == trigger.Active:
 			s.Expect(trigger.Delivery{DeliveryKey: d.DeliveryKey, DueAt: at}, &hook, claimedAt)
 		case claims[i] == nil:
