@@ -43,8 +43,8 @@ func plants() []plant {
 			name: "answer before commit",
 			edits: []edit{{"internal/ingest/flush.go", "	w.commit(ctx, entries)\n	var unjudged", `
 				for _, e := range entries {
-					asked := e.waiting.done
-					e.waiting.done = make(chan answer, 1)
+					asked := e.pending.done
+					e.pending.done = make(chan answer, 1)
 					asked <- answer{result: Result{EventID: e.event.ID}}
 				}
 				w.commit(ctx, entries)
