@@ -19,18 +19,37 @@ const bytesPerStep = 20
 // of 1 MB that takes some 5 ms: in the commit loop it would delay the events of
 // every other organization. So each request does it for itself, in its
 // organization's turn; the commit loop uses the result if the webhooks are still
-// the same, see [waiting.webhooksOf]. Events of organizations without content
+// the same, see [pending.webhooksOf]. Events of organizations without content
 // filters are left to the commit loop. If the time is over, match returns how many
 // events it has compared, and an error for the others.
 func (w *Writer) match(ctx context.Context, list ...*pending) (done int, err error) {
+	for i, wait := range list {
+		if w.filtering(wait) != nil { // for most organizations there is none, and no need of a timer
+			done, err = w.matchInTime(ctx, list[i:])
+			return i + done, err
+		}
+	}
+	return len(list), nil
+}
+
+// filtering returns the webhooks of an event's organization if any of them has a
+// content filter, as far as this node remembers them.
+func (w *Writer) filtering(wait *pending) *trigger.Subscribers {
+	if s := w.Store.PeekSubscribers(wait.event.OrganizationID); s != nil && s.ContentSize() > 0 {
+		return s
+	}
+	return nil
+}
+
+// matchInTime is match within matchTime.
+func (w *Writer) matchInTime(ctx context.Context, list []*pending) (done int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, matchTime)
 	defer cancel()
 	for i, wait := range list {
-		s := w.Store.PeekSubscribers(wait.event.OrganizationID)
-		if s == nil || s.ContentSize() == 0 { // the commit loop reads them, if need be
+		s, e := w.filtering(wait), wait.event
+		if s == nil {
 			continue
 		}
-		e := wait.event
 		if err := w.Turns.Take(ctx, e.OrganizationID); err != nil {
 			late := trigger.NewUnavailable(err, retryAfter)
 			late.Message = "Comparing the event with the content filters of the webhooks took too long: send it again, with fewer events in a request"
